@@ -1,0 +1,3 @@
+"""The package's version, read by the build and written into every store."""
+
+__version__ = "0.1.0"
