@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all, and the mapping of operating system errors to errors with a remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from wss.errors import StoreError
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` met while writing ``path`` into a ``StoreError`` that names the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            remedy = "free some space (`wss gc` removes unused artifacts) and run the same command again; it resumes"
+            raise StoreError(f"{path}: the disk is full; {remedy}") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StoreError(f"{path}: not writable; choose another folder with --workspace") from error
+        raise StoreError(f"{path}: cannot be written ({error})") from error
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success flush it to disk and rename it into place.
+
+    A crash at any moment leaves either the old file or the new one. Temporary files of dead processes are removed by
+    ``wss gc``.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    with replace_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)

@@ -1,0 +1,43 @@
+"""The state of an interrupted training run as one HDF5 file, replaced atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from wss.errors import StoreError
+from wss.store.atomic import replace_file
+from wss.store.key import canonical_json
+from wss.store.tree import flatten, unflatten
+
+
+def write_checkpoint(path: Path, state: Any) -> None:
+    """Write a nested state (tensors, arrays, numbers, strings) to ``path``; the old file stays until the new one is whole."""
+    structure, arrays = flatten(state)
+    text = canonical_json(structure)
+    with replace_file(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        file.attrs["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        file["state"] = text
+        for name, array in arrays.items():
+            file[f"arrays/{name}"] = array
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Read what ``write_checkpoint`` wrote.
+
+    Raises:
+        StoreError: The file is damaged; removing it makes training start over.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            text = file["state"][()].decode()
+            if hashlib.sha256(text.encode()).hexdigest() != file.attrs["sha256"]:
+                raise ValueError("checksum mismatch")
+            arrays = {name: item[()] for name, item in file["arrays"].items()} if "arrays" in file else {}
+        return unflatten(json.loads(text), arrays)
+    except (OSError, KeyError, ValueError) as error:
+        raise StoreError(f"{path}: damaged checkpoint ({error}); remove the file to start this stage over") from error

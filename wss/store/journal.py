@@ -1,0 +1,155 @@
+"""The partial result of a stage: an append-only file of checksummed records that survives ``kill -9`` and a full disk.
+
+An HDF5 file that is cut off while being written cannot be opened again, so results in the making are kept here and become
+an HDF5 store in one pass when the stage is done. Reading stops at the first record whose checksum fails, and appending goes
+on from there: at most the record in flight is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from wss.errors import StoreError
+from wss.store.atomic import storage_errors
+from wss.store.codec import Payload
+
+_MAGIC = b"wss-journal-1\n"
+_FRAME = struct.Struct("<QII")  # payload length, header length, crc32 of header and payload
+
+
+class Journal:
+    """Records of named arrays, each under one name (an image id), in the order in which they were appended.
+
+    Args:
+        path: The ``.partial`` file; made when missing, otherwise scanned and continued.
+
+    Raises:
+        StoreError: The file is no journal, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._positions: dict[str, int] = {}
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+            end = self._scan()
+            self._file.truncate(end)
+            self._file.seek(end)
+
+    def _scan(self) -> int:
+        """Index the intact records and return where they end."""
+        self._file.seek(0, os.SEEK_END)
+        size = self._file.tell()
+        self._file.seek(0)
+        magic = self._file.read(len(_MAGIC))
+        if _MAGIC.startswith(magic) and len(magic) < len(_MAGIC):  # new, or cut off in the first line
+            self._file.truncate(0)
+            self._file.write(_MAGIC)
+            self._file.flush()
+            return len(_MAGIC)
+        if magic != _MAGIC:
+            raise StoreError(f"{self.path}: not a partial result of wss; remove the file and run the same command again")
+        position = len(_MAGIC)
+        while True:
+            self._file.seek(position)
+            frame = self._file.read(_FRAME.size)
+            if len(frame) < _FRAME.size:
+                return position
+            payload_length, header_length, crc = _FRAME.unpack(frame)
+            end = position + _FRAME.size + header_length + payload_length
+            if end > size:
+                return position
+            header = self._file.read(header_length)
+            actual = zlib.crc32(header)
+            remaining = payload_length
+            while remaining:
+                block = self._file.read(min(remaining, 1 << 24))
+                actual = zlib.crc32(block, actual)
+                remaining -= len(block)
+            if actual != crc:
+                return position
+            self._positions[json.loads(header)["name"]] = position
+            position = end
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the records, oldest first."""
+        return list(self._positions)
+
+    def append(self, name: str, arrays: Mapping[str, Payload]) -> None:
+        """Add one record; when this returns, a killed process no longer loses it."""
+        if name in self._positions:
+            raise ValueError(f"{self.path}: record {name!r} is there already")
+        fields = [[key, a.dtype, list(a.shape), a.deflated, a.sha256, len(a.data)] for key, a in arrays.items()]
+        header = json.dumps({"name": name, "arrays": fields}).encode()
+        crc = zlib.crc32(header)
+        for payload in arrays.values():
+            crc = zlib.crc32(payload.data, crc)
+        position = self._file.tell()
+        length = sum(len(payload.data) for payload in arrays.values())
+        with storage_errors(self.path):
+            try:
+                self._file.write(_FRAME.pack(length, len(header), crc) + header)
+                for payload in arrays.values():
+                    self._file.write(payload.data)
+                self._file.flush()
+            except OSError:
+                self._file = self.path.open("a+b")  # drops what the failed write left in the buffer
+                self._file.truncate(position)
+                raise
+        self._positions[name] = position
+
+    def read(self, name: str) -> dict[str, Payload]:
+        """Read one record."""
+        end = self._file.tell()
+        try:
+            self._file.seek(self._positions[name])
+            _, header_length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
+            fields = json.loads(self._file.read(header_length))["arrays"]
+            return {
+                key: Payload(dtype, tuple(shape), deflated, sha256, self._file.read(length))
+                for key, dtype, shape, deflated, sha256, length in fields
+            }
+        finally:
+            self._file.seek(end)
+
+    def headers(self) -> Iterator[tuple[str, dict[str, Payload]]]:
+        """Names and array descriptions of all records, without their bytes."""
+        end = self._file.tell()
+        try:
+            for name, position in self._positions.items():
+                self._file.seek(position)
+                _, header_length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
+                fields = json.loads(self._file.read(header_length))["arrays"]
+                yield (
+                    name,
+                    {
+                        key: Payload(dtype, tuple(shape), deflated, sha256, b"")
+                        for key, dtype, shape, deflated, sha256, _ in fields
+                    },
+                )
+        finally:
+            self._file.seek(end)
+
+    def close(self) -> None:
+        """Close the file; its records stay for the next run."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,49 @@
+"""The identity of an artifact: a digest of what it was made from, and of what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; NaN and infinities are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def artifact_key(
+    stage: str, version: int, schema: str, schema_version: int, params: Any, inputs: Mapping[str, str | list[str]]
+) -> str:
+    """SHA-256 hex digest of a stage's recipe.
+
+    Args:
+        stage: Stage name.
+        version: Stage version, raised when equal inputs give a new result.
+        schema: Name of the output schema.
+        schema_version: Its version.
+        params: Parameters as plain JSON values, nested models with their class names.
+        inputs: Content digest(s) of each input, by role.
+    """
+    recipe = {
+        "stage": stage,
+        "version": version,
+        "schema": [schema, schema_version],
+        "params": params,
+        "inputs": dict(inputs),
+    }
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+
+
+def content_digest(arrays: Iterable[tuple[str, str, tuple[int, ...], str]], meta: Any) -> str:
+    """SHA-256 hex digest of a store's content, whatever its layout on disk.
+
+    Args:
+        arrays: Name, dtype string, shape and SHA-256 of the bytes, for every array.
+        meta: The store's metadata as plain JSON values.
+    """
+    digest = hashlib.sha256(canonical_json(meta).encode())
+    for name, dtype, shape, sha256 in sorted(arrays):
+        digest.update(f"\n{name}|{dtype}|{','.join(map(str, shape))}|{sha256}".encode())
+    return digest.hexdigest()

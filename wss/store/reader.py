@@ -1,0 +1,201 @@
+"""Reading an artifact store, from any process and any number of data loader workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import StoreError
+from wss.store.key import content_digest
+from wss.store.schema import Schema
+from wss.store.tree import unflatten
+
+
+class Store:
+    """A finished artifact store, opened read-only. Cheap to open, safe to pickle and to use after a fork.
+
+    Args:
+        path: The ``.h5`` file.
+        schema: What it must be; None accepts any schema (``wss status``, ``wss verify``).
+
+    Raises:
+        StoreError: Missing, damaged, of another kind, or of another schema version; the message names the remedy.
+    """
+
+    def __init__(self, path: Path, schema: Schema | None = None) -> None:
+        self.path = Path(path)
+        self._handle: tuple[int, h5py.File] | None = None
+        self._flat: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]] = {}
+        rebuild = schema.rebuild if schema else "wss run"
+        if not self.path.exists():
+            raise StoreError(f"{self.path}: no such store; make it with `{rebuild}`")
+        try:
+            attributes = dict(self._file.attrs)
+            self.ids: list[str] = [i.decode() for i in self._file["ids"][()]]
+            self.meta: dict[str, Any] = json.loads(self._file["meta"][()])
+        except (OSError, KeyError, ValueError) as error:
+            raise StoreError(
+                f"{self.path}: not a readable wss store ({error}); remove it and rebuild it with `{rebuild}`"
+            ) from error
+        self.attributes: dict[str, Any] = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()
+        }
+        found = (self.attributes.get("schema"), self.attributes.get("schema_version"))
+        if schema is not None and found[0] != schema.name:
+            raise StoreError(f"{self.path}: holds {found[0]}, but {schema.name} is needed here")
+        if schema is not None and found[1] != schema.version:
+            raise StoreError(
+                f"{self.path}: {schema.name} store of version {found[1]}, this wss reads version {schema.version}; "
+                f"rebuild it with `{rebuild}`"
+            )
+        self._index = {image_id: index for index, image_id in enumerate(self.ids)}
+
+    @property
+    def _file(self) -> h5py.File:
+        if self._handle is None or self._handle[0] != os.getpid():
+            self._handle = (os.getpid(), h5py.File(self.path, "r"))
+        return self._handle[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None, "_flat": {}}
+
+    @property
+    def key(self) -> str:
+        """Digest of the recipe."""
+        return str(self.attributes["key"])
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return str(self.attributes["digest"])
+
+    @cached_property
+    def log(self) -> dict[str, Any]:
+        """What happened while the store was made; not part of its content digest."""
+        return dict(json.loads(self._file["log"][()]))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The stage's parameters."""
+        return dict(json.loads(self.attributes["params"]))
+
+    @property
+    def inputs(self) -> dict[str, list[dict[str, str]]]:
+        """Stage, key and digest of each input, by role."""
+        return dict(json.loads(self.attributes["inputs"]))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._index
+
+    def position(self, image_id: str) -> int:
+        """Index of an image id.
+
+        Raises:
+            StoreError: No such image here.
+        """
+        try:
+            return self._index[image_id]
+        except KeyError:
+            raise StoreError(f"{self.path}: no image {image_id!r}; it holds {len(self.ids)} others") from None
+
+    def has(self, item: str, image_id: str) -> bool:
+        """Whether this image has this array."""
+        index = self.position(image_id)
+        if item not in self._file:
+            return False
+        if "data" in self._file[item]:
+            return bool(self._layout(item)[2][index, 0] >= 0)
+        return str(index) in self._file[item]
+
+    def get(self, item: str, image_id: str) -> NDArray[Any]:
+        """One array of one image. Flat items come as read-only views of the file, without a copy.
+
+        Raises:
+            StoreError: The image or the array is not there, or the file is damaged.
+        """
+        index = self.position(image_id)
+        try:
+            if "data" in self._file[item]:
+                data, offsets, shapes = self._layout(item)
+                shape = shapes[index]
+                if shape[0] < 0:
+                    raise KeyError(image_id)
+                start = int(offsets[index])
+                return data[start : start + int(shape.prod())].reshape(shape)
+            return np.asarray(self._file[item][str(index)][()])
+        except KeyError:
+            raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
+        except OSError as error:
+            raise StoreError(f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the store and rebuild it") from error
+
+    def _layout(self, item: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        if item not in self._flat:
+            group = self._file[item]
+            data = group["data"]
+            position = data.id.get_offset()
+            if position is None:  # nothing stored
+                values: NDArray[Any] = np.empty(0, data.dtype)
+            else:
+                values = np.memmap(self.path, data.dtype, mode="r", offset=position, shape=data.shape)
+            self._flat[item] = (values, group["offset"][()], group["shape"][()])
+        return self._flat[item]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One whole-store array.
+
+        Raises:
+            StoreError: It is not there.
+        """
+        try:
+            return np.asarray(self._file[f"arrays/{name}"][()])
+        except KeyError:
+            raise StoreError(f"{self.path}: has no array {name!r}") from None
+
+    def tree(self, name: str) -> Any:
+        """A nested state written by ``StoreWriter.put_tree``.
+
+        Raises:
+            StoreError: It is not there.
+        """
+        if f"tree:{name}" not in self.meta:
+            raise StoreError(f"{self.path}: has no {name!r}")
+        group = self._file[f"arrays/{name}"] if f"arrays/{name}" in self._file else {}
+        return unflatten(self.meta[f"tree:{name}"], {number: group[number][()] for number in group})
+
+    def verify(self) -> bool:
+        """Whether the content still has the digest it was written with. Reads everything."""
+        try:
+            return content_digest(self._digest_rows(), {"ids": self.ids, "meta": self.meta}) == self.digest
+        except (OSError, StoreError):
+            return False
+
+    def _digest_rows(self) -> Iterator[tuple[str, str, tuple[int, ...], str]]:
+        def row(name: str, values: NDArray[Any]) -> tuple[str, str, tuple[int, ...], str]:
+            return name, values.dtype.str, values.shape, hashlib.sha256(values.tobytes()).hexdigest()
+
+        for item, group in self._file.items():
+            if item == "arrays":
+                names: list[str] = []
+                group.visititems(lambda name, node, names=names: names.append(name) if isinstance(node, h5py.Dataset) else None)
+                yield from (row(f"arrays/{name}", np.asarray(group[name][()])) for name in names)
+            elif isinstance(group, h5py.Group):
+                yield from (row(f"{item}/{i}", self.get(item, i)) for i in self.ids if self.has(item, i))
+
+    def close(self) -> None:
+        """Close the file; a later access opens it again."""
+        if self._handle is not None and self._handle[0] == os.getpid():
+            self._handle[1].close()
+        self._handle = None
+        self._flat.clear()

@@ -1,0 +1,69 @@
+"""What each kind of artifact store holds, and which version of that layout this package writes and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Layout = Literal["flat", "deflate"]
+"""``flat``: one contiguous dataset for all images, memory-mapped by readers. ``deflate``: one zlib-compressed dataset per
+image, for arrays that compress well (label maps, probabilities)."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The layout of one kind of store.
+
+    Attributes:
+        name: For example ``samples``.
+        version: Raised when the layout changes; a store of another version is refused with the command to rebuild it.
+        items: Arrays kept per image id, by name; any of them may be absent for an image unless in ``required``.
+        required: Items that every image id must have.
+        rebuild: The command that makes such a store anew, named in errors.
+    """
+
+    name: str
+    version: int
+    items: Mapping[str, Layout] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+    rebuild: str = "wss run"
+
+
+SAMPLES = Schema(
+    "samples",
+    1,
+    items={"image": "flat", "mask": "deflate", "scribble": "deflate", "strokes": "deflate", "boxes": "deflate"},
+    required=frozenset({"image"}),
+    rebuild="wss prepare",
+)
+"""Images (uint8 (H,W,3)) with every annotation the data set has; ``strokes`` is float64 (N, 5), see the import stage."""
+
+LABELS = Schema(
+    "labels",
+    1,
+    items={"labels": "deflate", "confidence": "deflate"},
+    required=frozenset({"labels"}),
+    rebuild="wss prepare",
+)
+"""What a network is trained on: uint8 (H,W), 255 = unlabelled; optional confidence uint8 (H,W), 255 = certain."""
+
+MODEL = Schema("model", 1, rebuild="wss train")
+"""Network weights, the parameters to rebuild the network, and the training log."""
+
+PREDICTIONS = Schema(
+    "predictions",
+    1,
+    items={"labels": "deflate", "probs": "deflate"},
+    required=frozenset({"labels"}),
+    rebuild="wss predict",
+)
+"""Predicted labels uint8 (H,W) at image resolution and, optionally, probabilities float16 (K,H,W)."""
+
+METRICS = Schema(
+    "metrics", 1, items={"confusion": "deflate"}, required=frozenset({"confusion"}), rebuild="wss evaluate"
+)
+"""Confusion matrix int64 (K,K) per image and the scores of the whole split."""
+
+REPORT = Schema("report", 1, rebuild="wss report")
+"""One self-contained HTML page."""
