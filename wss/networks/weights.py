@@ -1,0 +1,257 @@
+"""Pre-trained weights: from a file, or the published ones by name."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import pickle
+import re
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wss.errors import DataError, UsageError
+from wss.networks.backbone import Backbone
+from wss.networks.network import SegmentationNetwork
+from wss.params import Params
+
+PUBLISHED: dict[str, dict[str, str]] = {
+    "imagenet": {
+        "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
+        "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
+        "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
+    },
+    "coco": {
+        "resnet50": "https://download.pytorch.org/models/deeplabv3_resnet50_coco-cd0a2569.pth",
+        "resnet101": "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth",
+    },
+}
+"""What torchvision publishes, by name and backbone. ``imagenet`` is the first version of each classifier, the one that
+papers up to 2021 start from; ``coco`` the backbone of a DeepLabv3 trained on COCO's images of VOC's classes. File names
+end in the first digits of the SHA-256."""
+
+TIMEOUT_S = 60.0
+PREFIXES = ("module.", "_orig_mod.", "network.", "backbone.")
+"""Names of wrappers in front of parameter names: data parallel, compiled, whole models, segmentation networks."""
+CLASSIFIERS = ("fc.", "classifier.", "features.18.", "aux_classifier.")
+"""Parameters that belong to the task a file was trained on, left out unless the network has the same."""
+
+
+class Initialisation(Params):
+    """Which weights a network started from, kept with its checkpoint because published scores depend on it."""
+
+    kind: Literal["none", "imagenet", "coco", "file"] = "none"
+    """Data that the weights were trained on; ``none`` is random weights, ``file`` a file that does not tell."""
+    source: str | None = None
+    """Name of the weights' file, without its folder."""
+    sha256: str | None = None
+    """Of that file."""
+
+
+def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Path | None = None) -> Initialisation:
+    """Load pre-trained weights into a network, in place.
+
+    Weights go into every backbone of the network, or into a whole network that has none (a U-Net; its classifier stays
+    random). A file may be a backbone's state dict with torchvision's names or that of a segmentation network with that
+    backbone; it may be wrapped in ``{"state_dict": ...}`` or ``{"model": ...}``, have names that begin with
+    ``module.``, and be of half precision. It is read as plain tensors: code in a file is never run.
+
+    Args:
+        network: A segmentation network, a backbone, or whatever contains one.
+        source: ``imagenet`` or ``coco`` downloads published weights once; ``none`` or None leaves the network as it is;
+            anything else is the path of a file.
+        cache: Folder of downloads; by default ``$WSS_CACHE`` or ``~/.cache/wss``, in it ``weights``.
+
+    Returns:
+        The record for checkpoints. A file counts as ``imagenet`` or ``coco`` if its name says so or is the published
+        one's.
+
+    Raises:
+        UsageError: No weights of that name are published for this network.
+        DataError: The file is missing, damaged or of another network, or the download failed.
+    """
+    if source is None or source == "none":
+        return Initialisation()
+    targets = _targets(network)
+    if isinstance(source, str) and source in PUBLISHED:
+        url = _published_url(source, targets[0])
+        path, digest = download(url, cache or _default_cache())
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise DataError(
+                f"weights {path}: no such file; give the path of a torch state dict or one of the names "
+                f"{', '.join(PUBLISHED)}, none"
+            )
+        digest = _sha256(path)
+    state = read_state_dict(path)
+    for target in targets:
+        _load(target, state, path)
+    return Initialisation(kind=_kind(path.name), source=path.name, sha256=digest)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by parameter name, on the CPU, without wrappers and their prefixes.
+
+    Raises:
+        DataError: Not a torch file, or one that holds more than tensors, or none.
+    """
+    remedy = "save it again with torch.save(network.state_dict(), FILE)"
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"weights {path}: expected plain tensors, got a pickle of other objects, not opened because it could run "
+            f"code ({str(error).splitlines()[0]}); {remedy}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise DataError(f"weights {path}: cannot be read as a torch file ({error}); {remedy}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise DataError(f"weights {path}: expected a state dict, got {type(content).__name__}; {remedy}")
+    wrong = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if wrong:
+        raise DataError(f"weights {path}: expected tensors by name, got other values at {_some(wrong)}; {remedy}")
+    state = dict(content)
+    for prefix in PREFIXES * 2:  # twice, for wrappers in any order
+        inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        state = inside or state
+    return state
+
+
+def download(url: str, folder: Path) -> tuple[Path, str]:
+    """Fetch a file into a folder, once, and check it against the digest in its name.
+
+    Args:
+        url: Its last part ends in ``-<first digits of the SHA-256>.<suffix>``.
+        folder: Created if needed. The file appears in it only when complete.
+
+    Returns:
+        The file and its SHA-256.
+
+    Raises:
+        DataError: The address cannot be reached, the folder not written, or the content is not what the name promises.
+    """
+    name = url.rsplit("/", 1)[-1]
+    match = re.search(r"-([0-9a-f]{8,64})\.", name)
+    if match is None:
+        raise DataError(f"{url}: the file name does not carry a SHA-256 prefix to check the download with")
+    path = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and (digest := _sha256(path)).startswith(match[1]):
+            return path, digest
+        handle, partial = tempfile.mkstemp(prefix=name + ".", suffix=".partial", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+                while block := response.read(1 << 20):
+                    file.write(block)
+            digest = _sha256(Path(partial))
+            if not digest.startswith(match[1]):
+                raise DataError(
+                    f"{url}: expected a SHA-256 that begins with {match[1]}, got {digest}; try again, or fetch it "
+                    "by other means and give it with --weights FILE"
+                )
+            Path(partial).replace(path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(
+            f"cannot download {url} to {folder} ({error}); fetch that file on a machine with access and give it with "
+            "--weights FILE, or train without it: --weights none"
+        ) from error
+    return path, digest
+
+
+def _default_cache() -> Path:
+    root = os.environ.get("WSS_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "wss") / "weights"
+
+
+def _targets(network: nn.Module) -> list[nn.Module]:
+    """The modules that weights are for: all backbones (of one architecture), or the networks that have none."""
+    backbones = [module for module in network.modules() if isinstance(module, Backbone)]
+    names = sorted({backbone.architecture for backbone in backbones})
+    if len(names) > 1:
+        raise UsageError(
+            f"the network has backbones of several kinds ({', '.join(names)}); load weights into each by itself"
+        )
+    whole: list[nn.Module] = [module for module in network.modules() if isinstance(module, SegmentationNetwork)]
+    targets: list[nn.Module] = list(backbones) if backbones else whole
+    if not targets:
+        raise UsageError(f"{type(network).__name__} contains neither a backbone nor a segmentation network")
+    return targets
+
+
+def _published_url(name: str, target: nn.Module) -> str:
+    known = PUBLISHED[name]
+    architecture = target.architecture if isinstance(target, Backbone) else type(target).__name__
+    if architecture not in known:
+        raise UsageError(
+            f"no {name} weights are published for {architecture}, only for {', '.join(known)}; give --weights FILE or "
+            "--weights none"
+        )
+    return known[architecture]
+
+
+def _load(target: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    own = target.state_dict()
+    whole = not isinstance(target, Backbone)  # its classifier depends on the classes of the data set
+    expected = {name for name in own if not (whole and name.startswith(CLASSIFIERS))}
+    given = dict(state)
+    for name in [name for name in given if name.startswith(CLASSIFIERS)]:
+        if name not in expected:
+            del given[name]
+    missing = sorted(name for name in expected - given.keys() if not name.endswith("num_batches_tracked"))
+    unexpected = sorted(given.keys() - expected)
+    mismatched = [
+        f"{name} (file {tuple(given[name].shape)}, network {tuple(own[name].shape)})"
+        for name in sorted(expected & given.keys())
+        if given[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {_some(names)}"
+        for what, names in (
+            ("missing from the file", missing),
+            ("unknown to the network", unexpected),
+            ("of another shape", mismatched),
+        )
+        if names
+    ]
+    if problems:
+        label = target.architecture if isinstance(target, Backbone) else type(target).__name__
+        raise DataError(
+            f"weights {path} do not fit {label}; parameters {'; '.join(problems)}. Give weights of {label} with "
+            "torchvision's names, or choose the network they were made for"
+        )
+    target.load_state_dict({**own, **given})
+
+
+def _kind(name: str) -> Literal["imagenet", "coco", "file"]:
+    name = name.lower()
+    for kind in ("coco", "imagenet"):  # a COCO file may say that it began with ImageNet, not the other way round
+        if kind in name or any(name == url.rsplit("/", 1)[-1] for url in PUBLISHED[kind].values()):
+            return kind
+    return "file"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
