@@ -1,0 +1,17 @@
+"""Methods, one file per paper: which network, which loss terms, which extra inputs."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from wss.methods.cross_entropy import Dense, PartialCrossEntropy
+from wss.methods.method import Batch, Method, Phase
+from wss.methods.segmenter import Segmenter
+
+METHODS: tuple[type[Method], ...] = (PartialCrossEntropy, Dense)
+"""Every method, in the order of ``wss methods``."""
+
+AnyMethod = Annotated[PartialCrossEntropy | Dense, Field(discriminator="name")]
+"""The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
+
+__all__ = ["METHODS", "AnyMethod", "Batch", "Dense", "Method", "PartialCrossEntropy", "Phase", "Segmenter"]

@@ -55,7 +55,9 @@ class Journal:
             self._file.flush()
             return len(_MAGIC)
         if magic != _MAGIC:
-            raise StoreError(f"{self.path}: not a partial result of wss; remove the file and run the same command again")
+            raise StoreError(
+                f"{self.path}: not a partial result of wss; remove the file and run the same command again"
+            )
         position = len(_MAGIC)
         while True:
             self._file.seek(position)
@@ -151,5 +153,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -138,7 +138,9 @@ class Store:
         except KeyError:
             raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
         except OSError as error:
-            raise StoreError(f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the store and rebuild it") from error
+            raise StoreError(
+                f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the store and rebuild it"
+            ) from error
 
     def _layout(self, item: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
         if item not in self._flat:
@@ -171,7 +173,7 @@ class Store:
         """
         if f"tree:{name}" not in self.meta:
             raise StoreError(f"{self.path}: has no {name!r}")
-        group = self._file[f"arrays/{name}"] if f"arrays/{name}" in self._file else {}
+        group = self._file.get(f"arrays/{name}", {})
         return unflatten(self.meta[f"tree:{name}"], {number: group[number][()] for number in group})
 
     def verify(self) -> bool:
@@ -188,7 +190,9 @@ class Store:
         for item, group in self._file.items():
             if item == "arrays":
                 names: list[str] = []
-                group.visititems(lambda name, node, names=names: names.append(name) if isinstance(node, h5py.Dataset) else None)
+                group.visititems(
+                    lambda name, node, names=names: names.append(name) if isinstance(node, h5py.Dataset) else None
+                )
                 yield from (row(f"arrays/{name}", np.asarray(group[name][()])) for name in names)
             elif isinstance(group, h5py.Group):
                 yield from (row(f"{item}/{i}", self.get(item, i)) for i in self.ids if self.has(item, i))

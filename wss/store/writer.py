@@ -58,10 +58,16 @@ class StoreWriter:
         unknown = set(arrays) - set(self.schema.items)
         missing = self.schema.required - set(arrays)
         if unknown or missing or image_id.startswith(_FIXED):
-            raise ValueError(f"{self.schema.name} item {image_id!r}: unknown {sorted(unknown)}, missing {sorted(missing)}")
+            raise ValueError(
+                f"{self.schema.name} item {image_id!r}: unknown {sorted(unknown)}, missing {sorted(missing)}"
+            )
         self._journal.append(
             image_id, {name: encode(array, self.schema.items[name] == "deflate") for name, array in arrays.items()}
         )
+
+    def read(self, image_id: str) -> dict[str, NDArray[Any]]:
+        """The arrays of one image that is done."""
+        return {name: payload.array for name, payload in self._journal.read(image_id).items()}
 
     def put(self, name: str, array: NDArray[Any]) -> None:
         """Store one array of the whole store under ``arrays/<name>``; again under the same name is ignored on resume."""

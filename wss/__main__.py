@@ -1,0 +1,5 @@
+"""``python -m wss`` is the ``wss`` command."""
+
+from wss.cli.main import main
+
+main()

@@ -1,0 +1,69 @@
+"""Trained networks in model stores: writing them, and loading them back as predictors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from wss.methods import AnyMethod, Method
+from wss.networks import NetworkSpec
+from wss.predictor import Predictor, TestTime
+from wss.store import MODEL, Store
+
+
+def model_meta(
+    method: Method, network: NetworkSpec, initialisation: dict[str, Any], catalogue: dict[str, Any]
+) -> dict[str, Any]:
+    """What a model store says about its network, enough to build it again.
+
+    Args:
+        method: What it was trained with.
+        network: Its architecture.
+        initialisation: Which weights training started from.
+        catalogue: The data set's ``classes``, ``palette`` and ``background``.
+    """
+    return {
+        "method": method.model_dump(mode="json"),
+        "network": network.model_dump(mode="json"),
+        "initialisation": initialisation,
+        **{name: catalogue[name] for name in ("classes", "palette", "background")},
+    }
+
+
+def build_model(store: Store) -> nn.Module:
+    """The network of a model store with its trained weights, on the CPU.
+
+    Raises:
+        StoreError: The store is damaged.
+    """
+    method: Method = TypeAdapter(AnyMethod).validate_python(store.meta["method"])
+    model = method.build(NetworkSpec.model_validate(store.meta["network"]), len(store.meta["classes"]))
+    model.load_state_dict(store.tree("state"))
+    return model
+
+
+def load_checkpoint(
+    path: str | Path, *, device: str = "cpu", test_time: TestTime | None = None, amp: bool = False
+) -> Predictor:
+    """Load a trained network from the store that ``wss train`` wrote.
+
+    Args:
+        path: ``artifacts/train/<key>.h5``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        test_time: Scales, flip and sliding window.
+        amp: Autocast to bfloat16.
+
+    Returns:
+        A predictor: call it with an image, uint8 (H,W,3), to get labels, uint8 (H,W).
+
+    Raises:
+        StoreError: Not a model store of this version.
+    """
+    store = Store(Path(path), MODEL)
+    palette = np.array(store.meta["palette"], np.uint8)
+    return Predictor(build_model(store), store.meta["classes"], palette, torch.device(device), test_time, amp)

@@ -1,0 +1,45 @@
+"""``wss doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wss.cli import options
+
+
+def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
+    """Show what is installed, which kernels and GPU are usable, and whether the workspace can be written."""
+    import importlib.metadata as metadata
+    import os
+    import platform
+    import shutil
+
+    import torch
+
+    from wss.cli.console import Terminal
+    from wss.ops.bilateral import native_available
+
+    terminal = Terminal(as_json=as_json)
+    place = workspace.resolve()
+    existing = next(p for p in (place, *place.parents) if p.exists())
+
+    def version(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    facts = {
+        "wss": version("wss"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none",
+        "native CPU kernels": "yes" if native_available() else "no (pure torch instead; install with a C++ compiler)",
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        **{name: version(name) for name in ("numpy", "h5py", "opencv-python-headless", "tensorboard", "pydensecrf2")},
+        "workspace": str(place),
+        "writable": os.access(existing, os.W_OK),
+        "free GiB": round(shutil.disk_usage(existing).free / 2**30, 1),
+    }
+    terminal.result(facts, lambda: terminal.table("", ["what", "found"], [(k, str(v)) for k, v in facts.items()]))

@@ -1,0 +1,98 @@
+"""``wss evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+
+def evaluate(
+    crf: Annotated[bool, typer.Option("--crf", help="Refine predictions with the dense CRF first.")] = False,
+    crf_preset: Annotated[
+        str | None, typer.Option(help="CRF settings: largefov, msc, vgg16, resnet101 or sec.")
+    ] = None,
+    crf_backend: Annotated[str | None, typer.Option(help="CRF engine: auto, native, torch or pydensecrf.")] = None,
+    scales: Annotated[str | None, typer.Option(help="Test scales to average, for example 0.5,0.75,1,1.25.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    split: Annotated[str, typer.Option(help="Images to score.")] = "val",
+    settings: options.Settings = None,
+    workspace: options.Workspace = Path(),
+    device: options.Device = "auto",
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Score the network that was trained last, at full resolution; writes metrics.json.
+
+    Example: [bold]wss evaluate --crf --scales 0.5,0.75,1,1.25 --flip[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.cli.session import Session
+    from wss.pipeline.spec import merge, parse_overrides
+
+    test_time: dict[str, Any] = {}
+    if scales is not None:
+        test_time["scales"] = parse_scales(scales)
+    if flip:
+        test_time["flip"] = True
+    kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
+    target = "evaluate-crf" if crf else "evaluate"
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+        name, changes = session.trained()
+        changes = merge(changes, {"predict": {"split": split, "test_time": test_time}, "crf": kernels})
+        pipeline = session.pipeline(name, changes, parse_overrides(settings or [])).up_to(target)
+        outcome = session.run(pipeline)[target]
+        record = outcome.store.meta["record"]
+        session.terminal.result(record, lambda: render(session.terminal, record, outcome.published))
+
+
+def parse_scales(text: str) -> list[float]:
+    """Scales from a comma-separated list.
+
+    Raises:
+        UsageError: Not positive numbers.
+    """
+    from wss.errors import UsageError
+
+    try:
+        scales = [float(part) for part in text.split(",")]
+    except ValueError:
+        scales = []
+    if not scales or not all(0.05 <= scale <= 8 for scale in scales):
+        raise UsageError(f"--scales {text}: expected numbers between 0.05 and 8, for example 0.5,0.75,1,1.25")
+    return scales
+
+
+def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -> None:
+    """The table of ``wss evaluate``."""
+    columns, rows = ["class", "IoU %"], []
+    dice, distance = record.get("dice_per_class", {}), record.get("hd95_per_class", {})
+    columns += ["Dice %"] * bool(dice) + ["HD95"] * bool(distance)
+    for name, iou in record["iou_per_class"].items():
+        row = [name, _percent(iou)]
+        row += [_percent(dice.get(name))] * bool(dice) + [_number(distance.get(name))] * bool(distance)
+        rows.append(row)
+    crf = " + CRF" if record["crf"] else ""
+    terminal.table(f"{record['method']}{crf} on {record['num_images']} images of '{record['split']}'", columns, rows)
+    terminal.line(
+        f"mIoU {_percent(record['miou'])} %   pixel accuracy {_percent(record['pixel_accuracy'])} %   "
+        f"mean accuracy {_percent(record['mean_accuracy'])} %   FWIoU {_percent(record['frequency_weighted_iou'])} %"
+    )
+    terminal.line(
+        f"scales {record['scales']}, flip {record['flip']}, {record['backbone']}, initialised: {record['initialisation']}"
+    )
+    for path in published:
+        terminal.line(f"written: {path}")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,87 @@
+"""``wss gc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.pipeline.workspace import Workspace
+
+
+def gc(
+    days: Annotated[float, typer.Option(min=0, help="Keep everything younger than so many days.")] = 0.0,
+    partials: Annotated[bool, typer.Option("--partials", help="Remove interrupted results, too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove finished artifacts that the last runs did not use, too.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
+    workspace: options.Workspace = Path(),
+    as_json: options.Json = False,
+) -> None:
+    """Remove what is no longer needed: temporary and lock files of dead processes, damaged stores, and on request more.
+
+    What the last run of each pipeline used always stays (state.yaml lists it).
+    """
+    from wss.cli.console import Terminal
+    from wss.pipeline.workspace import Workspace
+    from wss.store.atomic import storage_errors
+
+    terminal = Terminal(as_json=as_json)
+    doomed = _doomed(Workspace(workspace), days, partials, everything)
+    size = sum(path.stat().st_size for path in doomed if path.exists())
+    for path in doomed if not dry_run else ():
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+
+    def render() -> None:
+        for path in doomed:
+            terminal.line(str(path))
+        terminal.line(f"{'would remove' if dry_run else 'removed'} {len(doomed)} files, {size / 2**20:.1f} MiB")
+
+    terminal.result({"files": [str(path) for path in doomed], "bytes": size, "dry_run": dry_run}, render)
+
+
+def _doomed(workspace: Workspace, days: float, partials: bool, everything: bool) -> list[Path]:
+    import time
+
+    from wss.errors import StoreError
+    from wss.store import Store
+
+    youngest = time.time() - days * 86400
+    doomed = [path for path in workspace.leftovers() if _dead(path, partials) and path.stat().st_mtime <= youngest]
+    stores: dict[str, Store] = {}
+    for path in workspace.artifacts():
+        try:
+            store = Store(path)
+            stores[store.key] = store
+        except StoreError:
+            doomed.append(path)
+    if not everything:
+        return doomed
+    wanted = {key for keys in workspace.state().get("results", {}).values() for key in keys}
+    return doomed + [
+        store.path for key, store in stores.items() if key not in wanted and store.path.stat().st_mtime <= youngest
+    ]
+
+
+def _dead(path: Path, partials: bool) -> bool:
+    """Whether no living process can want this file."""
+    import fcntl
+    import os
+
+    lock = path if path.suffix == ".lock" else path.with_name(f"{path.name.split('.')[0]}.lock")
+    if lock.exists():
+        with lock.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+    if path.suffix == ".tmp":
+        pid = path.name.split(".")[-2]
+        return not (pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid())
+    return path.suffix == ".lock" or partials

@@ -1,0 +1,51 @@
+"""``wss init``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wss.cli import options
+
+
+def init(
+    kind: Annotated[str, typer.Option("--kind", "-k", help="voc, folder, camvid, acdc or sample.")],
+    root: Annotated[Path | None, typer.Option("--root", "-r", help="The data set's folder.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of this kind; repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing wss.yaml.")] = False,
+    workspace: options.Workspace = Path(),
+) -> None:
+    """Say which data set a workspace is about; writes wss.yaml and looks at the files.
+
+    Example: [bold]wss init --kind folder --root ~/cells --workspace cells[/bold]
+    """
+    import yaml
+
+    from wss.datasets import DatasetSpec, open_source
+    from wss.errors import UsageError
+    from wss.params import validate
+    from wss.pipeline.workspace import Workspace
+    from wss.store.atomic import write_text
+
+    place = Workspace(workspace)
+    if place.configured and not force:
+        raise UsageError(f"{place.config_path} exists; --force replaces it")
+    values: dict[str, object] = {"kind": kind}
+    if root is not None:
+        values["root"] = str(root.expanduser().resolve())
+    for text in option or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--option {text}: expected NAME=VALUE")
+        values[name.strip()] = yaml.safe_load(value)
+    spec = validate(DatasetSpec, values, "wss init")
+    catalogue = open_source(spec).catalogue
+    header = "# The data set of this workspace; `wss data check` looks for faults in it.\n"
+    write_text(place.config_path, header + yaml.safe_dump({"dataset": values}, sort_keys=False, allow_unicode=True))
+    splits = ", ".join(f"{name} {len(ids)}" for name, ids in catalogue.splits.items())
+    typer.echo(f"{len(catalogue.classes)} classes, images: {splits}\nwritten: {place.config_path}")

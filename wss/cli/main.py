@@ -1,0 +1,112 @@
+"""The ``wss`` command: one module per subcommand, errors turned into one message and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from wss.cli import (
+    data,
+    doctor,
+    evaluate,
+    gc,
+    init,
+    listing,
+    predict,
+    prepare,
+    report,
+    run,
+    status,
+    train,
+    verify,
+)
+from wss.errors import WssError
+from wss.version import __version__
+
+
+class Commands(TyperGroup):
+    """Turns errors into exit codes: 1 for failures, 2 for usage, 130 for an interruption."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except WssError as error:
+            _complain(str(error))
+            if "-v" in sys.argv or "--verbose" in sys.argv:
+                raise
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _complain("interrupted; run the same command again to go on from here", kind="stopped")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except MemoryError:
+            _complain(
+                "out of memory; use smaller crops or batches, fewer --jobs, or `--set predict.test_time.window=512`"
+            )
+            raise typer.Exit(1) from None
+
+
+def _complain(message: str, kind: str = "error") -> None:
+    typer.echo(f"{typer.style(kind, fg='red', bold=True)}: {message}", err=True)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Weakly supervised semantic segmentation: scribbles, points, boxes or tags in; a trained network and dense masks "
+        "out.\n\nStart with [bold]wss run quickstart[/bold], or [bold]wss init[/bold] for your own data."
+    ),
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"wss {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_SETUP, _STEPS, _WHOLE, _UPKEEP = "Set up", "Steps", "Whole pipelines", "Look and tidy up"
+app.command("init", rich_help_panel=_SETUP)(init.init)
+app.add_typer(data.app, name="data", rich_help_panel=_SETUP)
+app.command("prepare", rich_help_panel=_STEPS)(prepare.prepare)
+app.command("train", rich_help_panel=_STEPS)(train.train)
+app.command("predict", rich_help_panel=_STEPS)(predict.predict)
+app.command("evaluate", rich_help_panel=_STEPS)(evaluate.evaluate)
+app.command("report", rich_help_panel=_STEPS)(report.report)
+app.command("run", rich_help_panel=_WHOLE)(run.run)
+app.command("pipelines", rich_help_panel=_WHOLE)(listing.pipelines)
+app.command("methods", rich_help_panel=_WHOLE)(listing.methods)
+app.command("status", rich_help_panel=_UPKEEP)(status.status)
+app.command("verify", rich_help_panel=_UPKEEP)(verify.verify)
+app.command("gc", rich_help_panel=_UPKEEP)(gc.gc)
+app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the ``wss`` script."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()

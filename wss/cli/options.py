@@ -1,0 +1,36 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_COMMON = "Common options"
+
+Workspace = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", envvar="WSS_WORKSPACE", help="Workspace folder.", rich_help_panel=_COMMON),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed of everything random in this run.", rich_help_panel=_COMMON),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE", rich_help_panel=_COMMON)
+]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", "-j", help="Processes for work on the CPU; 0 = all cores.", min=0, rich_help_panel=_COMMON),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show what each stage is given; tracebacks.", rich_help_panel=_COMMON),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.", rich_help_panel=_COMMON)]
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.", rich_help_panel=_COMMON)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter of the pipeline; repeatable."),
+]

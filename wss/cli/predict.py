@@ -1,0 +1,128 @@
+"""``wss predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.cli.session import Session
+    from wss.predictor import Predictor, TestTime
+
+
+def predict(
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files or folders; none: the data set's split.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for masks and overlays.")] = Path("predictions"),
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A network's store; default: the one trained last in the workspace.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The data set's images to predict when none are named.")] = "val",
+    scales: Annotated[str | None, typer.Option(help="Scales to average, for example 0.5,1.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    window: Annotated[int | None, typer.Option(min=16, help="Sliding window side in pixels, for large images.")] = None,
+    probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too, float16 (K,H,W) .npy.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write overlays for looking at.")] = True,
+    workspace: options.Workspace = Path(),
+    device: options.Device = "auto",
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Segment images: indexed PNG masks with palette and overlays.
+
+    Images may be of any size, grey or colour, 8 or 16 bit, rotated by EXIF.
+
+    Example: [bold]wss predict holiday/*.jpg --out masks[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.cli.evaluate import parse_scales
+    from wss.cli.session import Session
+    from wss.predictor import TestTime
+
+    test_time = TestTime(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+        predictor = _predictor(session, checkpoint, test_time)
+        sources = _files(images, out) if images else _split(session, split)
+        advance = session.context.progress.task("predicting", len(sources))
+        written = []
+        for name, read in sources:
+            written += _write(predictor, out, name, read(), probs, overlays)
+            advance(1, name)
+        session.terminal.result(
+            {"images": len(sources), "files": [str(path) for path in written]},
+            lambda: session.terminal.line(f"{len(sources)} images -> {len(written)} files in {out}"),
+        )
+
+
+def _predictor(session: Session, checkpoint: Path | None, test_time: TestTime) -> Predictor:
+    from wss.checkpoints import load_checkpoint
+
+    if checkpoint is None:
+        name, changes = session.trained()
+        checkpoint = session.run(session.pipeline(name, changes).up_to("train"))["train"].store.path
+    return load_checkpoint(checkpoint, device=str(session.context.device), test_time=test_time)
+
+
+def _files(images: list[Path], out: Path) -> list[tuple[str, Any]]:
+    """Names and readers of image files; a folder stands for the images in it, whose sub-folders are kept."""
+    from functools import partial
+
+    from wss.datasets.images import IMAGE_SUFFIXES, read_image
+    from wss.errors import DataError, UsageError
+
+    sources: dict[str, Path] = {}
+    for given in images:
+        if not given.exists():
+            raise DataError(f"{given}: no such image or folder")
+        found = (
+            [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES] if given.is_dir() else [given]
+        )
+        if not found:
+            raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
+        for path in found:
+            name = str(path.relative_to(given).with_suffix("")) if given.is_dir() else path.stem
+            if name in sources:
+                raise UsageError(
+                    f"{sources[name]} and {path} would both write {out / name}.png; predict them separately"
+                )
+            sources[name] = path
+    return [(name, partial(read_image, path)) for name, path in sources.items()]
+
+
+def _split(session: Session, split: str) -> list[tuple[str, Any]]:
+    from functools import partial
+
+    from wss.stages.samples import split_ids
+
+    name, changes = session.trained()
+    store = session.run(session.pipeline(name, changes).up_to("samples"))["samples"].store
+    return [(image_id, partial(store.get, "image", image_id)) for image_id in split_ids(store, split)]
+
+
+def _write(predictor: Predictor, out: Path, name: str, image: Any, probs: bool, overlays: bool) -> list[Path]:
+    import io
+
+    import numpy as np
+
+    from wss.store.atomic import write_bytes
+    from wss.viz import encode_png, indexed_png, overlay
+
+    maps = predictor.probabilities(image)
+    labels = maps.argmax(0).astype(np.uint8)
+    files = {out / f"{name}.png": indexed_png(labels, predictor.palette)}
+    if overlays:
+        files[out / f"{name}_overlay.png"] = encode_png(overlay(image, labels, predictor.palette))
+    if probs:
+        buffer = io.BytesIO()
+        np.save(buffer, maps.astype(np.float16))
+        files[out / f"{name}_probs.npy"] = buffer.getvalue()
+    for path, data in files.items():
+        write_bytes(path, data)
+    return list(files)

@@ -1,0 +1,87 @@
+"""``wss prepare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+
+def prepare(
+    shrink: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of every stroke's length to cut away; 1 leaves a point.")
+    ] = None,
+    length: Annotated[float | None, typer.Option(min=0, max=1, help="Share of the length to keep: 1 - shrink.")] = None,
+    drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability that an object loses all its scribbles.")
+    ] = 0.0,
+    points: Annotated[bool, typer.Option("--points", help="One labelled point per stroke.")] = False,
+    fraction: Annotated[float, typer.Option(help="Share of the training images that keep labels, in (0, 1].")] = 1.0,
+    source: Annotated[
+        str, typer.Option(help="Scribbles: auto, given (by the data set) or simulated (from its masks).")
+    ] = "auto",
+    workspace: options.Workspace = Path(),
+    seed: options.Seed = None,
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make the labels to train on from the data set's scribbles, whole or thinned out.
+
+    Later commands in this workspace use them. Everything is decided by the seed and each image's id, so that the same
+    image keeps the same labels whatever else is prepared with it.
+
+    Example: [bold]wss prepare --shrink 0.5 --drop 0.3[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.cli.session import DEFAULT_METHOD, Session
+    from wss.errors import UsageError
+
+    if shrink is not None and length is not None:
+        raise UsageError("--shrink and --length say the same thing (length = 1 - shrink); give one of them")
+    rate = shrink if shrink is not None else 0.0 if length is None else 1 - length
+    choice: dict[str, Any] = {
+        name: value
+        for name, value, default in (
+            ("shrink", round(rate, 12), 0.0),
+            ("drop", drop, 0.0),
+            ("points", points, False),
+            ("fraction", fraction, 1.0),
+            ("source", source, "auto"),
+            ("seed", seed, None),
+        )
+        if value != default
+    }
+    with Session(workspace, Terminal(quiet, verbose, as_json), "cpu", jobs) as session:
+        pipeline = session.pipeline(DEFAULT_METHOD, {"prepare": choice})
+        store = session.run(pipeline.up_to("prepare"))["prepare"].store
+        session.workspace.remember("prepare", choice)
+        summary = label_summary(store)
+        session.terminal.result(
+            {"store": str(store.path), "key": store.key, **summary},
+            lambda: session.terminal.line(
+                f"{summary['images']} images, {summary['with_labels']} with labels, "
+                f"{100 * summary['coverage']:.2f} % of their pixels labelled"
+                f"{' (simulated from masks)' if summary['simulated'] else ''}"
+            ),
+        )
+
+
+def label_summary(store: Any) -> dict[str, Any]:
+    """Number of images, of those with labels, and the labelled share of their pixels."""
+    labelled = pixels = images = 0
+    for image_id in store.ids:
+        labels = store.get("labels", image_id)
+        count = int((labels != 255).sum())
+        if count:
+            images, labelled, pixels = images + 1, labelled + count, pixels + labels.size
+    return {
+        "images": len(store),
+        "with_labels": images,
+        "coverage": labelled / pixels if pixels else 0.0,
+        "simulated": store.meta["simulated"],
+    }

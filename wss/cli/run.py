@@ -1,0 +1,75 @@
+"""``wss run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wss.cli import options
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="A shipped pipeline (`wss pipelines`) or a YAML file.")],
+    settings: options.Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    workspace: options.Workspace = Path(),
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Run a whole pipeline; stages that are done are skipped, interrupted ones resume.
+
+    Example: [bold]wss run quickstart --set train-pce.batch_size=4[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.cli.session import Session
+    from wss.pipeline.spec import parse_overrides
+
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed) as session:
+        spec = session.pipeline(pipeline, parse_overrides(settings or []))
+        if dry_run:
+            plans = session.plan(spec)
+            session.terminal.result(
+                plans,
+                lambda: session.terminal.table(
+                    spec.title,
+                    ["stage", "state", "key"],
+                    [(p["id"], p["state"], (p["key"] or "-")[:12]) for p in plans],
+                ),
+            )
+            return
+        outcomes = session.run(spec)
+        rows = [
+            {
+                "id": name,
+                "stage": outcome.node.stage.name,
+                "skipped": outcome.skipped,
+                "seconds": round(outcome.seconds, 1),
+                "store": str(outcome.store.path),
+                "published": [str(path) for path in outcome.published],
+            }
+            for name, outcome in outcomes.items()
+        ]
+
+        def render() -> None:
+            scores = [
+                (name, o.store.meta["record"]["method"], 100 * o.store.meta["record"]["miou"])
+                for name, o in outcomes.items()
+                if "record" in o.store.meta
+            ]
+            if scores:
+                session.terminal.table(
+                    "", ["evaluation", "method", "mIoU %"], [(n, m, f"{v:.1f}") for n, m, v in scores]
+                )
+            skipped = sum(o.skipped for o in outcomes.values())
+            seconds = sum(o.seconds for o in outcomes.values())
+            session.terminal.line(f"{len(outcomes)} stages, {skipped} done before, {seconds:.0f} s")
+            for path in dict.fromkeys(p for o in outcomes.values() for p in o.published):
+                session.terminal.line(f"written: {path}")
+
+        session.terminal.result(rows, render)

@@ -1,0 +1,152 @@
+"""What every command that runs stages has in common: the workspace, the device, and pipelines with what was chosen before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from wss.cli.console import Terminal
+from wss.errors import UsageError
+from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
+from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, merge
+from wss.pipeline.workspace import Workspace
+from wss.stages.stage import Context
+
+DEFAULT_METHOD = "pce"
+
+
+class Session(AbstractContextManager["Session"]):
+    """One command at work in one workspace.
+
+    Args:
+        workspace: Workspace folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        jobs: Processes on the CPU; 0 = all cores.
+        seed: Seed for every stage that has one, or None for the pipeline's.
+        terminal: Where to tell what happens.
+    """
+
+    def __init__(
+        self, workspace: Path, terminal: Terminal, device: str = "auto", jobs: int = 0, seed: int | None = None
+    ) -> None:
+        self.workspace = Workspace(workspace)
+        self.terminal = terminal
+        self.seed = seed
+        self.jobs = jobs or len(os.sched_getaffinity(0))
+        self.context = Context(
+            device=resolve_device(device),
+            jobs=self.jobs,
+            progress=terminal,
+            cache=self.workspace.cache,
+            logs=workspace / "logs",
+        )
+
+    def __enter__(self) -> Session:
+        self.terminal.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminal.__exit__(kind, error, trace)
+
+    def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
+        """A pipeline for this workspace's data set with parameter changes by stage id, later ones first in rank."""
+        if not self.workspace.configured:
+            self.terminal.say(
+                f"no wss.yaml in {self.workspace.root}: using the embedded sample data set (`wss init` names yours)"
+            )
+        merged: dict[str, Any] = {}
+        for change in changes:
+            merged = merge(merged, change)
+        everywhere: dict[str, Any] = {"dataset": self.workspace.dataset().model_dump()}
+        if self.seed is not None:
+            everywhere["seed"] = self.seed
+        return load_pipeline(find_pipeline(name), merged, everywhere)
+
+    def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
+        """What `wss prepare` chose, as changes to a pipeline that has a ``prepare`` stage."""
+        choice = self.workspace.state().get("prepare")
+        if not choice or "prepare" not in load_pipeline(find_pipeline(pipeline)).nodes:
+            return {}
+        self.terminal.say(f"using the labels of `wss prepare` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
+        return {"prepare": choice}
+
+    def trained(self) -> tuple[str, dict[str, Any]]:
+        """The pipeline that `wss train` ran last, and the changes it was given; the default method when there is none."""
+        choice = self.workspace.state().get("train")
+        if choice is None:
+            self.terminal.say(
+                f"nothing trained here yet: training {DEFAULT_METHOD!r} first (`wss train --method` chooses)"
+            )
+            return DEFAULT_METHOD, self.prepared(DEFAULT_METHOD)
+        if self.seed is None:
+            self.seed = choice.get("seed")
+        return choice["pipeline"], merge(choice["changes"], self.prepared(choice["pipeline"]))
+
+    def discard(self, pipeline: Pipeline, node_id: str) -> None:
+        """Remove the result and the checkpoint of one node, so that it is made anew."""
+        run_pipeline(
+            pipeline.up_to(*(i for s in pipeline.nodes[node_id].inputs.values() for i in s)),
+            self.workspace,
+            self.context,
+        )
+        for plan in plan_pipeline(pipeline, self.workspace, self.context):
+            if plan.node.id == node_id and plan.key:
+                path = self.workspace.artifact(plan.node.stage.name, plan.key)
+                for file in (path, path.with_suffix(".partial"), path.with_suffix(".checkpoint.partial")):
+                    file.unlink(missing_ok=True)
+
+    def run(self, pipeline: Pipeline) -> dict[str, Outcome]:
+        """Run a pipeline, telling what is skipped, resumed and made, and remember its results so that `wss gc` keeps them."""
+        outcomes = run_pipeline(pipeline, self.workspace, self.context, before=self._announce)
+        results = self.workspace.state().get("results", {})
+        keys = [outcome.store.key for outcome in outcomes.values()]
+        if not set(keys) <= set(results.get(pipeline.name, [])):
+            self.workspace.remember("results", {**results, pipeline.name: keys})
+        return outcomes
+
+    def plan(self, pipeline: Pipeline) -> list[dict[str, Any]]:
+        """What ``run`` would do, as rows for a table or JSON."""
+        plans = plan_pipeline(pipeline, self.workspace, self.context)
+        return [
+            {
+                "id": p.node.id,
+                "stage": p.node.stage.name,
+                "state": p.state,
+                "key": p.key,
+                "params": p.node.params.model_dump(mode="json"),
+            }
+            for p in plans
+        ]
+
+    def _announce(self, node: Node, state: str) -> None:
+        what = {"done": "done already", "partial": "resuming", "missing": "running"}[state]
+        label = node.id if node.id == node.stage.name else f"{node.id} ({node.stage.name})"
+        details = describe(node.params)
+        self.terminal.say(f"{label}: {what}" + (f"  [{details}]" if details and state != "done" else ""))
+        self.terminal.detail(f"  {node.params.model_dump(mode='json')}")
+
+
+def resolve_device(name: str) -> Any:
+    """A torch device from ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: Not one of these, or not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()) or (kind == "cpu" and number):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or int(number or 0) >= count:
+            raise UsageError(f"--device {name}: this machine has {count} usable CUDA device(s); use --device cpu")
+    return torch.device(name)

@@ -1,0 +1,67 @@
+"""``wss status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wss.cli import options
+
+
+def status(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
+    """Show the data set, what was chosen last, and every artifact of a workspace."""
+    from wss.cli.console import Terminal
+    from wss.errors import StoreError
+    from wss.pipeline.workspace import Workspace
+    from wss.store import Store
+
+    terminal = Terminal(as_json=as_json)
+    place = Workspace(workspace)
+    dataset = place.dataset().model_dump(mode="json", exclude_none=True)
+    rows = []
+    for path in place.artifacts():
+        size = path.stat().st_size / 2**20
+        try:
+            store = Store(path)
+        except StoreError as error:
+            rows.append(
+                {
+                    "stage": path.parent.name,
+                    "key": path.stem,
+                    "mib": size,
+                    "images": 0,
+                    "created": "",
+                    "state": str(error),
+                }
+            )
+            continue
+        created = str(store.attributes.get("created", ""))
+        rows.append(
+            {
+                "stage": path.parent.name,
+                "key": path.stem,
+                "mib": size,
+                "images": len(store),
+                "created": created,
+                "state": "whole",
+            }
+        )
+    for path in place.leftovers():
+        if path.suffix == ".partial":
+            key = path.name.split(".")[0]
+            size = path.stat().st_size / 2**20
+            rows.append(
+                {"stage": path.parent.name, "key": key, "mib": size, "images": 0, "created": "", "state": "partial"}
+            )
+    rows.sort(key=lambda row: (row["created"] == "", row["created"]))
+
+    def render() -> None:
+        terminal.line(f"data set: {dataset}" + ("" if place.configured else "  (no wss.yaml: the embedded sample)"))
+        for command, choice in place.state().items():
+            terminal.line(f"last {command}: {choice}")
+        terminal.table(
+            "",
+            ["stage", "key", "MiB", "images", "made", "state"],
+            [(r["stage"], r["key"][:12], f"{r['mib']:.1f}", r["images"], r["created"], r["state"]) for r in rows],
+        )
+
+    terminal.result({"dataset": dataset, "state": place.state(), "artifacts": rows}, render)

@@ -1,0 +1,84 @@
+"""``wss train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+
+def train(
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="Method or pipeline; `wss methods` lists them.")
+    ] = "pce",
+    network: Annotated[str | None, typer.Option(help="unet, deeplab-v2 or deeplab-v3plus.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="resnet18/34/50/101 or mobilenet_v2.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Backbone weights: a state dict file, or 'imagenet' to download.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every phase.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of every phase.")] = None,
+    amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint, or drop it and start over.")
+    ] = True,
+    settings: options.Settings = None,
+    workspace: options.Workspace = Path(),
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a network on the prepared labels.
+
+    Earlier stages that are missing run first. An interrupted training goes on from its last checkpoint; the same command
+    again after that does nothing.
+
+    Example: [bold]wss train --method pce --network deeplab-v3plus --backbone mobilenet_v2 --epochs 20[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.cli.session import Session
+    from wss.pipeline.spec import merge, parse_overrides
+
+    network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
+    changes: dict[str, Any] = {
+        name: value for name, value in (("batch_size", batch_size), ("amp", amp)) if value is not None
+    }
+    if weights is not None:
+        changes["weights"] = weights if weights == "imagenet" else str(Path(weights).resolve())
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed) as session:
+        overrides = merge(session.prepared(method), parse_overrides(settings or []))
+        if network_changes:
+            changes["network"] = network_changes
+        if epochs is not None or lr is not None:
+            changes["phases"] = _phases(session, method, overrides, epochs, lr)
+        overrides = merge(overrides, {"train": changes})
+        pipeline = session.pipeline(method, overrides).up_to("train")
+        if not resume:
+            session.discard(pipeline, "train")
+        outcome = session.run(pipeline)["train"]
+        overrides.pop("prepare", None)
+        session.workspace.remember("train", {"pipeline": method, "changes": overrides, "seed": seed})
+        store = outcome.store
+        last = store.log["epochs"][-1]
+        session.terminal.result(
+            {"store": str(store.path), "key": store.key, "images": store.meta["num_images"], **last},
+            lambda: session.terminal.line(
+                f"{method}: trained on {store.meta['num_images']} images, {last['step']} steps, loss {last['loss']:.3f}"
+                + (f", validation mIoU {100 * last['val_miou']:.1f} %" if "val_miou" in last else "")
+                + f"\nnetwork: {store.path}"
+            ),
+        )
+
+
+def _phases(session: Any, method: str, overrides: Any, epochs: int | None, lr: float | None) -> list[dict[str, Any]]:
+    """The pipeline's phases with other epochs or rates."""
+    phases = session.pipeline(method, overrides).nodes["train"].params.phases
+    new = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+    return [{**phase.model_dump(mode="json"), **new} for phase in phases]

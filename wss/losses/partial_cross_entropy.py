@@ -1,0 +1,56 @@
+"""Cross-entropy on the labelled pixels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wss.errors import WssError
+
+
+def partial_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+) -> Tensor:
+    """Cross-entropy between predictions and labels, over labelled pixels only.
+
+    Args:
+        logits: Scores before softmax, float (B, K, H, W).
+        labels: Class indices, int64 (B, H, W), ``ignore_index`` where unlabelled or padded.
+        ignore_index: The unlabelled code.
+        class_weights: Weight per class, float (K,); None weighs all alike.
+        reduction: ``mean`` over the labelled pixels of the whole batch (weighted mean with class weights), ``sum``, or
+            ``none`` for the map (B, H, W) with 0 on unlabelled pixels.
+
+    Returns:
+        A scalar, or (B, H, W) for ``none``. Without any labelled pixel it is a differentiable 0.
+
+    Raises:
+        WssError: Shapes disagree, or a label is neither a class nor ``ignore_index``.
+
+    Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", first term of (2).
+    Differs: the paper sums over pixels; the mean keeps the learning rate independent of how much is labelled.
+    """
+    if logits.ndim != 4 or labels.shape != logits.shape[:1] + logits.shape[2:]:
+        raise WssError(
+            f"logits (B,K,H,W) and labels (B,H,W) must agree, got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    try:
+        loss = functional.cross_entropy(logits, labels, class_weights, ignore_index=ignore_index, reduction="none")
+    except IndexError as error:
+        raise WssError(f"labels must be below {logits.shape[1]} or {ignore_index}: {error}") from error
+    if reduction == "none":
+        return loss
+    total = loss.sum()
+    if reduction == "sum":
+        return total
+    valid = labels != ignore_index
+    weight = valid.sum() if class_weights is None else class_weights[labels.where(valid, 0)].where(valid, 0).sum()
+    return total / weight.clamp(min=torch.finfo(loss.dtype).tiny)

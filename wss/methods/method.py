@@ -1,0 +1,87 @@
+"""What a method is to the training loop: a network, named loss terms, and phases that weigh them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+
+from wss.methods.segmenter import Segmenter
+from wss.networks import NetworkSpec
+from wss.params import Params
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch on the device.
+
+    Attributes:
+        rgb: Images, float32 (B,3,H,W) in 0..255.
+        labels: int64 (B,H,W), 255 = unlabelled.
+        valid: bool (B,H,W), False where a crop reaches beyond its image.
+        maps: Further maps that the method asked for in ``needs``, (B,H,W), by name.
+    """
+
+    rgb: Tensor
+    labels: Tensor
+    valid: Tensor
+    maps: Mapping[str, Tensor]
+
+
+class Phase(Params):
+    """One phase of training: which loss terms, which rates, what is frozen."""
+
+    epochs: int = Field(ge=1)
+    """Passes over the training images."""
+    terms: dict[str, float] = Field(min_length=1)
+    """Weight of each loss term by name."""
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(default=1e-2, gt=0)
+    """Learning rate of the backbone; heads and biases multiply it."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD momentum, or Adam's first beta."""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """On weights; biases and normalisation parameters have none."""
+    head_multiplier: float = Field(default=10.0, gt=0)
+    """Learning rate of the head relative to the backbone. 1 for networks trained from scratch."""
+    bias_multiplier: float = Field(default=2.0, gt=0)
+    """Learning rate of biases relative to weights (the DeepLab convention)."""
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    power: float = Field(default=0.9, gt=0)
+    """Exponent of the poly schedule (1 - step / steps)^power."""
+    warmup_iters: int = Field(default=0, ge=0)
+    """Steps over which the rate rises linearly from 0."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest gradient norm; None does not clip."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """``frozen``: the backbone's batch normalisation uses its stored statistics. Heads always train theirs."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network that are not trained, by prefix of their parameter names (``backbone``)."""
+
+
+class Method(Params, ABC):
+    """Settings and behaviour of one method. A subclass names itself, its loss terms and what it needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: ClassVar[str]
+    """One line for ``wss methods``."""
+    term_names: ClassVar[frozenset[str]]
+    """Loss terms that a phase may weigh."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Maps beside image and labels that ``losses`` reads: ``edges``, ``superpixels``."""
+    uses_unlabelled: ClassVar[bool] = False
+    """Whether images without any labelled pixel help."""
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """The module to train: RGB (B,3,H,W) in 0..255 in, logits (B,K,H,W) out."""
+        return Segmenter(network, num_classes)
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """The requested loss terms, scalars, not weighted."""

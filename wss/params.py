@@ -1,0 +1,99 @@
+"""Typed parameters: frozen, validated, and refusing unknown names with the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from wss.errors import UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Params(BaseModel):
+    """Base of all parameter models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: `` (did you mean 'x'?)`` or the list of known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def validate(model: type[Model], values: Any, where: str) -> Model:
+    """Build a parameter model from plain values.
+
+    Args:
+        model: The parameter model.
+        values: Plain values as they come from YAML or the command line.
+        where: Named in the error, for example ``pipelines/pce.yaml: stage train``.
+
+    Raises:
+        UsageError: A value is of the wrong type or out of range, or a name is unknown.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            path = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "extra_forbidden":
+                owner = _model_at(model, item["loc"][:-1])
+                hint = nearest(str(item["loc"][-1]), owner.model_fields) if owner else ""
+                problems.append(f"unknown parameter {path!r}{hint}")
+            elif item["type"] == "missing":
+                problems.append(f"parameter {path!r} is required")
+            else:
+                message = item["msg"].removeprefix("Value error, ")
+                problems.append(f"{path or 'parameters'}: {message} (got {item['input']!r})")
+        raise UsageError(f"{where}: " + "; ".join(problems)) from None
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that owns the field at ``location``, through nested models, unions and lists."""
+    candidates: list[type[BaseModel]] = [model]
+    for part in location:
+        following: list[type[BaseModel]] = []
+        for candidate in candidates:
+            tags = [c for c in candidates if "name" in c.model_fields and c.model_fields["name"].default == part]
+            if tags:  # a discriminated union names the chosen member in the location
+                following = tags
+                break
+            if part in candidate.model_fields:
+                following += _models_in(candidate.model_fields[str(part)].annotation)
+            elif isinstance(part, int):
+                following.append(candidate)
+        candidates = following or candidates
+    return candidates[0] if candidates else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    for argument in getattr(annotation, "__args__", ()):
+        found += _models_in(argument)
+    return found
+
+
+def canonical(value: Any) -> Any:
+    """Parameters as plain JSON values with the class name of every nested model, for keys.
+
+    Class names keep two models with equal fields apart; values have the field's type, so ``1`` and ``1.0`` agree.
+    """
+    if isinstance(value, BaseModel):
+        fields = {name: canonical(getattr(value, name)) for name in type(value).model_fields}
+        return {"": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

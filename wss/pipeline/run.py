@@ -1,0 +1,212 @@
+"""Running a pipeline: skip what is done, resume what was interrupted, make the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from wss.errors import StoreError
+from wss.params import canonical
+from wss.pipeline.spec import Node, Pipeline
+from wss.pipeline.workspace import Workspace
+from wss.stages.stage import Context, Inputs, Stage
+from wss.store import Store, StoreWriter, artifact_key
+from wss.store.atomic import storage_errors
+from wss.version import __version__
+
+State = Literal["done", "partial", "missing", "unknown"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one node.
+
+    Attributes:
+        node: The node.
+        store: Its finished store.
+        skipped: Whether it was there already.
+        seconds: Time spent now.
+        published: Files written for people.
+    """
+
+    node: Node
+    store: Store
+    skipped: bool
+    seconds: float
+    published: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would become of one node; ``key`` is None when it depends on results that are not there yet."""
+
+    node: Node
+    state: State
+    key: str | None
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    workspace: Workspace,
+    context: Context,
+    *,
+    before: Callable[[Node, State], None] | None = None,
+) -> dict[str, Outcome]:
+    """Run every node whose store is not there yet.
+
+    Args:
+        pipeline: What to run.
+        workspace: Where the artifacts are.
+        context: Device, jobs, progress.
+        before: Told about each node just before it is skipped, resumed or run.
+
+    Returns:
+        Outcomes by node id.
+
+    Raises:
+        WssError: A stage failed; finished stages stay, and the failed one resumes where it stopped.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for node in pipeline.nodes.values():
+        inputs = {role: tuple(outcomes[i].store for i in sources) for role, sources in node.inputs.items()}
+        outcomes[node.id] = run_node(node, inputs, workspace, context, before=before)
+    return outcomes
+
+
+def run_node(
+    node: Node,
+    inputs: Mapping[str, tuple[Store, ...]],
+    workspace: Workspace,
+    context: Context,
+    *,
+    before: Callable[[Node, State], None] | None = None,
+) -> Outcome:
+    """Run one stage on given stores, or find its result."""
+    started = time.monotonic()
+    stage = node.stage
+    key = stage_key(node, inputs, context)
+    path = workspace.artifact(stage.name, key)
+    with _exclusive(path, context):
+        state = _state(path)
+        if before:
+            before(node, state)
+        if state != "done":
+            _make(node, inputs, path, key, context)
+        store = Store(path, stage.output)
+    published = tuple(stage.publish(store, workspace.root)) if stage.publish else ()
+    return Outcome(node, store, state == "done", time.monotonic() - started, published)
+
+
+def plan_pipeline(pipeline: Pipeline, workspace: Workspace, context: Context) -> list[Plan]:
+    """What ``run_pipeline`` would do, without doing it."""
+    plans: list[Plan] = []
+    stores: dict[str, Store] = {}
+    for node in pipeline.nodes.values():
+        if any(source not in stores for sources in node.inputs.values() for source in sources):
+            plans.append(Plan(node, "unknown", None))
+            continue
+        key = stage_key(node, {role: tuple(stores[i] for i in s) for role, s in node.inputs.items()}, context)
+        path = workspace.artifact(node.stage.name, key)
+        state = _state(path)
+        if state == "done":
+            stores[node.id] = Store(path, node.stage.output)
+        plans.append(Plan(node, state, key))
+    return plans
+
+
+def stage_key(node: Node, inputs: Mapping[str, tuple[Store, ...]], context: Context) -> str:
+    """The key of a node's store."""
+    stage = node.stage
+    digests: dict[str, str | list[str]] = {
+        role: [s.digest for s in stores] for role, stores in inputs.items() if stores
+    }
+    if stage.source:
+        digests["source"] = stage.source(node.params, context)
+    return artifact_key(
+        stage.name, stage.version, stage.output.name, stage.output.version, canonical(node.params), digests
+    )
+
+
+def _state(path: Path) -> State:
+    if path.exists():
+        return "done"
+    partial = path.with_suffix(".partial"), path.with_suffix(".checkpoint.partial")
+    return "partial" if any(file.exists() for file in partial) else "missing"
+
+
+def _make(node: Node, inputs: Mapping[str, tuple[Store, ...]], path: Path, key: str, context: Context) -> None:
+    started = time.monotonic()
+    attributes = _provenance(node.stage, node.params.model_dump_json(), inputs, key, context)
+    writer = StoreWriter(path, node.stage.output, attributes)
+    try:
+        node.stage.run(node.params, Inputs(inputs), writer, context)
+        writer.finish({"duration_s": time.monotonic() - started})
+    finally:
+        writer.close()
+
+
+def _provenance(
+    stage: Stage, params: str, inputs: Mapping[str, tuple[Store, ...]], key: str, context: Context
+) -> dict[str, str | int | float]:
+    sources = {
+        role: [{"stage": str(s.attributes["stage"]), "key": s.key, "digest": s.digest} for s in stores]
+        for role, stores in inputs.items()
+        if stores
+    }
+    device = context.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "stage": stage.name,
+        "stage_version": stage.version,
+        "key": key,
+        "params": params,
+        "inputs": json.dumps(sources),
+        "seed": int(json.loads(params).get("seed", 0)),
+        "wss_version": __version__,
+        "torch_version": str(torch.__version__),
+        "device": f"{device.type} ({name})",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path, context: Context) -> Iterator[None]:
+    """Hold the lock of one artifact; a second process waits and then finds the result. A dead process holds no lock."""
+    if path.exists():
+        yield
+        return
+    lock = path.with_suffix(".lock")
+    with storage_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            context.progress.say(f"another wss process is making {path.parent.name} {path.stem[:12]}; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreError(f"{lock}: this file system cannot lock files ({error})") from error
+        try:
+            yield
+        finally:
+            if path.exists():
+                lock.unlink(missing_ok=True)
+
+
+def describe(value: Any) -> str:
+    """Parameters that differ from their defaults, for one line of progress."""
+    fields = type(value).model_fields
+    changed = {n: getattr(value, n) for n in fields if getattr(value, n) != fields[n].default}
+    simple = {n: v for n, v in changed.items() if isinstance(v, str | int | float | bool)}
+    return ", ".join(f"{name} {v}" for name, v in simple.items())

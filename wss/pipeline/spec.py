@@ -1,0 +1,219 @@
+"""A pipeline as data: a YAML file that names stages, their parameters and their inputs, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wss.errors import UsageError
+from wss.params import Params, nearest, validate
+from wss.shipped import shipped
+from wss.stages import STAGES
+from wss.stages.stage import Stage
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of a pipeline.
+
+    Attributes:
+        id: Unique in the pipeline; defaults to the stage's name.
+        stage: What runs.
+        params: Its parameters.
+        inputs: Node ids by role.
+    """
+
+    id: str
+    stage: Stage
+    params: Params
+    inputs: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Stages in an order in which each comes after its inputs.
+
+    Attributes:
+        name: File name without ``.yaml``.
+        title: One line for lists.
+        description: What it does and when to use it.
+        nodes: Stages by id.
+    """
+
+    name: str
+    title: str
+    description: str
+    nodes: Mapping[str, Node]
+
+    def up_to(self, *targets: str) -> Pipeline:
+        """The part that is needed for the given nodes.
+
+        Raises:
+            UsageError: No such node.
+        """
+        wanted: set[str] = set()
+        queue = list(targets)
+        while queue:
+            node_id = queue.pop()
+            if node_id not in self.nodes:
+                raise UsageError(f"pipeline {self.name!r} has no stage {node_id!r}{nearest(node_id, self.nodes)}")
+            if node_id not in wanted:
+                wanted.add(node_id)
+                for sources in self.nodes[node_id].inputs.values():
+                    queue.extend(sources)
+        return replace(self, nodes={i: node for i, node in self.nodes.items() if i in wanted})
+
+
+def shipped_pipelines() -> dict[str, Path]:
+    """The pipelines that come with wss, by name."""
+    return {path.stem: path for path in sorted(shipped("pipelines").glob("*.yaml"))}
+
+
+def find_pipeline(name_or_file: str) -> Path:
+    """The file of a shipped pipeline, or the given YAML file.
+
+    Raises:
+        UsageError: Neither.
+    """
+    known = shipped_pipelines()
+    if name_or_file in known:
+        return known[name_or_file]
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        if path.is_file():
+            return path
+        raise UsageError(f"{path}: no such pipeline file")
+    raise UsageError(f"no pipeline {name_or_file!r}{nearest(name_or_file, known)}")
+
+
+def load_pipeline(
+    path: Path,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    everywhere: Mapping[str, Any] | None = None,
+) -> Pipeline:
+    """Read a pipeline file.
+
+    Args:
+        path: The YAML file.
+        overrides: Parameter changes by node id, nested like the parameters; see ``parse_overrides``.
+        everywhere: Values for every stage that has a parameter of that name (``seed``).
+
+    Raises:
+        UsageError: Malformed YAML, an unknown stage, parameter, role or node, an input of the wrong kind, or an input that
+            comes later in the file.
+    """
+    document = _read(path)
+    known = {"title", "description", "stages"}
+    for name in set(document) - known:
+        raise UsageError(f"{path}: unknown entry {name!r}{nearest(name, known)}")
+    entries = document.get("stages")
+    if not isinstance(entries, list) or not entries:
+        raise UsageError(f"{path}: 'stages' must be a list of stages")
+    changes = {name: dict(values) for name, values in (overrides or {}).items()}
+    nodes: dict[str, Node] = {}
+    for position, entry in enumerate(entries):
+        node = _node(path, position, entry, changes, everywhere or {}, nodes)
+        nodes[node.id] = node
+    for name in set(changes) - set(nodes):
+        raise UsageError(f"--set {name}...: pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
+    title = str(document.get("title", path.stem))
+    return Pipeline(path.stem, title, str(document.get("description", "")).strip(), nodes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: expected a pipeline with 'title' and 'stages', got {type(document).__name__}")
+    return {name: value for name, value in document.items() if not str(name).startswith("x-")}
+
+
+def _node(
+    path: Path,
+    position: int,
+    entry: Any,
+    overrides: Mapping[str, Mapping[str, Any]],
+    everywhere: Mapping[str, Any],
+    earlier: Mapping[str, Node],
+) -> Node:
+    if not isinstance(entry, dict) or "stage" not in entry:
+        raise UsageError(f"{path}: stage {position + 1}: expected an entry with 'stage', got {entry!r}")
+    known = {"id", "stage", "params", "inputs"}
+    for name in set(entry) - known:
+        raise UsageError(f"{path}: stage {position + 1}: unknown entry {name!r}{nearest(str(name), known)}")
+    if entry["stage"] not in STAGES:
+        raise UsageError(f"{path}: no stage {entry['stage']!r}{nearest(str(entry['stage']), STAGES)}")
+    stage = STAGES[entry["stage"]]
+    node_id = str(entry.get("id", stage.name))
+    where = f"{path}: stage {node_id!r}"
+    if node_id in earlier:
+        raise UsageError(f"{where}: there are two stages of this name; give one an 'id'")
+    values = merge(entry.get("params") or {}, overrides.get(node_id, {}))
+    values |= {name: value for name, value in everywhere.items() if name in stage.params.model_fields}
+    params = validate(stage.params, values, where)
+    return Node(node_id, stage, params, _inputs(where, stage, entry.get("inputs") or {}, earlier))
+
+
+def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
+    if not isinstance(given, dict):
+        raise UsageError(f"{where}: 'inputs' must name a stage for each role, got {given!r}")
+    for role in set(given) - set(stage.inputs):
+        raise UsageError(f"{where}: unknown input {role!r}{nearest(str(role), stage.inputs)}")
+    inputs: dict[str, tuple[str, ...]] = {}
+    for role, wanted in stage.inputs.items():
+        sources = given.get(role, [])
+        sources = [sources] if isinstance(sources, str) else list(sources)
+        if not sources and not wanted.optional:
+            raise UsageError(f"{where}: input {role!r} ({wanted.schema.name}) is missing")
+        if len(sources) > 1 and not wanted.many:
+            raise UsageError(f"{where}: input {role!r} takes one stage, got {len(sources)}")
+        for source in sources:
+            if source not in earlier:
+                raise UsageError(f"{where}: input {role!r}: no stage {source!r} before it{nearest(source, earlier)}")
+            if earlier[source].stage.output.name != wanted.schema.name:
+                raise UsageError(
+                    f"{where}: input {role!r} must be {wanted.schema.name}, but {source!r} makes "
+                    f"{earlier[source].stage.output.name}"
+                )
+        inputs[role] = tuple(sources)
+    return inputs
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings with the changes applied; lists and values are replaced whole."""
+    result = dict(values)
+    for name, change in changes.items():
+        old = result.get(name)
+        result[name] = merge(old, change) if isinstance(old, Mapping) and isinstance(change, Mapping) else change
+    return result
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id.
+
+    Raises:
+        UsageError: A setting that is not of this form.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        target, equals, text = setting.partition("=")
+        path = target.strip().split(".")
+        if not equals or len(path) < 2 or not all(path):
+            raise UsageError(f"--set {setting}: expected stage.param=value, for example --set train.batch_size=4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {setting}: {text!r} is not a YAML value") from error
+        change: Any = value
+        for name in reversed(path[1:]):
+            change = {name: change}
+        changes[path[0]] = merge(changes.get(path[0], {}), change)
+    return changes

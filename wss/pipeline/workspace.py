@@ -1,0 +1,117 @@
+"""A workspace folder: the data set it is about, its artifacts, and what the last commands chose."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wss.datasets import DatasetSpec
+from wss.errors import UsageError, WssError
+from wss.params import validate
+from wss.store import Store
+from wss.store.atomic import write_text
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths inside a workspace, and its two small YAML files.
+
+    ``wss.yaml`` says which data set the workspace is about; ``state.yaml`` remembers what the last commands chose, so that
+    ``wss evaluate`` evaluates what ``wss train`` trained.
+    """
+
+    root: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The data set's declaration."""
+        return self.root / "wss.yaml"
+
+    @property
+    def state_path(self) -> Path:
+        """What the last commands chose; deleting it forgets that and nothing else."""
+        return self.root / "state.yaml"
+
+    @property
+    def cache(self) -> Path:
+        """Caches that can be deleted at any time."""
+        return self.root / "artifacts" / "cache"
+
+    def artifact(self, stage: str, key: str) -> Path:
+        """Where the store of a stage with this key is or will be."""
+        return self.root / "artifacts" / stage / f"{key}.h5"
+
+    def artifacts(self, stage: str | None = None) -> Iterator[Path]:
+        """Finished stores, of one stage or all, in the order of their names."""
+        folder = self.root / "artifacts"
+        for path in sorted(folder.glob(f"{stage or '*'}/*.h5")):
+            if _KEY.fullmatch(path.stem):
+                yield path
+
+    def stores(self, stage: str) -> list[Store]:
+        """Finished stores of a stage, oldest first."""
+        return [Store(path) for path in sorted(self.artifacts(stage), key=lambda path: path.stat().st_mtime_ns)]
+
+    def leftovers(self) -> Iterator[Path]:
+        """Partial results, temporary and lock files."""
+        for pattern in ("*/*.partial", "*/*.tmp", "*/*.lock"):
+            yield from sorted((self.root / "artifacts").glob(pattern))
+
+    @property
+    def configured(self) -> bool:
+        """Whether ``wss init`` has declared a data set here."""
+        return self.config_path.exists()
+
+    def dataset(self) -> DatasetSpec:
+        """The declared data set, or the embedded sample data set when there is no ``wss.yaml``.
+
+        Raises:
+            UsageError: ``wss.yaml`` is malformed.
+        """
+        if not self.configured:
+            return DatasetSpec(kind="sample")
+        values = _read_yaml(self.config_path)
+        unknown = set(values) - {"dataset"}
+        if unknown or not isinstance(values.get("dataset"), dict):
+            raise UsageError(
+                f"{self.config_path}: expected one entry, 'dataset', with kind and root; got {sorted(values)}; "
+                "write it anew with `wss init`"
+            )
+        spec = validate(DatasetSpec, values["dataset"], f"{self.config_path}: dataset")
+        if spec.root is not None:
+            root = Path(os.path.expandvars(spec.root)).expanduser()
+            spec = spec.model_copy(update={"root": (self.root / root).resolve()})
+        return spec
+
+    def state(self) -> dict[str, Any]:
+        """What the last commands chose, by command."""
+        return _read_yaml(self.state_path) if self.state_path.exists() else {}
+
+    def remember(self, command: str, choice: Any) -> None:
+        """Record a command's choice."""
+        text = yaml.safe_dump({**self.state(), command: choice}, sort_keys=True, allow_unicode=True)
+        write_text(
+            self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
+        )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise WssError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML ({error})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected names with values, got {type(values).__name__}")
+    return values

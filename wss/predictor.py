@@ -1,0 +1,110 @@
+"""Inference on whole images: several scales, horizontal flip, sliding window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.params import Params
+
+
+class TestTime(Params):
+    """How images go through the network at test time."""
+
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    """Image scales whose probabilities are averaged."""
+    flip: bool = False
+    """Average with the mirrored image."""
+    window: int | None = Field(default=None, ge=16)
+    """Side of a sliding window in pixels of the scaled image; None sees the whole image at once."""
+    overlap: float = Field(default=1 / 3, ge=0, lt=1)
+    """Share of a window that the next one sees again."""
+
+
+class Predictor:
+    """A trained network, ready for images of any size.
+
+    Args:
+        model: RGB (B,3,H,W) in 0..255 in, logits (B,K,H,W) out.
+        classes: Class names by index.
+        palette: uint8 (K,3).
+        device: Where the model runs.
+        test_time: Scales, flip and window.
+        amp: Autocast to bfloat16.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        palette: NDArray[np.uint8],
+        device: torch.device,
+        test_time: TestTime | None = None,
+        amp: bool = False,
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.classes = tuple(classes)
+        self.palette = palette
+        self.device = device
+        self.test_time = test_time or TestTime()
+        self.amp = amp
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Labels, uint8 (H,W), of an RGB image, uint8 (H,W,3)."""
+        return self.probabilities(image).argmax(0).astype(np.uint8)
+
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean of the softmax over scales and flips."""
+        rgb = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
+        size = rgb.shape[2:]
+        total = torch.zeros((), device=self.device)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            for scale in self.test_time.scales:
+                scaled = rgb if scale == 1 else _resize(rgb, [max(1, round(side * scale)) for side in size])
+                for flipped in (False, True) if self.test_time.flip else (False,):
+                    logits = self._logits(scaled.flip(3) if flipped else scaled)
+                    logits = logits.flip(3) if flipped else logits
+                    total = total + _resize(logits.float(), size).softmax(1)
+        probs = total[0] / total[0].sum(0)
+        result: NDArray[np.float32] = probs.cpu().numpy()
+        return result
+
+    def _logits(self, rgb: Tensor) -> Tensor:
+        window = self.test_time.window
+        height, width = rgb.shape[2:]
+        if window is None or (height <= window and width <= window):
+            logits: Tensor = self.model(rgb)
+            return logits
+        total, count = None, torch.zeros(1, 1, height, width, device=rgb.device)
+        for top in _positions(height, window, self.test_time.overlap):
+            for left in _positions(width, window, self.test_time.overlap):
+                area = (slice(None), slice(None), slice(top, top + window), slice(left, left + window))
+                part = self.model(rgb[area]).float()
+                if total is None:
+                    total = torch.zeros(1, part.shape[1], height, width, device=rgb.device)
+                total[area] += part
+                count[area] += 1
+        if total is None:
+            raise RuntimeError("a window grid is never empty")
+        return total / count
+
+
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if list(maps.shape[2:]) == list(size):
+        return maps
+    return functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)
+
+
+def _positions(length: int, window: int, overlap: float) -> list[int]:
+    """Evenly spread window starts that cover ``length`` with at least the given overlap."""
+    if length <= window:
+        return [0]
+    count = math.ceil((length - window) / (window * (1 - overlap))) + 1
+    return [round(i * (length - window) / (count - 1)) for i in range(count)]

@@ -1,0 +1,96 @@
+"""Stage ``crf``: fully connected CRF post-processing of predicted probabilities."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from pydantic import Field
+
+from wss.errors import UsageError
+from wss.ops import mean_field
+from wss.params import Params
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import PREDICTIONS, SAMPLES, Store, StoreWriter
+
+PRESETS: dict[str, tuple[float, float, float, float, float]] = {
+    "largefov": (3, 3, 5, 50, 10),
+    "msc": (3, 3, 4, 83, 5),
+    "vgg16": (2, 2, 4, 65, 3),
+    "resnet101": (3, 1, 4, 67, 3),
+    "sec": (3, 3, 10, 80, 13),
+}
+"""Published settings by network: pos_weight, pos_xy_std, bi_weight, bi_xy_std, bi_rgb_std."""
+
+_LEAST = 1e-5  # probabilities below are raised to it: float16 and the network know no better
+
+
+class CrfParams(Params):
+    """Strength and reach of the two kernels; a number given here replaces the preset's."""
+
+    preset: Literal["largefov", "msc", "vgg16", "resnet101", "sec"] = "resnet101"
+    """Published settings to start from."""
+    iterations: int = Field(default=10, ge=0)
+    """Mean-field iterations."""
+    pos_weight: float | None = Field(default=None, ge=0)
+    """Weight of the smoothness kernel."""
+    pos_xy_std: float | None = Field(default=None, gt=0)
+    """Its standard deviation in pixels."""
+    bi_weight: float | None = Field(default=None, ge=0)
+    """Weight of the appearance kernel."""
+    bi_xy_std: float | None = Field(default=None, gt=0)
+    """Its standard deviation in pixels."""
+    bi_rgb_std: float | None = Field(default=None, gt=0)
+    """Its standard deviation in units of 0..255 per channel."""
+    backend: Literal["auto", "native", "torch", "pydensecrf"] = "auto"
+    """Engine; ``pydensecrf`` is the reference (``pip install wss[pydensecrf]``)."""
+
+    def kernels(self) -> dict[str, float]:
+        """The five numbers, by the names that ``wss.ops.mean_field`` takes."""
+        names = ("pos_weight", "pos_xy_std", "bi_weight", "bi_xy_std", "bi_rgb_std")
+        preset = dict(zip(names, PRESETS[self.preset], strict=True))
+        return {name: preset[name] if getattr(self, name) is None else getattr(self, name) for name in names}
+
+
+def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Refine every predicted image; on a GPU one after another, on the CPU ``jobs`` at once.
+
+    Raises:
+        UsageError: The predictions were stored without probabilities.
+    """
+    samples, predictions = inputs["samples"], inputs["predictions"]
+    if not all(predictions.has("probs", i) for i in predictions.ids):
+        raise UsageError("crf needs probabilities, and these predictions have none; predict with `probs: true`")
+    todo = pending(predictions.ids, output)
+    advance = context.progress.task("dense CRF", len(predictions), len(predictions) - len(todo))
+    jobs = 1 if context.device.type == "cuda" else context.jobs
+    refined = Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(
+        delayed(_refine)(params, samples, predictions, image_id, str(context.device)) for image_id in todo
+    )
+    for image_id, labels in zip(todo, refined, strict=True):
+        output.append(image_id, {"labels": labels})
+        advance(1, image_id)
+    output.meta.update(predictions.meta)
+    output.meta["crf"] = {"iterations": params.iterations, **params.kernels()}
+
+
+def _refine(params: CrfParams, samples: Store, predictions: Store, image_id: str, device: str) -> NDArray[np.uint8]:
+    probs = np.clip(predictions.get("probs", image_id).astype(np.float32), _LEAST, 1)
+    image = samples.get("image", image_id)
+    kernels: dict[str, Any] = params.kernels()
+    if params.backend == "pydensecrf":
+        from wss.ops.pydensecrf_reference import mean_field_pydensecrf
+
+        refined = mean_field_pydensecrf(np.log(probs), image, iterations=params.iterations, **kernels)
+        return np.asarray(refined).argmax(0).astype(np.uint8)
+    logits = torch.from_numpy(np.log(probs))[None].to(device)
+    rgb = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().to(device)
+    refined_batch = mean_field(logits, rgb, iterations=params.iterations, backend=params.backend, **kernels)
+    labels: NDArray[np.uint8] = refined_batch[0].argmax(0).to(torch.uint8).cpu().numpy()
+    return labels
+
+
+STAGE = Stage("crf", 1, CrfParams, {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)}, PREDICTIONS, run)

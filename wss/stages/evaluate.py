@@ -1,0 +1,125 @@
+"""Stage ``evaluate``: predictions against masks at full resolution."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from wss.errors import DataError
+from wss.metrics import confusion_matrix, dice_volume, hd95, metrics_record
+from wss.params import Params
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import METRICS, PREDICTIONS, SAMPLES, Store, StoreWriter
+from wss.store.atomic import write_text
+
+
+class EvaluateParams(Params):
+    """What is scored beside the confusion matrix."""
+
+    volumes: bool = True
+    """Dice and HD95 per volume, where the data set has volumes."""
+
+
+def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Sum one confusion matrix over all predicted images, and score volumes.
+
+    Raises:
+        DataError: An image has no mask.
+    """
+    samples, predictions = inputs["samples"], inputs["predictions"]
+    classes = samples.meta["classes"]
+    without = [i for i in predictions.ids if not samples.has("mask", i)]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(predictions)} images of split {predictions.meta['split']!r} have no mask to compare "
+            f"with, {without[0]!r} first; evaluate a split that has masks (--split)"
+        )
+    todo = pending(predictions.ids, output)
+    advance = context.progress.task("evaluating", len(predictions), len(predictions) - len(todo))
+    total = np.zeros((len(classes), len(classes)), np.int64)
+    for image_id in predictions.ids:
+        if image_id in todo:
+            matrix = confusion_matrix(samples.get("mask", image_id), predictions.get("labels", image_id), len(classes))
+            output.append(image_id, {"confusion": matrix})
+            advance(1, image_id)
+        total += output.read(image_id)["confusion"]
+    volumes = _volume_scores(samples, predictions, context) if params.volumes else {}
+    test_time = predictions.meta["test_time"]
+    network = predictions.meta["network"]
+    output.meta["record"] = metrics_record(
+        total,
+        classes,
+        split=predictions.meta["split"],
+        num_images=len(predictions),
+        crf=predictions.meta["crf"] is not None,
+        scales=test_time["scales"],
+        flip=test_time["flip"],
+        backbone=" ".join(part for part in (network["name"], network.get("backbone")) if part),
+        initialisation=_initialisation(predictions.meta["initialisation"]),
+        method=predictions.meta["method"],
+        store_key=predictions.key,
+        **volumes,
+    )
+    output.meta["predictions"] = predictions.key
+    output.meta["model"] = predictions.meta["model"]
+    output.meta["total"] = total.tolist()
+
+
+def _initialisation(record: dict[str, Any]) -> str:
+    source = record.get("source")
+    return f"{record['kind']} ({source})" if source and source != record["kind"] else str(record["kind"])
+
+
+def _volume_scores(samples: Store, predictions: Store, context: Context) -> dict[str, dict[str, float]]:
+    """Mean Dice and HD95 per class over the volumes all of whose slices are predicted."""
+    volumes = [v for v in samples.meta["volumes"].values() if all(i in predictions for i in v["ids"])]
+    labels = [k for k in range(len(samples.meta["classes"])) if k != samples.meta["background"]]
+    if not volumes:
+        return {}
+    advance = context.progress.task("scoring volumes", len(volumes))
+    scores: list[NDArray[np.float64]] = []
+    for result in Parallel(n_jobs=context.jobs, return_as="generator")(
+        delayed(_score_volume)(samples, predictions, volume, labels) for volume in volumes
+    ):
+        scores.append(result)
+        advance(1, "")
+    with np.errstate(invalid="ignore"):
+        table = np.stack(scores)  # (volumes, classes, 2)
+        known = ~np.isnan(table)
+        means = np.where(known, table, 0).sum(0) / known.sum(0)
+    names = [samples.meta["classes"][k] for k in labels]
+    return {
+        "dice_per_class": dict(zip(names, means[:, 0].tolist(), strict=True)),
+        "hd95_per_class": dict(zip(names, means[:, 1].tolist(), strict=True)),
+    }
+
+
+def _score_volume(samples: Store, predictions: Store, volume: dict[str, Any], labels: list[int]) -> NDArray[np.float64]:
+    truth = np.stack([samples.get("mask", i) for i in volume["ids"]])
+    prediction = np.stack([predictions.get("labels", i) for i in volume["ids"]])
+    spacing = tuple(volume["spacing_mm"] or (1.0, 1.0, 1.0))
+    return np.array(
+        [(dice_volume(truth, prediction, k), hd95(truth, prediction, k, spacing_mm=spacing)) for k in labels]
+    )
+
+
+def _publish(store: Store, workspace: Path) -> list[Path]:
+    path = workspace / "metrics.json"
+    write_text(path, json.dumps(store.meta["record"], indent=1, allow_nan=False) + "\n")
+    return [path]
+
+
+STAGE = Stage(
+    "evaluate",
+    1,
+    EvaluateParams,
+    {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)},
+    METRICS,
+    run,
+    publish=_publish,
+)

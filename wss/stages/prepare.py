@@ -1,0 +1,131 @@
+"""Stage ``prepare``: the labels a network is trained on, made from a data set's scribbles or masks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from wss.errors import DataError
+from wss.params import Params
+from wss.scribbles import Stroke, drop, image_seed, points, rasterise, shrink, simulate
+from wss.stages.samples import unpack_strokes
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, SAMPLES, Store, StoreWriter
+
+Labels = NDArray[np.uint8]
+
+
+class PrepareParams(Params):
+    """Which annotation, and how it is thinned out."""
+
+    annotation: Literal["scribble", "mask"] = "scribble"
+    """``scribble``, or ``mask`` for the dense upper bound."""
+    source: Literal["auto", "given", "simulated"] = "auto"
+    """Scribbles of the data set, or drawn from its masks; ``auto`` draws them only where the data set has none at all."""
+    drop: float = Field(default=0.0, ge=0, le=1)
+    """Probability with which an object loses all its scribbles (scribble-drop, RW-SS section 4)."""
+    shrink: float = Field(default=0.0, ge=0, le=1)
+    """Share of every stroke's length that is cut away (scribble-shrink): 0 keeps all, 1 leaves a point."""
+    points: bool = False
+    """One labelled point per stroke instead of the stroke."""
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training images that keep their labels; the others become unlabelled images."""
+    seed: int = Field(default=0, ge=0)
+    """Decides what is drawn, dropped and kept, together with each image's id."""
+
+    @model_validator(mode="after")
+    def _masks_are_whole(self) -> PrepareParams:
+        if self.annotation == "mask" and (self.drop or self.shrink or self.points or self.source != "auto"):
+            raise ValueError("annotation 'mask' takes no scribble options")
+        if self.points and self.shrink:
+            raise ValueError("points already shrinks every stroke to a point; give one of points and shrink")
+        return self
+
+
+def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Make the labels of every image; images without any annotation get labels that are 255 everywhere.
+
+    Raises:
+        DataError: The data set has neither scribbles nor masks, or no masks although they are asked for.
+    """
+    samples = inputs["samples"]
+    simulated = _must_simulate(params, samples)
+    kept = _kept(params, samples)
+    todo = pending(samples.ids, output)
+    advance = context.progress.task("preparing labels", len(samples), len(samples) - len(todo))
+    results = Parallel(n_jobs=context.jobs, return_as="generator", batch_size=8 if len(todo) > 100 else 1)(
+        delayed(_labels)(params, samples, image_id, simulated, image_id in kept) for image_id in todo
+    )
+    for image_id, labels in zip(todo, results, strict=True):
+        output.append(image_id, {"labels": labels})
+        advance(1, image_id)
+    output.meta.update(
+        annotation=params.annotation, simulated=simulated, **{n: samples.meta[n] for n in ("classes", "palette")}
+    )
+
+
+def _must_simulate(params: PrepareParams, samples: Store) -> bool:
+    masks = any(samples.has("mask", i) for i in samples.ids)
+    given = any(samples.has("scribble", i) or samples.has("strokes", i) for i in samples.ids)
+    if params.annotation == "mask":
+        if not masks:
+            raise DataError("dense training needs masks, and this data set has none")
+        return False
+    simulated = params.source == "simulated" or (params.source == "auto" and not given)
+    if simulated and not masks:
+        raise DataError(
+            "this data set has neither scribbles nor masks to draw them from; `wss data check` lists what it has"
+        )
+    if params.source == "given" and not given:
+        raise DataError("this data set has no scribbles; source 'simulated' draws them from its masks")
+    return simulated
+
+
+def _kept(params: PrepareParams, samples: Store) -> set[str]:
+    """Image ids that keep their labels: of the training split the given share, ranked by a hash of seed and id."""
+    train = samples.meta["splits"].get("train", [])
+    ranked = sorted(train, key=lambda i: image_seed(params.seed, f"fraction/{i}"))
+    count = max(1, round(params.fraction * len(ranked))) if ranked else 0
+    return set(samples.ids) - set(ranked[count:])
+
+
+def _labels(params: PrepareParams, samples: Store, image_id: str, simulated: bool, keep: bool) -> Labels:
+    shape = samples.get("image", image_id).shape[:2]
+    nothing: Labels = np.full(shape, 255, np.uint8)
+    if not keep:
+        return nothing
+    if params.annotation == "mask":
+        return samples.get("mask", image_id) if samples.has("mask", image_id) else nothing
+    seed = image_seed(params.seed, image_id)
+    if simulated:
+        if not samples.has("mask", image_id):
+            return nothing
+        return _rasterised(_thinned(params, simulate(samples.get("mask", image_id), seed), seed), shape)
+    if samples.has("strokes", image_id):
+        return _rasterised(_thinned(params, list(unpack_strokes(samples.get("strokes", image_id))), seed), shape)
+    if samples.has("scribble", image_id):
+        return _thinned_raster(params, samples.get("scribble", image_id), seed)
+    return nothing
+
+
+def _thinned(params: PrepareParams, strokes: list[Stroke], seed: int) -> list[Stroke]:
+    strokes = list(drop(strokes, params.drop, seed)) if params.drop else strokes
+    strokes = list(points(strokes, seed)) if params.points else strokes
+    return list(shrink(strokes, params.shrink, seed)) if params.shrink else strokes
+
+
+def _thinned_raster(params: PrepareParams, scribble: Labels, seed: int) -> Labels:
+    scribble = drop(scribble, params.drop, seed) if params.drop else scribble
+    scribble = points(scribble, seed) if params.points else scribble
+    return shrink(scribble, params.shrink, seed) if params.shrink else scribble
+
+
+def _rasterised(strokes: list[Stroke], shape: tuple[int, int]) -> Labels:
+    return rasterise(strokes, shape)
+
+
+STAGE = Stage("prepare", 1, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run)

@@ -1,0 +1,134 @@
+"""Stage ``samples``: a data set's images and annotations in one store, read once and never decoded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from wss.datasets import DatasetSpec, open_source
+from wss.datasets.source import Catalogue, Sample, Source
+from wss.errors import DataError
+from wss.params import Params
+from wss.scribbles.strokes import Stroke
+from wss.stages.stage import Context, Inputs, Stage, pending
+from wss.store import SAMPLES, Store, StoreWriter
+
+
+class SamplesParams(Params):
+    """Which data set; filled in from the workspace's ``wss.yaml``."""
+
+    dataset: DatasetSpec = DatasetSpec(kind="sample")
+
+
+def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Read every image of every split, with its mask, strokes, scribble raster and boxes.
+
+    Raises:
+        DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree.
+    """
+    source = open_source(params.dataset)
+    catalogue = source.catalogue
+    ids = list(dict.fromkeys(i for split in catalogue.splits.values() for i in split))
+    if not ids:
+        raise DataError(f"{params.dataset.root or params.dataset.kind}: no images in any split; see `wss data check`")
+    todo = pending(ids, output)
+    advance = context.progress.task("reading images", len(ids), len(ids) - len(todo))
+    samples = Parallel(n_jobs=context.jobs, return_as="generator", batch_size=4 if len(todo) > 100 else 1)(
+        delayed(_read)(source, image_id) for image_id in todo
+    )
+    for sample in samples:
+        _check(sample, len(catalogue.classes))
+        output.append(sample.id, _arrays(sample))
+        advance(1, sample.id)
+    output.meta.update(catalogue_meta(catalogue))
+
+
+def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:
+    """The catalogue as plain values, the metadata of a samples store."""
+    return {
+        "kind": catalogue.kind,
+        "classes": list(catalogue.classes),
+        "palette": catalogue.palette.tolist(),
+        "splits": {name: list(ids) for name, ids in catalogue.splits.items()},
+        "volumes": {
+            name: {"ids": list(volume.ids), "spacing_mm": volume.spacing_mm and list(volume.spacing_mm)}
+            for name, volume in catalogue.volumes.items()
+        },
+        "background": catalogue.background,
+    }
+
+
+def split_ids(samples: Store, split: str) -> list[str]:
+    """Image ids of a split.
+
+    Raises:
+        DataError: The data set has no such split, or it is empty.
+    """
+    splits = samples.meta["splits"]
+    if not splits.get(split):
+        have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
+        raise DataError(f"the data set has no images in split {split!r}; it has {have}")
+    return list(splits[split])
+
+
+def pack_strokes(strokes: tuple[Stroke, ...]) -> NDArray[np.float64]:
+    """Strokes as one array, float64 (N, 5): number of the stroke, label, width, x, y."""
+    rows = [(n, s.label, s.width, x, y) for n, s in enumerate(strokes) for x, y in s.points]
+    return np.array(rows, np.float64).reshape(-1, 5)
+
+
+def unpack_strokes(rows: NDArray[np.float64]) -> tuple[Stroke, ...]:
+    """The inverse of ``pack_strokes``."""
+    strokes = []
+    for number in np.unique(rows[:, 0]):
+        part = rows[rows[:, 0] == number]
+        strokes.append(Stroke(int(part[0, 1]), part[:, 3:].copy(), int(part[0, 2])))
+    return tuple(strokes)
+
+
+def _read(source: Source, image_id: str) -> Sample:
+    return source.read(image_id)
+
+
+def _check(sample: Sample, num_classes: int) -> None:
+    for name in ("mask", "scribble"):
+        labels = getattr(sample, name)
+        if labels is None:
+            continue
+        if labels.shape != sample.image.shape[:2]:
+            raise DataError(
+                f"image {sample.id!r}: {name} is {labels.shape[1]}x{labels.shape[0]}, the image "
+                f"{sample.image.shape[1]}x{sample.image.shape[0]}; run `wss data check` for all such files"
+            )
+        wrong = labels[(labels >= num_classes) & (labels != 255)]
+        if wrong.size:
+            raise DataError(
+                f"image {sample.id!r}: {name} holds label {int(wrong[0])}, but the {num_classes} classes are 0 to "
+                f"{num_classes - 1} and 255 is unlabelled; run `wss data check` for all such files"
+            )
+    for stroke in sample.strokes or ():
+        if not 0 <= stroke.label < num_classes:
+            raise DataError(f"image {sample.id!r}: a stroke has class {stroke.label}, there are {num_classes} classes")
+
+
+def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {"image": sample.image}
+    for name in ("mask", "scribble", "boxes"):
+        value = getattr(sample, name)
+        if value is not None:
+            arrays[name] = value
+    if sample.strokes is not None:
+        arrays["strokes"] = pack_strokes(sample.strokes)
+    return arrays
+
+
+def _fingerprint(params: SamplesParams, context: Context) -> str:
+    cache: Path | None = context.cache and context.cache / "fingerprints.json"
+    return open_source(params.dataset).fingerprint(cache)
+
+
+STAGE = Stage("samples", 1, SamplesParams, {}, SAMPLES, run, source=_fingerprint)

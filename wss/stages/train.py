@@ -1,0 +1,221 @@
+"""Stage ``train``: labels and images in, a trained network out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import nn
+
+from wss.checkpoints import model_meta
+from wss.errors import DataError, UsageError
+from wss.methods import AnyMethod, Phase
+from wss.metrics import confusion_matrix, miou
+from wss.networks import NetworkSpec, load_pretrained
+from wss.params import Params, nearest
+from wss.predictor import Predictor
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage
+from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
+from wss.training.augment import AugmentParams
+from wss.training.batches import TrainingSet
+from wss.training.log import TrainingLog
+from wss.training.loop import Hooks, LoopSettings, fit, total_steps
+
+
+class TrainParams(Params):
+    """Method, network, phases and data of one training run."""
+
+    method: AnyMethod
+    """Settings of the method, chosen by ``name``."""
+    network: NetworkSpec = NetworkSpec()
+    """Architecture."""
+    weights: str | None = None
+    """Weights of the backbone to start from: a state dict file, ``imagenet`` (downloaded), or None for none."""
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    """Phases in order."""
+    batch_size: int = Field(default=8, ge=1)
+    """Images per step."""
+    augment: AugmentParams = AugmentParams()
+    """Augmentations, crop included."""
+    split: str = "train"
+    """Images to train on."""
+    validation_split: str | None = "val"
+    """Images scored during training, for the curve only; None scores none."""
+    validation_images: int = Field(default=64, ge=1)
+    """At most so many of them, evenly spread, at single scale."""
+    validate_every: int = Field(default=5, ge=0)
+    """Epochs between validations; 0 never validates."""
+    amp: bool = False
+    """Autocast to bfloat16."""
+    channels_last: bool = True
+    """Memory format of images and weights."""
+    compile: bool = False
+    """Run the network through ``torch.compile``."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initial weights, order, augmentation and dropout."""
+
+    @model_validator(mode="after")
+    def _known_terms(self) -> TrainParams:
+        for phase in self.phases:
+            for term in phase.terms:
+                if term not in self.method.term_names:
+                    raise ValueError(
+                        f"method {self.method.name!r} has no loss term {term!r}{nearest(term, self.method.term_names)}"
+                    )
+        return self
+
+
+def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Train, checkpointing as it goes, and store the weights of the last step.
+
+    Raises:
+        DataError: No training image has a label.
+        UsageError: Parameters that contradict the data or the network.
+        WssError: The loss diverged.
+    """
+    samples, labels = inputs["samples"], inputs["labels"]
+    ids = _training_ids(params, samples, labels)
+    num_classes = len(samples.meta["classes"])
+    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
+        torch.manual_seed(params.seed)
+        model = params.method.build(params.network, num_classes)
+        initialisation = _initialise(model, params, inputs)
+        memory = torch.channels_last if params.channels_last else torch.contiguous_format
+        model = model.to(context.device, memory_format=memory)
+        batch = min(params.batch_size, len(ids))
+        steps = total_steps(len(ids), batch, params.phases)
+        state = output.load_checkpoint()
+        advance = context.progress.task(
+            f"training {params.method.name}", steps, _done(state, len(ids), batch, params.phases)
+        )
+        rows = fit(
+            model,
+            params.method,
+            params.phases,
+            TrainingSet(ids, _reader(samples, labels, params, inputs), params.augment, params.seed),
+            LoopSettings(
+                batch_size=batch,
+                seed=params.seed,
+                device=context.device,
+                workers=_workers(context, len(ids)),
+                amp=params.amp,
+                channels_last=params.channels_last,
+                compile=params.compile,
+                validate_every=params.validate_every if _validation_ids(params, samples) else 0,
+            ),
+            Hooks(
+                validate=_validator(model, params, samples, context),
+                save=output.save_checkpoint,
+                log=TrainingLog(context.logs / output.path.stem[:12]) if context.logs else lambda rows: None,
+                advance=advance,
+            ),
+            state,
+        )
+    output.put_tree("state", model.state_dict())
+    output.meta.update(model_meta(params.method, params.network, initialisation, samples.meta))
+    output.meta["num_images"] = len(ids)
+    output.log["epochs"] = rows
+    output.log["parameters"] = sum(p.numel() for p in model.parameters())
+
+
+def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[str]:
+    ids = [i for i in split_ids(samples, params.split) if i in labels]
+    if not params.method.uses_unlabelled:
+        ids = [i for i in ids if bool((labels.get("labels", i) != 255).any())]
+    if not ids or all(bool((labels.get("labels", i) == 255).all()) for i in ids):
+        raise DataError(
+            f"no image of split {params.split!r} has a labelled pixel; `wss data info` shows what is labelled, and "
+            "--drop or --shrink may have removed it"
+        )
+    return ids
+
+
+def _reader(
+    samples: Store, labels: Store, params: TrainParams, inputs: Inputs
+) -> Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
+    return _Reader(samples, {"labels": (labels, "labels")})
+
+
+class _Reader:
+    """Reads one training sample; picklable, so that loader workers can have it."""
+
+    def __init__(self, samples: Store, maps: Mapping[str, tuple[Store, str]]) -> None:
+        self._samples = samples
+        self._maps = maps
+
+    def __call__(self, image_id: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
+        maps = {name: store.get(item, image_id) for name, (store, item) in self._maps.items()}
+        return self._samples.get("image", image_id), maps
+
+
+def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs) -> dict[str, Any]:
+    if "initial" in inputs:
+        if params.weights is not None:
+            raise UsageError("train: give either the input 'initial' or 'weights', not both")
+        store = inputs["initial"]
+        model.load_state_dict(store.tree("state"))
+        return {**store.meta["initialisation"], "continued_from": store.key}
+    return dict(load_pretrained(model, params.weights).model_dump(mode="json"))
+
+
+def _validation_ids(params: TrainParams, samples: Store) -> list[str]:
+    if params.validation_split is None:
+        return []
+    ids = [i for i in samples.meta["splits"].get(params.validation_split, []) if samples.has("mask", i)]
+    keep = min(len(ids), params.validation_images)
+    return [ids[round(n * len(ids) / keep)] for n in range(keep)] if keep else []
+
+
+def _validator(
+    model: nn.Module, params: TrainParams, samples: Store, context: Context
+) -> Callable[[], Mapping[str, float]]:
+    ids = _validation_ids(params, samples)
+    classes = samples.meta["classes"]
+
+    def validate() -> Mapping[str, float]:
+        predictor = Predictor(
+            model, classes, np.array(samples.meta["palette"], np.uint8), context.device, amp=params.amp
+        )
+        total = np.zeros((len(classes), len(classes)), np.int64)
+        for image_id in ids:
+            prediction = predictor(samples.get("image", image_id))
+            total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
+        return {"val_miou": miou(total)}
+
+    return validate
+
+
+def _workers(context: Context, size: int) -> int:
+    """Loader processes: none on one core or for a handful of images, otherwise up to one per core beyond the first."""
+    return 0 if size < 16 else min(8, context.jobs - 1)
+
+
+def _done(state: Mapping[str, Any] | None, size: int, batch: int, phases: Sequence[Phase]) -> int:
+    if state is None:
+        return 0
+    return total_steps(size, batch, phases[: state["phase"]]) + int(state["step"])
+
+
+def _weights_digest(params: TrainParams, context: Context) -> str:
+    """The digest of the weight file, so that another file under the same name makes another network."""
+    if params.weights is None or not Path(params.weights).is_file():
+        return str(params.weights)
+    return hashlib.sha256(Path(params.weights).read_bytes()).hexdigest()
+
+
+STAGE = Stage(
+    "train",
+    1,
+    TrainParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "initial": Input(MODEL, optional=True)},
+    MODEL,
+    run,
+    source=_weights_digest,
+)

@@ -1,0 +1,127 @@
+"""From stored images and labels to training batches, deterministic whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from wss.methods import Batch
+from wss.training.augment import AugmentParams, augment
+
+ReadSample = Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]
+"""Gives the image (H,W,3) and its maps (``labels`` and what the method needs) for an image id."""
+
+
+class TrainingSet(Dataset[dict[str, Any]]):
+    """Augmented training samples, addressed by (image index, draw).
+
+    The draw is the running number of the sample since the start of training. It alone seeds the augmentation, so that the
+    same sample comes out in whichever worker, and after a resumption.
+    """
+
+    def __init__(self, ids: Sequence[str], read: ReadSample, params: AugmentParams, seed: int) -> None:
+        self.ids = list(ids)
+        self._read = read
+        self._params = params
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        index, draw = item
+        image, maps = self._read(self.ids[index])
+        image, maps, valid = augment(image, maps, self._params, np.random.default_rng((self._seed, draw)))
+        return {"rgb": image, "valid": valid, "maps": maps}
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of shuffled (image index, draw) pairs, epoch after epoch, from any step on.
+
+    Args:
+        size: Number of images.
+        batch_size: Images per batch; all of them when there are fewer. The last, incomplete batch of an epoch is left out.
+        epochs: Number of epochs.
+        seed: Decides the order of every epoch.
+        start: First step to give.
+        first_draw: Draw number of step 0.
+    """
+
+    def __init__(self, size: int, batch_size: int, epochs: int, seed: int, start: int = 0, first_draw: int = 0) -> None:
+        self.batch_size = min(batch_size, size)
+        self.per_epoch = size // self.batch_size
+        self._size, self._epochs, self._seed, self._start, self._first = size, epochs, seed, start, first_draw
+
+    def __len__(self) -> int:
+        return self.per_epoch * self._epochs - self._start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order: NDArray[np.int64] = np.empty(0, np.int64)
+        for step in range(self._start, self.per_epoch * self._epochs):
+            epoch, place = divmod(step, self.per_epoch)
+            if place == 0 or step == self._start:
+                order = np.random.default_rng((self._seed, self._first, epoch)).permutation(self._size)
+            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+            draw = self._first + step * self.batch_size
+            yield [(int(index), draw + offset) for offset, index in enumerate(chosen)]
+
+
+@dataclass(frozen=True)
+class _Collated:
+    """A batch on the host, pinned for the copy to a GPU."""
+
+    rgb: torch.Tensor
+    valid: torch.Tensor
+    maps: dict[str, torch.Tensor]
+
+    def pin_memory(self) -> _Collated:
+        return _Collated(
+            self.rgb.pin_memory(), self.valid.pin_memory(), {k: v.pin_memory() for k, v in self.maps.items()}
+        )
+
+
+def _collate(samples: list[dict[str, Any]]) -> _Collated:
+    rgb = torch.from_numpy(np.stack([sample["rgb"] for sample in samples]))
+    valid = torch.from_numpy(np.stack([sample["valid"] for sample in samples]))
+    names = samples[0]["maps"]
+    return _Collated(rgb, valid, {n: torch.from_numpy(np.stack([s["maps"][n] for s in samples])) for n in names})
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def batches(
+    data: TrainingSet, sampler: EpochBatches, *, device: torch.device, workers: int, channels_last: bool
+) -> Iterator[Batch]:
+    """Batches on the device, in the sampler's order.
+
+    Args:
+        data: The training set.
+        sampler: Which samples.
+        device: Where the tensors go.
+        workers: Loader processes; 0 loads in this process.
+        channels_last: Memory format of the images.
+    """
+    loader = DataLoader(
+        data,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # the loader would otherwise draw from the global generator, which resuming restores
+    )
+    for host in loader:
+        rgb = host.rgb.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+        rgb = rgb.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        maps: Mapping[str, torch.Tensor] = {n: m.to(device, non_blocking=True) for n, m in host.maps.items()}
+        rest = {name: value for name, value in maps.items() if name != "labels"}
+        yield Batch(rgb, maps["labels"].long(), host.valid.to(device, non_blocking=True), rest)

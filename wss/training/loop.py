@@ -1,0 +1,190 @@
+"""The training loop: phases of weighted loss terms, checkpoints from which it resumes with the same numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wss.errors import WssError
+from wss.methods import Method, Phase
+from wss.networks import freeze_batch_norm
+from wss.training.batches import EpochBatches, TrainingSet, batches
+from wss.training.optimiser import freeze, learning_rate, make_optimiser, set_learning_rate
+
+CHECKPOINT_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What stays the same over all phases.
+
+    Attributes:
+        batch_size: Images per step.
+        seed: Decides order, augmentation and dropout.
+        device: Where training runs.
+        workers: Loader processes.
+        amp: Autocast to bfloat16.
+        channels_last: Memory format; faster convolutions on most hardware.
+        compile: Run the model through ``torch.compile``.
+        validate_every: Epochs between validations; 0 never validates.
+    """
+
+    batch_size: int
+    seed: int
+    device: torch.device
+    workers: int = 0
+    amp: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    validate_every: int = 1
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How the loop reaches the outside.
+
+    Attributes:
+        validate: Scores the model on held-out images, for the log only: it never selects a checkpoint.
+        save: Keeps a state from which training resumes.
+        log: Receives all rows so far, each time rows were added.
+        advance: Told the number of finished steps and a short note.
+    """
+
+    validate: Callable[[], Mapping[str, float]]
+    save: Callable[[Any], None]
+    log: Callable[[Sequence[Mapping[str, float]]], None]
+    advance: Callable[[int, str], None]
+
+
+def total_steps(size: int, batch_size: int, phases: Sequence[Phase]) -> int:
+    """Optimiser steps of all phases on ``size`` images."""
+    return sum(len(EpochBatches(size, batch_size, phase.epochs, 0)) for phase in phases)
+
+
+def fit(
+    model: nn.Module,
+    method: Method,
+    phases: Sequence[Phase],
+    data: TrainingSet,
+    settings: LoopSettings,
+    hooks: Hooks,
+    state: Mapping[str, Any] | None = None,
+) -> list[dict[str, float]]:
+    """Train ``model`` through all phases.
+
+    Args:
+        model: On ``settings.device``; changed in place.
+        method: Computes the loss terms.
+        phases: In order; each starts with a new optimiser.
+        data: Training images.
+        settings: See ``LoopSettings``.
+        hooks: See ``Hooks``.
+        state: What ``hooks.save`` was given last, to go on from there; on a CPU the numbers are the same as without the
+            interruption.
+
+    Returns:
+        One row per epoch: phase, epoch, step, lr, mean of each loss term and their weighted sum, validation scores, seconds.
+
+    Raises:
+        WssError: The loss is no longer finite.
+    """
+    rows: list[dict[str, float]] = []
+    start_phase, start_step = 0, 0
+    sums: dict[str, float] = {}
+    if state is not None:
+        model.load_state_dict(state["model"])
+        rows, start_phase, start_step, sums = state["rows"], state["phase"], state["step"], state["sums"]
+        torch.set_rng_state(state["rng"])
+    run = torch.compile(model) if settings.compile else model
+    done = first_draw = 0
+    saved = time.monotonic()
+    for number, phase in enumerate(phases):
+        epochs = EpochBatches(len(data), settings.batch_size, phase.epochs, settings.seed, 0, first_draw)
+        steps = len(epochs)
+        if number < start_phase:
+            done, first_draw = done + steps, first_draw + steps * epochs.batch_size
+            continue
+        freeze(model, phase)
+        optimiser = make_optimiser(model, phase)
+        begin = start_step if state is not None and number == start_phase else 0
+        if state is not None and begin:
+            optimiser.load_state_dict(state["optimiser"])
+        sampler = EpochBatches(len(data), settings.batch_size, phase.epochs, settings.seed, begin, first_draw)
+        clock = time.monotonic()
+        freeze_batch_norm(model, phase.batch_norm == "frozen")
+        model.train()
+        loader = batches(
+            data, sampler, device=settings.device, workers=settings.workers, channels_last=settings.channels_last
+        )
+        for step, batch in enumerate(loader, start=begin):
+            lr = learning_rate(phase, step, steps)
+            set_learning_rate(optimiser, lr)
+            with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
+                terms = method.losses(run, batch, phase.terms)
+                loss = _weighted(terms, phase)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if phase.clip_norm is not None:
+                nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], phase.clip_norm)
+            optimiser.step()
+            for name, value in (*terms.items(), ("loss", loss)):
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            if not sums["loss"] - sums["loss"] == 0.0:
+                raise WssError(
+                    f"the loss is no longer finite at phase {number + 1}, step {step + 1} "
+                    f"({', '.join(f'{n} {float(v):g}' for n, v in terms.items())}); lower the learning rate "
+                    f"(now {lr:g}) or set clip_norm"
+                )
+            epoch, place = divmod(step + 1, epochs.per_epoch)
+            if place == 0:
+                row = {"phase": number + 1, "epoch": epoch, "step": done + step + 1, "lr": lr}
+                row |= {name: value / epochs.per_epoch for name, value in sums.items()}
+                sums = {}
+                if settings.validate_every and (epoch % settings.validate_every == 0 or epoch == phase.epochs):
+                    model.eval()
+                    row |= hooks.validate()
+                    model.train()
+                row["seconds"] = time.monotonic() - clock
+                clock = time.monotonic()
+                rows.append(row)
+                hooks.log(rows)
+            hooks.advance(1, f"loss {float(loss.detach()):.3f}")
+            if step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
+                hooks.save(_state(model, optimiser, number, step + 1, rows, sums))
+                saved = time.monotonic()
+        sums = {}
+        done, first_draw = done + steps, first_draw + steps * epochs.batch_size
+        if number + 1 < len(phases):
+            hooks.save(_state(model, optimiser, number + 1, 0, rows, sums))
+    return rows
+
+
+def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
+    missing = set(phase.terms) - set(terms)
+    if missing:
+        raise WssError(f"the method did not compute the loss terms {sorted(missing)}")
+    return torch.stack([weight * terms[name] for name, weight in phase.terms.items()]).sum()
+
+
+def _state(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    phase: int,
+    step: int,
+    rows: list[dict[str, float]],
+    sums: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "phase": phase,
+        "step": step,
+        "rows": rows,
+        "sums": sums,
+        "rng": torch.get_rng_state(),
+    }

@@ -1,0 +1,75 @@
+"""Optimisers, parameter groups and learning-rate schedules of a training phase."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from wss.errors import UsageError
+from wss.methods import Phase
+from wss.networks import parameter_groups
+
+
+def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
+    """An optimiser over the parameters that the phase trains.
+
+    Heads learn at ``head_multiplier`` times the backbone's rate; biases at ``bias_multiplier`` times their weights' and
+    without weight decay, as are the scales of normalisation layers.
+
+    Raises:
+        UsageError: Everything is frozen.
+
+    Source: DeepLab (Chen et al. 2017), training protocol.
+    """
+    groups = []
+    for group in parameter_groups(model):
+        rate = phase.head_multiplier if group.head else 1.0
+        rate *= phase.bias_multiplier if group.bias else 1.0
+        parameters = [p for p in group.parameters if p.requires_grad]
+        if parameters:
+            decay = phase.weight_decay if group.decay else 0.0
+            groups.append({"params": parameters, "lr": phase.lr * rate, "weight_decay": decay, "multiplier": rate})
+    if not groups:
+        raise UsageError(f"freeze: {', '.join(phase.freeze)} leaves nothing to train")
+    if phase.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=phase.lr, momentum=phase.momentum)
+    kind = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
+    return kind(groups, lr=phase.lr, betas=(phase.momentum, 0.999))
+
+
+def learning_rate(phase: Phase, step: int, steps: int) -> float:
+    """The backbone's learning rate at a step of a phase, 0 <= step < steps."""
+    if step < phase.warmup_iters:
+        return phase.lr * (step + 1) / (phase.warmup_iters + 1)
+    progress = step / steps
+    if phase.schedule == "poly":
+        return phase.lr * float((1 - progress) ** phase.power)
+    if phase.schedule == "cosine":
+        return phase.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    return phase.lr
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its multiple of the backbone's rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["multiplier"]
+
+
+def freeze(model: nn.Module, phase: Phase) -> None:
+    """Make exactly the phase's parameters trainable.
+
+    Raises:
+        UsageError: A prefix matches no parameter.
+    """
+    names = [name.removeprefix("network.") for name, _ in model.named_parameters()]
+    for prefix in phase.freeze:
+        if not any(name.startswith(prefix) for name in names):
+            raise UsageError(f"freeze: no parameter begins with {prefix!r}; parts: {', '.join(_parts(names))}")
+    for name, parameter in zip(names, model.parameters(), strict=True):
+        parameter.requires_grad_(not name.startswith(phase.freeze) if phase.freeze else True)
+
+
+def _parts(names: list[str]) -> list[str]:
+    return sorted({name.split(".")[0] for name in names})
