@@ -1,0 +1,19 @@
+from wss.scribbles.dropping import drop
+from wss.scribbles.rasters import connected_regions, rasterise
+from wss.scribbles.seeds import image_seed
+from wss.scribbles.shortening import points, shrink
+from wss.scribbles.simulation import simulate
+from wss.scribbles.skeletons import skeleton_paths
+from wss.scribbles.strokes import Stroke
+
+__all__ = [
+    "Stroke",
+    "connected_regions",
+    "drop",
+    "image_seed",
+    "points",
+    "rasterise",
+    "shrink",
+    "simulate",
+    "skeleton_paths",
+]

@@ -1,0 +1,113 @@
+"""Missing scribbles: objects that the annotator overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import UsageError
+from wss.scribbles.rasters import UNLABELLED, check_raster, check_stroke, components, rasterise
+from wss.scribbles.strokes import Stroke
+
+
+@overload
+def drop(
+    scribbles: Sequence[Stroke],
+    probability: float,
+    seed: int,
+    *,
+    objects: NDArray[np.integer] | None = None,
+    keep: int | None = None,
+) -> list[Stroke]: ...
+@overload
+def drop(
+    scribbles: NDArray[np.uint8],
+    probability: float,
+    seed: int,
+    *,
+    objects: NDArray[np.integer] | None = None,
+    keep: int | None = None,
+) -> NDArray[np.uint8]: ...
+def drop(
+    scribbles: Sequence[Stroke] | NDArray[np.uint8],
+    probability: float,
+    seed: int,
+    *,
+    objects: NDArray[np.integer] | None = None,
+    keep: int | None = None,
+) -> list[Stroke] | NDArray[np.uint8]:
+    """Remove all scribbles of each object with some probability.
+
+    What belongs to one object is known from ``objects``. Without it each scribble is an object of its own: a stroke, or
+    on rasters a connected component of equal label. With the same seed, a larger probability removes at least what a
+    smaller one removes.
+
+    Args:
+        scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled.
+        probability: Chance of each object to lose its scribbles, in [0, 1].
+        seed: Seed of the random choice; ``image_seed`` gives one per image.
+        objects: Integer (H, W) object ids, such as an instance mask, or ``connected_regions`` of a dense mask. A
+            scribble belongs to the id under most of its pixels; negative ids mean no object.
+        keep: A class whose scribbles always stay, for example the background where it is not seen as an object.
+
+    Returns:
+        Of the kind that came: the remaining strokes, in order; or a new uint8 (H, W) with the rest set to 255.
+
+    Raises:
+        UsageError: ``probability`` is outside [0, 1], the scribbles are malformed, or ``objects`` has another size.
+
+    Source:
+        The scribble-drop data set of RW-SS (2021): "every object in images may drop (i.e. delete) all the scribble
+        annotations with a defined possibility".
+    """
+    if not 0 <= probability <= 1:
+        raise UsageError(f"expected a drop probability in [0, 1], got {probability}")
+    if objects is not None and (objects.ndim != 2 or not np.issubdtype(objects.dtype, np.integer)):
+        raise UsageError(f"expected objects as integer ids (H, W), got {objects.dtype} of shape {objects.shape}")
+    draws = _Draws(np.random.default_rng(seed), probability)
+
+    if isinstance(scribbles, np.ndarray):
+        check_raster(scribbles, "a raster scribble")
+        if objects is not None and objects.shape != scribbles.shape:
+            raise UsageError(f"expected objects of the scribble's shape {scribbles.shape}, got {objects.shape}")
+        rest = scribbles.copy()
+        for label, window, inside in components(scribbles):
+            owner = None if objects is None else _most_common(objects[window][inside])
+            if draws.lost(owner) and label != keep:
+                rest[window][inside] = UNLABELLED
+        return rest
+
+    remaining = []
+    for index, stroke in enumerate(scribbles):
+        check_stroke(stroke, index)
+        owner = None
+        if objects is not None:
+            height, width = objects.shape
+            owner = _most_common(objects[rasterise([stroke], (height, width)) != UNLABELLED])
+        if not draws.lost(owner) or stroke.label == keep:
+            remaining.append(stroke)
+    return remaining
+
+
+class _Draws:
+    """One random decision per object, however many scribbles ask for it."""
+
+    def __init__(self, rng: np.random.Generator, probability: float) -> None:
+        self._rng = rng
+        self._probability = probability
+        self._decisions: dict[int, bool] = {}
+
+    def lost(self, owner: int | None) -> bool:
+        decision = bool(self._rng.random() < self._probability)
+        return decision if owner is None else self._decisions.setdefault(owner, decision)
+
+
+def _most_common(ids: NDArray[np.integer]) -> int | None:
+    """The id under most pixels, the smallest of equals; None where there is none or it is negative."""
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) == 0 or values[counts.argmax()] < 0:
+        return None
+    return int(values[counts.argmax()])

@@ -1,0 +1,22 @@
+"""Random numbers that belong to an image, not to the moment at which it is processed."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def image_seed(seed: int, image_id: str) -> int:
+    """Derive the seed of one image from the seed of a run.
+
+    The result depends on the two arguments alone, so an image gets the same random choices whatever the order in which
+    images are processed, the number of workers, the process or the machine.
+
+    Args:
+        seed: Seed of the whole run, any integer.
+        image_id: The image's id in its data set.
+
+    Returns:
+        A seed in [0, 2**63).
+    """
+    digest = hashlib.sha256(f"{seed}/{image_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,167 @@
+"""Scribbles as a person might have drawn them, made from dense masks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from wss.errors import UsageError
+from wss.scribbles.rasters import UNLABELLED, check_raster, components, rasterise
+from wss.scribbles.skeletons import skeleton_of
+from wss.scribbles.strokes import Stroke
+
+LARGE_REGION = 0.3
+"""Share of the image from which on a region may get a second stroke, and at twice that a third."""
+
+
+def simulate(
+    mask: NDArray[np.uint8], seed: int, *, width: int | None = None, min_area: int | None = None
+) -> list[Stroke]:
+    """Draw human-like scribbles on the regions of a dense mask.
+
+    Each connected region of a class gets one smooth stroke along its middle, away from its boundary, with the wobble of
+    a hand; round regions get a hook around their centre, regions too small for a line one point, and regions that fill
+    much of the image up to three strokes. No pixel of a drawn stroke lies outside its region or on void. Together the
+    strokes cover about 1 to 3 % of an image with a handful of objects.
+
+    Args:
+        mask: uint8 (H, W), class indices and 255 for void.
+        seed: Seed of the random choices; ``image_seed`` gives one per image.
+        width: Largest brush width in pixels; None takes 1/125 of the image's shorter side. Thin regions get a thinner
+            brush.
+        min_area: Regions with fewer pixels are left out, as an annotator overlooks specks, unless the region is the
+            largest of its class in the image. None takes 1/1000 of the image.
+
+    Returns:
+        Strokes by ascending class, with integer coordinates; empty for a mask that is all void.
+
+    Raises:
+        UsageError: ``mask`` is not uint8 (H, W), or ``width`` is below 1.
+    """
+    check_raster(mask, "a dense mask")
+    if width is not None and width < 1:
+        raise UsageError(f"expected a brush width of at least 1 pixel, got {width}")
+    brush = max(1, round(min(mask.shape) / 125)) if width is None else width
+    smallest = mask.size / 1000 if min_area is None else min_area
+    rng = np.random.default_rng(seed)
+
+    largest: dict[int, int] = {}
+    regions = [(region, int(region.inside.sum())) for region in components(mask)]
+    for region, area in regions:
+        largest[region.label] = max(area, largest.get(region.label, 0))
+
+    strokes = []
+    for region, area in regions:
+        if area < min(smallest, largest[region.label]):
+            continue
+        rows, columns = region.window
+        share = area / mask.size
+        wanted = 1 + sum(share > limit and rng.random() < 0.6 for limit in (LARGE_REGION, 2 * LARGE_REGION))
+        inside = np.pad(region.inside, 1)
+        free = inside
+        for _ in range(wanted):
+            stroke, free = _stroke(inside, free, region.label, brush, rng)
+            shifted = stroke.points + (columns.start - 1, rows.start - 1)
+            strokes.append(Stroke(region.label, shifted, stroke.width))
+            if free.sum() < LARGE_REGION * mask.size / 2:
+                break
+    return strokes
+
+
+def _stroke(
+    inside: NDArray[np.bool_], free: NDArray[np.bool_], label: int, brush: int, rng: np.random.Generator
+) -> tuple[Stroke, NDArray[np.bool_]]:
+    """Draw one stroke in the free part of a region, and return it with what is then still free.
+
+    Args:
+        inside: bool (H, W), the region, with a margin of one pixel outside it.
+        free: bool (H, W), where no stroke is near yet; a part of ``inside``, not empty.
+        label: The region's class.
+        brush: Largest brush width in pixels.
+        rng: Source of randomness.
+    """
+    depth = np.asarray(cv2.distanceTransform(free.view(np.uint8), cv2.DIST_L2, 5), np.float32)
+    deepest = float(depth.max())
+    path = _middle_line(depth, rng)
+    if len(path) < 2 or _length(path) < 1.2 * deepest:
+        path = _hook(depth, rng)
+    path = _part(path, rng.uniform(0.65, 1.0), rng)
+
+    tip = int(np.clip(deepest, 1, brush))
+    # A hand that sways less is tried when the stroke comes near the region's boundary, at last the middle line itself.
+    for tremor in (1.0, 0.5, 0.2, 0.0):
+        stroke = Stroke(label, _by_hand(path, depth, tremor, rng), tip)
+        drawn = rasterise([stroke], (inside.shape[0], inside.shape[1])) != UNLABELLED
+        if depth[drawn].min() > 0.12 * deepest if tremor else inside[drawn].all():
+            break
+    else:
+        centre = np.array([np.unravel_index(int(depth.argmax()), depth.shape)[::-1]], np.float64)
+        stroke = Stroke(label, centre, 1)
+        drawn = rasterise([stroke], (inside.shape[0], inside.shape[1])) != UNLABELLED
+    away = cv2.distanceTransform((~drawn).view(np.uint8), cv2.DIST_L2, 5) > 0.6 * deepest
+    return stroke, free & away
+
+
+def _middle_line(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float64]:
+    """The longest line along the middle of the inner part of a region: float64 (N, 2), x and y."""
+    deepest = float(depth.max())
+    inner = depth >= min(deepest, max(2.0, rng.uniform(0.2, 0.45) * deepest))
+    # Thinning a wide region on a coarser grid gives the same line sooner and without its finest bends.
+    stride = max(1, int(deepest / 8))
+    coarse = np.ascontiguousarray(inner[::stride, ::stride])
+    if not coarse.any():
+        coarse, stride = inner, 1
+    _, ids, stats, _ = cv2.connectedComponentsWithStats(coarse.view(np.uint8), connectivity=8)
+    main = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    skeleton = skeleton_of(ids == main)
+    return skeleton.pixels[list(skeleton.branches[0]), ::-1].astype(np.float64) * stride
+
+
+def _hook(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A bent line around the deepest point of a region, within the circle that fits there: float64 (N, 2)."""
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    radius = 0.6 * (float(depth.max()) - 1)
+    if radius < 1:
+        return np.array([[x, y]], np.float64)
+    angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(1.2, 4.5), 24)
+    flat = rng.uniform(0.3, 1.0)
+    tilt = rng.uniform(0, np.pi)
+    along, across = radius * np.cos(angle), radius * flat * np.sin(angle)
+    return np.stack(
+        [x + along * np.cos(tilt) - across * np.sin(tilt), y + along * np.sin(tilt) + across * np.cos(tilt)], 1
+    )
+
+
+def _part(path: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random part of a path, sampled about once per pixel of arc length."""
+    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    length = share * travelled[-1]
+    start = rng.uniform(0, travelled[-1] - length)
+    places = np.linspace(start, start + length, max(1, round(length)) + 1)
+    return np.stack([np.interp(places, travelled, path[:, axis]) for axis in (0, 1)], 1)
+
+
+def _by_hand(
+    path: NDArray[np.float64], depth: NDArray[np.float32], tremor: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Round off a path and let it sway within the room it has; ``tremor`` 0 gives the path itself, in whole pixels."""
+    if tremor > 0 and len(path) > 2:
+        columns, rows = np.rint(path).astype(np.intp).T
+        room = depth[rows, columns]
+        sweep = max(1.0, float(room.mean()))
+        sway = gaussian_filter1d(rng.normal(size=path.shape), sweep, axis=0, mode="nearest")
+        sway *= 0.25 * tremor * room[:, None] / max(float(sway.std()), 1e-9)
+        path = gaussian_filter1d(path + sway, tremor * min(sweep, len(path) / 8), axis=0, mode="nearest")
+    kept = np.unique(np.append(np.arange(0, len(path), 3), len(path) - 1))
+    # Clipped to the margin of the window, a stroke that would leave the window is seen to leave the region.
+    rounded = np.clip(np.rint(path[kept]), 0, np.array(depth.shape[::-1]) - 1.0)
+    moved = np.concatenate([[True], (np.diff(rounded, axis=0) != 0).any(1)])
+    points: NDArray[np.float64] = rounded[moved]
+    return points
+
+
+def _length(path: NDArray[np.float64]) -> float:
+    """Arc length of a polyline in pixels."""
+    return float(np.hypot(*np.diff(path, axis=0).T).sum())
