@@ -1,0 +1,26 @@
+"""Scores of label maps against dense masks."""
+
+from wss.metrics.confusion import (
+    confusion_matrix,
+    dice,
+    frequency_weighted_iou,
+    iou,
+    mean_accuracy,
+    miou,
+    pixel_accuracy,
+)
+from wss.metrics.record import metrics_record
+from wss.metrics.surface import dice_volume, hd95
+
+__all__ = [
+    "confusion_matrix",
+    "dice",
+    "dice_volume",
+    "frequency_weighted_iou",
+    "hd95",
+    "iou",
+    "mean_accuracy",
+    "metrics_record",
+    "miou",
+    "pixel_accuracy",
+]

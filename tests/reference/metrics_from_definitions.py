@@ -1,0 +1,55 @@
+"""Metrics by loops over pixels and voxels, straight from their definitions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def confusion(truth: NDArray[Any], prediction: NDArray[Any], num_classes: int, ignore: int = 255) -> NDArray[np.int64]:
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    for t, p in zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+        if t != ignore:
+            counts[t, p] += 1
+    return counts
+
+
+def iou_of_sets(truth: NDArray[Any], prediction: NDArray[Any], label: int, ignore: int = 255) -> float:
+    valid = {i for i, t in enumerate(truth.ravel().tolist()) if t != ignore}
+    a = {i for i in valid if truth.ravel()[i] == label}
+    b = {i for i in valid if prediction.ravel()[i] == label}
+    return len(a & b) / len(a | b) if a | b else float("nan")
+
+
+def surface_points(region: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    points = []
+    for index in itertools.product(*(range(n) for n in region.shape)):
+        if not region[index]:
+            continue
+        for axis, step in itertools.product(range(region.ndim), (-1, 1)):
+            neighbour = list(index)
+            neighbour[axis] += step
+            inside = 0 <= neighbour[axis] < region.shape[axis]
+            if not inside or not region[tuple(neighbour)]:
+                points.append(index)
+                break
+    return points
+
+
+def hd95(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing: tuple[float, ...]) -> float:
+    def nearest(point: tuple[int, ...], others: list[tuple[int, ...]]) -> float:
+        return min(
+            math.sqrt(sum(((x - y) * s) ** 2 for x, y, s in zip(point, other, spacing, strict=True)))
+            for other in others
+        )
+
+    first, second = surface_points(a), surface_points(b)
+    distances = sorted([nearest(p, second) for p in first] + [nearest(p, first) for p in second])
+    position = 0.95 * (len(distances) - 1)
+    low = math.floor(position)
+    high = min(low + 1, len(distances) - 1)
+    return distances[low] + (position - low) * (distances[high] - distances[low])

@@ -1,0 +1,88 @@
+"""The record of an evaluation, as written to ``metrics.json``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import UsageError
+from wss.metrics.confusion import frequency_weighted_iou, iou, mean_accuracy, miou, pixel_accuracy
+
+
+def metrics_record(
+    confusion: NDArray[Any],
+    classes: Sequence[str],
+    *,
+    split: str,
+    num_images: int,
+    crf: bool,
+    scales: Sequence[float],
+    flip: bool,
+    backbone: str,
+    initialisation: str,
+    method: str,
+    store_key: str,
+    dice_per_class: Mapping[str, float] | None = None,
+    hd95_per_class: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Scores of a split with what they were obtained by, ready for strict JSON.
+
+    Args:
+        confusion: (K, K), truth in rows, summed over the split.
+        classes: K names, all different.
+        split: Which images were scored.
+        num_images: How many.
+        crf: Whether a CRF refined the predictions.
+        scales: Test-time scales.
+        flip: Whether test-time predictions were averaged with those of the mirrored image.
+        backbone: Network and backbone.
+        initialisation: Where the network's weights came from before training.
+        method: Name of the training method.
+        store_key: Key of the scored predictions.
+        dice_per_class: Mean Dice over volumes by class name, a fraction.
+        hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres.
+
+    Returns:
+        Plain Python values. Scores are fractions in 0..1; undefined ones, such as the IoU of a class absent everywhere,
+        are None.
+
+    Raises:
+        UsageError: Names and matrix do not fit together, or names repeat.
+    """
+    if len(classes) != len(confusion) or len(set(classes)) != len(classes):
+        raise UsageError(f"expected {len(confusion)} different class names, got {list(classes)}")
+    record: dict[str, Any] = {
+        "split": split,
+        "num_images": int(num_images),
+        "num_classes": len(classes),
+        "classes": list(classes),
+        "miou": _number(miou(confusion)),
+        "iou_per_class": _numbers(dict(zip(classes, iou(confusion), strict=True))),
+        "pixel_accuracy": _number(pixel_accuracy(confusion)),
+        "mean_accuracy": _number(mean_accuracy(confusion)),
+        "frequency_weighted_iou": _number(frequency_weighted_iou(confusion)),
+        "crf": bool(crf),
+        "scales": [float(scale) for scale in scales],
+        "flip": bool(flip),
+        "backbone": backbone,
+        "initialisation": initialisation,
+        "method": method,
+        "store_key": store_key,
+    }
+    if dice_per_class is not None:
+        record["dice_per_class"] = _numbers(dice_per_class)
+    if hd95_per_class is not None:
+        record["hd95_per_class"] = _numbers(hd95_per_class)
+    return record
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: float | np.floating[Any]) -> float | None:
+    return float(value) if math.isfinite(value) else None
