@@ -79,7 +79,7 @@ class SampleSource:
         """No files: the samples are generated."""
         return ()
 
-    def fingerprint(self) -> str:
-        """SHA-256 hex digest of the generator's version and arguments."""
+    def fingerprint(self, cache: Path | None = None) -> str:
+        """SHA-256 hex digest of the generator's version and arguments; with no files to hash, ``cache`` is not used."""
         counts = [len(self.catalogue.splits[split]) for split in ("train", "val")]
         return hashlib.sha256(f"{VERSION} {self._seed} {counts} {self._height} {self._width}".encode()).hexdigest()

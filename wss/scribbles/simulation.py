@@ -21,10 +21,10 @@ def simulate(
 ) -> list[Stroke]:
     """Draw human-like scribbles on the regions of a dense mask.
 
-    Each connected region of a class gets one smooth stroke along its middle, away from its boundary, with the wobble of
-    a hand; round regions get a hook around their centre, regions too small for a line one point, and regions that fill
+    Each connected region of a class gets one smooth stroke along its middle, away from its boundary and swaying like a
+    hand; round regions get a hook around their centre, regions too small for a line one point, and regions that fill
     much of the image up to three strokes. No pixel of a drawn stroke lies outside its region or on void. Together the
-    strokes cover about 1 to 3 % of an image with a handful of objects.
+    strokes cover about 1 to 3 % of an image with a handful of objects, more where regions are many and small.
 
     Args:
         mask: uint8 (H, W), class indices and 255 for void.
@@ -94,7 +94,8 @@ def _stroke(
     for tremor in (1.0, 0.5, 0.2, 0.0):
         stroke = Stroke(label, _by_hand(path, depth, tremor, rng), tip)
         drawn = rasterise([stroke], (inside.shape[0], inside.shape[1])) != UNLABELLED
-        if depth[drawn].min() > 0.12 * deepest if tremor else inside[drawn].all():
+        clear = depth[drawn].min() > 0.12 * deepest if tremor > 0 else inside[drawn].all()
+        if clear:
             break
     else:
         centre = np.array([np.unravel_index(int(depth.argmax()), depth.shape)[::-1]], np.float64)
