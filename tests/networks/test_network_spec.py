@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wss.errors import UsageError
+from wss.networks import DeepLabV2, DeepLabV3Plus, NetworkSpec, UNet, build_network
+from wss.networks.layers.convolution import SameConv2d
+from wss.params import validate
+
+BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_builds_with_both_deeplabs(backbone):
+    with torch.device("meta"):
+        v2 = build_network(NetworkSpec(name="deeplab-v2", backbone=backbone), 21)
+        v3 = build_network(NetworkSpec(name="deeplab-v3plus", backbone=backbone), 21)
+    assert isinstance(v2, DeepLabV2)
+    assert (v2.backbone.architecture, v2.output_stride, v2.num_classes) == (backbone, 8, 21)
+    assert isinstance(v3, DeepLabV3Plus)
+    assert (v3.backbone.output_stride, v3.output_stride) == (16, 4)
+
+
+def test_options_reach_the_network():
+    unet = build_network(NetworkSpec(dropout=0.25, upsampling="transposed"), 2)
+    assert isinstance(unet, UNet)
+    assert max(m.p for m in unet.modules() if isinstance(m, nn.Dropout)) == 0.25
+    assert any(isinstance(m, nn.ConvTranspose2d) for m in unet.modules())
+    spec = NetworkSpec(name="deeplab-v3plus", backbone="mobilenet_v2", output_stride=8, padding="same", dropout=0.3)
+    network = build_network(spec, 2)
+    assert network.backbone.output_stride == 8
+    assert sum(isinstance(m, SameConv2d) for m in network.modules()) == 3  # 2, 4, 8
+    assert network.dropout.p == 0.3
+    assert network.aspp.atrous[0][0].groups == 320  # separable
+    assert build_network(NetworkSpec(name="deeplab-v2", backbone="resnet18", dropout=0.2), 2).dropout.p == 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "unet", "backbone": "resnet50"}, "deeplab-v2 or deeplab-v3plus"),
+        ({"name": "unet", "output_stride": 8}, "stride 1"),
+        ({"name": "deeplab-v2"}, "resnet18, resnet34, resnet50, resnet101, mobilenet_v2"),
+        ({"name": "deeplab-v3plus", "backbone": "resnet50", "padding": "same"}, "mobilenet_v2"),
+        ({"name": "unet", "padding": "same"}, "mobilenet_v2"),
+        ({"name": "deeplab-v2", "backbone": "resnet18", "upsampling": "transposed"}, "unet"),
+        ({"std": (0.2, 0.0, 0.2)}, "positive"),
+    ],
+)
+def test_contradicting_options_name_what_goes_together(options, message):
+    with pytest.raises(UsageError, match=message):
+        NetworkSpec(**options)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"backbon": "resnet50"}, "backbone"),
+        ({"name": "deeplab-v9"}, "deeplab-v3plus"),
+        ({"name": "deeplab-v2", "backbone": "vgg16"}, "resnet101"),
+        ({"name": "deeplab-v2", "backbone": "resnet50", "output_stride": 4}, "8"),
+        ({"dropout": 1.5}, "dropout"),
+    ],
+)
+def test_unknown_values_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        validate(NetworkSpec, values, "stage train")
+
+
+def test_a_network_without_classes_is_refused():
+    with pytest.raises(UsageError, match="num_classes 0"):
+        build_network(NetworkSpec(), 0)
+
+
+def test_spec_is_frozen_and_survives_json():
+    spec = NetworkSpec(name="deeplab-v2", backbone="resnet101", mean=(0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match="frozen"):
+        spec.name = "unet"
+    assert NetworkSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -1,0 +1,239 @@
+"""Random variation of a training sample: one geometric map for image and labels alike, then colours and blur."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from wss.errors import DataError
+from wss.params import Params
+
+UNLABELLED = 255
+Range = tuple[float, float]
+
+
+class AugmentParams(Params):
+    """How training samples vary. The defaults mirror half of them and change nothing else."""
+
+    crop: int | tuple[int, int] | None = 321
+    """Height and width of the result in pixels, one number for a square; None keeps each image's own size."""
+    scale: Range = (1.0, 1.0)
+    """Smallest and largest factor on the image's sides, uniform between."""
+    rotate_deg: float = Field(default=0.0, ge=0, le=180)
+    """Largest rotation about the image's centre in degrees, either way."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of mirroring left and right."""
+    brightness: float = Field(default=0.0, ge=0, le=1)
+    """Colours are multiplied by 1 +- this at most."""
+    contrast: float = Field(default=0.0, ge=0, le=1)
+    """Distances of colours from the image's mean grey are multiplied by 1 +- this at most."""
+    saturation: float = Field(default=0.0, ge=0, le=1)
+    """Distances of colours from their own grey are multiplied by 1 +- this at most."""
+    hue_deg: float = Field(default=0.0, ge=0, le=180)
+    """Largest rotation of the colour circle in degrees, either way; greys and brightness stay."""
+    blur: float = Field(default=0.0, ge=0, le=1)
+    """Probability of Gaussian blur."""
+    blur_sigma_px: Range = (0.1, 2.0)
+    """Smallest and largest deviation of the blur in pixels of the result."""
+    fill_rgb: tuple[int, int, int] = (124, 116, 104)
+    """Colour beyond the image's border; ImageNet's mean, which networks normalise to zero."""
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_is_positive(cls, crop: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+        if crop is not None and np.min(crop) < 1:
+            raise ValueError("a crop has at least one pixel")
+        return crop
+
+    @field_validator("scale", "blur_sigma_px")
+    @classmethod
+    def _range_is_ordered(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("expected two positive numbers, the smaller one first")
+        return value
+
+    @field_validator("fill_rgb")
+    @classmethod
+    def _fill_is_a_colour(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if not all(0 <= channel <= 255 for channel in value):
+            raise ValueError("expected three numbers in 0..255")
+        return value
+
+
+def augment(
+    image: NDArray[np.uint8], maps: Mapping[str, NDArray[Any]], params: AugmentParams, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
+    """Draw one variation of a training sample.
+
+    Scale, flip, rotation and crop are one affine map, the same for the image and all maps. Where the scaled image is
+    larger than the crop, the crop lies anywhere in it; where it is smaller, the image lies anywhere in the crop. The
+    image is reduced by area averaging and otherwise interpolated linearly.
+
+    Label maps take the nearest pixel. That alone would lose thin strokes and single points when the image shrinks or
+    turns, so every labelled pixel is also carried forward: where the nearest pixel is unlabelled but labelled ones fall
+    into the result's pixel, the label of most of them is taken (of equally many, the highest: background yields). A
+    class that still had no pixel, because another one had covered it, gets those that its pixels fall on. So a scribble
+    is lost only by lying outside the crop, and one-pixel strokes stay one pixel wide when the image shrinks; bands of
+    unlabelled pixels narrow by at most one pixel on each side.
+
+    Args:
+        image: uint8 (H,W,3), RGB.
+        maps: Aligned maps (H,W) by name: uint8 label maps with 255 for unlabelled; int32 maps of ids; float32 maps.
+        params: What varies and how much.
+        rng: Decides everything random. Always the same number of draws, so that one option does not disturb the others.
+
+    Returns:
+        The image uint8 (h,w,3), ``fill_rgb`` beyond its border; the maps (h,w), there 255, -1 and 0 respectively; and
+        bool (h,w), False there: padding is not the same as unlabelled.
+
+    Raises:
+        DataError: A map differs from the image in size, or has another type.
+
+    OpenCV's own threads do not help at this size; processes that load data call ``cv2.setNumThreads(0)`` once when they
+    start, as the loader's workers do. This function leaves that global setting alone.
+    """
+    height, width = image.shape[:2]
+    for name, values in maps.items():
+        if values.shape != (height, width):
+            raise DataError(f"map {name!r}: expected the image's size {(height, width)}, got {values.shape}")
+    draws = rng.random(10)
+    if params.crop is None:
+        size = (height, width)
+    else:
+        size = (params.crop, params.crop) if isinstance(params.crop, int) else params.crop
+
+    scale = _between(params.scale, draws[0])
+    scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
+    angle = params.rotate_deg * (2 * draws[1] - 1)
+    corner = [_offset(scaled[axis] - size[axis], draws[2 + axis]) for axis in (0, 1)]
+    flip = bool(draws[4] < params.flip)
+    forward = _affine((height, width), scaled, angle, corner, flip)
+    shrinks = scaled[0] < height or scaled[1] < width
+
+    valid = _warp(np.ones((height, width), np.uint8), forward, size, cv2.INTER_NEAREST, 0).astype(bool)
+    warped: dict[str, NDArray[Any]] = {}
+    for name, values in maps.items():
+        if values.dtype == np.uint8:
+            labels = _warp(values, forward, size, cv2.INTER_NEAREST, UNLABELLED)
+            if shrinks or angle:
+                _carry_labels(values, labels, forward)
+            warped[name] = labels
+        elif values.dtype == np.int32:
+            # OpenCV warps no int32; nearest-neighbour copies of float32 keep the bits
+            ids = _warp(values.view(np.float32), forward, size, cv2.INTER_NEAREST, 0.0).view(np.int32)
+            warped[name] = np.where(valid, ids, np.int32(-1))
+        elif values.dtype == np.float32:
+            warped[name] = np.where(valid, _smooth_warp(values, forward, size, scaled, shrinks), np.float32(0))
+        else:
+            raise DataError(f"map {name!r}: expected uint8 labels, int32 ids or float32 values, got {values.dtype}")
+
+    result: NDArray[np.uint8] = _smooth_warp(image, forward, size, scaled, shrinks)
+    result = _jitter(result, valid, params, draws[5:9])
+    if draws[9] < params.blur:
+        sigma = _between(params.blur_sigma_px, draws[9] / params.blur)  # given that it blurs, uniform again
+        result = np.asarray(cv2.GaussianBlur(result, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    result[~valid] = params.fill_rgb
+    return result, warped, valid
+
+
+def _between(limits: Range, draw: float) -> float:
+    return limits[0] + (limits[1] - limits[0]) * draw
+
+
+def _offset(room: int, draw: float) -> int:
+    """A whole number between 0 and ``room``, which may be negative, both included."""
+    steps = min(int(draw * (abs(room) + 1)), abs(room))
+    return steps if room >= 0 else -steps
+
+
+def _affine(
+    size: tuple[int, int], scaled: tuple[int, int], angle: float, corner: list[int], flip: bool
+) -> NDArray[np.float64]:
+    """The map (2,3) from pixels (x, y) of the source to pixels of the result; pixel centres have whole coordinates."""
+    height, width = scaled
+    to_unit = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # edges, not centres, are what scaling keeps
+    resize = np.diag([width / size[1] * (-1 if flip else 1), height / size[0], 1.0])
+    if flip:
+        resize[0, 2] = width
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
+    turn = np.array([[cos, sin, width / 2 - corner[1]], [-sin, cos, height / 2 - corner[0]], [0, 0, 1]])
+    matrix: NDArray[np.float64] = np.linalg.inv(to_unit) @ turn @ centre @ resize @ to_unit
+    return matrix[:2]
+
+
+def _warp(
+    values: NDArray[Any], forward: NDArray[np.float64], size: tuple[int, int], interpolation: int, fill: float
+) -> NDArray[Any]:
+    warped: NDArray[Any] = cv2.warpAffine(values, forward, size[::-1], flags=interpolation, borderValue=fill)
+    return warped
+
+
+def _smooth_warp(
+    values: NDArray[Any],
+    forward: NDArray[np.float64],
+    size: tuple[int, int],
+    scaled: tuple[int, int],
+    shrinks: bool,
+) -> NDArray[Any]:
+    """Warp by averaging areas where the image shrinks, then linear interpolation; border values continue outside."""
+    if shrinks:
+        height, width = values.shape[:2]
+        sx, sy = scaled[1] / width, scaled[0] / height
+        values = cv2.resize(values, scaled[::-1], interpolation=cv2.INTER_AREA)
+        # scaled pixel u stands for source pixel (u + 0.5) / s - 0.5
+        enlarge = np.array([[1 / sx, 0, 0.5 / sx - 0.5], [0, 1 / sy, 0.5 / sy - 0.5], [0, 0, 1]])
+        forward = forward @ enlarge
+    warped: NDArray[Any] = cv2.warpAffine(
+        values, forward, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return warped
+
+
+def _carry_labels(source: NDArray[np.uint8], target: NDArray[np.uint8], forward: NDArray[np.float64]) -> None:
+    """Give ``target`` the labels of ``source`` that taking the nearest pixel lost."""
+    height, width = target.shape
+    absent = np.bincount(source.ravel(), minlength=256).astype(bool) & (np.bincount(target.ravel(), minlength=256) == 0)
+    # only pixels next to unlabelled ones can fall on an unlabelled nearest pixel; the rest of a dense mask is spared
+    reach = math.ceil(math.sqrt(0.5) / np.linalg.norm(forward[:, :2], axis=0).min() + 0.5)
+    labelled = source != UNLABELLED
+    near = cv2.dilate((~labelled).view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).view(bool)
+    y, x = np.nonzero(labelled & (near | absent[source]))
+    column = np.rint(forward[0, 0] * x + forward[0, 1] * y + forward[0, 2]).astype(np.int64)
+    row = np.rint(forward[1, 0] * x + forward[1, 1] * y + forward[1, 2]).astype(np.int64)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    cell, label = (row * width + column)[inside], source[y, x][inside]
+    flat = target.reshape(-1)
+    lost = flat[cell] == UNLABELLED
+    keys, votes = np.unique(cell[lost] * 256 + label[lost], return_counts=True)
+    keys = keys[np.argsort(votes, kind="stable")]  # the last of several assignments to a pixel holds
+    flat[keys // 256] = keys % 256
+    for missing in np.flatnonzero(absent):
+        if missing != UNLABELLED and not (flat == missing).any():
+            flat[cell[label == missing]] = missing
+
+
+def _jitter(
+    image: NDArray[np.uint8], valid: NDArray[np.bool_], params: AugmentParams, draws: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Brightness, contrast, saturation and hue in this order, as one affine map of colours."""
+    spread = np.array([params.brightness, params.contrast, params.saturation, params.hue_deg])
+    if not spread.any():
+        return image
+    brightness, contrast, saturation = 1 + spread[:3] * (2 * draws[:3] - 1)
+    hue = np.deg2rad(spread[3] * (2 * draws[3] - 1))
+    luma = np.array([0.299, 0.587, 0.114])
+    grey = np.tile(luma, (3, 1))
+    # turn the plane of equal luma: (R-Y, B-Y) up to scale are orthogonal axes of the colour circle of YIQ
+    yiq = np.array([luma, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    turn = np.array([[1, 0, 0], [0, np.cos(hue), -np.sin(hue)], [0, np.sin(hue), np.cos(hue)]])
+    colours = np.linalg.inv(yiq) @ turn @ yiq @ (grey + saturation * (np.eye(3) - grey))
+    mean = brightness * luma @ np.array(cv2.mean(image, valid.astype(np.uint8))[:3])
+    matrix = np.column_stack([brightness * contrast * colours, np.full(3, (1 - contrast) * mean)])
+    return np.asarray(cv2.transform(image, matrix), np.uint8)
