@@ -180,9 +180,11 @@ def test_a_single_point_is_never_lost_by_scaling_or_turning(seed):
 def test_points_survive_turning_alone():
     points = np.full((45, 45), 255, np.uint8)
     points[::3, ::3] = np.arange(225).reshape(15, 15)
+    y, x = np.mgrid[:45, :45] - 22
+    points[np.hypot(y, x) > 21] = 255  # the corners of the image may leave the crop, its inner circle may not
     for seed in range(10):
         _, warped, _ = run(photo(45, 48)[:, :45], {"labels": points}, still(rotate_deg=45, crop=80), seed)
-        assert set(range(225)) <= set(np.unique(warped["labels"]).tolist())
+        assert np.setdiff1d(points, warped["labels"]).size == 0
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.5, 0.77])
