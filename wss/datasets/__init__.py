@@ -1,0 +1,109 @@
+"""Raw files become samples: one reader per format, all of them a ``Source``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source, Volume
+from wss.errors import UsageError
+from wss.params import Params, nearest, validate
+
+Kind = Literal["voc", "folder", "camvid", "acdc", "sample"]
+"""The readers, as in ``wss init --kind``."""
+
+
+class DatasetSpec(Params):
+    """Which data set: what ``wss.yaml`` declares.
+
+    The reader's options may stand beside ``kind`` and ``root`` or below ``options``; they end up in ``options``.
+
+    Attributes:
+        kind: The reader.
+        root: The data set's folder; None for the embedded sample.
+        options: The reader's options, see ``VocOptions``, ``FolderOptions``, ``CamvidOptions`` and ``AcdcOptions``.
+    """
+
+    kind: Kind
+    root: Path | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        known = get_args(Kind)
+        if "kind" in values and values["kind"] not in known:
+            raise UsageError(f"no data set kind {values['kind']!r}{nearest(str(values['kind']), known)}")
+        flat = {name: value for name, value in values.items() if name not in cls.model_fields}
+        given = values.get("options", {})
+        if not flat or not isinstance(given, dict):
+            return values
+        return {**{n: v for n, v in values.items() if n in cls.model_fields}, "options": {**given, **flat}}
+
+
+class SampleOptions(Params):
+    """Options of kind ``sample``, see ``SampleSource``; None takes its default."""
+
+    seed: int | None = None
+    train: int | None = None
+    val: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **options: Any) -> Source:
+    """Open a data set: folders and lists are read, images are not.
+
+    Args:
+        dataset: A specification, or the name of a reader, as in ``open_source("folder", "cells", masks="truth")``.
+        root: With a name: the data set's folder.
+        options: With a name: the reader's options.
+
+    Raises:
+        UsageError: No such kind, an unknown option (the nearest known one is named) or a bad value, or no root.
+        DataError: The folder is missing or does not have the layout of this kind.
+    """
+    if isinstance(dataset, DatasetSpec):
+        spec = dataset
+    else:
+        spec = validate(DatasetSpec, {"kind": dataset, "root": root, "options": options}, "data set")
+    where = f"options of data set kind {spec.kind!r}"
+    if spec.kind == "sample":
+        from wss.datasets.sample import SampleSource
+
+        return SampleSource(**validate(SampleOptions, spec.options, where).model_dump(exclude_none=True))
+    if spec.root is None:
+        raise UsageError(f"data set kind {spec.kind!r} needs a root folder; `wss init --kind {spec.kind} --root DIR`")
+    match spec.kind:
+        case "voc":
+            from wss.datasets.voc import VocOptions, VocSource
+
+            return VocSource(spec.root, validate(VocOptions, spec.options, where))
+        case "folder":
+            from wss.datasets.folder import FolderOptions, FolderSource
+
+            return FolderSource(spec.root, validate(FolderOptions, spec.options, where))
+        case "camvid":
+            from wss.datasets.camvid import CamvidOptions, CamvidSource
+
+            return CamvidSource(spec.root, validate(CamvidOptions, spec.options, where))
+        case "acdc":
+            from wss.datasets.acdc import AcdcOptions, AcdcSource
+
+            return AcdcSource(spec.root, validate(AcdcOptions, spec.options, where))
+
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Catalogue",
+    "DatasetSpec",
+    "Kind",
+    "Sample",
+    "Source",
+    "Volume",
+    "open_source",
+]

@@ -90,6 +90,10 @@ class Source(Protocol):
         """The files that ``read`` opens for this image, existing or not; empty for generated data."""
         ...
 
-    def fingerprint(self) -> str:
-        """SHA-256 hex digest of everything that decides what ``read`` returns: equal fingerprints, equal samples."""
+    def fingerprint(self, cache: Path | None = None) -> str:
+        """SHA-256 hex digest of everything that decides what ``read`` returns: equal fingerprints, equal samples.
+
+        Args:
+            cache: File in which content hashes of files may be kept from one call to the next; None keeps nothing.
+        """
         ...

@@ -1,0 +1,505 @@
+"""One small tree per format, read back; every file is made here."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from wss.datasets import DatasetSpec, open_source
+from wss.datasets.cards import colour_map
+from wss.datasets.finding import FileProblem
+from wss.errors import DataError, UsageError
+from wss.params import validate
+
+SHAPE = (6, 8)
+
+
+def write_image(path: Path, seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    Image.fromarray(image).save(path)
+    return image
+
+
+def write_label(path: Path, labels: np.ndarray, *, indexed: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(labels.astype(np.uint8))
+    if indexed:
+        image.putpalette(colour_map(256).tobytes())
+    image.save(path)
+
+
+def labels(seed: int, classes: int, void: int | None = 255) -> np.ndarray:
+    values = np.random.default_rng(seed).integers(0, classes, SHAPE).astype(np.uint8)
+    if void is not None:
+        values[0, 0] = void
+    return values
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+# voc
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    root = tmp_path / "VOC2012"
+    for number, name in enumerate(("t1", "t2", "v1", "s1", "s2")):
+        write_image(root / "JPEGImages" / f"{name}.jpg", number)
+    for number, name in enumerate(("t1", "t2", "v1")):
+        write_label(root / "SegmentationClass" / f"{name}.png", labels(number, 21), indexed=True)
+    write_lines(root / "ImageSets/Segmentation/train.txt", ["t1", "t2"])
+    write_lines(root / "ImageSets/Segmentation/val.txt", ["v1"])
+    return root
+
+
+def add_sbd(folder: Path) -> None:
+    for number, name in enumerate(("t1", "v1", "s1", "s2")):
+        (folder / "dataset/cls").mkdir(parents=True, exist_ok=True)
+        field = {"Segmentation": labels(100 + number, 21, None), "Boundaries": np.zeros(3), "CategoriesPresent": [1, 2]}
+        savemat(folder / "dataset/cls" / f"{name}.mat", {"GTcls": field})
+    write_lines(folder / "dataset/train.txt", ["t1", "s2"])
+    write_lines(folder / "dataset/val.txt", ["v1", "s1"])
+
+
+def test_voc_lists_and_masks(voc):
+    source = open_source("voc", voc)
+    catalogue = source.catalogue
+    assert dict(catalogue.splits) == {"train": ("t1", "t2"), "val": ("v1",)}
+    assert (catalogue.kind, len(catalogue.classes), catalogue.background) == ("voc", 21, 0)
+    sample = source.read("t2")
+    assert sample.image.shape == (*SHAPE, 3)
+    np.testing.assert_array_equal(sample.mask, labels(1, 21))
+    assert sample.strokes is None and sample.scribble is None
+    assert source.read("s1").mask is None
+    assert [p.name for p in source.files("t1")] == ["t1.jpg", "t1.png"]
+
+
+@pytest.mark.parametrize(("place", "options"), [("benchmark_RELEASE", {}), ("../sbd", {"sbd": "../sbd"})])
+def test_voc_with_sbd(voc, place, options):
+    add_sbd(voc / place)
+    source = open_source("voc", voc, **options)
+    # all of SBD and VOC train, without VOC val
+    assert source.catalogue.splits["trainaug"] == ("s1", "s2", "t1", "t2")
+    np.testing.assert_array_equal(source.read("s1").mask, labels(102, 21, None))
+    np.testing.assert_array_equal(source.read("t1").mask, labels(0, 21))  # VOC's own mask wins
+    write_label(voc / "SegmentationClassAug/s1.png", labels(7, 21))
+    np.testing.assert_array_equal(open_source("voc", voc, **options).read("s1").mask, labels(7, 21))
+    write_lines(voc / "ImageSets/Segmentation/trainaug.txt", ["t1", "s1"])
+    assert open_source("voc", voc, **options).catalogue.splits["trainaug"] == ("t1", "s1")
+
+
+def test_damaged_sbd_files(voc):
+    add_sbd(voc / "benchmark_RELEASE")
+    path = voc / "benchmark_RELEASE/dataset/cls/s1.mat"
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"text"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"s1\.mat"):
+            open_source("voc", voc).read("s1")
+    savemat(path, {"other": 1})
+    with pytest.raises(DataError, match=r"GTcls\.Segmentation"):
+        open_source("voc", voc).read("s1")
+    savemat(path, {"GTcls": {"Segmentation": np.full(SHAPE, 0.5)}})
+    with pytest.raises(DataError, match="no label image"):
+        open_source("voc", voc).read("s1")
+
+
+def test_voc_scribbles_in_all_three_formats(voc):
+    xml = "<annotation><polygon><tag>{}</tag><point><X>1</X><Y>2</Y></point></polygon></annotation>"
+    folder = voc / "scribble_annotation/pascal_2012"
+    folder.mkdir(parents=True)
+    (folder / "t1.xml").write_text(xml.format("tvmonitor"))
+    (folder / "t2.xml").write_text(xml.format("plane"))
+    write_label(voc / "pascal_2012_scribble/t1.png", labels(3, 21))
+    write_label(voc / "pascal_2012_scribble/v1.png", labels(4, 21))
+    write_lines(voc / "scribble_polyline_txt/s1_scribble.txt", ["5,1,1,2,2", "0,3,3"])
+    source = open_source("voc", voc, scribble_width=2)
+    sample = source.read("t1")
+    assert sample.scribble is None and [(s.label, s.width) for s in sample.strokes] == [(20, 2)]
+    assert source.read("t2").strokes[0].label == 1  # an alias of aeroplane
+    np.testing.assert_array_equal(source.read("v1").scribble, labels(4, 21))
+    assert [s.label for s in source.read("s1").strokes] == [5, 0]
+    chosen = open_source("voc", voc, scribbles="pascal_2012_scribble")
+    np.testing.assert_array_equal(chosen.read("t1").scribble, labels(3, 21))
+    with pytest.raises(DataError, match="correct the option scribbles"):
+        open_source("voc", voc, scribbles="nowhere")
+    with pytest.raises(DataError, match="correct the option sbd"):
+        open_source("voc", voc, sbd="nowhere")
+
+
+def test_voc_without_lists(voc):
+    for name in ("train", "val"):
+        (voc / f"ImageSets/Segmentation/{name}.txt").unlink()
+    splits = open_source("voc", voc).catalogue.splits
+    assert len(splits["val"]) == 1 and splits["val"][0] in ("t1", "t2", "v1")
+    assert len(splits["train"]) == 4
+
+
+def test_empty_voc_folder(tmp_path):
+    with pytest.raises(DataError, match="JPEGImages: no image files"):
+        open_source("voc", tmp_path)
+
+
+# folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "cells"
+    for number in range(10):
+        write_image(root / "images" / f"c{number}.png", number)
+        write_label(root / "masks" / f"c{number}.png", labels(number, 3))
+        write_label(root / "scribbles" / f"c{number}.png", labels(50 + number, 3))
+    write_lines(root / "classes.txt", ["0 background", "1 cell", "2 wall"])
+    return root
+
+
+def test_folder_without_lists(folder):
+    source = open_source("folder", folder)
+    splits = source.catalogue.splits
+    assert len(splits["val"]) == 2 and len(splits["train"]) == 8
+    assert sorted(splits["train"] + splits["val"]) == [f"c{n}" for n in range(10)]
+    assert source.catalogue.classes == ("background", "cell", "wall")
+    sample = source.read("c3")
+    np.testing.assert_array_equal(sample.image, write_image(folder / "copy.png", 3))
+    np.testing.assert_array_equal(sample.mask, labels(3, 3))
+    np.testing.assert_array_equal(sample.scribble, labels(53, 3))
+    assert len(open_source("folder", folder, val_fraction=0.5).catalogue.splits["val"]) == 5
+
+
+def test_folder_lists(folder):
+    write_lines(folder / "val.txt", ["c5", "c1.png"])
+    splits = open_source("folder", folder).catalogue.splits
+    assert splits["val"] == ("c5", "c1")
+    assert splits["train"] == ("c0", "c2", "c3", "c4", "c6", "c7", "c8", "c9")
+    write_lines(folder / "train.txt", ["c0"])
+    assert dict(open_source("folder", folder).catalogue.splits) == {"train": ("c0",), "val": ("c5", "c1")}
+    (folder / "val.txt").unlink()
+    (folder / "masks/c9.png").unlink()
+    splits = open_source("folder", folder).catalogue.splits
+    assert splits["val"] == tuple(f"c{n}" for n in range(1, 9))
+    write_lines(folder / "train.txt", [])
+    write_lines(folder / "val.txt", [])
+    with pytest.raises(DataError, match="all empty"):
+        open_source("folder", folder)
+
+
+def test_folder_without_masks_has_no_val(folder):
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+    splits = open_source("folder", folder).catalogue.splits
+    assert splits["val"] == () and len(splits["train"]) == 10
+
+
+def test_folder_options(folder):
+    write_label(folder / "truth/c0.tif", labels(9, 2))
+    write_lines(folder / "names.txt", ["sky", "sea", "sun"])
+    source = open_source("folder", folder, masks="truth", classes="names.txt", scribbles="none")
+    assert source.catalogue.classes == ("sky", "sea", "sun") and source.catalogue.background is None
+    sample = source.read("c0")
+    np.testing.assert_array_equal(sample.mask, labels(9, 2))
+    assert sample.scribble is None and source.read("c1").mask is None
+
+
+def test_folder_strokes(folder):
+    (folder / "scribbles/c0.png").unlink()
+    write_lines(folder / "scribbles/c0.txt", ["2,1,1,3,3"])
+    assert [s.label for s in open_source("folder", folder).read("c0").strokes] == [2]
+    write_lines(folder / "scribbles/c0.txt", ["3,1,1,3,3"])
+    with pytest.raises(DataError, match=r"c0\.txt: holds label 3, but the 3 classes are 0 to 2"):
+        open_source("folder", folder).read("c0")
+
+
+def test_folder_volumes_stay_together(tmp_path):
+    root = tmp_path / "heart"
+    for patient in range(5):
+        for number in (10, 9):
+            name = f"patient{patient:03d}_frame01_slice_{number}.png"
+            write_image(root / "images" / name, patient)
+            write_label(root / "masks" / name, labels(patient, 2))
+    write_lines(root / "classes.txt", ["background", "heart"])
+    catalogue = open_source("folder", root).catalogue
+    assert len(catalogue.volumes) == 5
+    assert catalogue.volumes["patient002_frame01"].ids == (
+        "patient002_frame01_slice_9",
+        "patient002_frame01_slice_10",
+    )
+    assert len(catalogue.splits["val"]) == 2 and len({i[:10] for i in catalogue.splits["val"]}) == 1
+    assert not open_source("folder", root, volume_pattern=None).catalogue.volumes
+    by_patient = open_source("folder", root, volume_pattern=r"(?P<volume>patient\d+)_.*_(?P<slice>\d+)")
+    assert set(by_patient.catalogue.volumes) == {f"patient{n:03d}" for n in range(5)}
+
+
+def test_folder_ignore_and_rgb_labels(folder):
+    write_label(folder / "masks/c0.png", np.where(labels(0, 3) == 2, 254, labels(0, 3)))
+    with pytest.raises(FileProblem, match=r"label 254.*ignore: \[254\]") as caught:
+        open_source("folder", folder).read("c0")
+    assert caught.value.code == "void-254"
+    mask = open_source("folder", folder, ignore=[254]).read("c0").mask
+    np.testing.assert_array_equal(mask, np.where(labels(0, 3) == 2, 255, labels(0, 3)))
+    Image.fromarray(colour_map(256)[labels(0, 3)]).save(folder / "masks/c0.png")
+    with pytest.raises(DataError, match="rgb_labels"):
+        open_source("folder", folder).read("c0")
+    np.testing.assert_array_equal(open_source("folder", folder, rgb_labels=True).read("c0").mask, labels(0, 3))
+
+
+def test_folder_sizes_must_agree(folder):
+    write_label(folder / "masks/c0.png", np.zeros((8, 6)))
+    with pytest.raises(FileProblem, match=r"6x8 pixels, the image has 8x6; .*EXIF") as caught:
+        open_source("folder", folder).read("c0")
+    assert caught.value.code == "size-mismatch"
+    write_label(folder / "masks/c0.png", np.zeros((3, 4)))
+    with pytest.raises(DataError, match="4x3 pixels, the image has 8x6"):
+        open_source("folder", folder).read("c0")
+
+
+def test_listed_image_without_file_fails_on_reading(folder):
+    write_lines(folder / "train.txt", ["c0", "gone"])
+    source = open_source("folder", folder)
+    assert source.catalogue.splits["train"] == ("c0", "gone")
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        source.read("gone")
+    with pytest.raises(DataError, match="no image 'other'"):
+        source.read("other")
+    with pytest.raises(DataError):
+        source.read("../classes")
+
+
+def test_list_cannot_escape(folder):
+    write_image(folder.parent / "secret.png")
+    write_lines(folder / "train.txt", ["../../secret"])
+    with pytest.raises(DataError, match="plain name"):
+        open_source("folder", folder)
+
+
+def test_missing_class_list_names_the_remedy(folder):
+    (folder / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"classes\.txt: no list of class names"):
+        open_source("folder", folder)
+
+
+# camvid
+
+
+@pytest.fixture
+def camvid(tmp_path: Path) -> Path:
+    root = tmp_path / "CamVid"
+    for number, split in enumerate(("train", "val")):
+        write_image(root / split / f"f{number}.png", number)
+        write_label(root / f"{split}annot" / f"f{number}.png", labels(number, 12))
+    return root
+
+
+def test_camvid(camvid):
+    write_lines(camvid / "train.txt", ["/SegNet/CamVid/train/f0.png /SegNet/CamVid/trainannot/f0.png"])
+    source = open_source("camvid", camvid)
+    assert dict(source.catalogue.splits) == {"train": ("f0",), "val": ("f1",)}
+    assert source.catalogue.background is None and len(source.catalogue.classes) == 11
+    mask = source.read("f0").mask
+    np.testing.assert_array_equal(mask, np.where(labels(0, 12) == 11, 255, labels(0, 12)))
+    assert (labels(0, 12) == 11).any() and mask[0, 0] == 255
+    write_image(camvid / "test/t.png", 5)
+    write_label(camvid / "trainscribble/f0.png", labels(3, 11))
+    source = open_source("camvid", camvid)
+    assert list(source.catalogue.splits) == ["train", "val", "test"]
+    np.testing.assert_array_equal(source.read("f0").scribble, labels(3, 11))
+    write_image(camvid / "test/f0.png", 5)
+    with pytest.raises(DataError, match="same name"):
+        open_source("camvid", camvid)
+
+
+# acdc
+
+
+def write_slice(path: Path, seed: int, shape: tuple[int, ...] = SHAPE, **more: np.ndarray) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "image": rng.random(shape, dtype=np.float32),
+        "label": rng.integers(0, 4, shape, dtype=np.uint8),
+        "scribble": rng.integers(0, 5, shape, dtype=np.uint16),
+        **more,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, compression="gzip")
+    return arrays
+
+
+@pytest.fixture
+def acdc(tmp_path: Path) -> Path:
+    root = tmp_path / "ACDC"
+    for patient in range(1, 6):
+        for number in (10, 2):
+            name = f"patient{patient:03d}_frame01_slice_{number}.h5"
+            write_slice(root / "ACDC_training_slices" / name, 10 * patient + number)
+    return root
+
+
+def test_acdc_slices(acdc):
+    source = open_source("acdc", acdc)
+    arrays = write_slice(acdc / "copy.h5", 12)
+    sample = source.read("patient001_frame01_slice_2")
+    np.testing.assert_array_equal(sample.image, np.repeat(np.rint(arrays["image"] * 255)[..., None], 3, 2))
+    assert sample.image.dtype == np.uint8
+    np.testing.assert_array_equal(sample.mask, arrays["label"])
+    np.testing.assert_array_equal(sample.scribble, np.where(arrays["scribble"] == 4, 255, arrays["scribble"]))
+    assert (sample.scribble == 255).any() and sample.scribble.dtype == np.uint8
+    volumes = source.catalogue.volumes
+    assert volumes["patient003_frame01"].ids == ("patient003_frame01_slice_2", "patient003_frame01_slice_10")
+    val = source.catalogue.splits["val"]
+    assert len(val) == 2 and len({i[:10] for i in val}) == 1  # one of five patients, whole
+    assert len(source.catalogue.splits["train"]) == 8
+    assert len(source.files(val[0])) == 1
+
+
+def test_acdc_volumes(acdc):
+    arrays = write_slice(acdc / "ACDC_training_volumes/patient009_frame02.h5", 1, (3, *SHAPE))
+    write_slice(acdc / "ACDC_training_volumes/patient001_frame01.h5", 2, (2, *SHAPE))  # its slices are there already
+    source = open_source("acdc", acdc)
+    ids = tuple(f"patient009_frame02_slice_{n}" for n in range(3))
+    assert source.catalogue.volumes["patient009_frame02"].ids == ids
+    assert len(source.catalogue.volumes["patient001_frame01"].ids) == 2
+    sample = pickle.loads(pickle.dumps(source)).read(ids[2])
+    np.testing.assert_array_equal(sample.mask, arrays["label"][2])
+    np.testing.assert_array_equal(sample.image[..., 0], np.rint(arrays["image"][2] * 255))
+    assert "patient009_frame02_slice_3" not in source.entries
+
+
+def test_acdc_lists_name_slices_volumes_or_patients(acdc):
+    write_lines(acdc / "val.txt", ["patient002", "patient001_frame01_slice_2.h5"])
+    write_lines(acdc / "train.txt", ["patient003_frame01", "patient0", "gone"])
+    source = open_source("acdc", acdc)
+    assert source.catalogue.splits["val"] == (
+        "patient002_frame01_slice_2",
+        "patient002_frame01_slice_10",
+        "patient001_frame01_slice_2",
+    )
+    assert source.catalogue.splits["train"] == ("patient003_frame01_slice_2", "patient003_frame01_slice_10")
+    assert [f.image_id for f in source.notes if f.code == "missing-file"] == ["patient0", "gone"]
+
+
+def test_acdc_without_annotations(acdc):
+    path = acdc / "ACDC_training_slices/patient001_frame01_slice_2.h5"
+    with h5py.File(path, "a") as file:
+        del file["scribble"], file["label"]
+    sample = open_source("acdc", acdc).read("patient001_frame01_slice_2")
+    assert sample.mask is None and sample.scribble is None
+
+
+def test_damaged_hdf5(acdc):
+    source = open_source("acdc", acdc)
+    path = acdc / "ACDC_training_slices/patient001_frame01_slice_2.h5"
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"no HDF5"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"patient001_frame01_slice_2\.h5.*again"):
+            source.read("patient001_frame01_slice_2")
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        source.read("patient001_frame01_slice_2")
+    write_slice(path, 0, image=np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(DataError, match="not finite"):
+        source.read("patient001_frame01_slice_2")
+    write_slice(path, 0, label=np.full(SHAPE, 300))
+    with pytest.raises(DataError, match="no labels from 0 to 255"):
+        source.read("patient001_frame01_slice_2")
+    write_slice(path, 0, label=np.full(SHAPE, 4))
+    with pytest.raises(DataError, match="holds label 4, but the 4 classes"):
+        source.read("patient001_frame01_slice_2")
+    with h5py.File(path, "w") as file:
+        file["label"] = np.zeros(SHAPE, np.uint8)
+    with pytest.raises(DataError, match="no array 'image'"):
+        source.read("patient001_frame01_slice_2")
+
+
+def test_hdf5_links_and_strings_are_not_followed(acdc, tmp_path):
+    write_slice(tmp_path / "secret.h5", 0)
+    path = acdc / "ACDC_training_slices/patient001_frame01_slice_2.h5"
+    with h5py.File(path, "w") as file:
+        file["image"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "image")
+    with pytest.raises(DataError, match="no array 'image'"):
+        open_source("acdc", acdc).read("patient001_frame01_slice_2")
+    with h5py.File(path, "w") as file:
+        file["image"] = "text"
+    with pytest.raises(DataError, match="not an array of numbers"):
+        open_source("acdc", acdc).read("patient001_frame01_slice_2")
+
+
+def test_empty_acdc_folder(tmp_path):
+    with pytest.raises(DataError, match="no files like patient001"):
+        open_source("acdc", tmp_path)
+
+
+# all of them
+
+
+def test_open_source_refuses_what_it_does_not_know(folder):
+    with pytest.raises(UsageError, match="did you mean 'folder'"):
+        open_source("folders", folder)
+    with pytest.raises(UsageError, match="did you mean 'masks'"):
+        open_source("folder", folder, mask="x")
+    with pytest.raises(UsageError, match="scribble_width"):
+        open_source("folder", folder, scribble_width=0)
+    with pytest.raises(UsageError, match="did you mean 'seed'"):
+        open_source("sample", sead=1)
+    with pytest.raises(UsageError, match="needs a root"):
+        open_source("voc")
+    with pytest.raises(DataError, match="no such folder"):
+        open_source("voc", folder / "nowhere")
+
+
+def test_specification_takes_options_flat_or_nested(folder):
+    flat = validate(DatasetSpec, {"kind": "folder", "root": str(folder), "val_fraction": 0.5}, "wss.yaml")
+    nested = validate(DatasetSpec, {"kind": "folder", "root": folder, "options": {"val_fraction": 0.5}}, "wss.yaml")
+    assert flat == nested and flat.options == {"val_fraction": 0.5}
+    assert DatasetSpec.model_validate_json(flat.model_dump_json()) == flat
+    assert len(open_source(flat).catalogue.splits["val"]) == 5
+    with pytest.raises(UsageError, match="val_fraction"):
+        open_source(DatasetSpec(kind="folder", root=folder, options={"val_fractions": 1}))
+    assert open_source(DatasetSpec(kind="sample", options={"train": 3, "val": 1})).catalogue.splits["val"]
+
+
+@pytest.mark.parametrize("kind", ["voc", "folder", "camvid", "acdc"])
+def test_sources_are_light_to_pickle_and_fingerprints_follow_content(request, kind, tmp_path):
+    root = request.getfixturevalue(kind)
+    source = open_source(kind, root)
+    copy = pickle.loads(pickle.dumps(source))
+    assert len(pickle.dumps(source)) < 2000
+    assert copy.catalogue.splits == source.catalogue.splits
+    image_id = source.catalogue.splits["train"][0]
+    np.testing.assert_array_equal(copy.read(image_id).image, source.read(image_id).image)
+    cache = tmp_path / "cache.json"
+    before = source.fingerprint(cache)
+    assert before == source.fingerprint() == copy.fingerprint(cache) == open_source(kind, root).fingerprint(cache)
+    assert before != open_source(kind, root, scribble_width=7).fingerprint(cache)
+    path = source.files(image_id)[-1]
+    path.write_bytes(path.read_bytes() + b" ")
+    assert open_source(kind, root).fingerprint(cache) != before
+
+
+def test_pickle_notices_new_files(folder):
+    pickled = pickle.dumps(open_source("folder", folder))
+    pickle.loads(pickled)
+    write_image(folder / "images/c99.png", 99)
+    newer = open_source("folder", folder)
+    assert "c99" in pickle.loads(pickle.dumps(newer)).entries
+
+
+def test_reading_in_another_process(folder):
+    source = open_source("folder", folder)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        sample = pool.submit(source.read, "c4").result()
+    np.testing.assert_array_equal(sample.image, source.read("c4").image)

@@ -1,0 +1,56 @@
+"""CamVid with 11 classes, in the layout of the SegNet tutorial."""
+
+from __future__ import annotations
+
+from wss.datasets.cards import load_card
+from wss.datasets.classlist import read_classes
+from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans
+from wss.datasets.finding import Finding
+from wss.datasets.images import LABEL_SUFFIXES
+from wss.datasets.source import Catalogue
+from wss.errors import DataError
+
+
+class CamvidOptions(ReadOptions):
+    """Options of kind ``camvid``.
+
+    Attributes:
+        ignore: Label values read as 255; 11 is CamVid's Unlabelled.
+    """
+
+    ignore: tuple[int, ...] = (11,)
+
+
+class CamvidSource(FileSource):
+    """CamVid as described in the card ``camvid``: the folders are the splits, lists are not read."""
+
+    options: CamvidOptions
+
+    def scan(self) -> None:
+        """Fill in ``catalogue``, ``entries`` and ``notes``."""
+        card = load_card("camvid")
+        splits: dict[str, tuple[str, ...]] = {}
+        entries: dict[str, Entry] = {}
+        notes: list[Finding] = []
+        for split in ("train", "val", "test"):
+            folder = self.root / split
+            if not folder.is_dir() and split == "test":
+                continue
+            images, found = image_files(folder)
+            masks, more = annotation_files([self.root / f"{split}annot"], LABEL_SUFFIXES)
+            scribbles, further = annotation_files([self.root / f"{split}scribble"])
+            notes += found + more + further + orphans(images, masks, "mask") + orphans(images, scribbles, "scribble")
+            splits[split] = tuple(images)
+            for name, path in images.items():
+                if name in entries:
+                    raise DataError(f"{path}: {entries[name].image} has the same name; give every frame its own name")
+                entries[name] = Entry(path, masks.get(name), scribbles.get(name))
+        listed = self.root / "classes.txt"
+        if listed.exists() and (found_names := read_classes(listed).names) != card.classes:
+            message = f"lists {', '.join(found_names)}; masks are read as {', '.join(card.classes)}"
+            notes.append(
+                Finding("warning", "class-order", None, listed, message, "use kind folder for another class order")
+            )
+        self.entries = entries
+        self.notes = notes
+        self.catalogue = Catalogue("camvid", card.classes, card.colours, splits, background=card.background)

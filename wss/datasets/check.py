@@ -1,0 +1,256 @@
+"""The data check: what is wrong, doubtful or worth knowing about a data set, summed up by kind of problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.datasets.files import FileSource
+from wss.datasets.finding import Finding, Severity
+from wss.datasets.source import IGNORE_INDEX, Catalogue, Source
+from wss.datasets.survey import Counts, Inspection, survey
+
+_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+_EXAMPLES = 4
+_CONTRADICTION_WARNING = 0.001
+_CONTRADICTION_ERROR = 0.05
+_SWAP_MIN_PIXELS = 50
+
+
+def check(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] | None = None) -> list[Finding]:
+    """Read every image of every split with its annotations and report what is wrong.
+
+    Args:
+        source: The data set.
+        jobs: Images read at a time, in threads.
+        progress: Called with 1 and the image id after each image.
+
+    Returns:
+        One finding per kind of problem, errors first, with the number of images and some of their names.
+    """
+    inspections = survey(source, jobs=jobs, progress=progress)
+    found = list(source.notes) if isinstance(source, FileSource) else []
+    found += [finding for inspection in inspections for finding in inspection.findings]
+    catalogue = source.catalogue
+    by_id = {inspection.image_id: inspection for inspection in inspections}
+    found += _split_findings(catalogue, by_id, source)
+    found += _scribble_findings(catalogue, by_id)
+    found += _class_findings(catalogue, inspections)
+    found += _contradictions(catalogue, inspections)
+    return summarise(found)
+
+
+def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] | None = None) -> dict[str, Any]:
+    """Numbers of a data set, as plain values.
+
+    Args:
+        source: The data set; unreadable files are left out.
+        jobs: Images read at a time, in threads.
+        progress: Called with 1 and the image id after each image.
+
+    Returns:
+        ``kind``; ``classes``; ``splits``: per split the number of ``images``, of those ``with_mask`` and ``with_scribble``;
+        ``volumes``; ``sizes``: ``distinct``, and ``smallest`` and ``largest`` by pixels as [height, width];
+        ``mask_share`` and ``scribble_share``: per class the share of labelled pixels; ``mask_images`` and
+        ``scribble_images``: per class the number of images; ``mask_void``: share of void pixels in masks;
+        ``scribble_coverage``: share of labelled pixels in scribbles. Shares are None when there is nothing to count.
+    """
+    catalogue = source.catalogue
+    inspections = {i.image_id: i for i in survey(source, jobs=jobs, progress=progress)}
+    shapes = sorted(
+        {i.shape for i in inspections.values() if i.shape is not None}, key=lambda shape: shape[0] * shape[1]
+    )
+    masks = [i.mask for i in inspections.values() if i.mask is not None]
+    scribbles = [i.scribble for i in inspections.values() if i.scribble is not None]
+    coverage = _void(scribbles)
+    return {
+        "kind": catalogue.kind,
+        "classes": list(catalogue.classes),
+        "splits": {
+            name: {
+                "images": len(ids),
+                "with_mask": sum(inspections[i].mask is not None for i in ids),
+                "with_scribble": sum(inspections[i].scribble is not None for i in ids),
+            }
+            for name, ids in catalogue.splits.items()
+        },
+        "volumes": len(catalogue.volumes),
+        "sizes": {
+            "distinct": len(shapes),
+            "smallest": list(shapes[0]) if shapes else None,
+            "largest": list(shapes[-1]) if shapes else None,
+        },
+        "mask_share": _shares(catalogue, masks),
+        "scribble_share": _shares(catalogue, scribbles),
+        "mask_images": _images(catalogue, masks),
+        "scribble_images": _images(catalogue, scribbles),
+        "mask_void": _void(masks),
+        "scribble_coverage": None if coverage is None else 1 - coverage,
+    }
+
+
+def summarise(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding per severity and code: the first, with the number of others and some of their names."""
+    groups: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in dict.fromkeys(findings):
+        groups.setdefault((finding.severity, finding.code), []).append(finding)
+    summed = []
+    for members in groups.values():
+        first = members[0]
+        message = first.message
+        others = [str(member.image_id or member.file) for member in members[1:]]
+        if others:
+            names = ", ".join(others[:_EXAMPLES]) + (", ..." if len(others) > _EXAMPLES else "")
+            message = f"{message} (and {len(others)} more: {names})"
+        count = sum(member.count for member in members)
+        summed.append(Finding(first.severity, first.code, first.image_id, first.file, message, first.remedy, count))
+    return sorted(summed, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def _split_findings(catalogue: Catalogue, by_id: dict[str, Inspection], source: Source) -> list[Finding]:
+    found = []
+    for name, ids in catalogue.splits.items():
+        if not ids:
+            severity: Severity = "error" if name == "train" else "warning"
+            found.append(Finding(severity, "empty-split", None, None, f"split {name} is empty", "add images to it"))
+    training = {n: ids for n, ids in catalogue.splits.items() if n.startswith("train") and n != "trainval"}
+    held_out = {n: ids for n, ids in catalogue.splits.items() if n in ("val", "test")}
+    for train, ids in training.items():
+        for other, others in held_out.items():
+            for image_id in sorted(set(ids) & set(others)):
+                message = f"{image_id} is in {train} and in {other}"
+                found.append(Finding("error", "split-overlap", image_id, None, message, "take it out of one of them"))
+    train_ids = {i for ids in training.values() for i in ids}
+    held_out_ids = {i for ids in held_out.values() for i in ids}
+    first_of: dict[bytes, str] = {}
+    for image_id, inspection in by_id.items():
+        if inspection.digest is None:
+            continue
+        twin = first_of.setdefault(inspection.digest, image_id)
+        if twin == image_id:
+            continue
+        file = next(iter(source.files(image_id)), None)
+        leaks = (twin in train_ids and image_id in held_out_ids) or (image_id in train_ids and twin in held_out_ids)
+        if leaks:
+            message = f"{image_id} and {twin} are the same picture, one for training and one held out"
+            found.append(Finding("error", "same-image", image_id, file, message, "take one of them out of its list"))
+        else:
+            message = f"{image_id} and {twin} are the same picture"
+            found.append(Finding("warning", "duplicate-image", image_id, file, message, "keep one of them"))
+    for image_id in catalogue.splits.get("val", ()):
+        if by_id[image_id].mask is None:
+            message = f"{image_id} is in val but has no usable mask, so it cannot be scored"
+            found.append(
+                Finding("warning", "val-without-mask", image_id, None, message, "add the mask, or move the image")
+            )
+    return found
+
+
+def _scribble_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
+    ids = [i for name, split in catalogue.splits.items() if name.startswith("train") for i in split]
+    bare = [i for i in dict.fromkeys(ids) if by_id[i].scribble is None]
+    if not bare:
+        return []
+    if not any(inspection.scribble is not None for inspection in by_id.values()):
+        message = "no image has a scribble"
+        return [
+            Finding("note", "no-scribbles", None, None, message, "`wss data simulate` draws scribbles from the masks")
+        ]
+    remedy = "scribble on it or take it out of the training list"
+    return [Finding("warning", "no-scribble", i, None, f"{i} has no usable scribble", remedy) for i in bare]
+
+
+def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> list[Finding]:
+    found = []
+    masks = [i for i in inspections if i.mask is not None]
+    scribbles = [i for i in inspections if i.scribble is not None]
+    in_masks, in_scribbles = _sum(i.mask for i in masks), _sum(i.scribble for i in scribbles)
+    for what, pixels, images in (("masks", in_masks, masks), ("scribbles", in_scribbles, scribbles)):
+        absent = [name for index, name in enumerate(catalogue.classes) if not pixels[index]]
+        if images and absent:
+            highest = int(np.flatnonzero(pixels[:IGNORE_INDEX]).max(initial=-1))
+            message = f"{', '.join(absent)} in none of the {len(images)} {what}"
+            if highest < len(catalogue.classes) - 1:
+                message += f"; the highest label is {highest}, the class list goes to {len(catalogue.classes) - 1}"
+            remedy = "compare the order and number of the class names with the labels"
+            found.append(Finding("warning", f"class-not-in-{what}", None, None, message, remedy))
+    background = catalogue.background
+    if background is not None:
+        for inspection in masks:
+            counts = inspection.mask
+            if counts is not None and counts[background] and not np.delete(counts[:IGNORE_INDEX], background).any():
+                message = f"the mask of {inspection.image_id} is all {catalogue.classes[background]}"
+                found.append(
+                    Finding("note", "background-only", inspection.image_id, None, message, "right if nothing is there")
+                )
+    return found
+
+
+def _contradictions(catalogue: Catalogue, inspections: Sequence[Inspection]) -> list[Finding]:
+    """Scribbles against masks: how many pixels disagree, and whether whole classes do."""
+    count = len(catalogue.classes)
+    table = np.zeros((count, count), np.int64)
+    wrong_images = []
+    for inspection in inspections:
+        pairs = inspection.pairs[(inspection.pairs[:, :2] < count).all(axis=1)]
+        table[pairs[:, 0], pairs[:, 1]] += pairs[:, 2]
+        if (pairs[:, 0] != pairs[:, 1]).any():
+            wrong_images.append(inspection.image_id)
+    total = int(table.sum())
+    wrong = total - int(np.trace(table))
+    if wrong == 0:
+        return []
+    share = wrong / total
+    severity: Severity = "note"
+    if share >= _CONTRADICTION_WARNING:
+        severity = "error" if share >= _CONTRADICTION_ERROR else "warning"
+    message = (
+        f"{share:.3%} of the scribbled pixels have another class in the mask, in {len(wrong_images)} images: "
+        f"{', '.join(wrong_images[:_EXAMPLES])}"
+    )
+    remedy = (
+        "expected near object borders; if there are many, compare class order and file names of scribbles and masks"
+    )
+    found = [Finding(severity, "scribble-contradicts-mask", wrong_images[0], None, message, remedy, len(wrong_images))]
+    names = catalogue.classes
+    for label, name in enumerate(names):
+        row = table[label]
+        usual = int(row.argmax())
+        if usual != label and row[usual] > row.sum() / 2 and row.sum() >= _SWAP_MIN_PIXELS:
+            back = table[usual]
+            swapped = int(back.argmax()) == label and back[label] > back.sum() / 2
+            message = f"{row[usual] / row.sum():.0%} of the scribbles of {name} lie on {names[usual]} in the masks" + (
+                ", and the other way round: the two seem to be swapped" if swapped else ""
+            )
+            remedy = "compare the class order of scribbles and masks"
+            found.append(Finding("error", "class-swap", None, None, message, remedy))
+    return found
+
+
+def _sum(counts: Iterable[Counts | None]) -> Counts:
+    total = np.zeros(256, np.int64)
+    for one in counts:
+        if one is not None:
+            total += one
+    return total
+
+
+def _shares(catalogue: Catalogue, counts: Sequence[Counts]) -> dict[str, float] | None:
+    labelled: NDArray[np.int64] = _sum(counts)[: len(catalogue.classes)]
+    if not labelled.sum():
+        return None
+    return {name: float(labelled[index] / labelled.sum()) for index, name in enumerate(catalogue.classes)}
+
+
+def _images(catalogue: Catalogue, counts: Sequence[Counts]) -> dict[str, int] | None:
+    if not counts:
+        return None
+    return {name: sum(int(one[index] > 0) for one in counts) for index, name in enumerate(catalogue.classes)}
+
+
+def _void(counts: Sequence[Counts]) -> float | None:
+    total = _sum(counts)
+    return float(total[IGNORE_INDEX] / total.sum()) if total.sum() else None

@@ -1,0 +1,322 @@
+"""What every data set made of files has in common: where each image's files are, and how they become a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.fingerprint import digest_files
+from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
+from wss.datasets.listing import files_by_stem
+from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
+from wss.datasets.strokes_io import STROKE_SUFFIXES, read_polylines, read_xml
+from wss.errors import DataError
+from wss.params import Params, canonical
+from wss.scribbles.strokes import Stroke
+
+Scribble = tuple[Stroke, ...] | NDArray[np.uint8] | None
+"""A scribble as strokes, as a raster with 255 for unlabelled, or none."""
+
+
+class ReadOptions(Params):
+    """Options of every data set that is made of files.
+
+    Attributes:
+        ignore: Further label values that are read as 255 (unlabelled or void), for example ``[254]``.
+        rgb_labels: Decode label files that were saved as an RGB rendering through the palette, instead of refusing them.
+        scribble_width: Brush width in pixels of scribbles that come as polylines.
+    """
+
+    ignore: tuple[int, ...] = ()
+    rgb_labels: bool = False
+    scribble_width: int = Field(default=3, ge=1)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one image's files are; the image's may be missing, the others are None where there are none."""
+
+    image: Path
+    mask: Path | None = None
+    scribble: Path | None = None
+
+
+class FileSource(ABC):
+    """A data set on disk. Constructing it lists folders and reads lists, but decodes no image.
+
+    Subclasses set the attributes in ``scan``. An instance is pickled as its folder and options, and opened again at most
+    once per process, so that handing it to many small tasks stays cheap.
+
+    Args:
+        root: The data set's folder.
+        options: The reader's options.
+
+    Attributes:
+        root: The data set's folder.
+        options: The reader's options.
+        catalogue: Classes, splits and volumes.
+        entries: Files by image id, of all images found or listed.
+        notes: Problems met while listing; ``wss.datasets.check`` reports them.
+
+    Raises:
+        DataError: The folder is missing, or lists or class names are unusable.
+    """
+
+    version = 1
+    """Raised when equal files give other samples, so that fingerprints change."""
+
+    catalogue: Catalogue
+    entries: Mapping[str, Entry]
+    notes: Sequence[Finding]
+
+    def __init__(self, root: Path, options: ReadOptions) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder; give the data set's root folder")
+        self.options = options
+        self.scan()
+
+    @abstractmethod
+    def scan(self) -> None:
+        """Fill in ``catalogue``, ``entries`` and ``notes``."""
+
+    def read(self, image_id: str) -> Sample:
+        """Read one image with its annotations.
+
+        Raises:
+            DataError: A file is missing, unreadable or breaks a convention; the message names it and the remedy.
+        """
+        entry = self.entry(image_id)
+        image = self.load_image(image_id)
+        mask = self.load_mask(image_id)
+        scribble = self.load_scribble(image_id)
+        strokes = scribble if isinstance(scribble, tuple) else None
+        raster = scribble if isinstance(scribble, np.ndarray) else None
+        for file, labels in ((entry.mask, mask), (entry.scribble, raster)):
+            if labels is not None:
+                self.require_labels(file or entry.image, labels, image.shape[:2])
+        for stroke in strokes or ():
+            self.require_class(entry.scribble or entry.image, stroke.label)
+        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster)
+
+    def entry(self, image_id: str) -> Entry:
+        """The files of an image.
+
+        Raises:
+            DataError: The data set has no such image.
+        """
+        try:
+            return self.entries[image_id]
+        except KeyError:
+            raise DataError(
+                f"{self.root}: no image {image_id!r} among {len(self.entries)}; see `wss data info`"
+            ) from None
+
+    def load_image(self, image_id: str) -> NDArray[np.uint8]:
+        """The image alone, uint8 (H, W, 3)."""
+        return read_image(self.entry(image_id).image)
+
+    def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
+        """The mask alone, uint8 (H, W) as in the file after ``ignore``: neither its labels nor its size are checked."""
+        path = self.entry(image_id).mask
+        return None if path is None else self._label(path)
+
+    def load_scribble(self, image_id: str) -> Scribble:
+        """The scribble alone, as in the file after ``ignore``: neither its labels nor its size are checked."""
+        path = self.entry(image_id).scribble
+        if path is None:
+            return None
+        width = self.options.scribble_width
+        if path.suffix.lower() == ".xml":
+            return read_xml(path, self.labels_by_name(), width=width)
+        if path.suffix.lower() == ".txt":
+            return read_polylines(path, width=width)
+        return self._label(path)
+
+    def labels_by_name(self) -> Mapping[str, int]:
+        """Class indices by every accepted spelling of the class names."""
+        return {name: index for index, name in enumerate(self.catalogue.classes)}
+
+    def files(self, image_id: str) -> Sequence[Path]:
+        """The files that ``read`` opens for this image, existing or not."""
+        entry = self.entry(image_id)
+        return [path for path in dict.fromkeys((entry.image, entry.mask, entry.scribble)) if path is not None]
+
+    def fingerprint(self, cache: Path | None = None) -> str:
+        """SHA-256 hex digest of everything that decides what ``read`` returns: equal fingerprints, equal samples.
+
+        Args:
+            cache: File that keeps content hashes by path, size and time of modification; made when missing.
+        """
+        catalogue = self.catalogue
+        ids = dict.fromkeys(i for split in catalogue.splits.values() for i in split)
+        files = [path for image_id in ids for path in self.files(image_id)]
+        declared = {
+            "reader": [type(self).__name__, self.version],
+            "options": canonical(self.options),
+            "classes": list(catalogue.classes),
+            "palette": catalogue.palette.tolist(),
+            "background": catalogue.background,
+            "splits": {name: list(split) for name, split in catalogue.splits.items()},
+            "volumes": {name: [list(v.ids), v.spacing_mm] for name, v in catalogue.volumes.items()},
+        }
+        head = json.dumps(declared, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(f"{head}\n{digest_files(files, self.root, cache)}".encode()).hexdigest()
+
+    def require_labels(self, file: Path, labels: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+        """Raise unless a label image fits its image and holds classes and 255 only.
+
+        Raises:
+            DataError: Sizes differ, or a label is no class.
+        """
+        if labels.shape != shape:
+            raise size_mismatch(file, labels.shape, shape)
+        for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)):
+            if label != IGNORE_INDEX:
+                self.require_class(file, int(label))
+
+    def require_class(self, file: Path, label: int) -> None:
+        """Raise unless ``label`` is a class index.
+
+        Raises:
+            DataError: It is not.
+        """
+        count = len(self.catalogue.classes)
+        if label >= count:
+            raise label_out_of_range(file, label, count)
+
+    def _label(self, path: Path) -> NDArray[np.uint8]:
+        labels = read_label(path, palette=self.catalogue.palette if self.options.rgb_labels else None)
+        return remap(labels, self.options.ignore)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (type(self), self.root, self.options, self._listing())
+
+    def _listing(self) -> str:
+        text = repr((self.catalogue.splits, list(self.entries.items())))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _reopen(kind: type[FileSource], root: Path, options: ReadOptions, listing: str) -> FileSource:
+    """Open a pickled source in another process, once for each listing of its files."""
+    return kind(root, options)
+
+
+def remap(labels: NDArray[np.uint8], ignore: Sequence[int]) -> NDArray[np.uint8]:
+    """Replace the label values in ``ignore`` by 255."""
+    if not ignore:
+        return labels
+    table = np.arange(256, dtype=np.uint8)
+    table[[value for value in ignore if 0 <= value < 256]] = IGNORE_INDEX
+    return table[labels]
+
+
+def size_mismatch(file: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> FileProblem:
+    """The problem of a label image that is not of its image's size."""
+    turned = found == wanted[::-1] and found != wanted
+    return FileProblem(
+        "size-mismatch",
+        file,
+        f"{found[1]}x{found[0]} pixels, the image has {wanted[1]}x{wanted[0]}",
+        "the image is turned by its EXIF orientation: turn the labels too, or remove the tag"
+        if turned
+        else "export the labels at the size of the image",
+    )
+
+
+def label_out_of_range(file: Path, label: int, count: int) -> FileProblem:
+    """The problem of a label that is no class."""
+    if label == IGNORE_INDEX - 1:
+        return FileProblem(
+            "void-254",
+            file,
+            f"holds label 254, which is no class and not {IGNORE_INDEX} for unlabelled either",
+            "set the option ignore: [254] if it means unlabelled, or correct the file",
+        )
+    return FileProblem(
+        "label-range",
+        file,
+        f"holds label {label}, but the {count} classes are 0 to {count - 1} and {IGNORE_INDEX} is unlabelled",
+        "correct the file or the class list; if the value means unlabelled, add it to the option ignore",
+    )
+
+
+def annotation_files(
+    folders: Sequence[Path], suffixes: Sequence[str] = (*STROKE_SUFFIXES, *LABEL_SUFFIXES), ending: str = ""
+) -> tuple[dict[str, Path], list[Finding]]:
+    """Annotation files of several folders by image name; where folders compete, the earlier suffix wins.
+
+    Args:
+        folders: Folders, existing or not.
+        suffixes: Wanted suffixes in order of preference.
+        ending: Taken off the end of file names.
+    """
+    found: dict[str, Path] = {}
+    doubtful: list[Finding] = []
+    for folder in folders:
+        files, ambiguous = files_by_stem(folder, suffixes, ending)
+        doubtful += ambiguous
+        for name, path in files.items():
+            rank = suffixes.index(path.suffix.lower())
+            if name not in found or rank < suffixes.index(found[name].suffix.lower()):
+                found[name] = path
+    return found, doubtful
+
+
+def orphans(images: Mapping[str, Path], others: Mapping[str, Path], what: str) -> list[Finding]:
+    """Findings for annotation files without an image, told apart from names that differ only in case."""
+    lower = {name.lower(): name for name in images}
+    doubtful = []
+    for name, path in others.items():
+        if name in images:
+            continue
+        if name.lower() in lower:
+            message = f"{path.name} differs from image {images[lower[name.lower()]].name} in upper and lower case"
+            doubtful.append(Finding("warning", "case-mismatch", name, path, message, "give both the same name"))
+        else:
+            message = f"{what} without an image of the same name"
+            doubtful.append(Finding("warning", "orphan", name, path, message, "add the image or remove the file"))
+    return doubtful
+
+
+def unlisted(images: Mapping[str, Path], splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Findings for images in no split, and for listed names that differ from a file only in case."""
+    listed = {name for ids in splits.values() for name in ids}
+    lower = {name.lower(): name for name in images}
+    doubtful = [
+        Finding("warning", "unlisted", name, path, "image in no split", "add it to a list, or ignore this")
+        for name, path in images.items()
+        if name not in listed
+    ]
+    for name in listed:
+        if name not in images and name.lower() in lower:
+            path = images[lower[name.lower()]]
+            message = f"listed as {name}, the file is {path.name}"
+            doubtful.append(Finding("warning", "case-mismatch", name, path, message, "write the name as the file's"))
+    return doubtful
+
+
+def image_files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
+    """The images of a folder by name.
+
+    Raises:
+        DataError: There are none.
+    """
+    files, doubtful = files_by_stem(folder, IMAGE_SUFFIXES)
+    if not files:
+        raise DataError(
+            f"{folder}: no image files ({', '.join(IMAGE_SUFFIXES)}); give the folder that holds this layout"
+        )
+    return files, doubtful

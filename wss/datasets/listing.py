@@ -1,0 +1,122 @@
+"""Which images a data set has: files by name, lists of names, and splits where there are no lists."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.images import IMAGE_SUFFIXES
+
+
+def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[Finding]]:
+    """The files of a folder by name without suffix. Reads the folder, not the files; a missing folder is empty.
+
+    Args:
+        folder: Not searched recursively; hidden files are skipped.
+        suffixes: Wanted suffixes, lower case, with dot; case is ignored in file names. Earlier ones win when two files
+            differ only in suffix.
+        ending: Taken off the end of the name, for example ``_scribble``.
+
+    Returns:
+        Files by name, sorted, and a finding per name that several files claim.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, suffix = split_suffix(entry.name)
+                if suffix.lower() in suffixes and not stem.startswith("."):
+                    name = stem.removesuffix(ending) if ending else stem
+                    found.setdefault(name, []).append((suffixes.index(suffix.lower()), entry.name))
+    except FileNotFoundError:
+        return {}, []
+    except (NotADirectoryError, PermissionError) as error:
+        raise FileProblem(
+            "missing-file", folder, f"not a readable folder ({error.strerror})", "check its rights"
+        ) from None
+    files = {name: folder / min(found[name])[1] for name in sorted(found)}
+    doubtful = [
+        Finding(
+            "warning",
+            "ambiguous-name",
+            name,
+            files[name],
+            f"{', '.join(sorted(file for _, file in claims))} differ only in suffix; {files[name].name} is read",
+            "keep one of them",
+        )
+        for name, claims in sorted(found.items())
+        if len(claims) > 1
+    ]
+    return files, doubtful
+
+
+def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
+    """Image names from a text file, one a line, with or without suffix; duplicates are dropped and reported.
+
+    Raises:
+        DataError: Not a UTF-8 text file, or a line is a path: names may not lead out of the data set's folders.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileProblem("unreadable-list", path, f"cannot be read ({error})", "save it as UTF-8 text") from error
+    names: dict[str, int] = {}
+    repeated = []
+    for number, line in enumerate(lines, 1):
+        entry = line.strip()
+        if not entry:
+            continue
+        if not is_plain_name(entry):
+            raise FileProblem(
+                "unsafe-name",
+                path,
+                f"line {number}: {entry[:80]!r} is not the plain name of an image",
+                "write one image name a line, without folders",
+            )
+        stem, suffix = split_suffix(entry)
+        name = stem if suffix.lower() in IMAGE_SUFFIXES else entry
+        if name in names:
+            repeated.append(name)
+        names.setdefault(name, number)
+    doubtful = [
+        Finding("warning", "duplicate-in-list", name, path, f"{name} is listed more than once", "list every image once")
+        for name in dict.fromkeys(repeated)
+    ]
+    return tuple(names), doubtful
+
+
+def split_suffix(file_name: str) -> tuple[str, str]:
+    """Name and suffix (with its dot, or empty) of a file; a leading dot begins no suffix."""
+    stem, dot, suffix = file_name.rpartition(".")
+    return (stem, dot + suffix) if stem else (file_name, "")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` names a file inside a folder and nothing else: no separators, no ``..``, no control characters."""
+    return name not in (".", "..", "") and name.isprintable() and not any(c in name for c in "/\\:\0")
+
+
+def split_by_hash(ids: Sequence[str], fraction: float, groups: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Choose validation images without a list: the same images on every machine and in every run.
+
+    Ids are ordered by the SHA-256 of their group (by default the id itself); the first ``fraction`` of the groups, rounded
+    and at least one of two or more, are chosen, and with a group all its images.
+
+    Args:
+        ids: Image ids.
+        fraction: Share of the groups, 0..1.
+        groups: Group by id, for example the patient; ids that are missing are their own group.
+
+    Returns:
+        The chosen ids.
+    """
+    group_of = {image_id: (groups or {}).get(image_id, image_id) for image_id in ids}
+    ordered = sorted(set(group_of.values()), key=lambda group: hashlib.sha256(group.encode()).digest())
+    count = round(fraction * len(ordered))
+    if fraction > 0 and count == 0 and len(ordered) > 1:
+        count = 1
+    chosen = set(ordered[:count])
+    return frozenset(image_id for image_id, group in group_of.items() if group in chosen)

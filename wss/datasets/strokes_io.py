@@ -1,0 +1,164 @@
+"""Scribbles in files: the XML of ScribbleSup, and polylines as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from defusedxml import ElementTree as SafeElementTree
+from defusedxml.common import DefusedXmlException
+from numpy.typing import NDArray
+
+from wss.datasets.finding import FileProblem
+from wss.scribbles.strokes import Stroke
+
+STROKE_SUFFIXES = (".xml", ".txt")
+"""Files that hold strokes, in order of preference."""
+
+MAX_BYTES = 16 * 2**20
+"""Larger stroke files are refused; real ones have some ten kilobytes."""
+
+
+def read_xml(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple[Stroke, ...]:
+    """Read strokes as ScribbleSup distributes them: ``polygon`` elements with a ``tag`` and ``point`` elements (X, Y).
+
+    Despite the name, a polygon is an open polyline. Coordinates are pixels counted from 0; points outside the image occur
+    and are kept. DTDs and entities are refused.
+
+    Args:
+        path: The XML file.
+        labels: Class index by name; ``background`` is among them.
+        width: Brush width of the strokes in pixels, which the files do not tell.
+
+    Raises:
+        DataError: Missing, damaged, larger than ``MAX_BYTES``, not of this form, or with an unknown class name.
+
+    Source:
+        Lin, Dai, Jia, He, Sun: ScribbleSup, CVPR 2016, the files of the PASCAL-Scribble data set.
+    """
+    try:
+        root = SafeElementTree.fromstring(_bytes(path), forbid_dtd=True)
+    except (SafeElementTree.ParseError, DefusedXmlException, ValueError) as error:
+        raise _malformed(path, f"not a plain XML file ({error!r})") from None
+    strokes = []
+    for number, polygon in enumerate(root.iter("polygon"), 1):
+        tag = (polygon.findtext("tag") or "").strip()
+        if tag not in labels:
+            raise FileProblem(
+                "unknown-class",
+                path,
+                f"polygon {number} has the class name {tag!r}, which is none of {', '.join(labels)}",
+                "correct the name, or add it to the class list",
+            )
+        points = [
+            (_number(path, number, point.findtext("X")), _number(path, number, point.findtext("Y")))
+            for point in polygon.iter("point")
+        ]
+        if points:
+            strokes.append(Stroke(labels[tag], np.array(points, np.float64), width))
+    return tuple(strokes)
+
+
+def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
+    """Read strokes from text, one a line: ``class,x1,y1,x2,y2,...`` with the class as index and pixels counted from 0.
+
+    Args:
+        path: The text file.
+        width: Brush width of the strokes in pixels, which the files do not tell.
+
+    Raises:
+        DataError: Missing, damaged, larger than ``MAX_BYTES``, or a line is not of this form.
+    """
+    strokes = []
+    try:
+        text = _bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _malformed(path, f"not a text file ({error})") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.replace(" ", "").strip(",\t")
+        if not fields:
+            continue
+        values = [_number(path, number, field) for field in fields.split(",")]
+        label = values[0]
+        if len(values) < 3 or len(values) % 2 == 0 or label != int(label) or not 0 <= label < 255:
+            raise _malformed(path, f"line {number}: expected class,x1,y1,x2,y2,... with a class index from 0 to 254")
+        strokes.append(Stroke(int(label), np.array(values[1:], np.float64).reshape(-1, 2), width))
+    return tuple(strokes)
+
+
+def format_xml(image_id: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:
+    """Strokes as an XML document that ``read_xml`` reads back; brush widths are lost.
+
+    Args:
+        image_id: Written as the file name.
+        shape: Height and width of the image.
+        strokes: What to write.
+        classes: Class names by index.
+    """
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = image_id
+    size = ElementTree.SubElement(root, "size")
+    ElementTree.SubElement(size, "width").text = str(shape[1])
+    ElementTree.SubElement(size, "height").text = str(shape[0])
+    for stroke in strokes:
+        polygon = ElementTree.SubElement(root, "polygon")
+        ElementTree.SubElement(polygon, "tag").text = classes[stroke.label]
+        for x, y in stroke.points:
+            point = ElementTree.SubElement(polygon, "point")
+            ElementTree.SubElement(point, "X").text = _short(x)
+            ElementTree.SubElement(point, "Y").text = _short(y)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def format_polylines(strokes: Sequence[Stroke]) -> str:
+    """Strokes as lines of text that ``read_polylines`` reads back; brush widths are lost."""
+    return "".join(",".join([str(s.label), *(_short(v) for v in s.points.ravel())]) + "\n" for s in strokes)
+
+
+def outside(strokes: Sequence[Stroke], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Points that lie off the image.
+
+    Args:
+        strokes: Strokes.
+        shape: Height and width of the image.
+
+    Returns:
+        float64 (N, 2), x and y; pixel centres have integer coordinates, so the image ends half a pixel further.
+    """
+    points = np.concatenate([s.points for s in strokes]) if strokes else np.zeros((0, 2))
+    limit = np.array([shape[1] - 0.5, shape[0] - 0.5])
+    return np.asarray(points[((points < -0.5) | (points > limit)).any(axis=1)])
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _malformed(path, f"{size} bytes, more than the limit of {MAX_BYTES}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileProblem("missing-file", path, "no such file", "restore it or take it out of the list") from None
+    except OSError as error:
+        raise FileProblem("unreadable-label", path, f"cannot be read ({error})", "copy or download it again") from error
+
+
+def _number(path: Path, number: int, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _malformed(path, f"stroke {number}: expected a number, got {(text or '')[:40]!r}")
+    return value
+
+
+def _malformed(path: Path, message: str) -> FileProblem:
+    return FileProblem("malformed-scribble", path, message, "export or download the scribble again")
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))

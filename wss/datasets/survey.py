@@ -1,0 +1,186 @@
+"""Looking at every image of a data set once: sizes, label counts, and what is wrong with its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.datasets.cards import colour_map
+from wss.datasets.files import Entry, FileSource, Scribble, label_out_of_range, size_mismatch
+from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.images import IMAGE_SUFFIXES, read_header
+from wss.datasets.source import IGNORE_INDEX, Source
+from wss.datasets.strokes_io import outside
+from wss.errors import DataError
+from wss.scribbles import rasterise
+from wss.scribbles.strokes import Stroke
+
+T = TypeVar("T")
+Counts = NDArray[np.int64]
+
+_GREY_OF_PALETTE = (colour_map(255).astype(np.int64) @ np.array([19595, 38470, 7471]) + 32768) >> 16
+"""Grey values that the VOC palette turns into when a mask is saved as a grey picture (ITU-R 601 weights over 65536)."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one image and its annotations look like.
+
+    Attributes:
+        image_id: The image.
+        shape: Height and width, or None when the image cannot be read.
+        digest: Hash of the decoded pixels, or None.
+        mask: int64 (256,), pixels per label of the mask, or None when there is none.
+        scribble: int64 (256,), pixels per label of the scribble, or None when there is none.
+        pairs: int64 (N, 3): scribble label, mask label, pixels, where both are labelled.
+        findings: What is wrong with this image's files.
+    """
+
+    image_id: str
+    shape: tuple[int, int] | None
+    digest: bytes | None
+    mask: Counts | None
+    scribble: Counts | None
+    pairs: Counts
+    findings: tuple[Finding, ...]
+
+
+def survey(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] | None = None) -> list[Inspection]:
+    """Inspect every image of every split.
+
+    Args:
+        source: The data set.
+        jobs: Images inspected at a time, in threads.
+        progress: Called with 1 and the image id after each image.
+
+    Returns:
+        One inspection per image, in the order of the splits.
+    """
+    ids = list(dict.fromkeys(i for split in source.catalogue.splits.values() for i in split))
+    inspections = []
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        for inspection in pool.map(partial(inspect_image, source), ids):
+            inspections.append(inspection)
+            if progress is not None:
+                progress(1, inspection.image_id)
+    return inspections
+
+
+def inspect_image(source: Source, image_id: str) -> Inspection:
+    """Read one image with its annotations and note everything that is wrong with them; nothing is raised."""
+    found: list[Finding] = []
+    image, mask, scribble = _read(source, image_id, found)
+    entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
+    mask_file, scribble_file = entry.mask or entry.image, entry.scribble or entry.image
+    shape = None if image is None else (image.shape[0], image.shape[1])
+    if image is not None and entry.image.suffix.lower() in IMAGE_SUFFIXES:
+        found += _image_notes(image_id, entry.image)
+    if mask is not None:
+        found += _label_findings(image_id, mask_file, mask, shape, source)
+    raster: NDArray[np.uint8] | None = None
+    if isinstance(scribble, tuple):
+        found += _stroke_findings(image_id, scribble_file, scribble, shape, source)
+        if shape is not None:
+            raster = rasterise([s for s in scribble if 0 <= s.label < len(source.catalogue.classes)], shape)
+    elif scribble is not None:
+        found += _label_findings(image_id, scribble_file, scribble, shape, source)
+        raster = scribble
+    if raster is not None and (raster == IGNORE_INDEX).all():
+        message = "the scribble has no labelled pixel"
+        found.append(Finding("warning", "empty-scribble", image_id, scribble_file, message, "scribble on the image"))
+    return Inspection(
+        image_id,
+        shape,
+        None if image is None else hashlib.blake2b(image.tobytes() + repr(shape).encode(), digest_size=16).digest(),
+        None if mask is None else np.bincount(mask.ravel(), minlength=256),
+        None if raster is None else np.bincount(raster.ravel(), minlength=256),
+        _pairs(raster, mask),
+        tuple(dict.fromkeys(found)),
+    )
+
+
+def _read(
+    source: Source, image_id: str, found: list[Finding]
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, Scribble]:
+    def attempt(load: Callable[[str], T]) -> T | None:
+        try:
+            return load(image_id)
+        except FileProblem as problem:
+            found.append(problem.finding(image_id))
+        except DataError as error:
+            found.append(Finding("error", "unreadable-file", image_id, None, str(error), "see the message"))
+        return None
+
+    if isinstance(source, FileSource):
+        return attempt(source.load_image), attempt(source.load_mask), attempt(source.load_scribble)
+    sample = attempt(source.read)
+    if sample is None:
+        return None, None, None
+    return sample.image, sample.mask, sample.strokes if sample.strokes is not None else sample.scribble
+
+
+def _image_notes(image_id: str, file: Path) -> list[Finding]:
+    mode = read_header(file).mode
+    if mode in ("L", "LA", "1"):
+        return [Finding("note", "grey", image_id, file, "grey image, repeated over three channels", "nothing to do")]
+    if mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+        message = f"image of mode {mode}, brought to 8 bits from its own minimum and maximum"
+        return [
+            Finding("note", "deep-image", image_id, file, message, "save 8-bit images if brightness must be comparable")
+        ]
+    return []
+
+
+def _label_findings(
+    image_id: str, file: Path, labels: NDArray[np.uint8], shape: tuple[int, int] | None, source: Source
+) -> list[Finding]:
+    found = []
+    count = len(source.catalogue.classes)
+    if shape is not None and labels.shape != shape:
+        found.append(size_mismatch(file, labels.shape, shape).finding(image_id))
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    wrong = [int(label) for label in present if count <= label < IGNORE_INDEX]
+    coloured = [label for label in present if label not in (0, IGNORE_INDEX)]
+    if wrong and wrong != [IGNORE_INDEX - 1] and np.isin(coloured, _GREY_OF_PALETTE[1:]).all():
+        message = f"labels {', '.join(map(str, coloured[:8]))} look like colours of the VOC palette saved as grey"
+        remedy = "save class indices: an indexed PNG must be written with its indices, not converted to grey"
+        return [*found, Finding("error", "grey-rendering", image_id, file, message, remedy)]
+    if IGNORE_INDEX - 1 in wrong:
+        found.append(label_out_of_range(file, IGNORE_INDEX - 1, count).finding(image_id))
+    others = [label for label in wrong if label != IGNORE_INDEX - 1]
+    if others:
+        found.append(label_out_of_range(file, others[-1], count).finding(image_id))
+    return found
+
+
+def _stroke_findings(
+    image_id: str, file: Path, strokes: Sequence[Stroke], shape: tuple[int, int] | None, source: Source
+) -> list[Finding]:
+    found = []
+    count = len(source.catalogue.classes)
+    for label in sorted({stroke.label for stroke in strokes if stroke.label >= count}):
+        found.append(label_out_of_range(file, label, count).finding(image_id))
+    if shape is not None and len(away := outside(strokes, shape)):
+        x, y = away[0]
+        message = (
+            f"{len(away)} stroke points outside the image of {shape[1]}x{shape[0]} pixels, such as x={x:g}, y={y:g}"
+        )
+        remedy = "they are cut off; if there are many, x and y are swapped or the image has another size"
+        found.append(Finding("warning", "strokes-outside", image_id, file, message, remedy))
+    return found
+
+
+def _pairs(scribble: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None) -> Counts:
+    if scribble is None or mask is None or scribble.shape != mask.shape:
+        return np.zeros((0, 3), np.int64)
+    both = (scribble != IGNORE_INDEX) & (mask != IGNORE_INDEX)
+    codes, pixels = np.unique(scribble[both].astype(np.int64) * 256 + mask[both], return_counts=True)
+    return np.stack([codes // 256, codes % 256, pixels], axis=1)

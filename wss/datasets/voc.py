@@ -1,0 +1,186 @@
+"""PASCAL VOC 2012, with SBD masks and ScribbleSup scribbles where they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.datasets.cards import load_card
+from wss.datasets.files import (
+    Entry,
+    FileSource,
+    ReadOptions,
+    annotation_files,
+    image_files,
+    orphans,
+    remap,
+    unlisted,
+)
+from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.images import LABEL_SUFFIXES
+from wss.datasets.listing import files_by_stem, read_list, split_by_hash
+from wss.datasets.source import Catalogue
+from wss.errors import DataError
+
+_SCRIBBLE_FOLDERS = (
+    "scribble_annotation/pascal_2012",
+    "ScribbleAnnotation/pascal_2012",
+    "pascal_2012_scribble",
+    "scribbles",
+    "scribble_polyline_txt",
+    "scribble_png",
+)
+_SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd/dataset", "sbd")
+_MASK_SUFFIXES = (*LABEL_SUFFIXES, ".mat")
+
+
+class VocOptions(ReadOptions):
+    """Options of kind ``voc``; relative paths are taken from the data set's root.
+
+    Attributes:
+        scribbles: Folder of scribble files (XML, text polylines or PNG); None looks in the folders that ScribbleSup
+            and its conversions use. Strokes win over rasters of the same image.
+        sbd: Folder of SBD, the one with ``cls`` or one above; None looks in ``benchmark_RELEASE`` and ``sbd``.
+    """
+
+    scribbles: Path | None = None
+    sbd: Path | None = None
+
+
+class VocSource(FileSource):
+    """VOC 2012 as described in the card ``voc``.
+
+    Every list in ImageSets/Segmentation is a split. With SBD and without a list ``trainaug.txt``, the split ``trainaug`` is
+    VOC train and all of SBD without VOC val. Without any list, a fifth of the images with masks becomes ``val``
+    (``split_by_hash``) and the rest ``train``.
+    """
+
+    options: VocOptions
+
+    def scan(self) -> None:
+        """Fill in ``catalogue``, ``entries`` and ``notes``."""
+        card = load_card("voc")
+        images, notes = image_files(self.root / "JPEGImages")
+        masks, found = annotation_files([self.root / "SegmentationClass"], LABEL_SUFFIXES)
+        augmented, more = annotation_files([self.root / "SegmentationClassAug"], LABEL_SUFFIXES)
+        notes += found + more + orphans(images, masks | augmented, "mask")
+        sbd = self._sbd()
+        sbd_masks = files_by_stem(sbd / "cls", (".mat",))[0] if sbd else {}
+        if sbd:
+            images = files_by_stem(sbd / "img", (".jpg",))[0] | images
+        all_masks = sbd_masks | augmented | masks
+        scribbles, found = annotation_files(self._scribble_folders(), ending="_scribble")
+        notes += found + orphans(images, scribbles, "scribble")
+        splits, found = self._splits(sbd)
+        notes += found
+        if not splits:
+            val = split_by_hash([i for i in images if i in all_masks], 0.2)
+            splits = {"train": tuple(i for i in images if i not in val), "val": tuple(i for i in images if i in val)}
+        listed = dict.fromkeys(i for split in splits.values() for i in split)
+        jpegs = self.root / "JPEGImages"
+        self.entries = {
+            i: Entry(images.get(i, jpegs / f"{i}.jpg"), all_masks.get(i), scribbles.get(i))
+            for i in {**images, **listed}
+        }
+        segmented = {i: path for i, path in images.items() if i in all_masks or i in scribbles}
+        self.notes = notes + unlisted(segmented, splits)
+        self.catalogue = Catalogue("voc", card.classes, card.colours, splits, background=card.background)
+
+    def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
+        """The mask alone, from PNG or from an SBD .mat file."""
+        path = self.entry(image_id).mask
+        if path is not None and path.suffix.lower() == ".mat":
+            return remap(read_sbd(path), self.options.ignore)
+        return super().load_mask(image_id)
+
+    def labels_by_name(self) -> Mapping[str, int]:
+        """Class indices by VOC's names and by the spellings found in scribble files."""
+        labels = dict(super().labels_by_name())
+        return labels | {alias: labels[name] for alias, name in load_card("voc").aliases.items()}
+
+    def _scribble_folders(self) -> list[Path]:
+        if self.options.scribbles is None:
+            return [self.root / name for name in _SCRIBBLE_FOLDERS]
+        folder = self.root / self.options.scribbles
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; correct the option scribbles")
+        return [folder]
+
+    def _sbd(self) -> Path | None:
+        given = self.options.sbd
+        candidates = [self.root / name for name in _SBD_FOLDERS]
+        if given is not None:
+            candidates = [
+                self.root / given,
+                self.root / given / "dataset",
+                self.root / given / "benchmark_RELEASE/dataset",
+            ]
+        for folder in candidates:
+            if (folder / "cls").is_dir():
+                return folder
+        if given is not None:
+            raise DataError(f"{self.root / given}: no SBD here, expected dataset/cls/*.mat; correct the option sbd")
+        return None
+
+    def _splits(self, sbd: Path | None) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
+        splits: dict[str, tuple[str, ...]] = {}
+        notes: list[Finding] = []
+        for name, path in files_by_stem(self.root / "ImageSets" / "Segmentation", (".txt",))[0].items():
+            splits[name], found = read_list(path)
+            notes += found
+        if sbd and "trainaug" not in splits and {"train", "val"} <= set(splits):
+            more: set[str] = set()
+            for name in ("train", "val"):
+                if (sbd / f"{name}.txt").exists():
+                    ids, found = read_list(sbd / f"{name}.txt")
+                    more |= set(ids)
+                    notes += found
+            splits["trainaug"] = tuple(sorted((more | set(splits["train"])) - set(splits["val"])))
+        order = ("train", "trainaug", "val")
+        return {name: splits[name] for name in (*order, *splits) if name in splits}, notes
+
+
+def read_sbd(path: Path) -> NDArray[np.uint8]:
+    """Read the class mask of an SBD file.
+
+    Args:
+        path: A MATLAB file with the structure ``GTcls`` and its field ``Segmentation``.
+
+    Returns:
+        uint8 (H, W); SBD has no void pixels.
+
+    Raises:
+        DataError: Missing, damaged or not of this form.
+
+    Source:
+        Hariharan, Arbelaez, Bourdev, Maji, Malik: Semantic contours from inverse detectors, ICCV 2011 (its data set).
+    """
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=["GTcls"], squeeze_me=True, struct_as_record=False)
+        labels = np.asarray(content["GTcls"].Segmentation)
+    except FileNotFoundError:
+        raise FileProblem("missing-file", path, "no such file", "restore it or take it out of the list") from None
+    except Exception as error:  # scipy raises anything on damaged files
+        raise FileProblem(
+            "unreadable-label",
+            path,
+            f"not an SBD class file, expected GTcls.Segmentation ({error})",
+            "download it again",
+        ) from error
+    if (
+        labels.ndim != 2
+        or labels.dtype.kind not in "iu"
+        or (labels.size and not 0 <= labels.min() <= labels.max() < 256)
+    ):
+        raise FileProblem(
+            "unreadable-label",
+            path,
+            f"GTcls.Segmentation is {labels.dtype} {labels.shape}, no label image",
+            "download it again",
+        )
+    return labels.astype(np.uint8)
