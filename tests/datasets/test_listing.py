@@ -149,6 +149,13 @@ def test_cards():
     assert not set(voc.aliases) & set(voc.classes)
     assert len(load_card("camvid").classes) == 11 == len(load_card("camvid").colours)
     assert len(load_card("acdc").classes) == 4 == len(load_card("acdc").colours)
+    context = load_card("context")
+    assert len(context.classes) == 60 == len(context.facts["label_map"])
+    assert context.facts["label_map"] == sorted(set(context.facts["label_map"]))
+    assert set(context.orders["voc-first"]) == set(context.classes) and len(context.orders["voc-first"]) == 60
+    voc_names = [{"diningtable": "table"}.get(name, name) for name in voc.classes]
+    assert list(context.orders["voc-first"][:21]) == voc_names
+    assert set(context.aliases.values()) <= set(context.classes)
     with pytest.raises(UsageError, match="did you mean 'voc'"):
         load_card("voc1")
 

@@ -152,6 +152,113 @@ def test_empty_voc_folder(tmp_path):
         open_source("voc", tmp_path)
 
 
+def test_voc_boxes_and_tags(voc):
+    box = "<bndbox><xmin>{}</xmin><ymin>2</ymin><xmax>8</xmax><ymax>6.0</ymax></bndbox>"
+    parts = f"<part><name>head</name>{box.format(3)}</part>"
+    text = (
+        f"<annotation><object><name>person</name>{box.format(1)}{parts}</object>"
+        f"<object><name>cat</name>{box.format(4)}</object></annotation>"
+    )
+    (voc / "Annotations").mkdir()
+    (voc / "Annotations/t1.xml").write_text(text)
+    (voc / "Annotations/t2.xml").write_text("<annotation></annotation>")
+    source = open_source("voc", voc)
+    sample = source.read("t1")
+    assert sample.boxes.tolist() == [[15, 0, 1, 7, 5], [8, 3, 1, 7, 5]] and sample.boxes.dtype == np.int32
+    assert sample.tags == (0, 8, 15)
+    assert source.read("t2").boxes.shape == (0, 5) and source.read("t2").tags == (0,)
+    assert source.read("v1").boxes is None and source.read("v1").tags is None
+    assert [p.suffix for p in source.files("t1")] == [".jpg", ".png", ".xml"]
+    for damaged, message in (
+        (text.replace("cat", "unicorn"), "object 2 .*unicorn"),
+        (text.replace("2", "x"), "a number"),
+    ):
+        (voc / "Annotations/t1.xml").write_text(damaged)
+        with pytest.raises(DataError, match=rf"t1\.xml.*{message}"):
+            source.read("t1")
+
+
+# context
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    root = tmp_path / "VOC2010"
+    for number, name in enumerate(("t1", "t2", "v1", "x")):
+        write_image(root / "JPEGImages" / f"{name}.jpg", number)
+    write_lines(root / "ImageSets/Main/train.txt", ["t1", "t2", "unlabelled"])
+    write_lines(root / "ImageSets/Main/val.txt", ["v1"])
+    full = np.zeros(SHAPE, np.uint16)
+    full[0, :4] = (2, 458, 398, 397)  # aeroplane, wood, a class that counts as background, table
+    (root / "trainval").mkdir()
+    savemat(root / "trainval/t1.mat", {"LabelMap": full})
+    for name in ("t2", "v1"):
+        write_label(root / "SegmentationClassContext" / f"{name}.png", np.array([[0, 1, 2, 59, 255]]).repeat(6, 0))
+    return root
+
+
+def test_context(context):
+    source = open_source("context", context)
+    catalogue = source.catalogue
+    assert dict(catalogue.splits) == {"train": ("t1", "t2"), "val": ("v1",)}  # as far as labels exist
+    assert len(catalogue.classes) == 60 == len(catalogue.palette) and catalogue.background == 0
+    assert list(catalogue.classes[1:]) == sorted(catalogue.classes[1:])
+    mask = source.read("t1").mask
+    assert [catalogue.classes[i] for i in mask[0, :5]] == ["aeroplane", "wood", "background", "table", "background"]
+    write_lines(context / "ImageSets/SegmentationContext/train.txt", ["t2"])
+    write_lines(context / "ImageSets/SegmentationContext/val.txt", ["v1", "gone"])
+    splits = open_source("context", context).catalogue.splits
+    assert dict(splits) == {"train": ("t2",), "val": ("v1", "gone")}
+
+
+def test_context_orders_and_background(context):
+    def first_row(**options: object) -> list[str]:
+        source = open_source("context", context, **options)
+        row = source.load_mask("t2")[0]
+        return [source.catalogue.classes[i] if i < 255 else "void" for i in row]
+
+    assert first_row() == ["background", "aeroplane", "bag", "wood", "void"]
+    assert first_row(order="voc-first") == ["background", "aeroplane", "bicycle", "wood", "void"]
+    assert first_row(background=False) == ["void", "aeroplane", "bag", "wood", "void"]
+    assert first_row(background=False, order="voc-first") == ["void", "aeroplane", "bicycle", "wood", "void"]
+    source = open_source("context", context, background=False)
+    assert len(source.catalogue.classes) == 59 and source.catalogue.background is None
+    assert source.load_mask("t1")[0, :5].tolist() == [0, 58, 255, source.catalogue.classes.index("table"), 255]
+    with pytest.raises(UsageError, match="order"):
+        open_source("context", context, order="random")
+
+
+def test_context_scribbles(context):
+    folder = context / "scribble_annotation/pascal_context"
+    folder.mkdir(parents=True)
+    point = "<point><X>1</X><Y>1</Y></point>"
+    tags = "".join(f"<polygon><tag>{tag}</tag>{point}</polygon>" for tag in ("background", "bag", "plane"))
+    (folder / "t1.xml").write_text(f"<annotation>{tags}</annotation>")
+    (folder / "v1.txt").write_text("0,1,1\n2,1,1\n")
+    write_label(folder / "x.png", np.full(SHAPE, 2))
+
+    def names(image_id: str, **options: object) -> list[str]:
+        source = open_source("context", context, **options)
+        return [source.catalogue.classes[stroke.label] for stroke in source.load_scribble(image_id)]
+
+    assert names("t1") == ["background", "bag", "aeroplane"]
+    assert names("t1", background=False, order="voc-first") == ["bag", "aeroplane"]
+    assert names("v1") == ["background", "bag"]
+    assert names("v1", background=False, order="voc-first") == ["bicycle"]
+    source = open_source("context", context, order="voc-first")
+    assert source.catalogue.classes[source.load_scribble("x")[0, 0]] == "bicycle"
+
+
+def test_damaged_context_files(context):
+    with pytest.raises(DataError, match=r"ImageSets/SegmentationContext/val\.txt: no such list"):
+        (context / "ImageSets/Main/val.txt").unlink()
+        open_source("context", context)
+    write_lines(context / "ImageSets/Main/val.txt", ["v1"])
+    savemat(context / "trainval/t1.mat", {"LabelMap": np.full(SHAPE, 460)})
+    with pytest.raises(DataError, match="holds label 460"):
+        open_source("context", context).read("t1")
+
+
 # folder
 
 
@@ -472,7 +579,7 @@ def test_specification_takes_options_flat_or_nested(folder):
     assert open_source(DatasetSpec(kind="sample", options={"train": 3, "val": 1})).catalogue.splits["val"]
 
 
-@pytest.mark.parametrize("kind", ["voc", "folder", "camvid", "acdc"])
+@pytest.mark.parametrize("kind", ["voc", "context", "folder", "camvid", "acdc"])
 def test_sources_are_light_to_pickle_and_fingerprints_follow_content(request, kind, tmp_path):
     root = request.getfixturevalue(kind)
     source = open_source(kind, root)

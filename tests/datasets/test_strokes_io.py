@@ -93,7 +93,7 @@ def test_polylines(tmp_path):
 @pytest.mark.parametrize("line", ["1", "1,2", "1,2,3,4", "1.5,2,3", "-1,2,3", "255,2,3", "cat,1,2", "1,2,inf", "1;2;3"])
 def test_malformed_polylines(tmp_path, line):
     (tmp_path / "a.txt").write_text(f"0,1,1\n{line}\n")
-    with pytest.raises(DataError, match=r"a\.txt: (line|stroke) 2"):
+    with pytest.raises(DataError, match=r"a\.txt: (line|item) 2"):
         read_polylines(tmp_path / "a.txt")
 
 

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source, Volume
 from wss.errors import UsageError
-from wss.params import Params, nearest, validate
+from wss.params import LOCAL, Params, nearest, validate
 
-Kind = Literal["voc", "folder", "camvid", "acdc", "sample"]
+Kind = Literal["voc", "context", "folder", "camvid", "acdc", "sample"]
 """The readers, as in ``wss init --kind``."""
 
 
@@ -23,11 +23,12 @@ class DatasetSpec(Params):
     Attributes:
         kind: The reader.
         root: The data set's folder; None for the embedded sample.
-        options: The reader's options, see ``VocOptions``, ``FolderOptions``, ``CamvidOptions`` and ``AcdcOptions``.
+        options: The reader's options, see ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``AcdcOptions`` and, for all of
+            them, ``ReadOptions``.
     """
 
     kind: Kind
-    root: Path | None = None
+    root: Path | None = Field(default=None, json_schema_extra=LOCAL)
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -83,14 +84,19 @@ def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **o
             from wss.datasets.voc import VocOptions, VocSource
 
             return VocSource(spec.root, validate(VocOptions, spec.options, where))
+        case "context":
+            from wss.datasets.context import ContextOptions, ContextSource
+
+            return ContextSource(spec.root, validate(ContextOptions, spec.options, where))
         case "folder":
             from wss.datasets.folder import FolderOptions, FolderSource
 
             return FolderSource(spec.root, validate(FolderOptions, spec.options, where))
         case "camvid":
-            from wss.datasets.camvid import CamvidOptions, CamvidSource
+            from wss.datasets.camvid import CamvidSource
+            from wss.datasets.files import ReadOptions
 
-            return CamvidSource(spec.root, validate(CamvidOptions, spec.options, where))
+            return CamvidSource(spec.root, validate(ReadOptions, spec.options, where))
         case "acdc":
             from wss.datasets.acdc import AcdcOptions, AcdcSource
 

@@ -30,11 +30,9 @@ class AcdcOptions(ReadOptions):
     """Options of kind ``acdc``.
 
     Attributes:
-        ignore: Scribble values read as 255; 4 is ACDC's unlabelled.
         val_fraction: Share of the patients that becomes ``val`` when there is no val.txt.
     """
 
-    ignore: tuple[int, ...] = (4,)
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
 
 
@@ -64,6 +62,7 @@ class AcdcSource(FileSource):
             raise DataError(f"{self.root}: no files like patient001_frame01_slice_0.h5; expected {card.layout.strip()}")
         volumes, patients = find_volumes(slices, pattern)
         ordered = [image_id for volume in volumes.values() for image_id in volume.ids]
+        self.unlabelled = int(card.facts["unlabelled"])
         self.positions = positions
         self.entries = {i: Entry(slices[i], slices[i], slices[i]) for i in ordered}
         splits, notes = self._splits(ordered, dict(patients))
@@ -86,11 +85,11 @@ class AcdcSource(FileSource):
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The dense labels, or None when the file has none."""
-        return self._labels(image_id, "label", ())
+        return self._labels(image_id, "label", self.options.ignore)
 
     def load_scribble(self, image_id: str) -> Scribble:
         """The scribble as a raster with 255 for unlabelled, or None when the file has none."""
-        return self._labels(image_id, "scribble", self.options.ignore)
+        return self._labels(image_id, "scribble", (self.unlabelled, *self.options.ignore))
 
     def _labels(self, image_id: str, name: str, ignore: Sequence[int]) -> NDArray[np.uint8] | None:
         values = self._array(image_id, name)

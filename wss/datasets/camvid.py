@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
 from wss.datasets.cards import load_card
 from wss.datasets.classlist import read_classes
-from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans
+from wss.datasets.files import Entry, FileSource, annotation_files, image_files, orphans, remap
 from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.source import Catalogue
 from wss.errors import DataError
 
 
-class CamvidOptions(ReadOptions):
-    """Options of kind ``camvid``.
-
-    Attributes:
-        ignore: Label values read as 255; 11 is CamVid's Unlabelled.
-    """
-
-    ignore: tuple[int, ...] = (11,)
-
-
 class CamvidSource(FileSource):
     """CamVid as described in the card ``camvid``: the folders are the splits, lists are not read."""
-
-    options: CamvidOptions
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
@@ -51,6 +44,10 @@ class CamvidSource(FileSource):
             notes.append(
                 Finding("warning", "class-order", None, listed, message, "use kind folder for another class order")
             )
+        self.unlabelled = int(card.facts["unlabelled"])
         self.entries = entries
         self.notes = notes
         self.catalogue = Catalogue("camvid", card.classes, card.colours, splits, background=card.background)
+
+    def _label(self, path: Path) -> NDArray[np.uint8]:
+        return remap(super()._label(path), (self.unlabelled,))

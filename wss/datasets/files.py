@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,19 @@ class ReadOptions(Params):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one image's files are; the image's may be missing, the others are None where there are none."""
+    """Where one image's files are; the image's may be missing, the others are None where there are none.
+
+    Attributes:
+        image: The image.
+        mask: Dense labels.
+        scribble: Strokes or a raster.
+        objects: Boxes of objects.
+    """
 
     image: Path
     mask: Path | None = None
     scribble: Path | None = None
+    objects: Path | None = None
 
 
 class FileSource(ABC):
@@ -151,7 +159,9 @@ class FileSource(ABC):
     def files(self, image_id: str) -> Sequence[Path]:
         """The files that ``read`` opens for this image, existing or not."""
         entry = self.entry(image_id)
-        return [path for path in dict.fromkeys((entry.image, entry.mask, entry.scribble)) if path is not None]
+        return [
+            path for path in dict.fromkeys((entry.image, entry.mask, entry.scribble, entry.objects)) if path is not None
+        ]
 
     def fingerprint(self, cache: Path | None = None) -> str:
         """SHA-256 hex digest of everything that decides what ``read`` returns: equal fingerprints, equal samples.
@@ -201,8 +211,9 @@ class FileSource(ABC):
         return remap(labels, self.options.ignore)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (type(self), self.root, self.options, self._listing())
+        return _reopen, (type(self), self.root, self.options, self._listing)
 
+    @cached_property
     def _listing(self) -> str:
         text = repr((self.catalogue.splits, list(self.entries.items())))
         return hashlib.sha256(text.encode()).hexdigest()

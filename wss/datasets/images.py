@@ -30,8 +30,8 @@ MAX_PIXELS = 80_000_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 """File name endings of images, lower case, in order of preference when one image comes in several formats."""
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif")
-"""File name endings of label images: lossless formats only."""
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg")
+"""File name endings of label images, in order of preference; JPEG is found only to be refused by ``read_label``."""
 
 _FORMATS = tuple(
     plugin.format

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from defusedxml import ElementTree as SafeElementTree
@@ -39,22 +40,13 @@ def read_xml(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple[
     Source:
         Lin, Dai, Jia, He, Sun: ScribbleSup, CVPR 2016, the files of the PASCAL-Scribble data set.
     """
-    try:
-        root = SafeElementTree.fromstring(_bytes(path), forbid_dtd=True)
-    except (SafeElementTree.ParseError, DefusedXmlException, ValueError) as error:
-        raise _malformed(path, f"not a plain XML file ({error!r})") from None
     strokes = []
-    for number, polygon in enumerate(root.iter("polygon"), 1):
+    for number, polygon in enumerate(xml_root(path).iter("polygon"), 1):
         tag = (polygon.findtext("tag") or "").strip()
         if tag not in labels:
-            raise FileProblem(
-                "unknown-class",
-                path,
-                f"polygon {number} has the class name {tag!r}, which is none of {', '.join(labels)}",
-                "correct the name, or add it to the class list",
-            )
+            raise unknown_class(path, f"polygon {number}", tag, labels)
         points = [
-            (_number(path, number, point.findtext("X")), _number(path, number, point.findtext("Y")))
+            (number_in(path, number, point.findtext("X")), number_in(path, number, point.findtext("Y")))
             for point in polygon.iter("point")
         ]
         if points:
@@ -81,7 +73,7 @@ def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
         fields = line.replace(" ", "").strip(",\t")
         if not fields:
             continue
-        values = [_number(path, number, field) for field in fields.split(",")]
+        values = [number_in(path, number, field) for field in fields.split(",")]
         label = values[0]
         if len(values) < 3 or len(values) % 2 == 0 or label != int(label) or not 0 <= label < 255:
             raise _malformed(path, f"line {number}: expected class,x1,y1,x2,y2,... with a class index from 0 to 254")
@@ -134,6 +126,29 @@ def outside(strokes: Sequence[Stroke], shape: tuple[int, int]) -> NDArray[np.flo
     return np.asarray(points[((points < -0.5) | (points > limit)).any(axis=1)])
 
 
+def xml_root(path: Path) -> Element:
+    """The root of an XML file without DTD and entities.
+
+    Raises:
+        DataError: Missing, damaged, larger than ``MAX_BYTES``, or with a DTD.
+    """
+    try:
+        root: Element = SafeElementTree.fromstring(_bytes(path), forbid_dtd=True)
+    except (SafeElementTree.ParseError, DefusedXmlException, ValueError) as error:
+        raise _malformed(path, f"not a plain XML file ({error!r})") from None
+    return root
+
+
+def unknown_class(path: Path, where: str, name: str, labels: Mapping[str, int]) -> FileProblem:
+    """The problem of a class name that is in no list."""
+    return FileProblem(
+        "unknown-class",
+        path,
+        f"{where} has the class name {name!r}, which is none of {', '.join(labels)}",
+        "correct the name, or add it to the class list",
+    )
+
+
 def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
@@ -146,18 +161,23 @@ def _bytes(path: Path) -> bytes:
         raise FileProblem("unreadable-label", path, f"cannot be read ({error})", "copy or download it again") from error
 
 
-def _number(path: Path, number: int, text: str | None) -> float:
+def number_in(path: Path, number: int, text: str | None) -> float:
+    """A finite number from the ``number``-th stroke or object of a file.
+
+    Raises:
+        DataError: It is none.
+    """
     try:
         value = float(text or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _malformed(path, f"stroke {number}: expected a number, got {(text or '')[:40]!r}")
+        raise _malformed(path, f"item {number}: expected a number, got {(text or '')[:40]!r}")
     return value
 
 
 def _malformed(path: Path, message: str) -> FileProblem:
-    return FileProblem("malformed-scribble", path, message, "export or download the scribble again")
+    return FileProblem("malformed-file", path, message, "export or download it again")
 
 
 def _short(value: float) -> str:

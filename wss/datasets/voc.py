@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,17 @@ from wss.datasets.files import (
     ReadOptions,
     annotation_files,
     image_files,
+    label_out_of_range,
     orphans,
     remap,
     unlisted,
 )
-from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.listing import files_by_stem, read_list, split_by_hash
-from wss.datasets.source import Catalogue
+from wss.datasets.matlab import read_mat
+from wss.datasets.source import Catalogue, Sample
+from wss.datasets.strokes_io import number_in, unknown_class, xml_root
 from wss.errors import DataError
 
 _SCRIBBLE_FOLDERS = (
@@ -34,7 +38,6 @@ _SCRIBBLE_FOLDERS = (
     "scribble_png",
 )
 _SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd/dataset", "sbd")
-_MASK_SUFFIXES = (*LABEL_SUFFIXES, ".mat")
 
 
 class VocOptions(ReadOptions):
@@ -74,6 +77,7 @@ class VocSource(FileSource):
         all_masks = sbd_masks | augmented | masks
         scribbles, found = annotation_files(self._scribble_folders(), ending="_scribble")
         notes += found + orphans(images, scribbles, "scribble")
+        objects = files_by_stem(self.root / "Annotations", (".xml",))[0]
         splits, found = self._splits(sbd)
         notes += found
         if not splits:
@@ -82,18 +86,35 @@ class VocSource(FileSource):
         listed = dict.fromkeys(i for split in splits.values() for i in split)
         jpegs = self.root / "JPEGImages"
         self.entries = {
-            i: Entry(images.get(i, jpegs / f"{i}.jpg"), all_masks.get(i), scribbles.get(i))
+            i: Entry(images.get(i, jpegs / f"{i}.jpg"), all_masks.get(i), scribbles.get(i), objects.get(i))
             for i in {**images, **listed}
         }
         segmented = {i: path for i, path in images.items() if i in all_masks or i in scribbles}
         self.notes = notes + unlisted(segmented, splits)
         self.catalogue = Catalogue("voc", card.classes, card.colours, splits, background=card.background)
 
+    def read(self, image_id: str) -> Sample:
+        """Read one image with its annotations; boxes and tags (with background) come from ``Annotations``.
+
+        Raises:
+            DataError: A file is missing, unreadable or breaks a convention; the message names it and the remedy.
+        """
+        sample = super().read(image_id)
+        path = self.entry(image_id).objects
+        if path is None:
+            return sample
+        boxes = read_objects(path, self.labels_by_name())
+        tags = sorted({0, *(int(label) for label in boxes[:, 0])})
+        return replace(sample, boxes=boxes, tags=tuple(tags))
+
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The mask alone, from PNG or from an SBD .mat file."""
         path = self.entry(image_id).mask
         if path is not None and path.suffix.lower() == ".mat":
-            return remap(read_sbd(path), self.options.ignore)
+            labels = read_mat(path, "GTcls", "Segmentation")
+            if labels.max() > 255:
+                raise label_out_of_range(path, int(labels.max()), len(self.catalogue.classes))
+            return remap(labels.astype(np.uint8), self.options.ignore)
         return super().load_mask(image_id)
 
     def labels_by_name(self) -> Mapping[str, int]:
@@ -143,44 +164,24 @@ class VocSource(FileSource):
         return {name: splits[name] for name in (*order, *splits) if name in splits}, notes
 
 
-def read_sbd(path: Path) -> NDArray[np.uint8]:
-    """Read the class mask of an SBD file.
+def read_objects(path: Path, labels: Mapping[str, int]) -> NDArray[np.int32]:
+    """Read the boxes of a VOC object annotation.
 
     Args:
-        path: A MATLAB file with the structure ``GTcls`` and its field ``Segmentation``.
+        path: The XML file; its coordinates count from 1 and include both ends.
+        labels: Class index by name.
 
     Returns:
-        uint8 (H, W); SBD has no void pixels.
+        int32 (N, 5), rows ``class, x0, y0, x1, y1``, pixels from 0 and inclusive.
 
     Raises:
-        DataError: Missing, damaged or not of this form.
-
-    Source:
-        Hariharan, Arbelaez, Bourdev, Maji, Malik: Semantic contours from inverse detectors, ICCV 2011 (its data set).
+        DataError: Missing, damaged or not of this form, or with an unknown class name.
     """
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, variable_names=["GTcls"], squeeze_me=True, struct_as_record=False)
-        labels = np.asarray(content["GTcls"].Segmentation)
-    except FileNotFoundError:
-        raise FileProblem("missing-file", path, "no such file", "restore it or take it out of the list") from None
-    except Exception as error:  # scipy raises anything on damaged files
-        raise FileProblem(
-            "unreadable-label",
-            path,
-            f"not an SBD class file, expected GTcls.Segmentation ({error})",
-            "download it again",
-        ) from error
-    if (
-        labels.ndim != 2
-        or labels.dtype.kind not in "iu"
-        or (labels.size and not 0 <= labels.min() <= labels.max() < 256)
-    ):
-        raise FileProblem(
-            "unreadable-label",
-            path,
-            f"GTcls.Segmentation is {labels.dtype} {labels.shape}, no label image",
-            "download it again",
-        )
-    return labels.astype(np.uint8)
+    rows = []
+    for number, item in enumerate(xml_root(path).iter("object"), 1):
+        name = (item.findtext("name") or "").strip()
+        if name not in labels:
+            raise unknown_class(path, f"object {number}", name, labels)
+        corners = [item.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
+        rows.append([labels[name], *(round(number_in(path, number, text)) - 1 for text in corners)])
+    return np.array(rows, np.int32).reshape(-1, 5)
