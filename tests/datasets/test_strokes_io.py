@@ -47,6 +47,7 @@ def test_unknown_class_names_the_name(tmp_path):
     [
         "",
         "<annotation>",
+        '<?xml version="1.0" encoding="uyf-8"?><annotation/>',
         DISTRIBUTED.replace("<X>3</X>", ""),
         DISTRIBUTED.replace("<X>3</X>", "<X>nan</X>"),
         DISTRIBUTED.replace("<X>3</X>", "<X>1e999</X>"),

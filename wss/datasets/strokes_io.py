@@ -134,7 +134,7 @@ def xml_root(path: Path) -> Element:
     """
     try:
         root: Element = SafeElementTree.fromstring(_bytes(path), forbid_dtd=True)
-    except (SafeElementTree.ParseError, DefusedXmlException, ValueError) as error:
+    except (SafeElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _malformed(path, f"not a plain XML file ({error!r})") from None
     return root
 
