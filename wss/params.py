@@ -6,11 +6,15 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from wss.errors import UsageError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+LOCAL: dict[str, JsonValue] = {"local": True}
+"""Marks a field that says where something is on this machine, and not what it is."""
 
 
 class Params(BaseModel):
@@ -82,18 +86,27 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return found
 
 
-def canonical(value: Any) -> Any:
-    """Parameters as plain JSON values with the class name of every nested model, for keys.
+def canonical(value: Any, tagged: bool = True) -> Any:
+    """Parameters as plain JSON values that do not depend on the machine, for keys and provenance.
 
-    Class names keep two models with equal fields apart; values have the field's type, so ``1`` and ``1.0`` agree.
+    Fields declared with ``json_schema_extra=LOCAL`` (paths) are left out: what they point to counts by its content.
+
+    Args:
+        value: A parameter model, or a value inside one.
+        tagged: With the class name of every nested model, which keeps two models with equal fields apart. Values have the
+            field's type, so ``1`` and ``1.0`` agree.
     """
     if isinstance(value, BaseModel):
-        fields = {name: canonical(getattr(value, name)) for name in type(value).model_fields}
-        return {"": type(value).__name__, **fields}
+        fields = {
+            name: canonical(getattr(value, name), tagged)
+            for name, field in type(value).model_fields.items()
+            if field.json_schema_extra != LOCAL
+        }
+        return {"": type(value).__name__, **fields} if tagged else fields
     if isinstance(value, dict):
-        return {str(key): canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item, tagged) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [canonical(item) for item in value]
+        return [canonical(item, tagged) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)

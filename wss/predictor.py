@@ -58,11 +58,12 @@ class Predictor:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels, uint8 (H,W), of an RGB image, uint8 (H,W,3)."""
-        return self.probabilities(image).argmax(0).astype(np.uint8)
+        labels: NDArray[np.uint8] = self.probabilities(image).argmax(0).astype(np.uint8)
+        return labels
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean of the softmax over scales and flips."""
-        rgb = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float()
+        rgb = torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float()
         size = rgb.shape[2:]
         total = torch.zeros((), device=self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):

@@ -17,7 +17,7 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
     import torch
 
     from wss.cli.console import Terminal
-    from wss.ops.bilateral import native_available
+    from wss.kernels import native
 
     terminal = Terminal(as_json=as_json)
     place = workspace.resolve()
@@ -34,7 +34,7 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none",
-        "native CPU kernels": "yes" if native_available() else "no (pure torch instead; install with a C++ compiler)",
+        "native CPU kernels": "yes" if native.available() else "no (pure torch instead; install with a C++ compiler)",
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         **{name: version(name) for name in ("numpy", "h5py", "opencv-python-headless", "tensorboard", "pydensecrf2")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wss.cli import options
 
@@ -17,7 +18,7 @@ def status(workspace: options.Workspace = Path(), as_json: options.Json = False)
     terminal = Terminal(as_json=as_json)
     place = Workspace(workspace)
     dataset = place.dataset().model_dump(mode="json", exclude_none=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in place.artifacts():
         size = path.stat().st_size / 2**20
         try:
@@ -56,8 +57,10 @@ def status(workspace: options.Workspace = Path(), as_json: options.Json = False)
 
     def render() -> None:
         terminal.line(f"data set: {dataset}" + ("" if place.configured else "  (no wss.yaml: the embedded sample)"))
-        for command, choice in place.state().items():
-            terminal.line(f"last {command}: {choice}")
+        for command in ("prepare", "train"):
+            choice = place.state().get(command)
+            if choice is not None:
+                terminal.line(f"last {command}: {choice}")
         terminal.table(
             "",
             ["stage", "key", "MiB", "images", "made", "state"],

@@ -146,7 +146,7 @@ def _state(path: Path) -> State:
 
 def _make(node: Node, inputs: Mapping[str, tuple[Store, ...]], path: Path, key: str, context: Context) -> None:
     started = time.monotonic()
-    attributes = _provenance(node.stage, node.params.model_dump_json(), inputs, key, context)
+    attributes = _provenance(node.stage, canonical(node.params, tagged=False), inputs, key, context)
     writer = StoreWriter(path, node.stage.output, attributes)
     try:
         node.stage.run(node.params, Inputs(inputs), writer, context)
@@ -156,7 +156,7 @@ def _make(node: Node, inputs: Mapping[str, tuple[Store, ...]], path: Path, key: 
 
 
 def _provenance(
-    stage: Stage, params: str, inputs: Mapping[str, tuple[Store, ...]], key: str, context: Context
+    stage: Stage, params: dict[str, Any], inputs: Mapping[str, tuple[Store, ...]], key: str, context: Context
 ) -> dict[str, str | int | float]:
     sources = {
         role: [{"stage": str(s.attributes["stage"]), "key": s.key, "digest": s.digest} for s in stores]
@@ -169,9 +169,9 @@ def _provenance(
         "stage": stage.name,
         "stage_version": stage.version,
         "key": key,
-        "params": params,
+        "params": json.dumps(params),
         "inputs": json.dumps(sources),
-        "seed": int(json.loads(params).get("seed", 0)),
+        "seed": int(params.get("seed", 0)),
         "wss_version": __version__,
         "torch_version": str(torch.__version__),
         "device": f"{device.type} ({name})",

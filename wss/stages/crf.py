@@ -12,6 +12,7 @@ from pydantic import Field
 
 from wss.errors import UsageError
 from wss.ops import mean_field
+from wss.ops.pydensecrf_reference import mean_field_pydensecrf
 from wss.params import Params
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import PREDICTIONS, SAMPLES, Store, StoreWriter
@@ -79,17 +80,14 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
 
 def _refine(params: CrfParams, samples: Store, predictions: Store, image_id: str, device: str) -> NDArray[np.uint8]:
     probs = np.clip(predictions.get("probs", image_id).astype(np.float32), _LEAST, 1)
-    image = samples.get("image", image_id)
-    kernels: dict[str, Any] = params.kernels()
+    logits = torch.from_numpy(np.log(probs)).to(device)
+    image = torch.from_numpy(np.array(samples.get("image", image_id))).permute(2, 0, 1).float().to(device)
+    kernels: dict[str, Any] = {"iterations": params.iterations, **params.kernels()}
     if params.backend == "pydensecrf":
-        from wss.ops.pydensecrf_reference import mean_field_pydensecrf
-
-        refined = mean_field_pydensecrf(np.log(probs), image, iterations=params.iterations, **kernels)
-        return np.asarray(refined).argmax(0).astype(np.uint8)
-    logits = torch.from_numpy(np.log(probs))[None].to(device)
-    rgb = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().to(device)
-    refined_batch = mean_field(logits, rgb, iterations=params.iterations, backend=params.backend, **kernels)
-    labels: NDArray[np.uint8] = refined_batch[0].argmax(0).to(torch.uint8).cpu().numpy()
+        refined = mean_field_pydensecrf(logits, image, **kernels)
+    else:
+        refined = mean_field(logits[None], image[None], backend=params.backend, **kernels)[0]
+    labels: NDArray[np.uint8] = refined.argmax(0).to(torch.uint8).cpu().numpy()
     return labels
 
 

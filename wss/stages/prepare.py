@@ -63,9 +63,14 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     for image_id, labels in zip(todo, results, strict=True):
         output.append(image_id, {"labels": labels})
         advance(1, image_id)
-    output.meta.update(
-        annotation=params.annotation, simulated=simulated, **{n: samples.meta[n] for n in ("classes", "palette")}
-    )
+    output.meta.update(annotation=params.annotation, simulated=simulated, options=_options(params))
+
+
+def _options(params: PrepareParams) -> dict[str, float | bool]:
+    """How the annotation was thinned out, where it was."""
+    whole = PrepareParams()
+    names = ("drop", "shrink", "points", "fraction")
+    return {name: getattr(params, name) for name in names if getattr(params, name) != getattr(whole, name)}
 
 
 def _must_simulate(params: PrepareParams, samples: Store) -> bool:

@@ -79,8 +79,9 @@ class Inputs:
         (store,) = self._stores[role]
         return store
 
-    def __contains__(self, role: object) -> bool:
-        return bool(self._stores.get(str(role)))
+    def maybe(self, role: str) -> Store | None:
+        """The store of an optional role."""
+        return self[role] if self._stores.get(role) else None
 
     def many(self, role: str) -> tuple[Store, ...]:
         """All stores of a role; empty when it was left out."""

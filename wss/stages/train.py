@@ -18,7 +18,7 @@ from wss.errors import DataError, UsageError
 from wss.methods import AnyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, load_pretrained
-from wss.params import Params, nearest
+from wss.params import LOCAL, Params, nearest
 from wss.predictor import Predictor
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
@@ -28,6 +28,9 @@ from wss.training.batches import TrainingSet
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 
+LARGEST_WHOLE_PX = 512
+LARGEST_CROP_PX = 321
+
 
 class TrainParams(Params):
     """Method, network, phases and data of one training run."""
@@ -36,14 +39,14 @@ class TrainParams(Params):
     """Settings of the method, chosen by ``name``."""
     network: NetworkSpec = NetworkSpec()
     """Architecture."""
-    weights: str | None = None
+    weights: str | None = Field(default=None, json_schema_extra=LOCAL)
     """Weights of the backbone to start from: a state dict file, ``imagenet`` (downloaded), or None for none."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     """Phases in order."""
     batch_size: int = Field(default=8, ge=1)
     """Images per step."""
     augment: AugmentParams = AugmentParams()
-    """Augmentations, crop included."""
+    """Augmentations. Without a crop: whole images where all have one size of at most 512 pixels a side, else 321x321."""
     split: str = "train"
     """Images to train on."""
     validation_split: str | None = "val"
@@ -88,8 +91,9 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         model = params.method.build(params.network, num_classes)
         initialisation = _initialise(model, params, inputs)
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
-        model = model.to(context.device, memory_format=memory)
+        model = model.to(context.device).to(memory_format=memory)  # type: ignore[call-overload]
         batch = min(params.batch_size, len(ids))
+        augment = params.augment.model_copy(update={"crop": _crop(params, samples, ids, context)})
         steps = total_steps(len(ids), batch, params.phases)
         state = output.load_checkpoint()
         advance = context.progress.task(
@@ -99,7 +103,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             model,
             params.method,
             params.phases,
-            TrainingSet(ids, _reader(samples, labels, params, inputs), params.augment, params.seed),
+            TrainingSet(ids, _Reader(samples, {"labels": (labels, "labels")}), augment, params.seed),
             LoopSettings(
                 batch_size=batch,
                 seed=params.seed,
@@ -121,6 +125,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     output.put_tree("state", model.state_dict())
     output.meta.update(model_meta(params.method, params.network, initialisation, samples.meta))
     output.meta["num_images"] = len(ids)
+    output.meta["labels"] = labels.meta
     output.log["epochs"] = rows
     output.log["parameters"] = sum(p.numel() for p in model.parameters())
 
@@ -137,10 +142,19 @@ def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[st
     return ids
 
 
-def _reader(
-    samples: Store, labels: Store, params: TrainParams, inputs: Inputs
-) -> Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]:
-    return _Reader(samples, {"labels": (labels, "labels")})
+def _crop(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> int | tuple[int, int] | None:
+    """The crop to train on. Without one given: whole images where all have one moderate size, otherwise squares."""
+    if params.augment.crop is not None:
+        return params.augment.crop
+    sizes: set[tuple[int, int]] = {samples.get("image", i).shape[:2] for i in ids}
+    largest = int(max(max(size) for size in sizes))
+    if len(sizes) == 1 and largest <= LARGEST_WHOLE_PX:
+        return None
+    crop = min(LARGEST_CROP_PX, largest)
+    context.progress.say(
+        f"images of {len(sizes)} sizes: training on crops of {crop}x{crop} (train.augment.crop changes it)"
+    )
+    return crop
 
 
 class _Reader:
@@ -156,10 +170,10 @@ class _Reader:
 
 
 def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs) -> dict[str, Any]:
-    if "initial" in inputs:
+    store = inputs.maybe("initial")
+    if store is not None:
         if params.weights is not None:
             raise UsageError("train: give either the input 'initial' or 'weights', not both")
-        store = inputs["initial"]
         model.load_state_dict(store.tree("state"))
         return {**store.meta["initialisation"], "continued_from": store.key}
     return dict(load_pretrained(model, params.weights).model_dump(mode="json"))

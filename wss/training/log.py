@@ -34,9 +34,9 @@ class TrainingLog:
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            with SummaryWriter(str(self.folder)) as events:  # type: ignore[no-untyped-call]
+            with SummaryWriter(str(self.folder)) as events:
                 for row in rows[self._written :]:
                     for name, value in row.items():
                         if name not in ("step", "epoch"):
-                            events.add_scalar(name, value, int(row["step"]))  # type: ignore[no-untyped-call]
+                            events.add_scalar(name, value, int(row["step"]))
         self._written = len(rows)

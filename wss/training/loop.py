@@ -100,7 +100,7 @@ def fit(
         model.load_state_dict(state["model"])
         rows, start_phase, start_step, sums = state["rows"], state["phase"], state["step"], state["sums"]
         torch.set_rng_state(state["rng"])
-    run = torch.compile(model) if settings.compile else model
+    run: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     done = first_draw = 0
     saved = time.monotonic()
     for number, phase in enumerate(phases):
@@ -137,7 +137,7 @@ def fit(
             if not sums["loss"] - sums["loss"] == 0.0:
                 raise WssError(
                     f"the loss is no longer finite at phase {number + 1}, step {step + 1} "
-                    f"({', '.join(f'{n} {float(v):g}' for n, v in terms.items())}); lower the learning rate "
+                    f"({', '.join(f'{n} {float(v.detach()):g}' for n, v in terms.items())}); lower the learning rate "
                     f"(now {lr:g}) or set clip_norm"
                 )
             epoch, place = divmod(step + 1, epochs.per_epoch)

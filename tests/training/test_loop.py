@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+import torch
+
+from wss.errors import UsageError, WssError
+from wss.methods import PartialCrossEntropy, Phase
+from wss.networks import NetworkSpec
+from wss.training.augment import AugmentParams
+from wss.training.batches import EpochBatches, TrainingSet, batches
+from wss.training.loop import Hooks, LoopSettings, fit
+from wss.training.optimiser import freeze, learning_rate, make_optimiser
+
+
+def _read(image_id):
+    rng = np.random.default_rng(int(image_id))
+    labels = np.full((20, 24), 255, np.uint8)
+    labels[4:8, :] = 0
+    labels[12:16, :] = 1
+    image = np.where(np.arange(20)[:, None, None] < 10, 60, 180) + rng.integers(0, 40, (20, 24, 3))
+    return image.astype(np.uint8), {"labels": labels}
+
+
+def _data(count=6):
+    return TrainingSet([str(n) for n in range(count)], _read, AugmentParams(flip=True, crop=16), seed=3)
+
+
+def _model(spec=None):
+    torch.manual_seed(1)
+    return PartialCrossEntropy().build(spec or NetworkSpec(name="unet"), 2)
+
+
+PHASES = (
+    Phase(epochs=2, terms={"pce": 1.0}, lr=0.01),
+    Phase(epochs=1, terms={"pce": 0.5}, lr=0.001, optimiser="adamw"),
+)
+
+
+def _fit(model, state=None, save=lambda state: None, phases=PHASES, advance=lambda n, note: None, workers=0, **settings):
+    logged = []
+    hooks = Hooks(lambda: {"val_miou": 0.5}, save, lambda rows: logged.append(len(rows)), advance)
+    loop = LoopSettings(batch_size=2, seed=3, device=torch.device("cpu"), workers=workers, **settings)
+    return fit(model, PartialCrossEntropy(), phases, _data(), loop, hooks, state)
+
+
+def _weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 6, 8])
+def test_resumed_equals_uninterrupted(stop_after, monkeypatch):
+    monkeypatch.setattr("wss.training.loop.CHECKPOINT_INTERVAL_S", -1.0)
+    whole = _model()
+    torch.manual_seed(5)
+    rows = _fit(whole)
+
+    states, steps = [], []
+
+    def advance(n, note):
+        steps.append(n)
+        if len(steps) > stop_after:
+            raise _Stop
+
+    def save(state):
+        states.append({**state, "model": _weights(model), "optimiser": _copy(state["optimiser"]), "sums": dict(state["sums"]), "rows": list(state["rows"])})
+
+    model = _model()
+    torch.manual_seed(5)
+    with pytest.raises(_Stop):
+        _fit(model, save=save, advance=advance)
+    other = _model()
+    torch.manual_seed(99)  # resuming restores the generator
+    again = _fit(other, state=states[-1])
+    for name, value in _weights(whole).items():
+        assert torch.equal(other.state_dict()[name], value), name
+    for row, same in zip(rows, again, strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in same.items() if k != "seconds"}
+
+
+def _copy(tree):
+    if isinstance(tree, torch.Tensor):
+        return tree.clone()
+    if isinstance(tree, dict):
+        return {k: _copy(v) for k, v in tree.items()}
+    return [_copy(v) for v in tree] if isinstance(tree, list) else tree
+
+
+def test_loss_falls_and_rows_say_so():
+    rows = _fit(_model(), phases=(Phase(epochs=12, terms={"pce": 1.0}, optimiser="adamw", lr=0.003),))
+    assert [row["epoch"] for row in rows] == list(range(1, 13))
+    assert rows[-1]["step"] == 36
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert rows[-1]["val_miou"] == 0.5
+
+
+def test_workers_give_the_same_weights():
+    first, second = _model(), _model()
+    torch.manual_seed(5)
+    _fit(first)
+    torch.manual_seed(5)
+    _fit(second, workers=2)
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+
+
+def test_divergence_is_named():
+    with pytest.raises(WssError, match=r"no longer finite at phase 1.*lower the learning rate"):
+        _fit(_model(), phases=(Phase(epochs=9, terms={"pce": 1.0}, lr=1e30),))
+
+
+def test_autocast_trains():
+    rows = _fit(_model(), amp=True)
+    assert np.isfinite(rows[-1]["loss"])
+
+
+def test_epochs_shuffle_without_repetition():
+    sampler = EpochBatches(7, 3, epochs=3, seed=0)
+    drawn = [[index for index, _ in batch] for batch in sampler]
+    assert len(drawn) == len(sampler) == 6
+    for epoch in range(3):
+        indices = sum(drawn[2 * epoch : 2 * epoch + 2], [])
+        assert len(set(indices)) == 6
+    assert drawn[:2] != drawn[2:4]
+    draws = [draw for batch in sampler for _, draw in batch]
+    assert len(set(draws)) == len(draws)
+
+
+@pytest.mark.parametrize("start", range(7))
+def test_sampler_continues_anywhere(start):
+    assert list(EpochBatches(7, 3, 3, seed=1, start=start)) == list(EpochBatches(7, 3, 3, seed=1))[start:]
+
+
+def test_fewer_images_than_the_batch():
+    assert [len(batch) for batch in EpochBatches(3, 8, epochs=2, seed=0)] == [3, 3]
+
+
+def test_batches_are_what_methods_expect():
+    sampler = EpochBatches(6, 4, 1, seed=0)
+    (batch,) = batches(_data(), sampler, device=torch.device("cpu"), workers=0, channels_last=True)
+    assert batch.rgb.shape == (4, 3, 16, 16)
+    assert batch.rgb.dtype == torch.float32
+    assert batch.rgb.max() > 1
+    assert batch.labels.dtype == torch.int64
+    assert set(batch.labels.unique().tolist()) <= {0, 1, 255}
+    assert batch.valid.all()
+    assert batch.rgb.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_schedules():
+    poly = Phase(epochs=1, terms={"pce": 1}, lr=0.1, power=0.9)
+    assert learning_rate(poly, 0, 10) == pytest.approx(0.1)
+    assert learning_rate(poly, 5, 10) == pytest.approx(0.1 * 0.5**0.9)
+    warm = Phase(epochs=1, terms={"pce": 1}, lr=0.1, warmup_iters=4)
+    assert [learning_rate(warm, s, 100) for s in range(4)] == pytest.approx([0.02, 0.04, 0.06, 0.08])
+    cosine = Phase(epochs=1, terms={"pce": 1}, lr=0.1, schedule="cosine")
+    assert learning_rate(cosine, 50, 100) == pytest.approx(0.05)
+    assert learning_rate(Phase(epochs=1, terms={"pce": 1}, lr=0.1, schedule="constant"), 99, 100) == 0.1
+
+
+def test_head_and_bias_multipliers():
+    model = _model(NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2"))
+    phase = Phase(epochs=1, terms={"pce": 1}, lr=0.01, weight_decay=0.1)
+    where = {}
+    for group in make_optimiser(model, phase).param_groups:
+        for parameter in group["params"]:
+            where[id(parameter)] = (group["multiplier"], group["weight_decay"])
+    for name, parameter in model.named_parameters():
+        rate, decay = where[id(parameter)]
+        head, bias = "backbone" not in name, name.endswith("bias")
+        assert rate == (10 if head else 1) * (2 if bias else 1), name
+        assert (decay == 0) == (parameter.ndim == 1), name
+
+
+def test_freezing():
+    model = _model(NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2"))
+    phase = Phase(epochs=1, terms={"pce": 1}, freeze=("backbone",))
+    freeze(model, phase)
+    before = _weights(model)
+    _fit(model, phases=(phase,))
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(before[name], value)}
+    parameters = {name for name, _ in model.named_parameters()}
+    assert {name for name in moved & parameters} == {name for name in parameters if "backbone" not in name}
+    with pytest.raises(UsageError, match=r"no parameter begins with 'bakbone'; parts: backbone"):
+        freeze(model, Phase(epochs=1, terms={"pce": 1}, freeze=("bakbone",)))
+
+
+def test_frozen_batch_norm_keeps_its_statistics():
+    model = _model(NetworkSpec(name="deeplab-v3plus", backbone="mobilenet_v2"))
+    before = _weights(model)
+    _fit(model, phases=(Phase(epochs=1, terms={"pce": 1}, batch_norm="frozen"),))
+    for name, value in model.state_dict().items():
+        if name.endswith("running_mean"):
+            assert torch.equal(before[name], value) == ("backbone" in name), name

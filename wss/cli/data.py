@@ -1,0 +1,166 @@
+"""``wss data``: look at a data set, draw scribbles, convert them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+app = typer.Typer(no_args_is_help=True, help="Look at a data set, find faults in it, draw or convert scribbles.")
+
+
+@app.command()
+def check(
+    workspace: options.Workspace = Path(),
+    jobs: options.Jobs = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Read every file and report what breaks a convention, with the remedy; exit code 1 when there are errors."""
+    from wss.cli.console import Terminal
+    from wss.cli.session import Session
+    from wss.datasets.check import check as check_source
+
+    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+        source, count = _source(session)
+        advance = session.context.progress.task("checking", count)
+        findings = check_source(source, jobs=session.jobs, progress=advance)
+        rows = [{**vars(finding), "file": finding.file and str(finding.file)} for finding in findings]
+        worst = {finding.severity for finding in findings}
+
+        def render() -> None:
+            for f in findings:
+                where = f.file or f.image_id
+                session.terminal.line(f"{f.severity} [{f.code}] " + (f"{where}: " if where else "") + f.message)
+                session.terminal.line(f"    -> {f.remedy}")
+            session.terminal.line(
+                f"{count} images checked, {len(findings)} findings" + ("" if findings else ": all well")
+            )
+
+        session.terminal.result(rows, render)
+    if "error" in worst:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    workspace: options.Workspace = Path(),
+    jobs: options.Jobs = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Count images, sizes, classes and labelled pixels."""
+    from wss.cli.console import Terminal
+    from wss.cli.session import Session
+    from wss.datasets.check import info as summarise
+
+    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+        source, count = _source(session)
+        facts = summarise(source, jobs=session.jobs, progress=session.context.progress.task("reading", count))
+
+        def percent(share: float | None) -> str:
+            return "-" if share is None else f"{100 * share:.2f}"
+
+        def render() -> None:
+            session.terminal.table(
+                f"{facts['kind']} data set",
+                ["split", "images", "with mask", "with scribble"],
+                [(n, s["images"], s["with_mask"], s["with_scribble"]) for n, s in facts["splits"].items()],
+            )
+            size = facts["sizes"]
+            session.terminal.line(
+                f"{size['distinct']} sizes, {size['smallest']} to {size['largest']} (height, width); "
+                f"{facts['volumes']} volumes; scribbles cover {percent(facts['scribble_coverage'])} % of the pixels"
+            )
+            shares = [facts[name] or {} for name in ("mask_share", "scribble_share")]
+            session.terminal.table(
+                "",
+                ["class", "% of masks", "% of scribbles"],
+                [(c, *(percent(s.get(c)) for s in shares)) for c in facts["classes"]],
+            )
+
+        session.terminal.result(facts, render)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
+    to: Annotated[str, typer.Option(help="png, xml or txt.")] = "png",
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    seed: options.Seed = None,
+    workspace: options.Workspace = Path(),
+    jobs: options.Jobs = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Draw human-like scribbles from the dense masks, the same for the same seed and image."""
+    from dataclasses import replace
+
+    from wss.errors import DataError
+    from wss.scribbles import image_seed
+    from wss.scribbles import simulate as draw
+
+    class Simulated:
+        """The data set with drawn strokes in the place of whatever scribbles it has."""
+
+        def __init__(self, source: Any) -> None:
+            self.catalogue = source.catalogue
+            self._source = source
+
+        def read(self, image_id: str) -> Any:
+            sample = self._source.read(image_id)
+            if sample.mask is None:
+                raise DataError(f"image {image_id!r} has no mask to draw scribbles from; name a --split that has masks")
+            strokes = tuple(draw(sample.mask, image_seed(seed or 0, image_id)))
+            return replace(sample, strokes=strokes, scribble=None)
+
+    _convert(out, to, split, workspace, jobs, quiet, as_json, Simulated)
+
+
+@app.command()
+def convert(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
+    to: Annotated[str, typer.Option(help="png, xml or txt.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    workspace: options.Workspace = Path(),
+    jobs: options.Jobs = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the data set's scribbles in another format: ScribbleSup XML, text polylines, or PNG with 255 = unlabelled."""
+    _convert(out, to, split, workspace, jobs, quiet, as_json, lambda source: source)
+
+
+def _convert(
+    out: Path, to: str, split: str | None, workspace: Path, jobs: int, quiet: bool, as_json: bool, wrap: Any
+) -> None:
+    from wss.cli.console import Terminal
+    from wss.cli.session import Session
+    from wss.datasets.convert import convert as write
+    from wss.errors import UsageError
+    from wss.params import nearest
+
+    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+        source, _ = _source(session)
+        splits = source.catalogue.splits
+        if split is not None and split not in splits:
+            raise UsageError(f"--split {split}: no such split{nearest(split, splits)}")
+        chosen = splits.values() if split is None else [splits[split]]
+        ids = list(dict.fromkeys(i for part in chosen for i in part))
+        advance = session.context.progress.task("writing scribbles", len(ids))
+        files = write(wrap(source), out, to, ids=ids, progress=advance)  # type: ignore[arg-type]
+        session.terminal.result(
+            [str(path) for path in files], lambda: session.terminal.line(f"{len(files)} scribbles written to {out}")
+        )
+
+
+def _source(session: Any) -> tuple[Any, int]:
+    from wss.datasets import open_source
+
+    if not session.workspace.configured:
+        session.terminal.say("no wss.yaml here: this is the embedded sample data set (`wss init` names yours)")
+    source = open_source(session.workspace.dataset())
+    return source, len({i for ids in source.catalogue.splits.values() for i in ids})

@@ -1,0 +1,198 @@
+"""Stage ``report``: one HTML page about the data, the runs, and what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from wss.errors import UsageError
+from wss.metrics import iou
+from wss.params import Params
+from wss.stages.stage import Context, Input, Inputs, Stage
+from wss.store import LABELS, METRICS, MODEL, PREDICTIONS, REPORT, SAMPLES, Store, StoreWriter
+from wss.store.atomic import write_bytes
+from wss.viz import DataSummary, Picture, Report, Run, Step, render_report
+
+
+class ReportParams(Params):
+    """What the page shows."""
+
+    title: str = "Weakly supervised segmentation"
+    """Heading."""
+    pictures: int = Field(default=3, ge=0, le=20)
+    """Images of each rank: best, median, worst, by the first run that is not an upper bound."""
+
+
+def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Render the page from the stores; each metrics store is one run.
+
+    Raises:
+        UsageError: A metrics store's predictions or model are not among the inputs.
+    """
+    samples = inputs["samples"]
+    predictions = {store.key: store for store in inputs.many("predictions")}
+    models = {store.key: store for store in inputs.many("models")}
+    labels = inputs.maybe("labels")
+    metrics = inputs.many("metrics")
+    for store in metrics:
+        if store.meta["predictions"] not in predictions or store.meta["model"] not in models:
+            raise UsageError(f"report: the predictions or the model behind {store.path} are not among the inputs")
+    names = run_names([models[m.meta["model"]] for m in metrics], metrics)
+    runs = [_run(name, m, models[m.meta["model"]]) for name, m in zip(names, metrics, strict=True)]
+    shown = {n: (m, predictions[m.meta["predictions"]]) for n, m in zip(names, metrics, strict=True)}
+    everything = [samples, *inputs.many("labels"), *models.values(), *predictions.values(), *metrics]
+    page = render_report(
+        Report(
+            title=params.title,
+            subtitle=_subtitle(samples, runs),
+            classes=samples.meta["classes"],
+            palette=np.array(samples.meta["palette"], np.uint8),
+            background=samples.meta["background"],
+            runs=runs,
+            pictures=_pictures(params.pictures, samples, labels, shown, runs),
+            data=_data(samples, labels),
+            provenance=[_step(store) for store in everything],
+            environment=_environment(everything),
+            created=max(str(store.attributes["created"]) for store in everything),
+        )
+    )
+    output.put("html", np.frombuffer(page.encode(), np.uint8))
+
+
+def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
+    """A short name per run: its method, how its annotation was thinned out, the seed where needed, and CRF."""
+    long = [f"{m.meta['method']['name']}{_thinned(m)}" for m in models]
+    several = {name for name in long if len({m.key for m, n in zip(models, long, strict=True) if n == name}) > 1}
+    names = []
+    for model, metric, name in zip(models, metrics, long, strict=True):
+        seed = f" seed {model.attributes['seed']}" if name in several else ""
+        names.append(f"{name}{seed}{' + CRF' if metric.meta['record']['crf'] else ''}")
+    return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
+
+
+def _thinned(model: Store) -> str:
+    options = model.meta["labels"]["options"]
+    return f" ({', '.join(f'{n} {v}' for n, v in options.items())})" if options else ""
+
+
+def _run(name: str, metrics: Store, model: Store) -> Run:
+    rows = model.log["epochs"]
+    columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
+    dense = model.meta["labels"]["annotation"] == "mask"
+    kind = "simulated scribbles" if model.meta["labels"]["simulated"] else "scribbles"
+    return Run(
+        name=name,
+        method=model.meta["method"]["name"],
+        supervision="dense masks" if dense else kind,
+        metrics=metrics.meta["record"],
+        is_upper_bound=dense,
+        confusion=np.array(metrics.meta["total"]),
+        curves={key: [(row["step"], row[key]) for row in rows if key in row] for key in sorted(columns)},
+        details={"parameters": model.log["parameters"], "training images": model.meta["num_images"], **model.params},
+    )
+
+
+def _subtitle(samples: Store, runs: Sequence[Run]) -> str:
+    splits = {run.metrics["split"]: run.metrics["num_images"] for run in runs}
+    scored = ", ".join(f"{count} images of '{split}'" for split, count in splits.items())
+    return f"{samples.meta['kind']} data set, {len(samples.meta['classes'])} classes; scored on {scored or 'nothing'}"
+
+
+def _pictures(
+    count: int,
+    samples: Store,
+    labels: Store | None,
+    shown: Mapping[str, tuple[Store, Store]],
+    runs: Sequence[Run],
+) -> list[Picture]:
+    """Best, median and worst images of the first run that is no upper bound."""
+    if not runs or not count:
+        return []
+    lead = next((run.name for run in runs if not run.is_upper_bound), runs[0].name)
+    scores = {i: _image_score(shown[lead][0], i) for i in shown[lead][0].ids}
+    ranked = sorted((i for i, s in scores.items() if s is not None), key=lambda i: -float(scores[i] or 0))
+    count = min(count, max(1, len(ranked) // 3))
+    middle = (len(ranked) - count) // 2
+    parts = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    chosen = {i: rank for rank, ids in parts.items() for i in ids}
+    pictures = []
+    for image_id, rank in chosen.items():
+        here = {name: stores for name, stores in shown.items() if image_id in stores[1]}
+        pictures.append(
+            Picture(
+                image_id=image_id,
+                rank=rank,
+                image=samples.get("image", image_id),
+                scribble=labels.get("labels", image_id) if labels is not None and image_id in labels else None,
+                truth=samples.get("mask", image_id) if samples.has("mask", image_id) else None,
+                predictions={name: stores[1].get("labels", image_id) for name, stores in here.items()},
+                scores={name: _image_score(stores[0], image_id) for name, stores in here.items()},
+            )
+        )
+    return pictures
+
+
+def _image_score(metrics: Store, image_id: str) -> float | None:
+    """Mean IoU over the classes in the image's mask or prediction."""
+    each = iou(metrics.get("confusion", image_id))
+    return None if np.isnan(each).all() else float(np.nanmean(each))
+
+
+def _data(samples: Store, labels: Store | None) -> DataSummary:
+    classes = samples.meta["classes"]
+    train = samples.meta["splits"].get("train", [])
+    counts = np.zeros((2, 256), np.int64)
+    for image_id in train:
+        if labels is not None and image_id in labels:
+            counts[0] += np.bincount(labels.get("labels", image_id).ravel(), minlength=256)
+        if samples.has("mask", image_id):
+            counts[1] += np.bincount(samples.get("mask", image_id).ravel(), minlength=256)
+    total = counts[0].sum()
+    facts = {} if labels is None else {"annotation": labels.meta["annotation"], **labels.meta["options"]}
+    return DataSummary(
+        name=samples.meta["kind"],
+        splits={name: len(ids) for name, ids in samples.meta["splits"].items()},
+        coverage=float(1 - counts[0, 255] / total) if total else None,
+        label_pixels=dict(zip(classes, counts[0].tolist(), strict=False)) if total else {},
+        truth_pixels=dict(zip(classes, counts[1].tolist(), strict=False)) if counts[1].any() else {},
+        facts=facts,
+    )
+
+
+def _step(store: Store) -> Step:
+    names = ("seed", "wss_version", "torch_version", "device", "created", "duration_s")
+    details: dict[str, Any] = {name: store.attributes[name] for name in names}
+    inputs = {role: [s["key"][:12] for s in sources] for role, sources in store.inputs.items()}
+    return Step(str(store.attributes["stage"]), store.key, {**details, "params": store.params, "inputs": inputs})
+
+
+def _environment(stores: Sequence[Store]) -> dict[str, str]:
+    names = {"wss": "wss_version", "torch": "torch_version", "device": "device"}
+    return {shown: ", ".join(sorted({str(s.attributes[name]) for s in stores})) for shown, name in names.items()}
+
+
+def _publish(store: Store, workspace: Path) -> list[Path]:
+    path = workspace / "report.html"
+    write_bytes(path, store.array("html").tobytes())
+    return [path]
+
+
+STAGE = Stage(
+    "report",
+    1,
+    ReportParams,
+    {
+        "samples": Input(SAMPLES),
+        "labels": Input(LABELS, optional=True),
+        "models": Input(MODEL, many=True),
+        "predictions": Input(PREDICTIONS, many=True),
+        "metrics": Input(METRICS, many=True),
+    },
+    REPORT,
+    run,
+    publish=_publish,
+)
