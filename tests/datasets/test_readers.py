@@ -422,6 +422,10 @@ def test_camvid(camvid):
     source = open_source("camvid", camvid)
     assert list(source.catalogue.splits) == ["train", "val", "test"]
     np.testing.assert_array_equal(source.read("f0").scribble, labels(3, 11))
+    write_label(camvid / "drawn/f0.png", labels(4, 11))
+    drawn = open_source("camvid", camvid, scribbles="drawn")
+    np.testing.assert_array_equal(drawn.read("f0").scribble, labels(4, 11))
+    assert drawn.read("f1").scribble is None and drawn.notes == []
     write_image(camvid / "test/f0.png", 5)
     with pytest.raises(DataError, match="same name"):
         open_source("camvid", camvid)

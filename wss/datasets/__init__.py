@@ -23,8 +23,8 @@ class DatasetSpec(Params):
     Attributes:
         kind: The reader.
         root: The data set's folder; None for the embedded sample.
-        options: The reader's options, see ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``AcdcOptions`` and, for all of
-            them, ``ReadOptions``.
+        options: The reader's options, see ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``,
+            ``AcdcOptions`` and, for all of them, ``ReadOptions``.
     """
 
     kind: Kind
@@ -93,10 +93,9 @@ def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **o
 
             return FolderSource(spec.root, validate(FolderOptions, spec.options, where))
         case "camvid":
-            from wss.datasets.camvid import CamvidSource
-            from wss.datasets.files import ReadOptions
+            from wss.datasets.camvid import CamvidOptions, CamvidSource
 
-            return CamvidSource(spec.root, validate(ReadOptions, spec.options, where))
+            return CamvidSource(spec.root, validate(CamvidOptions, spec.options, where))
         case "acdc":
             from wss.datasets.acdc import AcdcOptions, AcdcSource
 

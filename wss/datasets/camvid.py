@@ -9,15 +9,28 @@ from numpy.typing import NDArray
 
 from wss.datasets.cards import load_card
 from wss.datasets.classlist import read_classes
-from wss.datasets.files import Entry, FileSource, annotation_files, image_files, orphans, remap
+from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans, remap
 from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.source import Catalogue
 from wss.errors import DataError
 
 
+class CamvidOptions(ReadOptions):
+    """Options of kind ``camvid``.
+
+    Attributes:
+        scribbles: Folder of scribbles of all splits, relative to the data set's root; None looks for ``trainscribble`` and
+            the like, one per split.
+    """
+
+    scribbles: Path | None = None
+
+
 class CamvidSource(FileSource):
     """CamVid as described in the card ``camvid``: the folders are the splits, lists are not read."""
+
+    options: CamvidOptions
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
@@ -31,8 +44,10 @@ class CamvidSource(FileSource):
                 continue
             images, found = image_files(folder)
             masks, more = annotation_files([self.root / f"{split}annot"], LABEL_SUFFIXES)
-            scribbles, further = annotation_files([self.root / f"{split}scribble"])
-            notes += found + more + further + orphans(images, masks, "mask") + orphans(images, scribbles, "scribble")
+            scribbles, further = annotation_files([self.root / (self.options.scribbles or f"{split}scribble")])
+            notes += found + more + further + orphans(images, masks, "mask")
+            if self.options.scribbles is None:
+                notes += orphans(images, scribbles, "scribble")
             splits[split] = tuple(images)
             for name, path in images.items():
                 if name in entries:
