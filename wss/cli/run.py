@@ -51,6 +51,7 @@ def run(
                 "skipped": outcome.skipped,
                 "seconds": round(outcome.seconds, 1),
                 "store": str(outcome.store.path),
+                "record": outcome.store.meta.get("record"),
                 "published": [str(path) for path in outcome.published],
             }
             for name, outcome in outcomes.items()
