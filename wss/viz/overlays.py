@@ -1,0 +1,114 @@
+"""Labels and scribbles painted over their image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import UsageError
+from wss.viz.palette import VOID, colourise
+
+Picture = NDArray[np.uint8]
+"""uint8 (H, W, 3), RGB."""
+
+
+def overlay(
+    image: Picture,
+    labels: NDArray[Any],
+    palette: NDArray[np.uint8],
+    *,
+    alpha: float = 0.55,
+    contours: bool = True,
+    unpainted: int | None = None,
+) -> Picture:
+    """Paint labels over an image: regions as a tint, their borders as solid lines.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        labels: Integers (H, W), class indices and 255 (painted in the void colour).
+        palette: uint8 (K, 3), RGB.
+        alpha: Opacity of the tint, 0..1.
+        contours: Whether borders are drawn, each region's on its own side.
+        unpainted: A class that leaves the image as it is, usually the background.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        DataError: A label that is neither a class nor 255.
+        UsageError: ``image`` and ``labels`` differ in size or are of the wrong type.
+    """
+    check_image(image, labels)
+    colours = colourise(labels, palette).astype(np.float32)
+    opacity = np.full(labels.shape, alpha, np.float32)
+    if contours:
+        opacity[_borders(labels, max(1, round(min(labels.shape) / 200)))] = 1
+    if unpainted is not None:
+        opacity[labels == unpainted] = 0
+    return _blend(image, colours, opacity)
+
+
+def scribble_overlay(
+    image: Picture, scribble: NDArray[Any], palette: NDArray[np.uint8], *, thickness_px: float | None = None
+) -> Picture:
+    """Draw scribbles over a paled image, thick enough to be seen when the picture is shown small, with a light rim.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        scribble: Integers (H, W), class indices where drawn, 255 elsewhere.
+        palette: uint8 (K, 3), RGB.
+        thickness_px: How wide a line of one pixel becomes; None takes 1.6 % of the longer side, at least 3 pixels.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        DataError: A label that is neither a class nor 255.
+        UsageError: ``image`` and ``scribble`` differ in size or are of the wrong type.
+    """
+    check_image(image, scribble)
+    colours = colourise(scribble, palette)
+    paled = _blend(image, 255, np.full(scribble.shape, 0.3, np.float32))
+    drawn = scribble != VOID
+    if not drawn.any():
+        return paled
+    radius = (thickness_px if thickness_px is not None else max(3.0, 0.016 * max(scribble.shape))) / 2
+    # Every pixel takes the class of the nearest scribble, so thickened lines that meet share the space between them.
+    distance, nearest = cv2.distanceTransformWithLabels(
+        (~drawn).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+    colour_of[nearest[drawn]] = colours[drawn]
+    inside = distance <= radius
+    paled[distance <= radius + max(1.0, radius / 3)] = 255
+    paled[inside] = colour_of[nearest[inside]]
+    return paled
+
+
+def check_image(image: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Raise unless ``image`` is a picture of the size of ``labels``.
+
+    Raises:
+        UsageError: ``image`` and ``labels`` differ in size, or ``image`` is not uint8 (H, W, 3).
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError(f"expected an image as uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    if image.shape[:2] != labels.shape:
+        raise UsageError(
+            f"image is {image.shape[:2]}, labels are {labels.shape}; both must have the same height and width"
+        )
+
+
+def _borders(labels: NDArray[Any], width: int) -> NDArray[np.bool_]:
+    """Pixels with another label at most ``width`` rows and columns away."""
+    values, square = labels.astype(np.uint8), np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    borders: NDArray[np.bool_] = cv2.dilate(values, square) != cv2.erode(values, square)
+    return borders
+
+
+def _blend(image: Picture, colours: NDArray[np.float32] | float, opacity: NDArray[np.float32]) -> Picture:
+    mixed = image + opacity[..., None] * (colours - image.astype(np.float32))
+    return np.rint(mixed).astype(np.uint8)
