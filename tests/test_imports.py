@@ -62,16 +62,16 @@ def test_imports_run_one_way(path):
             assert _rank(other) > _rank(own), f"{own} imports {other}, which is above it"
 
 
-@pytest.mark.parametrize(
-    ("library", "home"), [("h5py", "store"), ("typer", "cli"), ("rich", "cli")]
-)
+@pytest.mark.parametrize(("library", "home"), [("h5py", "store"), ("typer", "cli"), ("rich", "cli")])
 def test_libraries_stay_in_their_package(library, home):
     for path in ROOT.rglob("*.py"):
         names = {
             name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text()))
             for name in (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in getattr(node, "names", [])]
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [n.name for n in getattr(node, "names", [])]
             )
             if isinstance(node, ast.Import | ast.ImportFrom)
         }

@@ -12,7 +12,7 @@ from torch import nn
 
 from wss.methods import AnyMethod, Method
 from wss.networks import NetworkSpec
-from wss.predictor import Predictor, TestTime
+from wss.predictor import InferenceParams, Predictor
 from wss.store import MODEL, Store
 
 
@@ -48,7 +48,7 @@ def build_model(store: Store) -> nn.Module:
 
 
 def load_checkpoint(
-    path: str | Path, *, device: str = "cpu", test_time: TestTime | None = None, amp: bool = False
+    path: str | Path, *, device: str = "cpu", test_time: InferenceParams | None = None, amp: bool = False
 ) -> Predictor:
     """Load a trained network from the store that ``wss train`` wrote.
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from wss.params import Params
 
 
-class TestTime(Params):
+class InferenceParams(Params):
     """How images go through the network at test time."""
 
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
@@ -46,14 +46,14 @@ class Predictor:
         classes: Sequence[str],
         palette: NDArray[np.uint8],
         device: torch.device,
-        test_time: TestTime | None = None,
+        test_time: InferenceParams | None = None,
         amp: bool = False,
     ) -> None:
         self.model = model.to(device).eval()
         self.classes = tuple(classes)
         self.palette = palette
         self.device = device
-        self.test_time = test_time or TestTime()
+        self.test_time = test_time or InferenceParams()
         self.amp = amp
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

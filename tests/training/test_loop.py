@@ -35,7 +35,9 @@ PHASES = (
 )
 
 
-def _fit(model, state=None, save=lambda state: None, phases=PHASES, advance=lambda n, note: None, workers=0, **settings):
+def _fit(
+    model, state=None, save=lambda state: None, phases=PHASES, advance=lambda n, note: None, workers=0, **settings
+):
     logged = []
     hooks = Hooks(lambda: {"val_miou": 0.5}, save, lambda rows: logged.append(len(rows)), advance)
     loop = LoopSettings(batch_size=2, seed=3, device=torch.device("cpu"), workers=workers, **settings)
@@ -65,7 +67,15 @@ def test_resumed_equals_uninterrupted(stop_after, monkeypatch):
             raise _Stop
 
     def save(state):
-        states.append({**state, "model": _weights(model), "optimiser": _copy(state["optimiser"]), "sums": dict(state["sums"]), "rows": list(state["rows"])})
+        states.append(
+            {
+                **state,
+                "model": _weights(model),
+                "optimiser": _copy(state["optimiser"]),
+                "sums": dict(state["sums"]),
+                "rows": list(state["rows"]),
+            }
+        )
 
     model = _model()
     torch.manual_seed(5)

@@ -11,7 +11,7 @@ from wss.cli import options
 
 if TYPE_CHECKING:
     from wss.cli.session import Session
-    from wss.predictor import Predictor, TestTime
+    from wss.predictor import InferenceParams, Predictor
 
 
 def predict(
@@ -44,9 +44,9 @@ def predict(
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
     from wss.cli.session import Session
-    from wss.predictor import TestTime
+    from wss.predictor import InferenceParams
 
-    test_time = TestTime(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
+    test_time = InferenceParams(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         predictor = _predictor(session, checkpoint, test_time)
         sources = _files(images, out) if images else _split(session, split)
@@ -61,7 +61,7 @@ def predict(
         )
 
 
-def _predictor(session: Session, checkpoint: Path | None, test_time: TestTime) -> Predictor:
+def _predictor(session: Session, checkpoint: Path | None, test_time: InferenceParams) -> Predictor:
     from wss.checkpoints import load_checkpoint
 
     if checkpoint is None:

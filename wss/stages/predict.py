@@ -7,7 +7,7 @@ from pydantic import Field
 
 from wss.checkpoints import build_model
 from wss.params import Params
-from wss.predictor import Predictor, TestTime
+from wss.predictor import InferenceParams, Predictor
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PREDICTIONS, SAMPLES, StoreWriter
@@ -18,7 +18,7 @@ class PredictParams(Params):
 
     split: str = "val"
     """Images to predict."""
-    test_time: TestTime = TestTime()
+    test_time: InferenceParams = InferenceParams()
     """Scales, flip, sliding window."""
     probs: bool = True
     """Keep probabilities (float16), which the ``crf`` stage needs."""
