@@ -66,7 +66,9 @@ def settings(experiment: dict, run: str, data: Path, epochs: int) -> tuple[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--data", type=Path, default=os.environ.get("WSS_DATA"), help="folder of the data sets (or WSS_DATA)")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("WSS_DATA"), help="folder of the data sets (or WSS_DATA)"
+    )
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--runs", nargs="+", default=["pce", "dense"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -87,7 +89,17 @@ def main() -> None:
         for seed in options.seeds:
             pipeline, changes = settings(experiment, run, data, epochs)
             started = time.time()
-            command = [*wss, "run", pipeline, "--workspace", str(options.workspace), "--seed", str(seed), "--json", *changes]
+            command = [
+                *wss,
+                "run",
+                pipeline,
+                "--workspace",
+                str(options.workspace),
+                "--seed",
+                str(seed),
+                "--json",
+                *changes,
+            ]
             stages = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             for stage in stages:
                 if stage["record"]:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -82,4 +84,4 @@ def test_positions_cover_everything(length, overlap):
         assert 0 <= start <= length - 16
         covered[start : start + 16] = True
     assert covered.all()
-    assert all(b - a <= 16 * (1 - overlap) + 1 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= 16 * (1 - overlap) + 1 for a, b in itertools.pairwise(starts))

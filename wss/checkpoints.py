@@ -66,4 +66,12 @@ def load_checkpoint(
     """
     store = Store(Path(path), MODEL)
     palette = np.array(store.meta["palette"], np.uint8)
-    return Predictor(build_model(store), store.meta["classes"], palette, torch.device(device), test_time, amp)
+    return Predictor(
+        build_model(store),
+        store.meta["classes"],
+        palette,
+        torch.device(device),
+        test_time,
+        amp,
+        store.meta["background"],
+    )

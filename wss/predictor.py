@@ -38,6 +38,7 @@ class Predictor:
         device: Where the model runs.
         test_time: Scales, flip and window.
         amp: Autocast to bfloat16.
+        background: Index of the background class, which overlays leave unpainted, or None.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Predictor:
         device: torch.device,
         test_time: InferenceParams | None = None,
         amp: bool = False,
+        background: int | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.classes = tuple(classes)
@@ -55,6 +57,7 @@ class Predictor:
         self.device = device
         self.test_time = test_time or InferenceParams()
         self.amp = amp
+        self.background = background
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels, uint8 (H,W), of an RGB image, uint8 (H,W,3)."""

@@ -1,4 +1,3 @@
-import os
 import zlib
 
 import numpy as np
@@ -115,4 +114,4 @@ def test_same_name_twice_is_a_mistake(tmp_path):
         journal.append("a", _payloads(0))
         with pytest.raises(ValueError, match="already"):
             journal.append("a", _payloads(0))
-    assert os.listdir(tmp_path) == ["a.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial"]

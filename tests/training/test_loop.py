@@ -1,3 +1,6 @@
+import functools
+import operator
+
 import numpy as np
 import pytest
 import torch
@@ -131,7 +134,7 @@ def test_epochs_shuffle_without_repetition():
     drawn = [[index for index, _ in batch] for batch in sampler]
     assert len(drawn) == len(sampler) == 6
     for epoch in range(3):
-        indices = sum(drawn[2 * epoch : 2 * epoch + 2], [])
+        indices = functools.reduce(operator.iadd, drawn[2 * epoch : 2 * epoch + 2], [])
         assert len(set(indices)) == 6
     assert drawn[:2] != drawn[2:4]
     draws = [draw for batch in sampler for _, draw in batch]
@@ -192,7 +195,7 @@ def test_freezing():
     _fit(model, phases=(phase,))
     moved = {name for name, value in model.state_dict().items() if not torch.equal(before[name], value)}
     parameters = {name for name, _ in model.named_parameters()}
-    assert {name for name in moved & parameters} == {name for name in parameters if "backbone" not in name}
+    assert set(moved & parameters) == {name for name in parameters if "backbone" not in name}
     with pytest.raises(UsageError, match=r"no parameter begins with 'bakbone'; parts: backbone"):
         freeze(model, Phase(epochs=1, terms={"pce": 1}, freeze=("bakbone",)))
 

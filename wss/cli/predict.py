@@ -118,7 +118,9 @@ def _write(predictor: Predictor, out: Path, name: str, image: Any, probs: bool, 
     labels = maps.argmax(0).astype(np.uint8)
     files = {out / f"{name}.png": indexed_png(labels, predictor.palette)}
     if overlays:
-        files[out / f"{name}_overlay.png"] = encode_png(overlay(image, labels, predictor.palette))
+        files[out / f"{name}_overlay.png"] = encode_png(
+            overlay(image, labels, predictor.palette, unpainted=predictor.background)
+        )
     if probs:
         buffer = io.BytesIO()
         np.save(buffer, maps.astype(np.float16))

@@ -52,10 +52,9 @@ def prepare(
             ("points", points, False),
             ("fraction", fraction, 1.0),
             ("source", source, "auto"),
-            ("seed", seed, None),
         )
         if value != default
-    }
+    } | {"seed": seed or 0}
     with Session(workspace, Terminal(quiet, verbose, as_json), "cpu", jobs) as session:
         pipeline = session.pipeline(DEFAULT_METHOD, {"prepare": choice})
         store = session.run(pipeline.up_to("prepare"))["prepare"].store

@@ -86,7 +86,7 @@ class Session(AbstractContextManager["Session"]):
             return DEFAULT_METHOD, self.prepared(DEFAULT_METHOD)
         if self.seed is None:
             self.seed = choice.get("seed")
-        return choice["pipeline"], merge(choice["changes"], self.prepared(choice["pipeline"]))
+        return choice["pipeline"], choice["changes"]
 
     def discard(self, pipeline: Pipeline, node_id: str) -> None:
         """Remove the result and the checkpoint of one node, so that it is made anew."""

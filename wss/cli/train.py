@@ -63,7 +63,6 @@ def train(
         if not resume:
             session.discard(pipeline, "train")
         outcome = session.run(pipeline)["train"]
-        overrides.pop("prepare", None)
         session.workspace.remember("train", {"pipeline": method, "changes": overrides, "seed": seed})
         store = outcome.store
         last = store.log["epochs"][-1]

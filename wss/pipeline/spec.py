@@ -100,7 +100,7 @@ def load_pipeline(
     Args:
         path: The YAML file.
         overrides: Parameter changes by node id, nested like the parameters; see ``parse_overrides``.
-        everywhere: Values for every stage that has a parameter of that name (``seed``).
+        everywhere: Values for every stage that has a parameter of that name (``seed``), unless overridden there.
 
     Raises:
         UsageError: Malformed YAML, an unknown stage, parameter, role or node, an input of the wrong kind, or an input that
@@ -156,8 +156,9 @@ def _node(
     where = f"{path}: stage {node_id!r}"
     if node_id in earlier:
         raise UsageError(f"{where}: there are two stages of this name; give one an 'id'")
-    values = merge(entry.get("params") or {}, overrides.get(node_id, {}))
-    values |= {name: value for name, value in everywhere.items() if name in stage.params.model_fields}
+    change = overrides.get(node_id, {})
+    values = merge(entry.get("params") or {}, change)
+    values |= {name: v for name, v in everywhere.items() if name in stage.params.model_fields and name not in change}
     params = validate(stage.params, values, where)
     return Node(node_id, stage, params, _inputs(where, stage, entry.get("inputs") or {}, earlier))
 

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from wss.pipeline.run import run_pipeline
+from wss.pipeline.spec import load_pipeline, shipped_pipelines
+from wss.pipeline.workspace import Workspace
+from wss.stages.stage import Context
+
+DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
+
+
+def _shortened(path):
+    """The pipeline with every phase cut to one epoch."""
+    pipeline = load_pipeline(path, everywhere={"dataset": DATASET})
+    changes = {
+        node.id: {"phases": [{**p.model_dump(mode="json"), "epochs": 1} for p in node.params.phases], "augment": {"crop": 32}}
+        for node in pipeline.nodes.values()
+        if node.stage.name == "train"
+    }
+    return load_pipeline(path, changes, {"dataset": DATASET})
+
+
+@pytest.mark.parametrize("name", shipped_pipelines())
+def test_runs_end_to_end_and_a_second_run_skips_everything(name, tmp_path):
+    torch.set_num_threads(1)
+    pipeline = _shortened(shipped_pipelines()[name])
+    first = run_pipeline(pipeline, Workspace(tmp_path), Context())
+    assert not any(outcome.skipped for outcome in first.values() if outcome.node.id != "samples")
+    assert (tmp_path / "metrics.json").exists()
+    page = (tmp_path / "report.html").read_text()
+    assert "mIoU" in page
+    second = run_pipeline(pipeline, Workspace(tmp_path), Context())
+    assert all(outcome.skipped for outcome in second.values())
+    assert {n: o.store.key for n, o in first.items()} == {n: o.store.key for n, o in second.items()}
+    assert (tmp_path / "report.html").read_text() == page
+    assert all(outcome.store.verify() for outcome in second.values())
+
+
+@pytest.mark.parametrize("name", shipped_pipelines())
+def test_says_what_it_is_for(name):
+    pipeline = load_pipeline(shipped_pipelines()[name])
+    assert 10 < len(pipeline.title) < 80
+    assert len(pipeline.description) > 80
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped_pipelines()) - {"quickstart"}))
+def test_methods_have_the_stages_that_commands_look_for(name):
+    nodes = load_pipeline(shipped_pipelines()[name]).nodes
+    assert {"samples", "train", "predict", "evaluate", "crf", "evaluate-crf", "report"} <= set(nodes)
+    assert nodes["train"].params.method.name == name
