@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,9 @@ class Store:
             self._handle = (os.getpid(), h5py.File(self.path, "r"))
         return self._handle[1]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_flat": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as a path, opened once there however many tasks name it."""
+        return _opened, (self.path, self.digest)
 
     @property
     def key(self) -> str:
@@ -203,3 +204,9 @@ class Store:
             self._handle[1].close()
         self._handle = None
         self._flat.clear()
+
+
+@lru_cache(maxsize=32)
+def _opened(path: Path, digest: str) -> Store:
+    """The store at ``path``, once per process and content."""
+    return Store(path)
