@@ -100,6 +100,8 @@ def fit(
         model.load_state_dict(state["model"])
         rows, start_phase, start_step, sums = state["rows"], state["phase"], state["step"], state["sums"]
         torch.set_rng_state(state["rng"])
+        if settings.device.type == "cuda" and state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], settings.device)
     run: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     done = first_draw = 0
     saved = time.monotonic()
@@ -187,4 +189,5 @@ def _state(
         "rows": rows,
         "sums": sums,
         "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }
