@@ -19,6 +19,9 @@ from wss.store.key import content_digest
 from wss.store.schema import Schema
 from wss.store.tree import unflatten
 
+_Flat = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]
+"""All values of a flat item, memory-mapped, with the offset and the shape of each image's."""
+
 
 class Store:
     """A finished artifact store, opened read-only. Cheap to open, safe to pickle and to use after a fork.
@@ -34,7 +37,7 @@ class Store:
     def __init__(self, path: Path, schema: Schema | None = None) -> None:
         self.path = Path(path)
         self._handle: tuple[int, h5py.File] | None = None
-        self._flat: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._layouts: dict[str, _Flat | None] = {}
         rebuild = schema.rebuild if schema else "wss run"
         if not self.path.exists():
             raise StoreError(f"{self.path}: no such store; make it with `{rebuild}`")
@@ -116,9 +119,8 @@ class Store:
         index = self.position(image_id)
         if item not in self._file:
             return False
-        if "data" in self._file[item]:
-            return bool(self._layout(item)[2][index, 0] >= 0)
-        return str(index) in self._file[item]
+        flat = self._layout(item)
+        return f"{item}/{index}" in self._file if flat is None else bool(flat[2][index, 0] >= 0)
 
     def get(self, item: str, image_id: str) -> NDArray[Any]:
         """One array of one image. Flat items come as read-only views of the file, without a copy.
@@ -128,14 +130,15 @@ class Store:
         """
         index = self.position(image_id)
         try:
-            if "data" in self._file[item]:
-                data, offsets, shapes = self._layout(item)
-                shape = shapes[index]
-                if shape[0] < 0:
-                    raise KeyError(image_id)
-                start = int(offsets[index])
-                return data[start : start + int(shape.prod())].reshape(shape)
-            return np.asarray(self._file[item][str(index)][()])
+            flat = self._layout(item)
+            if flat is None:
+                return self._inflate(f"{item}/{index}")
+            data, offsets, shapes = flat
+            shape = shapes[index]
+            if shape[0] < 0:
+                raise KeyError(image_id)
+            start = int(offsets[index])
+            return data[start : start + int(shape.prod())].reshape(shape)
         except KeyError:
             raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
         except OSError as error:
@@ -143,17 +146,27 @@ class Store:
                 f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the store and rebuild it"
             ) from error
 
-    def _layout(self, item: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-        if item not in self._flat:
+    def _inflate(self, name: str) -> NDArray[Any]:
+        """Read one dataset. Making h5py's objects for a label map takes nearly as long as inflating it."""
+        dataset = h5py.h5d.open(self._file.id, name.encode())
+        values = np.empty(dataset.shape, dataset.dtype)
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+        return values
+
+    def _layout(self, item: str) -> _Flat | None:
+        """Where a flat item lies; None for an item with one dataset per image."""
+        if item not in self._layouts:
             group = self._file[item]
-            data = group["data"]
-            position = data.id.get_offset()
-            if position is None:  # nothing stored
-                values: NDArray[Any] = np.empty(0, data.dtype)
-            else:
-                values = np.memmap(self.path, data.dtype, mode="r", offset=position, shape=data.shape)
-            self._flat[item] = (values, group["offset"][()], group["shape"][()])
-        return self._flat[item]
+            self._layouts[item] = self._map(group) if "data" in group else None
+        return self._layouts[item]
+
+    def _map(self, group: h5py.Group) -> _Flat:
+        data = group["data"]
+        position = data.id.get_offset()
+        values: NDArray[Any] = np.empty(0, data.dtype)
+        if position is not None:  # something is stored
+            values = np.memmap(self.path, data.dtype, mode="r", offset=position, shape=data.shape)
+        return values, group["offset"][()], group["shape"][()]
 
     def array(self, name: str) -> NDArray[Any]:
         """One whole-store array.
@@ -203,7 +216,7 @@ class Store:
         if self._handle is not None and self._handle[0] == os.getpid():
             self._handle[1].close()
         self._handle = None
-        self._flat.clear()
+        self._layouts.clear()
 
 
 @lru_cache(maxsize=32)
