@@ -1,5 +1,8 @@
 """Loss terms, one per file."""
 
+from wss.losses.dense_crf import dense_crf_loss
+from wss.losses.kernel_cut import kernel_cut_loss
+from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
 
-__all__ = ["partial_cross_entropy"]
+__all__ = ["dense_crf_loss", "kernel_cut_loss", "normalized_cut_loss", "partial_cross_entropy"]

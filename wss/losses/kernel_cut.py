@@ -1,0 +1,75 @@
+"""The kernel cut loss: CRF and normalised cut together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wss.errors import UsageError
+from wss.losses.dense_crf import cut
+from wss.losses.normalized_cut import normalised_cuts
+from wss.losses.pairwise import Units, Variant, soft_segments, with_gradient
+from wss.ops.bilateral import Backend
+
+
+def kernel_cut_loss(
+    probs: Tensor,
+    images: Tensor,
+    *,
+    gamma: float,
+    sigma_rgb: float = 15.0,
+    sigma_xy: float = 100.0,
+    nc_sigma_rgb: float | None = None,
+    nc_sigma_xy: float | None = None,
+    roi: Tensor | None = None,
+    labels: Tensor | None = None,
+    variant: Variant = "plain",
+    units: Units = "normalised",
+    scale: float = 1.0,
+    backend: Backend = "auto",
+    exact: bool = False,
+) -> Tensor:
+    """CRF loss plus gamma times normalised cut loss.
+
+    Args:
+        probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.
+        images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
+        gamma: Weight of the normalised cut, >= 0, relative to a CRF loss in the chosen units. Not published.
+        sigma_rgb: Standard deviation of the affinity in colour, 0-255 units.
+        sigma_xy: Standard deviation in pixels of the full-size image.
+        nc_sigma_rgb: The same for the normalised cut; None shares the CRF's.
+        nc_sigma_xy: The same for the normalised cut; None shares the CRF's. Sharing both halves the filtering.
+        roi: bool (B,H,W), True where there is an image; padding neither gives nor receives. None is everywhere.
+        labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
+        variant: ``plain`` or ``clamped``, see ``dense_crf_loss``.
+        units: Of the CRF part, see ``dense_crf_loss``.
+        scale: Reduce S and images by this factor (0,1] first.
+        backend: Of the filter, see ``BilateralFilter``.
+        exact: Sum over all pairs of pixels, quadratic in their number.
+
+    Returns:
+        A scalar. Where the region of interest is empty it is a differentiable 0.
+
+    Raises:
+        UsageError: Shapes, sigmas, gamma, scale or names are unusable, or the images seem to be in 0..1.
+        DataError: probs hold NaN or are not in 0..1, images are not in 0-255, or labels are no classes.
+
+    Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (6) and (12).
+    Differs: see ``dense_crf_loss`` and ``normalized_cut_loss``.
+    """
+    if units not in ("normalised", "paper"):
+        raise UsageError(f"units are normalised or paper; got {units!r}")
+    if not 0 <= gamma < float("inf"):
+        raise UsageError(f"gamma is a weight and must not be negative; got {gamma}")
+    nc_sigmas = (
+        sigma_rgb if nc_sigma_rgb is None else nc_sigma_rgb,
+        sigma_xy if nc_sigma_xy is None else nc_sigma_xy,
+    )
+    segments = soft_segments(probs, images, roi, labels, variant, scale)
+    with torch.no_grad():
+        filtered, degrees = segments.filtered(sigma_rgb, sigma_xy, backend, exact)
+        value, gradient = cut(segments.probs, filtered, degrees, units)
+        if nc_sigmas != (sigma_rgb, sigma_xy):
+            filtered, degrees = segments.filtered(*nc_sigmas, backend, exact)
+        nc_value, nc_gradient = normalised_cuts(segments.probs, filtered, degrees)
+    return with_gradient(segments.probs, value + gamma * nc_value, gradient + gamma * nc_gradient)

@@ -1,0 +1,71 @@
+"""The normalised cut loss: how much of its own affinity each soft segment loses to the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wss.losses.pairwise import Variant, over_images, soft_segments, with_gradient
+from wss.ops.bilateral import Backend
+
+EMPTY = 1e-12
+"""Segments with less than this share of the image's affinity do not exist: (5) is 0/0 for them."""
+
+
+def normalized_cut_loss(
+    probs: Tensor,
+    images: Tensor,
+    *,
+    sigma_rgb: float = 15.0,
+    sigma_xy: float = 40.0,
+    roi: Tensor | None = None,
+    labels: Tensor | None = None,
+    variant: Variant = "plain",
+    scale: float = 1.0,
+    backend: Backend = "auto",
+    exact: bool = False,
+) -> Tensor:
+    """Relaxed normalised cut, sum_k S_k' W (1 - S_k) / d'S_k, with the bilateral Gaussian W and its degrees d = W 1.
+
+    It is a sum of ratios, so crop, resolution (if sigma_xy grows with it), batch size and the scale of W do not matter, and
+    there are no units to choose. A segment adds from 0 (nothing cut) to 1 (everything cut). A class with hardly any
+    probability adds nearly 1 and next to no gradient with respect to logits, so that classes which do not occur leave the
+    others' gradients alone; that is why the sum is not divided by K. The mean is over images with a region of interest.
+
+    Args:
+        probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.
+        images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
+        sigma_rgb: Standard deviation of the affinity in colour, 0-255 units.
+        sigma_xy: Standard deviation in pixels of the full-size image.
+        roi: bool (B,H,W), True where there is an image; padding neither gives nor receives. None is everywhere.
+        labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
+        variant: ``plain`` or ``clamped``, see ``dense_crf_loss``.
+        scale: Reduce S and images by this factor (0,1] first.
+        backend: Of the filter, see ``BilateralFilter``.
+        exact: Sum over all pairs of pixels, quadratic in their number.
+
+    Returns:
+        A scalar in 0..K. Where the region of interest is empty it is a differentiable 0.
+
+    Raises:
+        UsageError: Shapes, sigmas, scale or names are unusable, or the images seem to be in 0..1.
+        DataError: probs hold NaN or are not in 0..1, images are not in 0-255, or labels are no classes.
+
+    Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (5) and the second part of (12).
+    Differs: a segment without any probability adds 0; the standard deviations, which are not published, are ours.
+    """
+    segments = soft_segments(probs, images, roi, labels, variant, scale)
+    with torch.no_grad():
+        filtered, degrees = segments.filtered(sigma_rgb, sigma_xy, backend, exact)
+        value, gradient = normalised_cuts(segments.probs, filtered, degrees)
+    return with_gradient(segments.probs, value, gradient)
+
+
+def normalised_cuts(probs: Tensor, filtered: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient of the normalised cut loss, from S, W S and W 1; see ``normalized_cut_loss``."""
+    volume = (probs * degrees).sum((2, 3), keepdim=True)
+    exists = volume > EMPTY * degrees.sum((2, 3), keepdim=True)
+    inverse = torch.where(exists, 1 / volume, 0)
+    kept = (probs * filtered).sum((2, 3), keepdim=True) * inverse
+    gradient = kept * inverse * degrees - 2 * inverse * filtered
+    return over_images(torch.where(exists, 1 - kept, 0).sum((1, 2, 3)), gradient, degrees)

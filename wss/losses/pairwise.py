@@ -1,0 +1,159 @@
+"""What the regularised losses have in common: soft segments S, and one filtering that gives value and gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import adaptive_avg_pool2d
+
+from wss.errors import DataError, UsageError
+from wss.ops import BilateralFilter
+from wss.ops.bilateral import Backend, check_images
+
+Variant = Literal["plain", "clamped"]
+Units = Literal["normalised", "paper"]
+
+
+@dataclass(frozen=True)
+class SoftSegments:
+    """Soft segments as the losses see them: on the pixels of the region of interest, at the resolution of the filter.
+
+    Attributes:
+        probs: S, (B,K,h,w) float32 or float64, 0 outside ``roi``; carries the gradient to the caller's probs.
+        images: (B,3,h,w) RGB in 0-255.
+        roi: (B,h,w) bool, or None for everywhere.
+        scale: h / H; standard deviations in pixels shrink with it.
+    """
+
+    probs: Tensor
+    images: Tensor
+    roi: Tensor | None
+    scale: float
+
+    def filtered(self, sigma_rgb: float, sigma_xy: float, backend: Backend, exact: bool) -> tuple[Tensor, Tensor]:
+        """Return W S, (B,K,h,w), and the degrees d = W 1, (B,1,h,w), from one call of the filter. No gradient flows."""
+        affinity = BilateralFilter(
+            self.images, sigma_rgb, sigma_xy * self.scale, self.roi, backend, mode="symmetric", exact=exact
+        )
+        probs = self.probs.detach()
+        ones = torch.ones_like(probs[:, :1])
+        with torch.autocast(probs.device.type, enabled=False):
+            result = affinity.filter(torch.cat([probs, ones], 1))
+        return result[:, :-1], result[:, -1:]
+
+
+def soft_segments(
+    probs: Tensor, images: Tensor, roi: Tensor | None, labels: Tensor | None, variant: Variant, scale: float
+) -> SoftSegments:
+    """Check the arguments of a regularised loss, clamp S to the scribbles if asked to, and reduce the resolution.
+
+    Args:
+        probs: (B,K,H,W) floating point in 0..1, summing to 1 over K; half precision becomes float32.
+        images: (B,3,H,W) RGB in 0-255.
+        roi: (B,H,W) bool, or None.
+        labels: int64 (B,H,W), 255 = unlabelled; read by the variant ``clamped`` only.
+        variant: ``clamped``: S is one-hot on labelled pixels, and constant there and in the channels of classes that no
+            pixel of the image is labelled with. Images without labels stay as they are.
+        scale: in (0,1]: S and images become averages over 1/scale x 1/scale pixels of the region of interest, which keeps
+            S on the simplex and padding out; cells less than half inside are dropped.
+
+    Raises:
+        UsageError: shapes disagree, the scale or variant is unknown, or ``clamped`` without labels.
+        DataError: probs hold NaN or values outside 0..1, labels are no classes, or the images are not RGB in 0-255.
+    """
+    check_images(images)
+    if probs.ndim != 4 or not probs.is_floating_point() or probs.shape[1] < 1:
+        raise UsageError(f"probs must be floating point (B,K,H,W); got {probs.dtype} {tuple(probs.shape)}")
+    if (probs.shape[0], *probs.shape[2:]) != (images.shape[0], *images.shape[2:]) or probs.device != images.device:
+        raise UsageError(
+            f"probs and images must agree in batch, size and device; got {tuple(probs.shape)} on {probs.device} and "
+            f"{tuple(images.shape)} on {images.device}"
+        )
+    lowest, highest = (float(v) for v in torch.aminmax(probs.detach()))
+    if not (lowest >= -1e-3 and highest <= 1 + 1e-3):
+        raise DataError(
+            f"probs must be in 0..1; got values from {lowest:g} to {highest:g}: apply softmax over dimension 1, and look "
+            "for a diverged network if they are NaN"
+        )
+    if roi is not None and (roi.shape != (images.shape[0], *images.shape[2:]) or roi.dtype != torch.bool):
+        raise UsageError(
+            f"roi must be bool (B,H,W) like the images, {tuple(images.shape)}; got {roi.dtype} {tuple(roi.shape)}"
+        )
+    if not 0 < scale <= 1:
+        raise UsageError(f"scale is the factor by which the loss reduces the image, in (0,1]; got {scale}")
+    wide = probs.float() if probs.dtype in (torch.float16, torch.bfloat16) else probs
+    if variant == "clamped":
+        wide = _clamp(wide, labels)
+    elif variant != "plain":
+        raise UsageError(f"variant is plain or clamped; got {variant!r}")
+    if roi is not None:
+        wide = wide * roi[:, None]
+    if scale == 1:
+        return SoftSegments(wide, images, roi, 1.0)
+    return _reduce(wide, images, roi, scale)
+
+
+def _clamp(probs: Tensor, labels: Tensor | None) -> Tensor:
+    if labels is None:
+        raise UsageError("variant 'clamped' needs the labels to clamp to")
+    if labels.shape != (probs.shape[0], *probs.shape[2:]):
+        raise UsageError(f"labels must be (B,H,W) like probs, {tuple(probs.shape)}; got {tuple(labels.shape)}")
+    classes = torch.arange(probs.shape[1], device=probs.device).view(1, -1, 1, 1)
+    hot = labels[:, None] == classes
+    labelled = (labels != 255)[:, None]
+    if bool((labelled & ~hot.any(1, keepdim=True)).any()):
+        raise DataError(f"labels must be below {probs.shape[1]}, or 255 where unlabelled; got {int(labels.max())}")
+    present = hot.flatten(2).any(2) | ~labelled.flatten(1).any(1, keepdim=True)
+    constant = torch.where(labelled, hot.to(probs.dtype), probs.detach())
+    return torch.where(labelled | ~present[:, :, None, None], constant, probs)
+
+
+def _reduce(probs: Tensor, images: Tensor, roi: Tensor | None, scale: float) -> SoftSegments:
+    height, width = images.shape[2:]
+    size = (max(1, round(scale * height)), max(1, round(scale * width)))
+    colours = images.to(probs.dtype)
+    if roi is None:
+        return SoftSegments(adaptive_avg_pool2d(probs, size), adaptive_avg_pool2d(colours, size), None, scale)
+    inside = roi[:, None].to(probs.dtype)
+    share = adaptive_avg_pool2d(inside, size)
+    kept = share >= 0.5
+    weight = kept / share.clamp(min=0.5)
+    colours = (adaptive_avg_pool2d(colours * inside, size) * weight).clamp(0, 255)
+    return SoftSegments(adaptive_avg_pool2d(probs, size) * weight, colours, kept[:, 0], scale)
+
+
+def over_images(values: Tensor, gradients: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of a loss over the images that have a region of interest.
+
+    Args:
+        values: (B,), one loss per image, 0 without region of interest.
+        gradients: (B,K,h,w), their gradients.
+        degrees: (B,1,h,w), 0 outside the region of interest.
+    """
+    count = (degrees.amax((1, 2, 3)) > 0).sum().clamp(min=1)
+    return values.sum() / count, gradients / count
+
+
+def with_gradient(probs: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar with this value, and this gradient with respect to probs.
+
+    The filter is linear and W symmetric, so that one filtering gives both; differentiating through the filter would run it
+    a second time.
+    """
+    return _WithGradient.apply(probs, value, gradient)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, probs: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        return grads[0] * ctx.saved_tensors[0], None, None
