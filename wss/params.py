@@ -18,16 +18,16 @@ LOCAL: dict[str, JsonValue] = {"local": True}
 
 
 class Params(BaseModel):
-    """Base of all parameter models."""
+    """Base of all parameter models. Numbers are finite, which keys and JSON need."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: `` (did you mean 'x'?)`` or the list of known names."""
+def nearest(name: object, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: ``; did you mean 'x'?`` or the list of known names."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 
 
 def validate(model: type[Model], values: Any, where: str) -> Model:
@@ -53,9 +53,13 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
                 problems.append(f"unknown parameter {path!r}{hint}")
             elif item["type"] == "missing":
                 problems.append(f"parameter {path!r} is required")
+            elif item["type"] == "union_tag_invalid":
+                known = item["ctx"]["expected_tags"].replace("'", "").split(", ")
+                problems.append(f"{path}: no {item['ctx']['tag']!r}{nearest(item['ctx']['tag'], known)}")
             else:
                 message = item["msg"].removeprefix("Value error, ")
-                problems.append(f"{path or 'parameters'}: {message} (got {item['input']!r})")
+                got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+                problems.append((f"{path}: " if path else "") + message + got)
         raise UsageError(f"{where}: " + "; ".join(problems)) from None
 
 

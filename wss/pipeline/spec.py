@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from wss.params import Params, nearest, validate
 from wss.shipped import shipped
 from wss.stages import STAGES
 from wss.stages.stage import Stage
+
+_ID = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -148,16 +151,21 @@ def _node(
         raise UsageError(f"{path}: stage {position + 1}: expected an entry with 'stage', got {entry!r}")
     known = {"id", "stage", "params", "inputs"}
     for name in set(entry) - known:
-        raise UsageError(f"{path}: stage {position + 1}: unknown entry {name!r}{nearest(str(name), known)}")
-    if entry["stage"] not in STAGES:
-        raise UsageError(f"{path}: no stage {entry['stage']!r}{nearest(str(entry['stage']), STAGES)}")
+        raise UsageError(f"{path}: stage {position + 1}: unknown entry {name!r}{nearest(name, known)}")
+    if not isinstance(entry["stage"], str) or entry["stage"] not in STAGES:
+        raise UsageError(f"{path}: no stage {entry['stage']!r}{nearest(entry['stage'], STAGES)}")
     stage = STAGES[entry["stage"]]
-    node_id = str(entry.get("id", stage.name))
+    node_id = entry.get("id", stage.name)
     where = f"{path}: stage {node_id!r}"
+    if not isinstance(node_id, str) or not _ID.fullmatch(node_id):
+        raise UsageError(f"{where}: an id consists of letters, digits, - and _")
     if node_id in earlier:
         raise UsageError(f"{where}: there are two stages of this name; give one an 'id'")
+    given = entry.get("params") or {}
+    if not isinstance(given, dict):
+        raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
     change = overrides.get(node_id, {})
-    values = merge(entry.get("params") or {}, change)
+    values = merge(given, change)
     values |= {name: v for name, v in everywhere.items() if name in stage.params.model_fields and name not in change}
     params = validate(stage.params, values, where)
     return Node(node_id, stage, params, _inputs(where, stage, entry.get("inputs") or {}, earlier))
@@ -167,17 +175,17 @@ def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -
     if not isinstance(given, dict):
         raise UsageError(f"{where}: 'inputs' must name a stage for each role, got {given!r}")
     for role in set(given) - set(stage.inputs):
-        raise UsageError(f"{where}: unknown input {role!r}{nearest(str(role), stage.inputs)}")
+        raise UsageError(f"{where}: unknown input {role!r}{nearest(role, stage.inputs)}")
     inputs: dict[str, tuple[str, ...]] = {}
     for role, wanted in stage.inputs.items():
-        sources = given.get(role, [])
-        sources = [sources] if isinstance(sources, str) else list(sources)
+        sources = given.get(role) or []
+        sources = sources if isinstance(sources, list) else [sources]
         if not sources and not wanted.optional:
             raise UsageError(f"{where}: input {role!r} ({wanted.schema.name}) is missing")
         if len(sources) > 1 and not wanted.many:
             raise UsageError(f"{where}: input {role!r} takes one stage, got {len(sources)}")
         for source in sources:
-            if source not in earlier:
+            if not isinstance(source, str) or source not in earlier:
                 raise UsageError(f"{where}: input {role!r}: no stage {source!r} before it{nearest(source, earlier)}")
             if earlier[source].stage.output.name != wanted.schema.name:
                 raise UsageError(

@@ -39,5 +39,5 @@ def read_checkpoint(path: Path) -> Any:
                 raise ValueError("checksum mismatch")
             arrays = {name: item[()] for name, item in file["arrays"].items()} if "arrays" in file else {}
         return unflatten(json.loads(text), arrays)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path}: damaged checkpoint ({error}); remove the file to start this stage over") from error

@@ -22,6 +22,9 @@ from wss.store.tree import unflatten
 _Flat = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]
 """All values of a flat item, memory-mapped, with the offset and the shape of each image's."""
 
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+"""What h5py raises on a file with wrong bytes somewhere."""
+
 
 class Store:
     """A finished artifact store, opened read-only. Cheap to open, safe to pickle and to use after a fork.
@@ -45,7 +48,9 @@ class Store:
             attributes = dict(self._file.attrs)
             self.ids: list[str] = [i.decode() for i in self._file["ids"][()]]
             self.meta: dict[str, Any] = json.loads(self._file["meta"][()])
-        except (OSError, KeyError, ValueError) as error:
+            if not {"key", "digest"} <= set(attributes):
+                raise KeyError("neither key nor digest")
+        except _DAMAGE as error:
             raise StoreError(
                 f"{self.path}: not a readable wss store ({error}); remove it and rebuild it with `{rebuild}`"
             ) from error
@@ -117,10 +122,13 @@ class Store:
     def has(self, item: str, image_id: str) -> bool:
         """Whether this image has this array."""
         index = self.position(image_id)
-        if item not in self._file:
-            return False
-        flat = self._layout(item)
-        return f"{item}/{index}" in self._file if flat is None else bool(flat[2][index, 0] >= 0)
+        try:
+            if item not in self._file:
+                return False
+            flat = self._layout(item)
+            return f"{item}/{index}" in self._file if flat is None else bool(flat[2][index, 0] >= 0)
+        except _DAMAGE as error:
+            raise self._damaged(image_id, item, error) from error
 
     def get(self, item: str, image_id: str) -> NDArray[Any]:
         """One array of one image. Flat items come as read-only views of the file, without a copy.
@@ -141,10 +149,13 @@ class Store:
             return data[start : start + int(shape.prod())].reshape(shape)
         except KeyError:
             raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the store and rebuild it"
-            ) from error
+        except _DAMAGE as error:
+            raise self._damaged(image_id, item, error) from error
+
+    def _damaged(self, image_id: str, item: str, error: BaseException) -> StoreError:
+        return StoreError(
+            f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the file and run the same command again"
+        )
 
     def _inflate(self, name: str) -> NDArray[Any]:
         """Read one dataset. Making h5py's objects for a label map takes nearly as long as inflating it."""
@@ -194,7 +205,7 @@ class Store:
         """Whether the content still has the digest it was written with. Reads everything."""
         try:
             return content_digest(self._digest_rows(), {"ids": self.ids, "meta": self.meta}) == self.digest
-        except (OSError, StoreError):
+        except (*_DAMAGE, StoreError):
             return False
 
     def _digest_rows(self) -> Iterator[tuple[str, str, tuple[int, ...], str]]:
