@@ -42,7 +42,11 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
         if store.meta["predictions"] not in predictions or store.meta["model"] not in models:
             raise UsageError(f"report: the predictions or the model behind {store.path} are not among the inputs")
     names = run_names([models[m.meta["model"]] for m in metrics], metrics)
-    runs = [_run(name, m, models[m.meta["model"]]) for name, m in zip(names, metrics, strict=True)]
+    first = {m.meta["model"]: name for name, m in reversed(list(zip(names, metrics, strict=True)))}
+    runs = [
+        _run(name, m, models[m.meta["model"]], curves=first[m.meta["model"]] == name)
+        for name, m in zip(names, metrics, strict=True)
+    ]
     shown = {n: (m, predictions[m.meta["predictions"]]) for n, m in zip(names, metrics, strict=True)}
     everything = [samples, *inputs.many("labels"), *models.values(), *predictions.values(), *metrics]
     page = render_report(
@@ -79,8 +83,9 @@ def _thinned(model: Store) -> str:
     return f" ({', '.join(f'{n} {v}' for n, v in options.items())})" if options else ""
 
 
-def _run(name: str, metrics: Store, model: Store) -> Run:
-    rows = model.log["epochs"]
+def _run(name: str, metrics: Store, model: Store, curves: bool) -> Run:
+    """One row of the report; the curves of a network stand with its first run only."""
+    rows = model.log["epochs"] if curves else []
     columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
     dense = model.meta["labels"]["annotation"] == "mask"
     kind = "simulated scribbles" if model.meta["labels"]["simulated"] else "scribbles"
