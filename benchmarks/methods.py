@@ -1,8 +1,8 @@
-"""Train methods on real data with fixed settings and write their scores as JSON.
+"""Train methods with fixed settings on real data, or on the embedded sample, and write their scores as JSON.
 
-    python benchmarks/real_data.py acdc --data DIR --workspace W --runs pce dense pce:length=0.5 pce:drop=0.3 --out F.json
+    python benchmarks/methods.py acdc --data DIR --workspace W --runs pce dense pce:length=0.5 pce:drop=0.3 --out F.json
 
-DIR holds the folders `acdc` or `ccp_half` (images, masks, scribbles, class names, lists). A run is a pipeline, with
+DIR holds the folders `acdc` or `ccp_half` (images, masks, scribbles, class names, lists); `sample` needs none. A run is a pipeline, with
 `:option=value` for thinner annotation. Runs that are done in W are not repeated.
 """
 
@@ -21,6 +21,17 @@ from pathlib import Path
 import torch
 
 EXPERIMENTS = {
+    "sample": {
+        "folder": None,
+        "note": "embedded sample data set, U-Net from scratch, 64x96 crops; the settings of the quickstart pipeline",
+        "train": {
+            "amp": True,
+            "augment": "{crop: [64, 96], scale: [0.8, 1.25], rotate_deg: 10, brightness: 0.2, contrast: 0.2, saturation: 0.2}",
+            "validate_every": 0,
+        },
+        "phase": "optimiser: adamw, lr: 0.004, weight_decay: 0.0005, head_multiplier: 1, bias_multiplier: 1, warmup_iters: 20",
+        "epochs": 36,
+    },
     "acdc": {
         "folder": "acdc",
         "note": "U-Net from scratch, 128x128 crops, human scribbles; Dice per volume of patients not trained on",
@@ -75,13 +86,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    if options.data is None:
-        parser.error("--data or WSS_DATA must name the folder of the data sets")
-    data = Path(options.data).resolve()
     experiment = EXPERIMENTS[options.experiment]
+    if options.data is None and experiment["folder"]:
+        parser.error("--data or WSS_DATA must name the folder of the data sets")
+    data = Path(options.data or ".").resolve()
     epochs = options.epochs or experiment["epochs"]
     wss = [sys.executable, "-m", "wss"]
-    if not (options.workspace / "wss.yaml").exists():
+    if experiment["folder"] and not (options.workspace / "wss.yaml").exists():
         place = ["--root", str(data / experiment["folder"]), "--workspace", str(options.workspace)]
         subprocess.run([*wss, "init", "--kind", "folder", *place], check=True, stdout=sys.stderr)
     rows = []
@@ -107,7 +118,7 @@ def main() -> None:
             trained = next(stage for stage in stages if stage["stage"] == "train")
             print(f"{run} seed {seed}: {time.time() - started:.0f} s, training {trained['seconds']} s", file=sys.stderr)
     result = {
-        "command": " ".join(["python", "benchmarks/real_data.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "benchmarks/methods.py", *sys.argv[1:]]),
         "experiment": options.experiment,
         "note": experiment["note"],
         "settings": {**experiment, "epochs": epochs},
