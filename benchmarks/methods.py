@@ -2,8 +2,8 @@
 
     python benchmarks/methods.py acdc --data DIR --workspace W --runs pce dense pce:length=0.5 pce:drop=0.3 --out F.json
 
-DIR holds the folders `acdc` or `ccp_half` (images, masks, scribbles, class names, lists); `sample` needs none. A run is a pipeline, with
-`:option=value` for thinner annotation. Runs that are done in W are not repeated.
+DIR holds the folders `acdc` or `ccp_half` (images, masks, scribbles, class names, lists); `sample` needs none. A run is a
+pipeline, with `:option=value` for thinner annotation. Runs that are done in W are not repeated.
 """
 
 from __future__ import annotations
