@@ -1,4 +1,4 @@
-"""Builds the optional native kernels; everything else is declared in pyproject.toml.
+"""Builds the optional native kernels and packs the shipped folders; everything else is declared in pyproject.toml.
 
 The same source is compiled once for any processor of the family and, on x86-64, once more for AVX2; the faster one is
 chosen when it is loaded (wss/kernels/native.py). Without a working compiler the installation succeeds and wss computes
@@ -8,9 +8,31 @@ the same in torch.
 from __future__ import annotations
 
 import platform
+import shutil
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+SHIPPED = ("data", "pipelines")
+"""Folders of YAML files beside the package. A wheel carries them inside it, where wss/shipped.py finds them."""
+
+
+class BuildPackage(build_py):
+    """Add the shipped folders to the package, except in an editable installation, which has them beside it."""
+
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        if self.editable_mode:
+            return
+        for folder in SHIPPED:
+            target = Path(self.build_lib, "wss", "_shipped", folder)
+            shutil.rmtree(target, ignore_errors=True)  # an earlier build may have left files that are gone now
+            target.mkdir(parents=True)
+            for path in sorted(Path(folder).glob("*.yaml")):
+                shutil.copyfile(path, target / path.name)
 
 
 class BuildKernels(build_ext):
@@ -41,4 +63,4 @@ kernels = [kernel("_lattice")]
 if platform.machine().lower() in ("x86_64", "amd64"):
     kernels.append(kernel("_lattice_avx2", "-mavx2", "-mfma"))
 
-setup(ext_modules=kernels, cmdclass={"build_ext": BuildKernels})
+setup(ext_modules=kernels, cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})
