@@ -44,7 +44,8 @@ def evaluate(
     target = "evaluate-crf" if crf else "evaluate"
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         name, changes = session.trained()
-        changes = merge(changes, {"predict": {"split": split, "test_time": test_time}, "crf": kernels})
+        changes = merge(changes, {"predict": {"split": split, "test_time": test_time}})
+        changes = merge(changes, {"crf": kernels}) if kernels else changes
         pipeline = session.pipeline(name, changes, parse_overrides(settings or [])).up_to(target)
         outcome = session.run(pipeline)[target]
         record = outcome.store.meta["record"]

@@ -11,7 +11,7 @@ from wss.cli import options
 
 
 def init(
-    kind: Annotated[str, typer.Option("--kind", "-k", help="voc, folder, camvid, acdc or sample.")],
+    kind: Annotated[str, typer.Option("--kind", "-k", help="voc, context, folder, camvid, acdc or sample.")],
     root: Annotated[Path | None, typer.Option("--root", "-r", help="The data set's folder.")] = None,
     option: Annotated[
         list[str] | None,
@@ -19,6 +19,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing wss.yaml.")] = False,
     workspace: options.Workspace = Path(),
+    as_json: options.Json = False,
 ) -> None:
     """Say which data set a workspace is about; writes wss.yaml and looks at the files.
 
@@ -26,6 +27,7 @@ def init(
     """
     import yaml
 
+    from wss.cli.console import Terminal
     from wss.datasets import DatasetSpec, open_source
     from wss.errors import UsageError
     from wss.params import validate
@@ -42,10 +44,18 @@ def init(
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--option {text}: expected NAME=VALUE")
-        values[name.strip()] = yaml.safe_load(value)
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
     spec = validate(DatasetSpec, values, "wss init")
     catalogue = open_source(spec).catalogue
     header = "# The data set of this workspace; `wss data check` looks for faults in it.\n"
     write_text(place.config_path, header + yaml.safe_dump({"dataset": values}, sort_keys=False, allow_unicode=True))
-    splits = ", ".join(f"{name} {len(ids)}" for name, ids in catalogue.splits.items())
-    typer.echo(f"{len(catalogue.classes)} classes, images: {splits}\nwritten: {place.config_path}")
+    splits = {name: len(ids) for name, ids in catalogue.splits.items()}
+    counts = ", ".join(f"{name} {count}" for name, count in splits.items())
+    terminal = Terminal(as_json=as_json)
+    terminal.result(
+        {"config": str(place.config_path), "classes": list(catalogue.classes), "splits": splits},
+        lambda: terminal.line(f"{len(catalogue.classes)} classes, images: {counts}\nwritten: {place.config_path}"),
+    )

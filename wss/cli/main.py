@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from types import FrameType
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +14,7 @@ from wss.cli import (
     evaluate,
     gc,
     init,
+    interrupt,
     listing,
     predict,
     prepare,
@@ -34,23 +33,38 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
+        verbose = not {"-v", "--verbose"}.isdisjoint(ctx.args)
         try:
             return super().invoke(ctx)
-        except WssError as error:
-            _complain(str(error))
-            if "-v" in sys.argv or "--verbose" in sys.argv:
-                raise
-            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _complain("interrupted; run the same command again to go on from here", kind="stopped")
-            raise typer.Exit(130) from None
+            _complain(interrupt.MESSAGE, kind="stopped")
+            raise typer.Exit(interrupt.EXIT_CODE) from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
-        except MemoryError:
-            _complain(
-                "out of memory; use smaller crops or batches, fewer --jobs, or `--set predict.test_time.window=512`"
-            )
-            raise typer.Exit(1) from None
+        except (WssError, OSError, MemoryError, RuntimeError) as error:
+            message = _message(error)
+            if message is None:
+                raise
+            if verbose:
+                traceback.print_exc()
+            _complain(message)
+            raise typer.Exit(error.exit_code if isinstance(error, WssError) else 1) from None
+
+
+def _message(error: Exception) -> str | None:
+    """What to say about an error for which there is a remedy; None for faults of wss itself."""
+    text = str(error)
+    if isinstance(error, WssError | OSError):
+        return text
+    name = type(error).__name__  # torch and joblib are not imported here: that takes a second
+    if name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text:
+        return (
+            "out of memory; use smaller crops (`--set train.augment.crop=256`) or batches (`--set train.batch_size=2`), "
+            "fewer --jobs, or a window for large images (`--set predict.test_time.window=512`)"
+        )
+    if name == "TerminatedWorkerError" or "DataLoader worker" in text:
+        return f"a worker process died, most likely for want of memory; use fewer --jobs ({text.splitlines()[0]})"
+    return None
 
 
 def _complain(message: str, kind: str = "error") -> None:
@@ -102,11 +116,7 @@ app.command("gc", rich_help_panel=_UPKEEP)(gc.gc)
 app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Entry point of the ``wss`` script."""
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupt.leave_at_once()
     app()

@@ -28,10 +28,11 @@ def run(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
-    from wss.pipeline.spec import parse_overrides
+    from wss.pipeline.spec import parse_overrides, reference
 
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed) as session:
-        spec = session.pipeline(pipeline, parse_overrides(settings or []))
+        changes = parse_overrides(settings or [])
+        spec = session.pipeline(pipeline, changes)
         if dry_run:
             plans = session.plan(spec)
             session.terminal.result(
@@ -44,6 +45,8 @@ def run(
             )
             return
         outcomes = session.run(spec)
+        if "train" in spec.nodes:  # so that `wss predict` and `wss evaluate` go on from it
+            session.workspace.remember("train", {"pipeline": reference(pipeline), "changes": changes, "seed": seed})
         rows = [
             {
                 "id": name,

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from wss.cli import interrupt
 from wss.cli.console import Terminal
 from wss.errors import UsageError
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
@@ -46,6 +47,7 @@ class Session(AbstractContextManager["Session"]):
         )
 
     def __enter__(self) -> Session:
+        interrupt.stop_in_order()
         self.terminal.__enter__()
         return self
 

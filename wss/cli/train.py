@@ -44,7 +44,7 @@ def train(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
-    from wss.pipeline.spec import merge, parse_overrides
+    from wss.pipeline.spec import merge, parse_overrides, reference
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
     changes: dict[str, Any] = {
@@ -63,7 +63,7 @@ def train(
         if not resume:
             session.discard(pipeline, "train")
         outcome = session.run(pipeline)["train"]
-        session.workspace.remember("train", {"pipeline": method, "changes": overrides, "seed": seed})
+        session.workspace.remember("train", {"pipeline": reference(method), "changes": overrides, "seed": seed})
         store = outcome.store
         last = store.log["epochs"][-1]
         session.terminal.result(

@@ -93,6 +93,11 @@ def find_pipeline(name_or_file: str) -> Path:
     raise UsageError(f"no pipeline {name_or_file!r}{nearest(name_or_file, known)}")
 
 
+def reference(name_or_file: str) -> str:
+    """How to name a pipeline so that it is found again from any folder: its name, or the whole path of its file."""
+    return name_or_file if name_or_file in shipped_pipelines() else str(find_pipeline(name_or_file).resolve())
+
+
 def load_pipeline(
     path: Path,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -122,7 +127,7 @@ def load_pipeline(
         node = _node(path, position, entry, changes, everywhere or {}, nodes)
         nodes[node.id] = node
     for name in set(changes) - set(nodes):
-        raise UsageError(f"--set {name}...: pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
+        raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
     title = str(document.get("title", path.stem))
     return Pipeline(path.stem, title, str(document.get("description", "")).strip(), nodes)
 

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -14,6 +13,7 @@ from wss.errors import UsageError
 from wss.ops import mean_field
 from wss.ops.pydensecrf_reference import mean_field_pydensecrf
 from wss.params import Params
+from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import PREDICTIONS, SAMPLES, Store, StoreWriter
 
@@ -68,9 +68,7 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
     todo = pending(predictions.ids, output)
     advance = context.progress.task("dense CRF", len(predictions), len(predictions) - len(todo))
     jobs = 1 if context.device.type == "cuda" else context.jobs
-    refined = Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(
-        delayed(_refine)(params, samples, predictions, image_id, str(context.device)) for image_id in todo
-    )
+    refined = each(_refine, ((params, samples, predictions, i, str(context.device)) for i in todo), jobs)
     for image_id, labels in zip(todo, refined, strict=True):
         output.append(image_id, {"labels": labels})
         advance(1, image_id)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from wss.errors import DataError
 from wss.metrics import confusion_matrix, dice_volume, hd95, metrics_record
 from wss.params import Params
+from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import METRICS, PREDICTIONS, SAMPLES, Store, StoreWriter
 from wss.store.atomic import write_text
@@ -83,9 +83,7 @@ def _volume_scores(samples: Store, predictions: Store, context: Context) -> dict
         return {}
     advance = context.progress.task("scoring volumes", len(volumes))
     scores: list[NDArray[np.float64]] = []
-    for result in Parallel(n_jobs=context.jobs, return_as="generator")(
-        delayed(_score_volume)(samples, predictions, volume, labels) for volume in volumes
-    ):
+    for result in each(_score_volume, ((samples, predictions, volume, labels) for volume in volumes), context.jobs):
         scores.append(result)
         advance(1, "")
     with np.errstate(invalid="ignore"):

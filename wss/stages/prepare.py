@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from wss.errors import DataError
 from wss.params import Params
 from wss.scribbles import Stroke, drop, image_seed, points, rasterise, shrink, simulate
+from wss.stages.parallel import each
 from wss.stages.samples import unpack_strokes
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, SAMPLES, Store, StoreWriter
@@ -57,9 +57,8 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     kept = _kept(params, samples)
     todo = pending(samples.ids, output)
     advance = context.progress.task("preparing labels", len(samples), len(samples) - len(todo))
-    results = Parallel(n_jobs=context.jobs, return_as="generator", batch_size=8 if len(todo) > 100 else 1)(
-        delayed(_labels)(params, samples, image_id, simulated, image_id in kept) for image_id in todo
-    )
+    calls = ((params, samples, image_id, simulated, image_id in kept) for image_id in todo)
+    results = each(_labels, calls, context.jobs, 8 if len(todo) > 100 else 1)
     for image_id, labels in zip(todo, results, strict=True):
         output.append(image_id, {"labels": labels})
         advance(1, image_id)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
@@ -14,6 +13,7 @@ from wss.datasets.source import Catalogue, Sample, Source
 from wss.errors import DataError
 from wss.params import Params
 from wss.scribbles.strokes import Stroke
+from wss.stages.parallel import each
 from wss.stages.stage import Context, Inputs, Stage, pending
 from wss.store import SAMPLES, Store, StoreWriter
 
@@ -37,10 +37,7 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         raise DataError(f"{params.dataset.root or params.dataset.kind}: no images in any split; see `wss data check`")
     todo = pending(ids, output)
     advance = context.progress.task("reading images", len(ids), len(ids) - len(todo))
-    samples = Parallel(n_jobs=context.jobs, return_as="generator", batch_size=4 if len(todo) > 100 else 1)(
-        delayed(_read)(source, image_id) for image_id in todo
-    )
-    for sample in samples:
+    for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
         output.append(sample.id, _arrays(sample))
         advance(1, sample.id)

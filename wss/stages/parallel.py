@@ -1,0 +1,38 @@
+"""Work on many images in several processes, which Ctrl-C stops without a word from them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
+from typing import TypeVar
+
+from joblib import Parallel, delayed
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
+
+Result = TypeVar("Result")
+
+
+def each(
+    function: Callable[..., Result], calls: Iterable[tuple[object, ...]], jobs: int, batch: int = 1
+) -> Iterator[Result]:
+    """Call a function with each tuple of arguments, in several processes, and give the results in order.
+
+    Args:
+        function: Picklable when there are several jobs.
+        calls: Arguments of each call.
+        jobs: Processes; 1 calls the function in this one.
+        batch: Calls sent to a process at a time; more than one pays for calls of a few milliseconds.
+    """
+    parallel = Parallel(n_jobs=jobs, return_as="generator", batch_size=batch)
+    if jobs > 1:  # starting these two helpers unblocks the signal
+        loky_tracker.ensure_running()
+        resource_tracker.ensure_running()
+    # Ctrl-C reaches every process of the terminal. Processes inherit what is blocked while they start: so the workers
+    # never see it, and this one sees it a moment later and stops them.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        results: Iterator[Result] = parallel(delayed(function)(*arguments) for arguments in calls)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return results
