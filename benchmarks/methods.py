@@ -118,7 +118,7 @@ def main() -> None:
             trained = next(stage for stage in stages if stage["stage"] == "train")
             print(f"{run} seed {seed}: {time.time() - started:.0f} s, training {trained['seconds']} s", file=sys.stderr)
     result = {
-        "command": " ".join(["python", "benchmarks/methods.py", *sys.argv[1:]]),
+        "command": command_line(options, epochs),
         "experiment": options.experiment,
         "note": experiment["note"],
         "settings": {**experiment, "epochs": epochs},
@@ -133,6 +133,14 @@ def main() -> None:
     for row in rows:
         dice = {name: f"{value:.3f}" for name, value in row.get("dice_per_class", {}).items()}
         print(f"{row['run']:<20} seed {row['seed']} {row['stage']:<14} mIoU {row['miou']:.4f} {dice or ''}")
+
+
+def command_line(options: argparse.Namespace, epochs: int) -> str:
+    """What to type to get these numbers again; folders are the reader's own."""
+    data = "--data DIR " if EXPERIMENTS[options.experiment]["folder"] else ""
+    runs, seeds = " ".join(options.runs), " ".join(map(str, options.seeds))
+    chosen = f"--runs {runs} --seeds {seeds} --epochs {epochs}"
+    return f"python benchmarks/methods.py {options.experiment} {data}--workspace W {chosen}"
 
 
 def processor() -> str:
