@@ -84,4 +84,5 @@ def _dead(path: Path, partials: bool) -> bool:
     if path.suffix == ".tmp":
         pid = path.name.split(".")[-2]
         return not (pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid())
-    return path.suffix == ".lock" or partials
+    finished = path.with_name(f"{path.name.split('.')[0]}.h5").exists()  # killed just before tidying up
+    return path.suffix == ".lock" or partials or finished

@@ -49,7 +49,8 @@ def predict(
     test_time = InferenceParams(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         predictor = _predictor(session, checkpoint, test_time)
-        sources = _files(images, out) if images else _split(session, split)
+        endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
+        sources = _files(images, out, endings) if images else _split(session, split)
         advance = session.context.progress.task("predicting", len(sources))
         written = []
         for name, read in sources:
@@ -70,30 +71,40 @@ def _predictor(session: Session, checkpoint: Path | None, test_time: InferencePa
     return load_checkpoint(checkpoint, device=str(session.context.device), test_time=test_time)
 
 
-def _files(images: list[Path], out: Path) -> list[tuple[str, Any]]:
-    """Names and readers of image files; a folder stands for the images in it, whose sub-folders are kept."""
+def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str, Any]]:
+    """Names and readers of image files; a folder stands for the images in it, whose sub-folders are kept.
+
+    Results of earlier runs, in ``out``, are not taken for images, and no image is overwritten.
+    """
     from functools import partial
 
     from wss.datasets.images import IMAGE_SUFFIXES, read_image
     from wss.errors import DataError, UsageError
 
-    sources: dict[str, Path] = {}
+    sources: dict[Path, str] = {}
     for given in images:
         if not given.exists():
             raise DataError(f"{given}: no such image or folder")
-        found = (
-            [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES] if given.is_dir() else [given]
-        )
+        found = [given]
+        if given.is_dir():
+            inside = given.resolve().is_relative_to(out.resolve())
+            found = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+            found = [p for p in found if inside or not p.resolve().is_relative_to(out.resolve())]
         if not found:
             raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
         for path in found:
-            name = str(path.relative_to(given).with_suffix("")) if given.is_dir() else path.stem
-            if name in sources:
-                raise UsageError(
-                    f"{sources[name]} and {path} would both write {out / name}.png; predict them separately"
-                )
-            sources[name] = path
-    return [(name, partial(read_image, path)) for name, path in sources.items()]
+            sources[path] = str(path.relative_to(given).with_suffix("")) if given.is_dir() else path.stem
+    originals = {path.resolve() for path in sources}
+    writers: dict[Path, Path] = {}
+    for path, name in sources.items():
+        for ending in endings:
+            target = out / f"{name}{ending}.png"
+            if target.resolve() in originals:
+                raise UsageError(f"{target} is one of the images and would be overwritten; give --out another folder")
+            other = writers.setdefault(target, path)
+            if other != path:
+                raise UsageError(f"{other} and {path} would both write {target}; predict them separately")
+    return [(name, partial(read_image, path)) for path, name in sources.items()]
 
 
 def _split(session: Session, split: str) -> list[tuple[str, Any]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import torch
 
@@ -186,10 +187,20 @@ def _exclusive(path: Path, context: Context) -> Iterator[None]:
         yield
         return
     lock = path.with_suffix(".lock")
-    with storage_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("a")
-    with handle:
+    with _locked(lock, path, context):
+        try:
+            yield
+        finally:
+            if path.exists():
+                lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path, path: Path, context: Context) -> IO[str]:
+    """Open and lock a file; closing it gives the lock back."""
+    while True:
+        with storage_errors(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = lock.open("a")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -197,11 +208,10 @@ def _exclusive(path: Path, context: Context) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             raise StoreError(f"{lock}: this file system cannot lock files ({error})") from error
-        try:
-            yield
-        finally:
-            if path.exists():
-                lock.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(handle.fileno()).st_ino == lock.stat().st_ino:
+                return handle
+        handle.close()  # removed while we waited, by the one before us or by `wss gc`: others may lock a new file
 
 
 def describe(value: Any) -> str:

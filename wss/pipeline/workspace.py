@@ -62,8 +62,10 @@ class Workspace:
 
     def leftovers(self) -> Iterator[Path]:
         """Partial results, temporary and lock files."""
-        for pattern in ("*/*.partial", "*/*.tmp", "*/*.lock"):
-            yield from sorted((self.root / "artifacts").glob(pattern))
+        for pattern in ("artifacts/*/*.partial", "artifacts/*/*.tmp", "artifacts/*/*.lock", "logs/*/log.csv.*.tmp"):
+            yield from sorted(self.root.glob(pattern))
+        for name in ("wss.yaml", "state.yaml", "metrics.json", "report.html"):
+            yield from sorted(self.root.glob(f"{name}.*.tmp"))
 
     @property
     def configured(self) -> bool:
@@ -92,8 +94,15 @@ class Workspace:
         return spec
 
     def state(self) -> dict[str, Any]:
-        """What the last commands chose, by command."""
-        return _read_yaml(self.state_path) if self.state_path.exists() else {}
+        """What the last commands chose, by command.
+
+        Raises:
+            UsageError: ``state.yaml`` was changed into something else.
+        """
+        values = _read_yaml(self.state_path) if self.state_path.exists() else {}
+        if not all(isinstance(values.get(name, {}), dict) for name in ("prepare", "train", "results")):
+            raise UsageError(f"{self.state_path}: not what wss wrote; remove it, it only remembers choices")
+        return values
 
     def remember(self, command: str, choice: Any) -> None:
         """Record a command's choice."""
@@ -109,7 +118,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise WssError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML ({error})") from error
+        raise UsageError(f"{path}: not valid YAML ({error}); correct it, or write it anew") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
 from wss.datasets.source import Catalogue, Sample, Source
-from wss.errors import DataError
-from wss.params import Params
+from wss.errors import DataError, UsageError
+from wss.params import Params, nearest
 from wss.scribbles.strokes import Stroke
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Inputs, Stage, pending
@@ -63,12 +63,15 @@ def split_ids(samples: Store, split: str) -> list[str]:
     """Image ids of a split.
 
     Raises:
-        DataError: The data set has no such split, or it is empty.
+        UsageError: The data set has no such split.
+        DataError: It is empty.
     """
     splits = samples.meta["splits"]
-    if not splits.get(split):
+    if split not in splits:
+        raise UsageError(f"the data set has no split {split!r}{nearest(split, splits)}")
+    if not splits[split]:
         have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
-        raise DataError(f"the data set has no images in split {split!r}; it has {have}")
+        raise DataError(f"split {split!r} of the data set is empty: {have}; add images to it, or name another split")
     return list(splits[split])
 
 

@@ -201,7 +201,7 @@ def _validator(
         for image_id in ids:
             prediction = predictor(samples.get("image", image_id))
             total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
-        return {"val_miou": miou(total)}
+        return {"val_miou": miou(total)} if total.any() else {}
 
     return validate
 
