@@ -44,7 +44,7 @@ def metrics_record(
         method: Name of the training method.
         store_key: Key of the scored predictions.
         dice_per_class: Mean Dice over volumes by class name, a fraction.
-        hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres.
+        hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
 
     Returns:
         Plain Python values. Scores are fractions in 0..1; undefined ones, such as the IoU of a class absent everywhere,

@@ -87,6 +87,7 @@ def _run(name: str, metrics: Store, model: Store, curves: bool) -> Run:
     """One row of the report; the curves of a network stand with its first run only."""
     rows = model.log["epochs"] if curves else []
     columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
+    columns = {c for c in columns if c == "loss" or any(row.get(c) != row["loss"] for row in rows)}  # a sole term
     dense = model.meta["labels"]["annotation"] == "mask"
     kind = "simulated scribbles" if model.meta["labels"]["simulated"] else "scribbles"
     return Run(
