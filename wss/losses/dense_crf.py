@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
-from wss.losses.pairwise import Units, Variant, over_images, soft_segments, with_gradient
+from wss.losses.pairwise import Units, Variant, images_with_pixels, soft_segments, with_gradient
 from wss.ops.bilateral import Backend
 
 
@@ -76,5 +76,5 @@ def cut(probs: Tensor, filtered: Tensor, degrees: Tensor, units: Units) -> tuple
     if units == "paper":
         return -kept.sum() / len(probs), filtered * (-2 / len(probs))
     total = degrees.sum((1, 2, 3))
-    inverse = torch.where(total > 0, 1 / total, 0)
-    return over_images((total - kept) * inverse, filtered * (-2 * inverse.view(-1, 1, 1, 1)), degrees)
+    weight = torch.where(total > 0, 1 / total, 0) / images_with_pixels(degrees)
+    return ((total - kept) * weight).sum(), filtered * (-2 * weight.view(-1, 1, 1, 1))

@@ -72,4 +72,4 @@ def kernel_cut_loss(
         if nc_sigmas != (sigma_rgb, sigma_xy):
             filtered, degrees = segments.filtered(*nc_sigmas, backend, exact)
         nc_value, nc_gradient = normalised_cuts(segments.probs, filtered, degrees)
-    return with_gradient(segments.probs, value + gamma * nc_value, gradient + gamma * nc_gradient)
+    return with_gradient(segments.probs, value + gamma * nc_value, gradient.add_(nc_gradient, alpha=gamma))

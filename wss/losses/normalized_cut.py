@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wss.losses.pairwise import Variant, over_images, soft_segments, with_gradient
+from wss.losses.pairwise import Variant, images_with_pixels, soft_segments, with_gradient
 from wss.ops.bilateral import Backend
 
 EMPTY = 1e-12
@@ -63,9 +63,10 @@ def normalized_cut_loss(
 
 def normalised_cuts(probs: Tensor, filtered: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient of the normalised cut loss, from S, W S and W 1; see ``normalized_cut_loss``."""
+    count = images_with_pixels(degrees)
     volume = (probs * degrees).sum((2, 3), keepdim=True)
     exists = volume > EMPTY * degrees.sum((2, 3), keepdim=True)
     inverse = torch.where(exists, 1 / volume, 0)
     kept = (probs * filtered).sum((2, 3), keepdim=True) * inverse
-    gradient = kept * inverse * degrees - 2 * inverse * filtered
-    return over_images(torch.where(exists, 1 - kept, 0).sum((1, 2, 3)), gradient, degrees)
+    gradient = (filtered * (-2 / count * inverse)).addcmul_(kept * inverse / count, degrees)
+    return torch.where(exists, 1 - kept, 0).sum() / count, gradient

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import interpolate
 
 from wss.errors import DataError, UsageError
 from wss.ops import BilateralFilter
@@ -58,8 +58,8 @@ def soft_segments(
         labels: int64 (B,H,W), 255 = unlabelled; read by the variant ``clamped`` only.
         variant: ``clamped``: S is one-hot on labelled pixels, and constant there and in the channels of classes that no
             pixel of the image is labelled with. Images without labels stay as they are.
-        scale: in (0,1]: S and images become averages over 1/scale x 1/scale pixels of the region of interest, which keeps
-            S on the simplex and padding out; cells less than half inside are dropped.
+        scale: in (0,1]: S and images are interpolated bilinearly, at 0.5 averages of 2x2 pixels, from pixels of the region of
+            interest alone: S stays on the simplex and padding stays out. Places less than half inside are dropped.
 
     Raises:
         UsageError: shapes disagree, the scale or variant is unknown, or ``clamped`` without labels.
@@ -115,27 +115,28 @@ def _clamp(probs: Tensor, labels: Tensor | None) -> Tensor:
 def _reduce(probs: Tensor, images: Tensor, roi: Tensor | None, scale: float) -> SoftSegments:
     height, width = images.shape[2:]
     size = (max(1, round(scale * height)), max(1, round(scale * width)))
+
+    def reduced(maps: Tensor) -> Tensor:
+        return interpolate(maps, size, mode="bilinear", align_corners=False)
+
     colours = images.to(probs.dtype)
     if roi is None:
-        return SoftSegments(adaptive_avg_pool2d(probs, size), adaptive_avg_pool2d(colours, size), None, scale)
+        return SoftSegments(reduced(probs), reduced(colours), None, scale)
     inside = roi[:, None].to(probs.dtype)
-    share = adaptive_avg_pool2d(inside, size)
+    share = reduced(inside)
     kept = share >= 0.5
     weight = kept / share.clamp(min=0.5)
-    colours = (adaptive_avg_pool2d(colours * inside, size) * weight).clamp(0, 255)
-    return SoftSegments(adaptive_avg_pool2d(probs, size) * weight, colours, kept[:, 0], scale)
+    colours = (reduced(colours * inside) * weight).clamp(0, 255)
+    return SoftSegments(reduced(probs) * weight, colours, kept[:, 0], scale)
 
 
-def over_images(values: Tensor, gradients: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of a loss over the images that have a region of interest.
+def images_with_pixels(degrees: Tensor) -> Tensor:
+    """How many images have a region of interest (at least 1): their losses are averaged.
 
     Args:
-        values: (B,), one loss per image, 0 without region of interest.
-        gradients: (B,K,h,w), their gradients.
         degrees: (B,1,h,w), 0 outside the region of interest.
     """
-    count = (degrees.amax((1, 2, 3)) > 0).sum().clamp(min=1)
-    return values.sum() / count, gradients / count
+    return (degrees.amax((1, 2, 3)) > 0).sum().clamp(min=1)
 
 
 def with_gradient(probs: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
