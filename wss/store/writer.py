@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from wss.store.atomic import replace_file, storage_errors
 from wss.store.checkpoint import read_checkpoint, write_checkpoint
 from wss.store.codec import Payload, encode
 from wss.store.journal import Journal
-from wss.store.key import canonical_json, content_digest
+from wss.store.key import content_digest
 from wss.store.schema import Schema
 from wss.store.tree import flatten
 
@@ -114,8 +115,8 @@ class StoreWriter:
                 }
             )
             file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
-            file["meta"] = canonical_json(self.meta)
-            file["log"] = canonical_json(self.log)
+            file["meta"] = json.dumps(self.meta, allow_nan=False)  # in the order given: people read what is made of it
+            file["log"] = json.dumps(self.log, allow_nan=False)
             self._write_items(file, ids, described)
             for name in self._journal.names:
                 if name.startswith(_FIXED):
