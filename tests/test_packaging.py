@@ -1,0 +1,200 @@
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import wss
+from wss.datasets.cards import load_card
+from wss.pipeline.spec import shipped_pipelines
+from wss.shipped import shipped
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "wss"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BUILT = {".so", ".pyd", ".pyc", ".o"}
+
+
+def _package_data():
+    return PROJECT["tool"]["setuptools"]["package-data"]
+
+
+def _folder(package):
+    return ROOT / package.replace(".", "/")
+
+
+def _shipped_in_setup():
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    values = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "SHIPPED"]
+    return set(ast.literal_eval(values[0]))
+
+
+def test_every_pattern_of_package_data_matches_a_file():
+    for package, patterns in _package_data().items():
+        for pattern in patterns:
+            assert any(_folder(package).glob(pattern)), f"{package}: nothing matches {pattern}"
+
+
+def test_package_data_covers_every_file_that_is_no_python():
+    covered = {
+        path for package, patterns in _package_data().items() for p in patterns for path in _folder(package).glob(p)
+    }
+    files = {p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in {".py", *BUILT}}
+    assert files - covered == set()
+
+
+def test_every_folder_with_code_is_a_package():
+    assert {p.parent for p in PACKAGE.rglob("*.py") if not (p.parent / "__init__.py").exists()} == set()
+
+
+def test_setup_ships_the_folders_that_the_code_asks_for():
+    asked = {name for p in PACKAGE.rglob("*.py") for name in re.findall(r'\bshipped\("(\w+)"\)', p.read_text())}
+    assert asked == _shipped_in_setup()
+    assert {f"graft {name}" for name in asked} <= set((ROOT / "MANIFEST.in").read_text().splitlines())
+
+
+def test_shipped_folders_hold_yaml_only():
+    for folder in _shipped_in_setup():
+        files = list((ROOT / folder).iterdir())
+        assert files
+        assert {p.suffix for p in files} == {".yaml"}, folder
+
+
+def test_every_pipeline_and_card_is_found():
+    assert set(shipped_pipelines()) == {p.stem for p in (ROOT / "pipelines").iterdir()}
+    for path in (ROOT / "data").iterdir():
+        assert load_card(path.stem).title == yaml.safe_load(path.read_text())["title"]
+
+
+def test_a_wheel_finds_its_own_folders_first(tmp_path, monkeypatch):
+    package = tmp_path / "wss"
+    (package / "_shipped" / "data").mkdir(parents=True)
+    (tmp_path / "pipelines").mkdir()
+    monkeypatch.setattr(wss, "__file__", str(package / "__init__.py"))
+    assert shipped("data") == package / "_shipped" / "data"
+    assert shipped("pipelines") == tmp_path / "pipelines"
+
+
+def test_the_version_has_one_source():
+    attr = PROJECT["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    module, _, name = attr.rpartition(".")
+    assert (module, name) == ("wss.version", "__version__")
+    assert "version" in PROJECT["project"]["dynamic"]
+    assert "version" not in PROJECT["project"]
+    text = (PACKAGE / "version.py").read_text()
+    assert wss.__version__ == re.search(r'__version__ = "(\d+\.\d+\.\d+)"', text)[1]
+    elsewhere = [p for p in PACKAGE.rglob("*.py") if p.name != "version.py" and f'"{wss.__version__}"' in p.read_text()]
+    assert elsewhere == []
+
+
+def test_the_console_script_exists():
+    module, _, function = PROJECT["project"]["scripts"]["wss"].partition(":")
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
+    assert function in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+
+
+INSTALL = ROOT / "docker" / "install.sh"
+
+
+def _install_step(name, script=INSTALL):
+    return subprocess.run(["bash", str(script), name], stderr=subprocess.PIPE, text=True)
+
+
+def test_the_docker_install_script_parses_and_finds_its_files():
+    subprocess.run(["bash", "-n", str(INSTALL)], check=True)
+    assert os.access(INSTALL, os.X_OK)
+    assert _install_step("check").returncode == 0
+    assert _install_step("unknown").returncode == 2
+
+
+def test_the_docker_install_script_misses_files(tmp_path):
+    (tmp_path / "docker").mkdir()
+    done = _install_step("check", shutil.copy(INSTALL, tmp_path / "docker"))
+    assert done.returncode == 1
+    assert done.stderr == "missing: constraints.txt\n"
+
+
+def test_docker_copies_what_the_install_script_needs():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == allowed
+    files = re.search(r"^package_files=\((.*)\)$", INSTALL.read_text(), re.MULTILINE)[1].split()
+    assert copied == {"docker/install.sh", "constraints.txt", *files}
+    assert set(files) == {"pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "wss", *_shipped_in_setup()}
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_docker_runs_steps_that_exist_as_an_ordinary_user():
+    text = (ROOT / "Dockerfile").read_text()
+    steps = re.findall(r"^RUN docker/install.sh (\w+)$", text, re.MULTILINE)
+    assert steps == ["system", "dependencies", "package"]
+    assert set(steps) <= set(re.findall(r"^(\w+)\)$", INSTALL.read_text(), re.MULTILINE))
+    assert re.search(r"^FROM \S+:\S*\d\S*$", text, re.MULTILINE)
+    assert text.index("\nUSER wss") < text.index('\nENTRYPOINT ["wss"]')
+
+
+def _copy_of_the_sources(target):
+    names = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", *_shipped_in_setup()]
+    shutil.copytree(PACKAGE, target / "wss", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in names:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no-compiler"])
+def test_wheel_works_without_the_repository(tmp_path, compiler):
+    pytest.importorskip("setuptools", minversion="77")
+    pytest.importorskip("pip")
+    if compiler and not (shutil.which("g++") or shutil.which("c++")):
+        pytest.skip("no C++ compiler here")
+    source, site = tmp_path / "source", tmp_path / "site"
+    _copy_of_the_sources(source)
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    if not compiler:
+        environment |= {"CC": "/nonexistent", "CXX": "/nonexistent"}
+    wheel = [*pip, "wheel", ".", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run(wheel, cwd=source, env=environment, check=True)
+    (file,) = tmp_path.glob("wss-*.whl")
+    assert file.name.startswith(f"wss-{wss.__version__}-")
+    names = set(zipfile.ZipFile(file).namelist())
+    expected = {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*.py")}
+    expected |= {
+        f"wss/_shipped/{p.relative_to(ROOT).as_posix()}" for f in _shipped_in_setup() for p in (ROOT / f).iterdir()
+    }
+    expected |= {p.relative_to(ROOT).as_posix() for p in (PACKAGE / "viz" / "templates").iterdir()}
+    assert expected <= names
+    assert {name.split("/")[0] for name in names} == {"wss", f"wss-{wss.__version__}.dist-info"}
+    assert any("_lattice." in name for name in names) is compiler
+
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(file)], env=environment, check=True)
+    shutil.rmtree(source)
+    code = (
+        "import wss, wss.cli.main\n"
+        "from wss.datasets.cards import load_card\n"
+        "from wss.kernels import native\n"
+        "from wss.pipeline.spec import shipped_pipelines\n"
+        "print(wss.__file__, native.available(), load_card('voc').title, *shipped_pipelines(), sep='|')"
+    )
+    environment["PYTHONPATH"] = str(site)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    place, kernels, title, *pipelines = done.stdout.strip().split("|")
+    assert Path(place) == site / "wss" / "__init__.py"
+    assert kernels == str(compiler)
+    assert title == load_card("voc").title
+    assert pipelines == list(shipped_pipelines())
