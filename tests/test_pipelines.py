@@ -13,7 +13,10 @@ def _shortened(path):
     """The pipeline with every phase cut to one epoch."""
     pipeline = load_pipeline(path, everywhere={"dataset": DATASET})
     changes = {
-        node.id: {"phases": [{**p.model_dump(mode="json"), "epochs": 1} for p in node.params.phases], "augment": {"crop": 32}}
+        node.id: {
+            "phases": [{**p.model_dump(mode="json"), "epochs": 1} for p in node.params.phases],
+            "augment": {"crop": 32},
+        }
         for node in pipeline.nodes.values()
         if node.stage.name == "train"
     }

@@ -189,5 +189,5 @@ def _state(
         "rows": rows,
         "sums": sums,
         "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,  # type: ignore[no-untyped-call]
     }
