@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from wss.params import Params
 class InferenceParams(Params):
     """How images go through the network at test time."""
 
-    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    scales: tuple[Annotated[float, Field(ge=0.05, le=8)], ...] = Field(default=(1.0,), min_length=1)
     """Image scales whose probabilities are averaged."""
     flip: bool = False
     """Average with the mirrored image."""
