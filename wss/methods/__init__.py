@@ -6,12 +6,25 @@ from pydantic import Field
 
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
 from wss.methods.method import Batch, Method, Phase
+from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.methods.segmenter import Segmenter
 
-METHODS: tuple[type[Method], ...] = (PartialCrossEntropy, Dense)
+METHODS: tuple[type[Method], ...] = (PartialCrossEntropy, Dense, DenseCRF, NormalizedCut, KernelCut)
 """Every method, in the order of ``wss methods``."""
 
-AnyMethod = Annotated[PartialCrossEntropy | Dense, Field(discriminator="name")]
+AnyMethod = Annotated[PartialCrossEntropy | Dense | DenseCRF | NormalizedCut | KernelCut, Field(discriminator="name")]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
 
-__all__ = ["METHODS", "AnyMethod", "Batch", "Dense", "Method", "PartialCrossEntropy", "Phase", "Segmenter"]
+__all__ = [
+    "METHODS",
+    "AnyMethod",
+    "Batch",
+    "Dense",
+    "DenseCRF",
+    "KernelCut",
+    "Method",
+    "NormalizedCut",
+    "PartialCrossEntropy",
+    "Phase",
+    "Segmenter",
+]

@@ -1,0 +1,141 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from wss.errors import UsageError
+from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss, partial_cross_entropy
+from wss.methods import METHODS, Batch, DenseCRF, KernelCut, NormalizedCut, Phase
+from wss.networks import NetworkSpec
+from wss.ops import BilateralFilter
+from wss.params import canonical, validate
+from wss.pipeline.spec import find_pipeline, load_pipeline
+from wss.stages.train import TrainParams
+from wss.training.augment import AugmentParams
+from wss.training.batches import TrainingSet
+from wss.training.loop import Hooks, LoopSettings, fit
+
+ALL = [DenseCRF, NormalizedCut, KernelCut]
+
+
+def _batch(size=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rgb = (torch.rand(2, 3, size, size, generator=generator) * 40).round()
+    rgb[:, :, :, size // 2 :] += 150
+    labels = torch.full((2, size, size), 255)
+    labels[:, 10:13, 2:10], labels[:, 10:13, -10:-2] = 0, 1
+    valid = torch.ones(2, size, size, dtype=torch.bool)
+    valid[1, :, -4:] = False
+    return Batch(rgb, labels, valid, {})
+
+
+def _model(method, classes=3):
+    torch.manual_seed(1)
+    return method.build(NetworkSpec(name="unet"), classes)
+
+
+@pytest.mark.parametrize("variant", ["plain", "clamped"])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_terms_are_the_losses_at_full_resolution(variant, scale):
+    batch = _batch()
+    shared = {"sigma_rgb": 20.0, "sigma_xy": 8.0, "variant": variant, "scale": scale}
+    common = {**shared, "roi": batch.valid, "labels": batch.labels}
+    for method, expected in [
+        (DenseCRF(**shared), lambda p: dense_crf_loss(p, batch.rgb, **common)),
+        (DenseCRF(**shared, units="paper"), lambda p: dense_crf_loss(p, batch.rgb, **common, units="paper")),
+        (NormalizedCut(**shared), lambda p: normalized_cut_loss(p, batch.rgb, **common)),
+        (
+            KernelCut(**shared, gamma=0.3, nc_sigma_xy=4.0),
+            lambda p: kernel_cut_loss(p, batch.rgb, **common, gamma=0.3, nc_sigma_xy=4.0),
+        ),
+    ]:
+        model = _model(method).eval()
+        terms = method.losses(model, batch, method.term_names)
+        logits = model(batch.rgb)
+        assert set(terms) == method.term_names
+        torch.testing.assert_close(terms["pce"], partial_cross_entropy(logits, batch.labels))
+        torch.testing.assert_close(terms[method.name], expected(logits.softmax(1)))
+        terms[method.name].backward()
+        assert sum(float(p.grad.abs().sum()) for p in model.parameters()) > 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_first_phase_does_not_filter(kind, monkeypatch):
+    def refuse(*args, **settings):
+        raise RuntimeError("filtered")
+
+    monkeypatch.setattr(BilateralFilter, "__init__", refuse)
+    method = kind()
+    assert set(method.losses(_model(method), _batch(), {"pce": 1.0})) == {"pce"}
+    with pytest.raises(RuntimeError, match="filtered"):
+        method.losses(_model(method), _batch(), method.term_names)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_autocast_reaches_the_network_only(kind):
+    method, batch = kind(sigma_xy=8.0), _batch()
+    model = _model(method).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        term = method.losses(model, batch, method.term_names)[method.name]
+        probs = model(batch.rgb).softmax(1)
+    assert term.dtype == torch.float32
+    torch.testing.assert_close(term, method.regulariser(probs, batch))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_images_without_labels_train(kind):
+    method, batch = kind(sigma_xy=8.0), _batch()
+    batch = Batch(batch.rgb, torch.full_like(batch.labels, 255), batch.valid, {})
+    model = _model(method)
+    terms = method.losses(model, batch, method.term_names)
+    assert terms["pce"].item() == 0
+    sum(terms.values()).backward()
+    assert sum(float(p.grad.abs().sum()) for p in model.parameters()) > 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_fine_tuning_lowers_the_regulariser(kind):
+    batch = _batch()
+    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    labels = batch.labels.to(torch.uint8).numpy()
+    data = TrainingSet(
+        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
+    )
+    method = kind(sigma_rgb=20.0, sigma_xy=8.0)
+    common = {"optimiser": "adamw", "lr": 0.003, "head_multiplier": 1.0}
+    phases = (
+        Phase(epochs=3, terms={"pce": 1.0}, **common),
+        Phase(epochs=12, terms={"pce": 1.0, method.name: 1.0}, **common),
+    )
+    hooks = Hooks(lambda: {}, lambda state: None, lambda rows: None, lambda n, note: None)
+    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
+    rows = fit(_model(method), method, phases, data, settings, hooks)
+    assert [method.name in row for row in rows] == [False] * 3 + [True] * 12
+    assert rows[-1][method.name] < rows[3][method.name]
+
+
+def test_settings_are_checked():
+    for changes in ({"sigma_rgb": 0}, {"sigma_xy": -1}, {"scale": 0}, {"scale": 1.5}, {"variant": "x"}, {"units": "x"}):
+        with pytest.raises(ValidationError):
+            DenseCRF(**changes)
+    with pytest.raises(UsageError, match="no loss term 'ncut'"):
+        validate(TrainParams, {"method": {"name": "densecrf"}, "phases": [{"epochs": 1, "terms": {"ncut": 1}}]}, "x")
+
+
+def test_names_are_distinct_and_counted_in_keys():
+    assert len({method.model_fields["name"].default for method in METHODS}) == len(METHODS)
+    assert canonical(DenseCRF()) != canonical(DenseCRF(units="paper"))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_pipeline_is_that_of_pce_with_a_second_phase(kind):
+    name = kind.model_fields["name"].default
+    baseline, pipeline = load_pipeline(find_pipeline("pce")), load_pipeline(find_pipeline(name))
+    assert list(pipeline.nodes) == list(baseline.nodes)
+    ours, theirs = pipeline.nodes["train"].params, baseline.nodes["train"].params
+    assert isinstance(ours, TrainParams)
+    assert isinstance(ours.method, kind)
+    assert ours.phases[:1] == theirs.phases
+    assert set(ours.phases[1].terms) == {"pce", name}
+    assert ours.phases[1].lr < theirs.phases[0].lr
+    same = {"network", "batch_size", "augment", "split"}
+    assert ours.model_dump(include=same) == theirs.model_dump(include=same)

@@ -1,0 +1,128 @@
+"""Regularised losses: partial cross-entropy first, then fine-tuning with a CRF, normalised cut or kernel cut loss beside it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss, partial_cross_entropy
+from wss.methods.method import Batch, Method
+
+
+class RegularisedLoss(Method):
+    """Partial cross-entropy and one regulariser, the term of the method's own name, at full resolution.
+
+    A phase without the regulariser among its terms does not compute it, so that one method serves both phases of the paper.
+
+    Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (2) and section 4.
+    """
+
+    uses_unlabelled: ClassVar[bool] = True
+
+    sigma_rgb: float = Field(default=15.0, gt=0)
+    """Standard deviation of the affinity in colour, 0-255 units. Published: 15 (VGG networks), 13 (ResNet-101)."""
+    sigma_xy: float = Field(default=100.0, gt=0)
+    """Standard deviation of the affinity in pixels. Published: 100 (VGG), 80 (ResNet-101), for images of 375x500."""
+    variant: Literal["plain", "clamped"] = "plain"
+    """``clamped``: labelled pixels count as their labels and get no gradient, nor do classes absent from the labels."""
+    scale: float = Field(default=1.0, gt=0, le=1)
+    """Compute the regulariser at this fraction of the resolution, for speed."""
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``."""
+        logits = model(batch.rgb)
+        found = {"pce": partial_cross_entropy(logits, batch.labels)}
+        if self.name in terms:
+            found[self.name] = self.regulariser(logits.float().softmax(1), batch)
+        return found
+
+    @abstractmethod
+    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+        """The regularisation loss of soft segments (B,K,H,W)."""
+
+
+class DenseCRF(RegularisedLoss):
+    """The relaxed Potts energy of the fully connected CRF."""
+
+    name: Literal["densecrf"] = "densecrf"
+    summary: ClassVar[str] = "partial cross-entropy, then with a dense CRF loss beside it"
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "densecrf"})
+
+    units: Literal["normalised", "paper"] = "normalised"
+    """``normalised``: the share of affinity that is cut, in 0..1. ``paper``: as the authors' code, with weights like 2e-9."""
+
+    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+        """See ``dense_crf_loss``."""
+        return dense_crf_loss(
+            probs,
+            batch.rgb,
+            sigma_rgb=self.sigma_rgb,
+            sigma_xy=self.sigma_xy,
+            roi=batch.valid,
+            labels=batch.labels,
+            variant=self.variant,
+            units=self.units,
+            scale=self.scale,
+        )
+
+
+class NormalizedCut(RegularisedLoss):
+    """The relaxed normalised cut."""
+
+    name: Literal["ncut"] = "ncut"
+    summary: ClassVar[str] = "partial cross-entropy, then with a normalised cut loss beside it"
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "ncut"})
+
+    sigma_xy: float = Field(default=40.0, gt=0)
+    """Standard deviation of the affinity in pixels; not published."""
+
+    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+        """See ``normalized_cut_loss``."""
+        return normalized_cut_loss(
+            probs,
+            batch.rgb,
+            sigma_rgb=self.sigma_rgb,
+            sigma_xy=self.sigma_xy,
+            roi=batch.valid,
+            labels=batch.labels,
+            variant=self.variant,
+            scale=self.scale,
+        )
+
+
+class KernelCut(RegularisedLoss):
+    """CRF and normalised cut together."""
+
+    name: Literal["kernelcut"] = "kernelcut"
+    summary: ClassVar[str] = "partial cross-entropy, then with a kernel cut loss (CRF + normalised cut) beside it"
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "kernelcut"})
+
+    units: Literal["normalised", "paper"] = "normalised"
+    """Units of the CRF part: ``normalised`` is the share of affinity that is cut, in 0..1; ``paper`` the authors' code's."""
+    gamma: float = Field(default=0.2, ge=0)
+    """Weight of the normalised cut relative to the CRF loss; not published."""
+    nc_sigma_rgb: float | None = Field(default=None, gt=0)
+    """``sigma_rgb`` of the normalised cut; None shares the CRF's."""
+    nc_sigma_xy: float | None = Field(default=None, gt=0)
+    """``sigma_xy`` of the normalised cut; None shares the CRF's. Sharing both halves the filtering."""
+
+    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+        """See ``kernel_cut_loss``."""
+        return kernel_cut_loss(
+            probs,
+            batch.rgb,
+            gamma=self.gamma,
+            sigma_rgb=self.sigma_rgb,
+            sigma_xy=self.sigma_xy,
+            nc_sigma_rgb=self.nc_sigma_rgb,
+            nc_sigma_xy=self.nc_sigma_xy,
+            roi=batch.valid,
+            labels=batch.labels,
+            variant=self.variant,
+            units=self.units,
+            scale=self.scale,
+        )
