@@ -43,7 +43,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
     advance = context.progress.task("evaluating", len(predictions), len(predictions) - len(todo))
     total = np.zeros((len(classes), len(classes)), np.int64)
     for image_id in predictions.ids:
-        if image_id in todo:
+        if image_id not in output:
             matrix = confusion_matrix(samples.get("mask", image_id), predictions.get("labels", image_id), len(classes))
             output.append(image_id, {"confusion": matrix})
             advance(1, image_id)
