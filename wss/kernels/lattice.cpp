@@ -19,8 +19,11 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__SSE__)
-#include <xmmintrin.h>
+#include <immintrin.h>
 #endif
 
 namespace {
@@ -50,35 +53,52 @@ template <> struct IntOf<float4> { using type = int4; };
 template <> struct IntOf<float8> { using type = int8; };
 template <class V> constexpr int lanes = int(sizeof(V) / sizeof(float));
 
-inline float4 low(float8 v) { float4 h[2]; std::memcpy(h, &v, sizeof v); return h[0]; }
-inline float4 high(float8 v) { float4 h[2]; std::memcpy(h, &v, sizeof v); return h[1]; }
-inline float largest(float v) { return v; }
-inline float largest(float4 v) { return std::max(std::max(v[0], v[1]), std::max(v[2], v[3])); }
-inline float largest(float8 v) { const float4 a = low(v), b = high(v); return largest(float4(a > b ? a : b)); }
-inline float total(float v) { return v; }
-inline float total(float4 v) { return (v[0] + v[1]) + (v[2] + v[3]); }
-inline float total(float8 v) { return total(low(v) + high(v)); }
+template <class V> inline V broadcast(float x);
+template <> inline float broadcast<float>(float x) { return x; }
+template <> inline float4 broadcast<float4>(float x) { return float4{x, x, x, x}; }
+template <> inline float8 broadcast<float8>(float x) { return float8{x, x, x, x, x, x, x, x}; }
 
-// exp for x <= 0, about 2 units in the last place; exactly 0 below -87, where float32 would become denormal.
+// The first n lanes; n may be 0 or negative, which means none.
 template <class V>
-inline V exp_nonpositive(V x) {
+inline V load(const float* from, int n) {
+    V v{};
+    if (n == lanes<V>)
+        std::memcpy(&v, from, sizeof v);
+    else if (n > 0)
+        std::memcpy(&v, from, sizeof(float) * n);
+    return v;
+}
+
+template <class V>
+inline void store(float* to, V v, int n) {
+    if (n == lanes<V>)
+        std::memcpy(to, &v, sizeof v);
+    else if (n > 0)
+        std::memcpy(to, &v, sizeof(float) * n);
+}
+
+template <class V>
+inline V larger(V a, V b) {
+#if defined(__AVX2__)
+    if constexpr (sizeof(V) == 32) return _mm256_max_ps(a, b);
+#endif
+    return a > b ? a : b;
+}
+
+// 2^x for x <= 0 to about 2 units in the last place. At -127 and below the exponent field comes out as 0 and so does the result.
+template <class V>
+inline V exp2_nonpositive(V x) {
     using I = typename IntOf<V>::type;
-    const V floor_at = V{} - 87.0f;
-    const V clamped = x < floor_at ? floor_at : x;
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
-    const V shifted = clamped * 1.44269504088896341f + magic;
-    const V n = shifted - magic;
-    const V r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-    V p = V{} + 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const I exponent = (bits<I>(shifted) - 0x4B400000 + 127) << 23;
-    const V result = p * bits<V>(exponent);
-    return x < floor_at ? V{} : result;
+    x = larger<V>(x, broadcast<V>(-127.0f));
+    const float magic = 12582912.0f + 127.0f;  // adding 1.5 * 2^23 rounds to an integer in the low bits; 127 is the exponent's bias
+    const V shifted = x + magic;
+    const V r = x - (shifted - magic);
+    V p = r * 1.32647e-3f + 9.67151e-3f;  // minimax on [-1/2, 1/2], relative error 9e-8
+    p = p * r + 5.550734e-2f;
+    p = p * r + 2.4022242e-1f;
+    p = p * r + 6.9314698e-1f;
+    p = p * r + 1.0f;
+    return p * bits<V>(bits<I>(shifted) << 23);
 }
 
 // Denormal numbers (softmax tails) slow arithmetic some twenty times; the caller's mode is restored afterwards.
@@ -147,8 +167,10 @@ void for_each_image(i64 count, int threads, F f) {
 
 inline i64 share(i64 n, int part, int parts) { return n * part / parts; }
 
+constexpr std::size_t kHugePage = std::size_t(1) << 21;
+
 template <class T>
-class Buffer {  // aligned, uninitialised
+class Buffer {  // aligned, uninitialised; large ones on huge pages where the system has them, as thousands of page faults add up
     T* data_ = nullptr;
     std::size_t size_ = 0;
 
@@ -161,8 +183,12 @@ class Buffer {  // aligned, uninitialised
     ~Buffer() { std::free(data_); }
     void resize(std::size_t n) {
         std::free(data_);
-        data_ = static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) + 127) / 64 * 64));
+        const std::size_t align = n * sizeof(T) < kHugePage ? 64 : kHugePage, bytes = (n * sizeof(T) / align + 1) * align;
+        data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
         if (!data_) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+        if (align == kHugePage) madvise(static_cast<void*>(data_), bytes, MADV_HUGEPAGE);
+#endif
         size_ = n;
     }
     T* data() { return data_; }
@@ -278,15 +304,20 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
     for (int i = 0; i < D; ++i) coordinate_step[i] = (D + 1) * g.stride[i];
     const i64 all = i64(step_along<D>(g, D));
 
+    i64 y = begin / width, x = begin % width;
     for (i64 start = begin; start < end; start += 8) {
         const int n = int(std::min<i64>(8, end - start));
         float8 feature[D];
-        for (int l = 0; l < 8; ++l) {
-            const i64 p = start + std::min(l, n - 1);
-            const i64 y = p / width;
-            feature[0][l] = float(p - y * width);
-            feature[1][l] = float(y);
-            for (int c = 2; c < D; ++c) feature[c][l] = image[(c - 2) * count + p];
+        for (int c = 2; c < D; ++c) feature[c] = load<float8>(image + (c - 2) * count + start, n);
+        feature[0] = broadcast<float8>(float(x)) + float8{0, 1, 2, 3, 4, 5, 6, 7};
+        feature[1] = broadcast<float8>(float(y));
+        if ((x += 8) >= width) {  // the row ends among these eight
+            x -= 8;
+            for (int l = 0; l < 8; ++l) {
+                feature[0][l] = float(x);
+                feature[1][l] = float(y);
+                if (++x == width) x = 0, ++y;
+            }
         }
         float8 elevated[D + 1], sum{};
         for (int i = D; i > 0; --i) {
@@ -325,34 +356,45 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
             order = order * 8 + rank[i];
         }
 
+        // Barycentric weights are differences of the remainders in descending order.
+        float8 sorted[D + 1];
+        std::copy(remainder, remainder + D + 1, sorted);
+        for (int end = D; end > 0; --end)
+            for (int i = 0; i < end; ++i) {
+                const float8 first = sorted[i], second = sorted[i + 1];
+                sorted[i] = larger<float8>(first, second);
+                sorted[i + 1] = -larger<float8>(-first, -second);
+            }
+        float weight[D + 1][8];
+        for (int r = 0; r <= D; ++r) {
+            const float8 w = r == 0 ? 1.0f + sorted[D] - sorted[0] : sorted[D - r] - sorted[D + 1 - r];
+            std::memcpy(weight[r], &w, sizeof w);
+        }
+
         for (int l = 0; l < n; ++l) {
             Pixel<D>& pixel = out[start + l];
             if (roi && !roi[start + l]) {
                 pixel = Pixel<D>{};
                 continue;
             }
-            float sorted[D + 1];
-            i64 steps[D + 1];
             u64 key = u64(g.origin);
-            for (int i = 0; i <= D; ++i) {
-                sorted[rank[i][l]] = remainder[i][l];
-                steps[rank[i][l]] = coordinate_step[i];
-                if (i < D) key += u64(i64(base[i][l]) * g.stride[i]);
-            }
-            pixel.weight[0] = 1.0f + sorted[D] - sorted[0];
-            for (int r = 1; r <= D; ++r) pixel.weight[r] = sorted[D - r] - sorted[D + 1 - r];
-
-            Simplex& seen = cache[((key * 0x9E3779B97F4A7C15ull) ^ (u64(u64(order[l]) * 0x2545F491ull) << 32)) >> (64 - kCacheBits)];
+            for (int i = 0; i < D; ++i) key += u64(i64(base[i][l]) * g.stride[i]);
+            Simplex& seen = cache[((key ^ (u64(order[l]) << 40)) * 0x9E3779B97F4A7C15ull) >> (64 - kCacheBits)];
             if (seen.key != key || seen.order != order[l]) {
                 seen.key = key;
                 seen.order = order[l];
+                i64 steps[D + 1];
+                for (int i = 0; i <= D; ++i) steps[rank[i][l]] = coordinate_step[i];
                 u64 corner = key;
                 for (int r = 0; r <= D; ++r) {
                     seen.vertex[r] = vertices.insert(corner);
                     corner += u64(all - steps[D - r]);
                 }
             }
-            std::memcpy(pixel.vertex, seen.vertex, sizeof pixel.vertex);
+            for (int r = 0; r <= D; ++r) {
+                pixel.vertex[r] = seen.vertex[r];
+                pixel.weight[r] = weight[r][l];
+            }
         }
     }
 }
@@ -405,35 +447,56 @@ Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* r
 
 // ---------------------------------------------------------------------------------------------------------- splat, blur, slice
 
-// Channels of one vertex or pixel: NB vectors of type V.
-template <class V, int NB, int D>
+// Channels of one vertex or pixel: NB vectors of type V. Premultiplied vertices count 8 bytes instead of rows,
+// a step that addresses can take for free.
+template <class V, int NB, bool kPremultiplied>
+inline V* row_of(V* values, i32 vertex) {
+    V* row = kPremultiplied ? reinterpret_cast<V*>(reinterpret_cast<std::uintptr_t>(values) + i64(vertex) * 8) : values + i64(vertex) * NB;
+    asm("" : "+r"(row));  // one address for all channels
+    return row;
+}
+
+template <class V, int NB, bool kPremultiplied, int D>
 inline void splat(const Pixel<D>& pixel, const V* q, V* values) {
+    V channel[NB];
+    for (int b = 0; b < NB; ++b) channel[b] = q[b];
     for (int r = 0; r <= D; ++r) {
-        V* row = values + i64(pixel.vertex[r]) * NB;
-        const float w = pixel.weight[r];
-        for (int b = 0; b < NB; ++b) row[b] += w * q[b];
+        V* row = row_of<V, NB, kPremultiplied>(values, pixel.vertex[r]);
+        const V w = broadcast<V>(pixel.weight[r]);
+        for (int b = 0; b < NB; ++b) row[b] += w * channel[b];
     }
 }
 
-template <class V, int NB, int D>
-inline void slice_add(const Pixel<D>& pixel, const V* values, V* q) {
+// to = from + the value interpolated at the pixel.
+template <class V, int NB, bool kPremultiplied, int D>
+inline void slice_add(const Pixel<D>& pixel, const V* values, const V* from, V* to) {
+    V channel[NB];
+    for (int b = 0; b < NB; ++b) channel[b] = from[b];
     for (int r = 0; r <= D; ++r) {
-        const V* row = values + i64(pixel.vertex[r]) * NB;
-        const float w = pixel.weight[r];
-        for (int b = 0; b < NB; ++b) q[b] += w * row[b];
+        const V* row = row_of<V, NB, kPremultiplied>(const_cast<V*>(values), pixel.vertex[r]);
+        const V w = broadcast<V>(pixel.weight[r]);
+        for (int b = 0; b < NB; ++b) channel[b] += w * row[b];
     }
+    for (int b = 0; b < NB; ++b) to[b] = channel[b];
 }
 
+// out = blur of `in` with (1/2, 1, 1/2) along one direction; with `mean_with`, the mean of both.
 template <class V, int NB, int D>
-void blur_along(const Lattice<D>& lattice, int direction, const V* in, V* out, i64 begin, i64 end, const V* mean_with = nullptr) {
+void blur_along(const Lattice<D>& lattice, int direction, const V* in, V* out, i64 begin, i64 end, const V* mean_with) {
     const Neighbours* links = lattice.along(direction);
+    constexpr i64 kAhead = 12;  // neighbours lie anywhere: on fine lattices waiting for them is what takes the time
     for (i64 v = begin; v < end; ++v) {
+        const Neighbours later = links[std::min(v + kAhead, end - 1)];
+        __builtin_prefetch(in + i64(later.before) * NB);
+        __builtin_prefetch(in + i64(later.before) * NB + NB - 1);
+        __builtin_prefetch(in + i64(later.after) * NB);
+        __builtin_prefetch(in + i64(later.after) * NB + NB - 1);
         const V *centre = in + v * NB, *before = in + i64(links[v].before) * NB, *after = in + i64(links[v].after) * NB;
-        for (int b = 0; b < NB; ++b) {
-            V value = centre[b] + 0.5f * (before[b] + after[b]);
-            if (mean_with) value = 0.5f * (value + mean_with[v * NB + b]);
-            out[v * NB + b] = value;
-        }
+        V sum[NB];
+        for (int b = 0; b < NB; ++b) sum[b] = centre[b] + 0.5f * (before[b] + after[b]);
+        if (mean_with)
+            for (int b = 0; b < NB; ++b) sum[b] = 0.5f * (sum[b] + mean_with[v * NB + b]);
+        for (int b = 0; b < NB; ++b) out[v * NB + b] = sum[b];
     }
 }
 
@@ -449,17 +512,23 @@ class Field {
     std::vector<Buffer<V>> private_;  // one per thread after the first, so that splats never collide
     V *current_, *spare_;
 
-    void pass(int direction, const V* in, V* out, const V* mean_with = nullptr) {
-        parallel(threads_, [&](int part, int parts) {
-            const i64 m = lattice_.vertices_count;
-            blur_along<V, NB, D>(lattice_, direction, in, out, share(m, part, parts), share(m, part + 1, parts), mean_with);
-        });
-    }
-    void run(bool reverse) {
+    // Blurs along all directions in turn, `from` -> `to` -> `other` -> `to` ..., and returns where the result is.
+    V* run(bool reverse, const V* from, V* to, V* other, const V* mean_with = nullptr) {
         for (int j = 0; j <= D; ++j) {
-            pass(reverse ? D - j : j, current_, spare_);
-            std::swap(current_, spare_);
+            parallel(threads_, [&](int part, int parts) {
+                const i64 m = lattice_.vertices_count;
+                blur_along<V, NB, D>(lattice_, reverse ? D - j : j, from, to, share(m, part, parts), share(m, part + 1, parts),
+                                     j == D ? mean_with : nullptr);
+            });
+            from = to;
+            std::swap(to, other);
         }
+        return other;
+    }
+    void settle(V* result) {
+        if (result == current_) return;
+        if (result != spare_) std::abort();
+        std::swap(current_, spare_);
     }
 
   public:
@@ -485,38 +554,23 @@ class Field {
     }
     bool finite() const {
         V sum{};
-        for (i64 i = 0; i < size_; ++i) sum += current_[i] * 0.0f;
-        return total(sum) == 0.0f;
+        for (i64 i = 0; i < size_; ++i) sum += current_[i] * 0.0f;  // 0, or NaN
+        float lane[lanes<V>];
+        std::memcpy(lane, &sum, sizeof lane);
+        for (float x : lane)
+            if (x != 0.0f) return false;
+        return true;
     }
     void blur(int order) {
-        if (order == kForward || order == kThereAndBack) run(false);
-        if (order == kReverse || order == kThereAndBack) run(true);
-        if (order != kMean) return;
-        V* const start = current_;
-        V* const other = spare_;
-        V* const extra = third_.data();
-        // Forward, keeping the start: start -> other -> extra -> other ...
-        V *in = start, *out = other;
-        for (int j = 0; j <= D; ++j) {
-            pass(j, in, out);
-            in = out;
-            out = in == other ? extra : other;
+        if (order == kForward || order == kThereAndBack) settle(run(false, current_, spare_, current_));
+        if (order == kReverse || order == kThereAndBack) settle(run(true, current_, spare_, current_));
+        if (order == kMean) {  // the start is needed twice: keep it in the first run
+            V* const forward = run(false, current_, spare_, third_.data());
+            V* const free = forward == spare_ ? third_.data() : spare_;
+            V* const mean = run(true, current_, free, current_, forward);
+            if (mean == third_.data()) std::memcpy(static_cast<void*>(spare_), mean, sizeof(V) * size_);
+            if (mean != current_) std::swap(current_, spare_);
         }
-        V* const forward = in;
-        out = forward == other ? extra : other;
-        in = start;
-        for (int j = D; j > 0; --j) {  // backward: start may now be overwritten
-            pass(j, in, out);
-            in = out;
-            out = in == start ? (forward == other ? extra : other) : start;
-        }
-        pass(0, in, out, forward);
-        if (out == extra) {
-            std::memcpy(static_cast<void*>(start), extra, sizeof(V) * size_);
-            out = start;
-        }
-        current_ = out;
-        spare_ = out == start ? other : start;
     }
 };
 
@@ -556,38 +610,60 @@ inline void transpose(float8* r) {  // within 128-bit halves first, then across:
     }
 }
 
-// Pixels [start, start + n) of `channels` planes -> rows of NB vectors each, the channels that are missing set to `padding`.
+// Tens of planes are more streams than processors prefetch by themselves: ask for the tile after this one.
+template <int kWrite>
+inline void prefetch_next(const float* planes, i64 count, int channels, i64 start) {
+    const i64 next = start + kTile;
+    if (next + kTile > count) return;
+    for (int c = 0; c < channels; ++c)
+        for (int i = 0; i < kTile; i += 16) __builtin_prefetch(planes + c * count + next + i, kWrite, 3);
+}
+
+// Pixels [start, start + n) of `channels` planes -> rows of NB vectors each, the channels that are missing set to `padding`. Two vectors
+// at a time of each plane: whole cache lines, and twice as fast as one.
 template <class V, int NB>
 inline void gather(const float* planes, i64 count, int channels, i64 start, int n, V* rows, float padding) {
     constexpr int L = lanes<V>;
-    for (int g = 0; g < n; g += L) {
-        const int filled = std::min(L, n - g);
-        for (int b = 0; b < NB; ++b) {
-            V r[L];
-            for (int l = 0; l < L; ++l) {
-                const int c = b * L + l;
-                r[l] = V{} + padding;
-                if (c < channels) std::memcpy(&r[l], planes + c * count + start + g, sizeof(float) * (filled == L ? L : filled));
-            }
-            transpose(r);
-            for (int i = 0; i < filled; ++i) rows[(g + i) * NB + b] = r[i];
-        }
+    if constexpr (L * NB == 1) {
+        std::copy(planes + start, planes + start + n, rows);
+        return;
     }
+    prefetch_next<0>(planes, count, channels, start);
+    for (int b = 0; b < NB; ++b)
+        for (int g = 0; g < n; g += 2 * L) {
+            const int filled[2] = {std::min(L, n - g), std::min(L, n - g - L)};
+            const float* from = planes + b * L * count + start + g;
+            V r[2][L];
+            for (int l = 0; l < L; ++l)
+                for (int h = 0; h < 2; ++h)
+                    r[h][l] = b * L + l < channels ? load<V>(from + l * count + h * L, filled[h]) : broadcast<V>(padding);
+            for (int h = 0; h < 2; ++h) {
+                transpose(r[h]);
+                for (int i = 0; i < filled[h]; ++i) rows[(g + h * L + i) * NB + b] = r[h][i];
+            }
+        }
 }
 
 template <class V, int NB>
 inline void scatter(const V* rows, i64 count, int channels, i64 start, int n, float* planes) {
     constexpr int L = lanes<V>;
-    for (int g = 0; g < n; g += L) {
-        const int filled = std::min(L, n - g);
-        for (int b = 0; b < NB; ++b) {
-            V r[L] = {};
-            for (int i = 0; i < filled; ++i) r[i] = rows[(g + i) * NB + b];
-            transpose(r);
-            for (int l = 0; l < L && b * L + l < channels; ++l)
-                std::memcpy(planes + (b * L + l) * count + start + g, &r[l], sizeof(float) * (filled == L ? L : filled));
-        }
+    if constexpr (L * NB == 1) {
+        std::copy(rows, rows + n, planes + start);
+        return;
     }
+    prefetch_next<1>(planes, count, channels, start);
+    for (int b = 0; b < NB; ++b)
+        for (int g = 0; g < n; g += 2 * L) {
+            const int filled[2] = {std::min(L, n - g), std::min(L, n - g - L)};
+            float* to = planes + b * L * count + start + g;
+            V r[2][L];
+            for (int h = 0; h < 2; ++h) {
+                for (int i = 0; i < L; ++i) r[h][i] = rows[(g + h * L + i) * NB + b];  // rows has room for a whole tile
+                transpose(r[h]);
+            }
+            for (int l = 0; l < L && b * L + l < channels; ++l)
+                for (int h = 0; h < 2; ++h) store<V>(to + l * count + h * L, r[h][l], filled[h]);
+        }
 }
 
 // y = factor * slice(blur(splat(x))) for up to NB * lanes channels; false if x is not finite on some pixel.
@@ -603,7 +679,7 @@ bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int chann
         for (i64 start = share(count, part, parts); start < end; start += kTile) {
             const int n = int(std::min<i64>(kTile, end - start));
             gather<V, NB>(x, count, channels, start, n, rows, 0.0f);
-            for (int i = 0; i < n; ++i) splat<V, NB, D>(lattice.pixels[start + i], rows + i * NB, values);
+            for (int i = 0; i < n; ++i) splat<V, NB, false>(lattice.pixels[start + i], rows + i * NB, values);
         }
     });
     field.turn();
@@ -617,7 +693,7 @@ bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int chann
             const int n = int(std::min<i64>(kTile, end - start));
             for (int i = 0; i < n; ++i) {
                 V q[NB] = {};
-                slice_add<V, NB, D>(lattice.pixels[start + i], values, q);
+                slice_add<V, NB, false>(lattice.pixels[start + i], values, q, q);
                 for (int b = 0; b < NB; ++b) rows[i * NB + b] = factor * q[b];
             }
             scatter<V, NB>(rows, count, channels, start, n, y);
@@ -646,35 +722,72 @@ bool filter(const Lattice<D>& lattice, const float* x, float* y, i64 channels, i
 
 // ----------------------------------------------------------------------------------------------------------------- mean-field
 
+// Everything in mean-field is in units of log 2, so that softmax needs powers of 2.
+constexpr float kLog2E = 1.44269504088896341f;
+
 // Folds symmetric normalisation, the filter's factor and the kernel's weight into the barycentric weights, so that splat, blur and slice
-// with them are  weight * D^-1/2 W D^-1/2  with D = diag(W 1).
+// with them are  log2(e) weight * D^-1/2 W D^-1/2  with D = diag(W 1); and premultiplies the vertices for rows of `row_bytes`.
 template <int D>
-void normalise(Lattice<D>& lattice, float factor, float weight, int threads) {
+void normalise(Lattice<D>& lattice, float factor, float weight, int row_bytes, int threads) {
     const i64 count = lattice.pixels_count;
     Buffer<float> mass(count);
     std::fill(mass.data(), mass.data() + count, 1.0f);
     filter<D>(lattice, mass.data(), mass.data(), 1, kForward, factor, threads);
-    const float root = std::sqrt(factor * weight);
+    const float root = std::sqrt(kLog2E * factor * weight);
     parallel(threads, [&](int part, int parts) {
         for (i64 p = share(count, part, parts), end = share(count, part + 1, parts); p < end; ++p) {
             const float s = root / std::sqrt(mass[p] + 1e-20f);
-            for (float& w : lattice.pixels[p].weight) w *= s;
+            for (int r = 0; r <= D; ++r) {
+                lattice.pixels[p].weight[r] *= s;
+                lattice.pixels[p].vertex[r] *= row_bytes / 8;
+            }
         }
     });
 }
 
+// Sum or maximum over the lanes of each of `lanes<V>` vectors, as one vector.
+template <class V>
+inline V total_of_each(V* r) {
+    transpose(r);
+    V sum = r[0];
+    for (int l = 1; l < lanes<V>; ++l) sum += r[l];
+    return sum;
+}
+
+template <class V>
+inline V largest_of_each(V* r) {
+    transpose(r);
+    V top = r[0];
+    for (int l = 1; l < lanes<V>; ++l) top = larger<V>(top, r[l]);
+    return top;
+}
+
+// Softmax of a whole tile of rows, in base 2. One pixel's maximum, exponentials, sum and division are one long chain of dependent operations, so
+// each step is done for all pixels before the next.
 template <class V, int NB>
-inline void softmax(V* q) {
-    V top = q[0];
-    for (int b = 1; b < NB; ++b) top = top > q[b] ? top : q[b];
-    const float m = largest(top);
-    V sum{};
-    for (int b = 0; b < NB; ++b) {
-        q[b] = exp_nonpositive<V>(q[b] - m);
-        sum += q[b];
+inline void softmax(V* rows) {
+    constexpr int L = lanes<V>;
+    for (int g = 0; g < kTile; g += L) {
+        V* group = rows + g * NB;
+        V each[L];
+        for (int i = 0; i < L; ++i) {
+            each[i] = group[i * NB];
+            for (int b = 1; b < NB; ++b) each[i] = larger<V>(each[i], group[i * NB + b]);
+        }
+        float scalar[L];
+        const V top = largest_of_each(each);
+        std::memcpy(scalar, &top, sizeof scalar);
+        for (int i = 0; i < L; ++i) {
+            const V shift = broadcast<V>(scalar[i]);
+            V sum{};
+            for (int b = 0; b < NB; ++b) sum += group[i * NB + b] = exp2_nonpositive<V>(group[i * NB + b] - shift);
+            each[i] = sum;
+        }
+        const V scale = 1.0f / total_of_each(each);
+        std::memcpy(scalar, &scale, sizeof scalar);
+        for (int i = 0; i < L; ++i)
+            for (int b = 0; b < NB; ++b) group[i * NB + b] *= broadcast<V>(scalar[i]);
     }
-    const float scale = 1.0f / total(sum);
-    for (int b = 0; b < NB; ++b) q[b] *= scale;
 }
 
 template <class V, int NB>
@@ -686,32 +799,39 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
     parallel(threads, [&](int part, int parts) {
         const i64 end = share(count, part + 1, parts);
         for (i64 start = share(count, part, parts); start < end; start += kTile)
-            gather<V, NB>(logits, count, classes, start, int(std::min<i64>(kTile, end - start)),
-                          unary.data() + start * NB, -1e30f);
+            gather<V, NB>(logits, count, classes, start, int(std::min<i64>(kTile, end - start)), unary.data() + start * NB, -1e30f);
+        for (i64 i = share(count, part, parts) * NB; i < end * NB; ++i) unary[i] *= kLog2E;
     });
     for (int t = 0; t <= iterations; ++t) {
-        const bool last = t == iterations;
+        const bool first = t == 0, last = t == iterations;
         if (!last && colour) colour_field->clear();
         if (!last && position) position_field->clear();
         parallel(threads, [&](int part, int parts) {
-            V* colour_next = colour ? colour_field->target(part) : nullptr;
-            V* position_next = position ? position_field->target(part) : nullptr;
-            alignas(64) V rows[kTile * NB];
+            const V* colour_now = first || !colour ? nullptr : colour_field->values();
+            const V* position_now = first || !position ? nullptr : position_field->values();
+            V* colour_next = last || !colour ? nullptr : colour_field->target(part);
+            V* position_next = last || !position ? nullptr : position_field->target(part);
+            alignas(64) V rows[kTile * NB] = {};
             const i64 end = share(count, part + 1, parts);
             for (i64 start = share(count, part, parts); start < end; start += kTile) {
                 const int n = int(std::min<i64>(kTile, end - start));
-                for (int i = 0; i < n; ++i) {
-                    const i64 p = start + i;
-                    V q[NB];
-                    for (int b = 0; b < NB; ++b) q[b] = unary[p * NB + b];
-                    if (t > 0 && colour) slice_add<V, NB, 5>(colour->pixels[p], colour_field->values(), q);
-                    if (t > 0 && position) slice_add<V, NB, 2>(position->pixels[p], position_field->values(), q);
-                    softmax<V, NB>(q);
-                    if (!last && colour) splat<V, NB, 5>(colour->pixels[p], q, colour_next);
-                    if (!last && position) splat<V, NB, 2>(position->pixels[p], q, position_next);
-                    if (last)
-                        for (int b = 0; b < NB; ++b) rows[i * NB + b] = q[b];
+                const V* scores = unary.data() + start * NB;
+                const Pixel<5>* colours = colour ? colour->pixels.data() + start : nullptr;
+                const Pixel<2>* positions = position ? position->pixels.data() + start : nullptr;
+                if (colour_now) {
+                    for (int i = 0; i < n; ++i) slice_add<V, NB, true>(colours[i], colour_now, scores + i * NB, rows + i * NB);
+                    scores = rows;
                 }
+                if (position_now) {
+                    for (int i = 0; i < n; ++i) slice_add<V, NB, true>(positions[i], position_now, scores + i * NB, rows + i * NB);
+                    scores = rows;
+                }
+                if (scores != rows) std::copy(scores, scores + n * NB, rows);
+                softmax<V, NB>(rows);
+                if (colour_next)
+                    for (int i = 0; i < n; ++i) splat<V, NB, true>(colours[i], rows + i * NB, colour_next);
+                if (position_next)
+                    for (int i = 0; i < n; ++i) splat<V, NB, true>(positions[i], rows + i * NB, position_next);
                 if (last) scatter<V, NB>(rows, count, classes, start, n, probs);
             }
         });
@@ -727,22 +847,29 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
     }
 }
 
-using MeanField = void (*)(const Lattice<5>*, const Lattice<2>*, i64, const float*, float*, int, int, int);
+struct MeanField {
+    void (*run)(const Lattice<5>*, const Lattice<2>*, i64, const float*, float*, int, int, int);
+    int row_bytes;
+};
+
+template <class V, int NB>
+constexpr MeanField mean_field_with() {
+    return {mean_field<V, NB>, int(sizeof(V)) * NB};
+}
 
 MeanField mean_field_for(i64 classes) {
     switch (classes <= 4 ? 0 : (classes + 7) / 8) {
-        case 0: return mean_field<float4, 1>;
-        case 1: return mean_field<float8, 1>;
-        case 2: return mean_field<float8, 2>;
-        case 3: return mean_field<float8, 3>;
-        case 4: return mean_field<float8, 4>;
-        case 5: return mean_field<float8, 5>;
-        case 6: return mean_field<float8, 6>;
-        case 7: return mean_field<float8, 7>;
-        case 8: return mean_field<float8, 8>;
-        default: break;
+        case 0: return mean_field_with<float4, 1>();
+        case 1: return mean_field_with<float8, 1>();
+        case 2: return mean_field_with<float8, 2>();
+        case 3: return mean_field_with<float8, 3>();
+        case 4: return mean_field_with<float8, 4>();
+        case 5: return mean_field_with<float8, 5>();
+        case 6: return mean_field_with<float8, 6>();
+        case 7: return mean_field_with<float8, 7>();
+        case 8: return mean_field_with<float8, 8>();
+        default: return classes <= 128 ? mean_field_with<float8, 16>() : mean_field_with<float8, 32>();
     }
-    return classes <= 128 ? mean_field<float8, 16> : classes <= 256 ? mean_field<float8, 32> : nullptr;
 }
 
 template <class F>
@@ -820,22 +947,22 @@ __attribute__((visibility("default"))) int wss_mean_field(const Geometry* colour
                                                           const float* images, const float* logits, float* probs, i64 batch, i64 classes,
                                                           i64 height, i64 width, int iterations, int threads) {
     return guarded([&] {
-        const MeanField run = mean_field_for(classes);
-        if (!run) return 3;
+        if (classes > 256) return 3;
+        const MeanField method = mean_field_for(classes);
         const i64 count = height * width;
         std::unique_ptr<Lattice<2>> position;
         if (position_weight > 0 && iterations > 0) {
             position.reset(new Lattice<2>(*position_geometry, nullptr, nullptr, height, width, threads));
-            normalise<2>(*position, position_factor, position_weight, threads);
+            normalise<2>(*position, position_factor, position_weight, method.row_bytes, threads);
         }
         for_each_image(batch, threads, [&](i64 b, int inner) {
             std::unique_ptr<Lattice<5>> colour;
             if (colour_weight > 0 && iterations > 0) {
                 colour.reset(new Lattice<5>(*colour_geometry, images + b * 3 * count, nullptr, height, width, inner));
-                normalise<5>(*colour, colour_factor, colour_weight, inner);
+                normalise<5>(*colour, colour_factor, colour_weight, method.row_bytes, inner);
             }
             const i64 at = b * classes * count;
-            run(colour.get(), position.get(), count, logits + at, probs + at, int(classes), iterations, inner);
+            method.run(colour.get(), position.get(), count, logits + at, probs + at, int(classes), iterations, inner);
         });
         return 0;
     });

@@ -1,0 +1,107 @@
+"""Bilateral filtering of 21 channels, against pydensecrf and against the same filter channel by channel.
+
+    python benchmarks/bilateral.py --data DIR --out benchmarks/results/bilateral-NAME.json
+
+sigma_rgb 15, sigma_xy 100. pydensecrf does not offer its filter alone: its time is that of an iteration with the bilateral
+kernel less that of an iteration without kernels. Variants take turns within each repeat, in one process; ratios are of CPU time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from typing import Any
+
+import crf_timing
+import numpy as np
+import torch
+
+from wss.ops import BilateralFilter
+
+SIGMA_RGB, SIGMA_XY = 15.0, 100.0
+MORE = 3
+"""Iterations between the two calls whose difference is taken for pydensecrf."""
+
+
+def pydensecrf_build(image: torch.Tensor, energy: np.ndarray, bilateral: bool) -> Any:
+    from pydensecrf.densecrf import DenseCRF2D
+
+    crf = DenseCRF2D(image.shape[2], image.shape[1], crf_timing.CLASSES)
+    crf.setUnaryEnergy(energy)
+    if bilateral:
+        pixels = np.array(image.permute(1, 2, 0).numpy(), order="C")
+        crf.addPairwiseBilateral(sxy=SIGMA_XY, srgb=SIGMA_RGB, rgbim=pixels, compat=4)
+    return crf
+
+
+def pydensecrf_filter_s(crf: Any, bare: Any) -> tuple[float, float]:
+    """Wall and CPU seconds of one filter."""
+    spent = []
+    for engine in (crf, bare):
+        for iterations in (1, 1 + MORE):
+            wall, cpu = time.perf_counter(), time.process_time()
+            engine.inference(iterations)
+            spent.append((time.perf_counter() - wall, time.process_time() - cpu))
+    wall_s, cpu_s = (((spent[1][i] - spent[0][i]) - (spent[3][i] - spent[2][i])) / MORE for i in (0, 1))
+    return wall_s, cpu_s
+
+
+def one_by_one(bilateral: BilateralFilter, x: torch.Tensor) -> list[torch.Tensor]:
+    return [bilateral.filter(channel) for channel in x.split(1, dim=1)]
+
+
+def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
+    height, width = (int(v) for v in size.split("x"))
+    torch.set_num_threads(threads)
+    with_pydensecrf = threads == 1 and importlib.util.find_spec("pydensecrf") is not None
+    logits = crf_timing.scores(height, width)
+    probs = torch.softmax(logits, 1)
+    energy = np.ascontiguousarray(-torch.log_softmax(logits, 1)[0].reshape(crf_timing.CLASSES, -1).numpy())
+    timings = crf_timing.Timings()
+    sigmas = (SIGMA_RGB, SIGMA_XY)
+    for image in crf_timing.pictures(options.data, options.images, height, width):
+        images = image[None].float()
+        for _ in range(options.repeats):
+            if with_pydensecrf:
+                crf = timings.measure("pydensecrf, build", pydensecrf_build, image, energy, True)
+                timings.note("pydensecrf, filter", *pydensecrf_filter_s(crf, pydensecrf_build(image, energy, False)))
+            built = timings.measure("build", BilateralFilter, images, *sigmas)
+            compat = BilateralFilter(images, *sigmas, mode="compat")
+            timings.measure("filter, compat", compat.filter, probs, calls=3)
+            timings.measure("filter, symmetric", built.filter, probs, calls=3)
+            if threads == 1:
+                timings.measure("filter, symmetric, one by one", one_by_one, built, probs)
+                timings.measure("filter, symmetric, 8 channels", built.filter, probs[:, :8], calls=3)
+        if threads == 1:
+            accurate = timings.measure("build, accurate", BilateralFilter, images, *sigmas, mode="accurate")
+            timings.measure("filter, accurate", accurate.filter, probs)
+            portable = timings.measure("build, torch", BilateralFilter, images, *sigmas, backend="torch")
+            timings.measure("filter, symmetric, torch", portable.filter, probs)
+    ratios = {
+        "pydensecrf / wss, build": timings.ratio("pydensecrf, build", "build"),
+        "pydensecrf / wss, filter (compat)": timings.ratio("pydensecrf, filter", "filter, compat"),
+        "pydensecrf / wss, filter (symmetric)": timings.ratio("pydensecrf, filter", "filter, symmetric"),
+        "one by one / together": timings.ratio("filter, symmetric, one by one", "filter, symmetric"),
+        "21 channels / 8": timings.ratio("filter, symmetric", "filter, symmetric, 8 channels"),
+    }
+    return {
+        "size": size,
+        "threads": threads,
+        "times": timings.rows(),
+        "ratios": {k: v for k, v in ratios.items() if v is not None},
+    }
+
+
+def main() -> None:
+    assert __doc__
+    options = crf_timing.options(__doc__)
+    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
+    crf_timing.report(
+        options.out,
+        results,
+        "K = 21, sigma_rgb 15, sigma_xy 100; medians over repeats and pictures, variants in turn; ratios are of CPU time",
+    )
+
+
+if __name__ == "__main__":
+    main()

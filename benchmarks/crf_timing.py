@@ -1,0 +1,139 @@
+"""What benchmarks/bilateral.py and benchmarks/mean_field.py share: pictures, interleaved timing and the record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+import wss.version
+
+CLASSES = 21
+
+
+def options(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", default=["321x321", "513x513"], help="heights x widths")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument(
+        "--images", type=int, default=3, help="number of pictures; each is timed and medians taken over all"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("WSS_DATA"), help="folder with photographs (*.jpg, at any depth)"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    return parser.parse_args()
+
+
+def pictures(data: Path | None, count: int, height: int, width: int) -> list[Tensor]:
+    """(3,H,W) uint8 photographs, resized, or, without a folder, pictures with structure at all wavelengths."""
+    paths = sorted(Path(data).rglob("*.jpg")) if data else []
+    if paths:
+        chosen = [paths[i * len(paths) // count] for i in range(count)]
+        photographs = [
+            cv2.resize(cv2.imread(str(p))[..., ::-1], (width, height), interpolation=cv2.INTER_AREA) for p in chosen
+        ]
+        return [torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for p in photographs]
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for _ in range(count):
+        image = torch.zeros(1, 3, height, width)
+        for wave in (1, 2, 4, 8, 16, 32, 64, 128):
+            noise = torch.randn(1, 3, height // wave + 2, width // wave + 2, generator=generator)
+            image += wave**0.7 * interpolate(noise, (height, width), mode="bilinear")
+        made.append((128 + 45 * image[0] / image.std()).clamp(0, 255).round().to(torch.uint8))
+    return made
+
+
+def scores(height: int, width: int) -> Tensor:
+    """(1,K,H,W) logits of blobs with noise."""
+    generator = torch.Generator().manual_seed(1)
+    blobs = interpolate(torch.randn(1, CLASSES, 9, 9, generator=generator), (height, width), mode="bilinear") * 4
+    return blobs + torch.randn(blobs.shape, generator=generator)
+
+
+class Timings:
+    """Wall and CPU milliseconds of variants that take turns."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, list[float]] = {}
+        self.cpu: dict[str, list[float]] = {}
+
+    def measure(self, name: str, work: Callable[..., Any], *arguments: Any, calls: int = 1, **named: Any) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(calls):
+            result = work(*arguments, **named)
+        self.note(name, (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls)
+        return result
+
+    def note(self, name: str, wall_s: float, cpu_s: float) -> None:
+        self.wall.setdefault(name, []).append(1e3 * wall_s)
+        self.cpu.setdefault(name, []).append(1e3 * cpu_s)
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {"wall_ms": round(median(self.wall[name]), 2), "cpu_ms": round(median(self.cpu[name]), 2)}
+            for name in self.wall
+        }
+
+    def ratio(self, slow: str, fast: str) -> float | None:
+        """Median over repeats of the ratio of CPU times, measured moments apart."""
+        if slow not in self.cpu or fast not in self.cpu:
+            return None
+        return round(median(a / b for a, b in zip(self.cpu[slow], self.cpu[fast], strict=True)), 2)
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def report(out: Path | None, results: list[dict[str, Any]], note: str) -> None:
+    for result in results:
+        print(f"{result['size']}, {result['threads']} thread(s)")
+        for name, row in result["times"].items():
+            print(f"  {name:44s} {row['wall_ms']:9.2f} ms wall {row['cpu_ms']:9.2f} ms CPU")
+        for name, value in result["ratios"].items():
+            print(f"  {name:44s} {value}")
+    if out is None:
+        return
+    record = {
+        "command": " ".join(["python", *sys.argv]),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "date": date.today().isoformat(),
+        "versions": {
+            "wss": wss.version.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "pydensecrf2": version("pydensecrf2"),
+            "python": platform.python_version(),
+        },
+        "note": note,
+        "results": results,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record, indent=2) + "\n")
