@@ -82,6 +82,17 @@ def measure(device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
     return {name: {"wall_ms": round(median(wall[name]), 2), "cpu_ms": round(median(cpu[name]), 2)} for name in VARIANTS}
 
 
+def processor() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return names[0].strip() if names else platform.processor() or platform.machine()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -96,7 +107,7 @@ def main() -> None:
     if arguments.out:
         record = {
             "command": ["python", *sys.argv],
-            "device": torch.cuda.get_device_name() if arguments.device != "cpu" else platform.processor(),
+            "device": torch.cuda.get_device_name() if arguments.device != "cpu" else processor(),
             "threads": arguments.threads,
             "image": [SIDE, SIDE],
             "classes": CLASSES,
