@@ -174,7 +174,13 @@ def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs) -> dict[s
     if store is not None:
         if params.weights is not None:
             raise UsageError("train: give either the input 'initial' or 'weights', not both")
-        model.load_state_dict(store.tree("state"))
+        try:
+            model.load_state_dict(store.tree("state"))
+        except RuntimeError as error:
+            raise UsageError(
+                f"train: the network of {store.path} is another one than this stage's (method, network and classes must be "
+                f"the same): {error}"
+            ) from error
         return {**store.meta["initialisation"], "continued_from": store.key}
     return dict(load_pretrained(model, params.weights).model_dump(mode="json"))
 
