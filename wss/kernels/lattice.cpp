@@ -169,8 +169,17 @@ inline i64 share(i64 n, int part, int parts) { return n * part / parts; }
 
 constexpr std::size_t kHugePage = std::size_t(1) << 21;
 
+// Thousands of page faults add up: asks for huge pages in what they cover entirely.
+inline void advise_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] std::size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    const std::uintptr_t first = (reinterpret_cast<std::uintptr_t>(start) + kHugePage - 1) / kHugePage * kHugePage;
+    const std::uintptr_t last = (reinterpret_cast<std::uintptr_t>(start) + bytes) / kHugePage * kHugePage;
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
 template <class T>
-class Buffer {  // aligned, uninitialised; large ones on huge pages where the system has them, as thousands of page faults add up
+class Buffer {  // aligned, uninitialised
     T* data_ = nullptr;
     std::size_t size_ = 0;
 
@@ -186,9 +195,7 @@ class Buffer {  // aligned, uninitialised; large ones on huge pages where the sy
         const std::size_t align = n * sizeof(T) < kHugePage ? 64 : kHugePage, bytes = (n * sizeof(T) / align + 1) * align;
         data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
         if (!data_) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-        if (align == kHugePage) madvise(static_cast<void*>(data_), bytes, MADV_HUGEPAGE);
-#endif
+        advise_huge_pages(data_, bytes);
         size_ = n;
     }
     T* data() { return data_; }
@@ -265,14 +272,14 @@ struct Neighbours {
 
 struct AnyLattice {
     const int dims;
-    explicit AnyLattice(int d) : dims(d) {}
+    const i64 pixels_count;
+    i64 vertices_count = 1;  // with the dummy
+    AnyLattice(int d, i64 n) : dims(d), pixels_count(n) {}
     virtual ~AnyLattice() = default;
 };
 
 template <int D>
 struct Lattice : AnyLattice {
-    i64 pixels_count;
-    i64 vertices_count = 1;  // with the dummy
     Buffer<Pixel<D>> pixels;
     Buffer<Neighbours> neighbours;  // [direction][vertex]
 
@@ -401,7 +408,7 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
 
 template <int D>
 Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* roi, i64 height, i64 width, int threads)
-    : AnyLattice(D), pixels_count(height * width), pixels(height * width) {
+    : AnyLattice(D, height * width), pixels(height * width) {
     const i64 count = pixels_count;
     std::vector<Vertices> found(threads);
     parallel(threads, [&](int part, int parts) {
@@ -502,12 +509,14 @@ void blur_along(const Lattice<D>& lattice, int direction, const V* in, V* out, i
 
 enum Order { kForward = 0, kReverse = 1, kMean = 2, kThereAndBack = 3 };
 
+constexpr std::size_t kWorthSharing = std::size_t(4) << 20;  // bytes; below, a sweep is over before a second thread has woken up
+
 // Vertex values and the room to blur them. `current` receives splats and holds the result of a blur.
 template <class V, int NB, int D>
 class Field {
     const Lattice<D>& lattice_;
-    const int threads_;
     const i64 size_;
+    const int threads_;
     Buffer<V> first_, second_, third_;
     std::vector<Buffer<V>> private_;  // one per thread after the first, so that splats never collide
     V *current_, *spare_;
@@ -526,27 +535,31 @@ class Field {
         return other;
     }
     void settle(V* result) {
-        if (result == current_) return;
-        if (result != spare_) std::abort();
-        std::swap(current_, spare_);
+        if (result != current_) std::swap(current_, spare_);
     }
 
   public:
     Field(const Lattice<D>& lattice, int threads, bool three)
-        : lattice_(lattice), threads_(threads), size_(lattice.vertices_count * NB), first_(size_), second_(size_), third_(three ? size_ : 0) {
+        : lattice_(lattice),
+          size_(lattice.vertices_count * NB),
+          threads_(sizeof(V) * size_ > kWorthSharing ? threads : 1),
+          first_(size_),
+          second_(size_),
+          third_(three ? size_ : 0) {
         for (int t = 1; t < threads; ++t) private_.emplace_back(size_);
         current_ = first_.data();
         spare_ = second_.data();
     }
     const V* values() const { return current_; }
-    // The result stays readable while the next splat goes to the spare side; `turn` then makes that the current one.
-    V* target(int part) { return part == 0 ? spare_ : private_[part - 1].data(); }
-    void clear() {
-        parallel(threads_, [&](int part, int) { std::memset(static_cast<void*>(target(part)), 0, sizeof(V) * size_); });
+    // Zeros to splat to, for one thread. The result stays readable meanwhile; `turn` then makes the sum of all splats the current values.
+    V* target(int part) {
+        V* const values = part == 0 ? spare_ : private_[part - 1].data();
+        std::memset(static_cast<void*>(values), 0, sizeof(V) * size_);
+        return values;
     }
     void turn() {
         std::swap(current_, spare_);
-        if (threads_ == 1) return;
+        if (private_.empty()) return;
         parallel(threads_, [&](int part, int parts) {
             for (const Buffer<V>& other : private_)
                 for (i64 i = share(size_, part, parts), end = share(size_, part + 1, parts); i < end; ++i) current_[i] += other[i];
@@ -671,7 +684,6 @@ template <class V, int NB, int D>
 bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int channels, int order, float factor, int threads) {
     const i64 count = lattice.pixels_count;
     Field<V, NB, D> field(lattice, threads, order == kMean);
-    field.clear();
     parallel(threads, [&](int part, int parts) {
         V* values = field.target(part);
         alignas(64) V rows[kTile * NB];
@@ -804,8 +816,6 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
     });
     for (int t = 0; t <= iterations; ++t) {
         const bool first = t == 0, last = t == iterations;
-        if (!last && colour) colour_field->clear();
-        if (!last && position) position_field->clear();
         parallel(threads, [&](int part, int parts) {
             const V* colour_now = first || !colour ? nullptr : colour_field->values();
             const V* position_now = first || !position ? nullptr : position_field->values();
@@ -909,8 +919,7 @@ __attribute__((visibility("default"))) int wss_lattice_build(const Geometry* geo
 __attribute__((visibility("default"))) void wss_lattice_free(void* lattice) { delete static_cast<AnyLattice*>(lattice); }
 
 __attribute__((visibility("default"))) i64 wss_lattice_vertices(const void* lattice) {
-    const AnyLattice* any = static_cast<const AnyLattice*>(lattice);
-    return any->dims == 5 ? static_cast<const Lattice<5>*>(any)->vertices_count : static_cast<const Lattice<2>*>(any)->vertices_count;
+    return static_cast<const AnyLattice*>(lattice)->vertices_count;
 }
 
 // x, y: (B,C,H,W) float32.
@@ -918,6 +927,7 @@ __attribute__((visibility("default"))) int wss_lattice_filter(void* const* latti
                                                               float factor, int threads) {
     return guarded([&] {
         bool finite = true;
+        if (batch > 0) advise_huge_pages(y, sizeof(float) * batch * channels * static_cast<const AnyLattice*>(lattices[0])->pixels_count);
         for_each_image(batch, threads, [&](i64 b, int inner) {
             const AnyLattice* any = static_cast<const AnyLattice*>(lattices[b]);
             bool good;
@@ -949,6 +959,7 @@ __attribute__((visibility("default"))) int wss_mean_field(const Geometry* colour
     return guarded([&] {
         if (classes > 256) return 3;
         const MeanField method = mean_field_for(classes);
+        advise_huge_pages(probs, sizeof(float) * batch * classes * height * width);
         const i64 count = height * width;
         std::unique_ptr<Lattice<2>> position;
         if (position_weight > 0 && iterations > 0) {
