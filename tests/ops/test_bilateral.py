@@ -341,3 +341,10 @@ def test_without_the_native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert BilateralFilter(textured(1, 4, 4), 15.0, 10.0).backend == "torch"
     with pytest.raises(UsageError, match="not installed"):
         BilateralFilter(textured(1, 4, 4), 15.0, 10.0, backend="native")
+
+
+def test_a_very_dark_crop_is_not_taken_for_an_image_in_0_to_1():
+    images = torch.zeros(1, 3, 4, 5)
+    images[0, 0, 1, 2] = 1.0
+    x = torch.rand(1, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert BilateralFilter(images, 15, 20).filter(x).isfinite().all()

@@ -220,7 +220,8 @@ def check_images(images: Tensor, *, use_colour: bool = True) -> None:
                 else ""
             )
         )
-    if images.is_floating_point() and lowest < highest <= 1:
+    # whole numbers up to 1 are a very dark crop of a batch that was made from bytes
+    if images.is_floating_point() and lowest < highest <= 1 and not bool((images == images.round()).all()):
         raise UsageError(
             f"images must be RGB in 0-255; got values from {lowest:g} to {highest:g}, which looks like 0..1: multiply by 255"
         )

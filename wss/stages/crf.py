@@ -79,7 +79,7 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
 def _refine(params: CrfParams, samples: Store, predictions: Store, image_id: str, device: str) -> NDArray[np.uint8]:
     probs = np.clip(predictions.get("probs", image_id).astype(np.float32), _LEAST, 1)
     logits = torch.from_numpy(np.log(probs)).to(device)
-    image = torch.from_numpy(np.array(samples.get("image", image_id))).permute(2, 0, 1).float().to(device)
+    image = torch.from_numpy(np.array(samples.get("image", image_id))).permute(2, 0, 1).to(device)
     kernels: dict[str, Any] = {"iterations": params.iterations, **params.kernels()}
     if params.backend == "pydensecrf":
         refined = mean_field_pydensecrf(logits, image, **kernels)
