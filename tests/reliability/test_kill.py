@@ -163,14 +163,14 @@ def _torture(server, undisturbed, tmp_path, kills, seed):
 
 def test_killed_at_random_moments(server, undisturbed, tmp_path):
     kills = {"prepare": 1, "train": 2, "predict": 1, "evaluate": 2}
-    assert _torture(server, undisturbed, tmp_path, kills, seed=1) >= 3
+    assert _torture(server, undisturbed, tmp_path, kills, seed=1) >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_many_times_at_random_moments(server, undisturbed, tmp_path, seed):
     kills = {"prepare": 3, "train": 6, "predict": 2, "evaluate": 4}
-    assert _torture(server, undisturbed, tmp_path, kills, seed=seed + 100) >= 8
+    assert _torture(server, undisturbed, tmp_path, kills, seed=seed + 100) >= 4
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from wss.cli import interrupt
+
 
 class Terminal:
     """Draws progress on stderr and prints results on stdout.
@@ -52,6 +54,7 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """One line on stderr unless quiet."""
+        interrupt.check()
         if not self.quiet:
             self._err.print(escape(message))
 
@@ -67,6 +70,7 @@ class Terminal:
         number = self._progress.add_task(label, total=total, completed=done, note="")
 
         def advance(units: int, note: str) -> None:
+            interrupt.check()
             self._progress.update(number, advance=units, note=escape(note))
 
         return advance

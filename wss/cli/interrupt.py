@@ -1,7 +1,9 @@
-"""Ctrl-C and SIGTERM: while modules load the process leaves at once, later it stops in good order.
+"""Ctrl-C and SIGTERM: while modules load the process leaves at once, during work it stops in good order.
 
-An exception out of a half-done import can be swallowed there and leave modules that fail in odd ways; nothing needs tidying
-up at that time. Later there are workers to stop and temporary files to remove, which ``KeyboardInterrupt`` lets happen.
+An exception in the midst of anything can be lost (in imports, finalizers, callbacks), or leave a mess that fails in odd ways.
+So a signal only leaves a note, and the next sign of progress, an image or a training step later, raises ``KeyboardInterrupt``;
+where there is none for a second, it is raised wherever the program is. A second signal ends the process at once, which loses
+no finished image.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from types import FrameType
 
 MESSAGE = "interrupted; run the same command again to go on from here"
 EXIT_CODE = 130
+PATIENCE_S = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_stopping = False
 
 
 def leave_at_once() -> None:
@@ -22,13 +26,30 @@ def leave_at_once() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
+    os.register_at_fork(after_in_child=_leave_it_to_the_parent)
 
 
-def stop_in_order() -> None:
-    """From now on, both signals raise ``KeyboardInterrupt``; does nothing unless ``leave_at_once`` came first."""
+def begin_work() -> None:
+    """From now on, both signals stop the work in good order; does nothing unless ``leave_at_once`` came first."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _leave:
-            signal.signal(number, _raise)
+            signal.signal(number, _stop)
+            signal.signal(signal.SIGALRM, _lose_patience)
+
+
+def end_work() -> None:
+    """From now on, both signals end the process again."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, _leave)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def check() -> None:
+    """Raise ``KeyboardInterrupt`` if a signal came."""
+    if _stopping:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        raise KeyboardInterrupt
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -36,5 +57,21 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(EXIT_CODE)
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _stopping
+    if _stopping:
+        _leave(number, frame)
+    _stopping = True
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+
+
+def _lose_patience(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _leave_it_to_the_parent() -> None:
+    """In a forked worker: Ctrl-C is for the parent, which ends its workers."""
+    if signal.getsignal(signal.SIGINT) in (_leave, _stop):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGTERM) in (_leave, _stop):
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))

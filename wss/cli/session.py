@@ -47,7 +47,7 @@ class Session(AbstractContextManager["Session"]):
         )
 
     def __enter__(self) -> Session:
-        interrupt.stop_in_order()
+        interrupt.begin_work()
         self.terminal.__enter__()
         return self
 
@@ -55,6 +55,9 @@ class Session(AbstractContextManager["Session"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.terminal.__exit__(kind, error, trace)
+        if kind is None:
+            interrupt.check()
+        interrupt.end_work()
 
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
         """A pipeline for this workspace's data set with parameter changes by stage id, later ones first in rank."""

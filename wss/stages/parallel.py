@@ -25,12 +25,13 @@ def each(
         batch: Calls sent to a process at a time; more than one pays for calls of a few milliseconds.
     """
     parallel = Parallel(n_jobs=jobs, return_as="generator", batch_size=batch)
-    if jobs > 1:  # starting these two helpers unblocks the signal
+    if jobs > 1:  # starting these two helpers unblocks signals
         loky_tracker.ensure_running()
         resource_tracker.ensure_running()
-    # Ctrl-C reaches every process of the terminal. Processes inherit what is blocked while they start: so the workers
-    # never see it, and this one sees it a moment later and stops them.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C reaches every process of the terminal, SIGTERM often a whole group. A worker that dies halfway through sending a
+    # result leaves this process waiting for the rest. Processes inherit what is blocked while they start: so the workers
+    # never see these signals, and this process sees them a moment later and stops the workers.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         results: Iterator[Result] = parallel(delayed(function)(*arguments) for arguments in calls)
     finally:
