@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
@@ -33,7 +34,17 @@ def each(
     # never see these signals, and this process sees them a moment later and stops the workers.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        results: Iterator[Result] = parallel(delayed(function)(*arguments) for arguments in calls)
+        results: Generator[Result, None, None] = parallel(delayed(function)(*arguments) for arguments in calls)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return results
+    return _until_abandoned(results)
+
+
+def _until_abandoned(results: Generator[Result, None, None]) -> Iterator[Result]:
+    try:
+        for result in results:  # noqa: UP028, which would close them before the warning is turned off
+            yield result
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib regrets results that an interruption leaves unused
+            results.close()
