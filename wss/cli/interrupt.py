@@ -8,6 +8,7 @@ no finished image.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ def leave_at_once() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     os.register_at_fork(after_in_child=_leave_it_to_the_parent)
+    atexit.register(_finish)
 
 
 def begin_work() -> None:
@@ -63,6 +65,14 @@ def _stop(number: int, frame: FrameType | None) -> None:
         _leave(number, frame)
     _stopping = True
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+
+
+def _finish() -> None:
+    """Last of all, give the exit code: Python kills itself with SIGINT instead if the interrupt met an ``exec`` of a string."""
+    if _stopping:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
 
 
 def _lose_patience(number: int, frame: FrameType | None) -> None:
