@@ -155,6 +155,10 @@ REQUESTS = [
     ),
     Fault("value of a data option", ("init", "-k", "sample", "-o", "train=[", "-w", "new"), USAGE, ("train=[", "YAML")),
     Fault("size of the sample", ("init", "-k", "sample", "-o", "width=8", "-w", "new"), USAGE, ("32x32", "width 8")),
+    *(
+        Fault(f"{name} of no workspace", (name, "-w", "nowhere"), USAGE, ("nowhere", "no such folder", "--workspace"))
+        for name in ("status", "verify", "gc")
+    ),
     Fault("second init", ("init", "--kind", "sample"), USAGE, ("wss.yaml", "--force")),
     Fault("pipeline is no YAML", ("run", "p.yaml"), USAGE, ("p.yaml", "not valid YAML"), _write("p.yaml", "stages: [")),
     Fault("pipeline is a list", ("run", "p.yaml"), USAGE, ("p.yaml", "'stages'"), _write("p.yaml", "[1, 2]")),

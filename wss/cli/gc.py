@@ -32,7 +32,7 @@ def gc(
     from wss.store.atomic import storage_errors
 
     terminal = Terminal(as_json=as_json)
-    doomed = _doomed(Workspace(workspace), days, partials, everything)
+    doomed = _doomed(Workspace(workspace).existing(), days, partials, everything)
     size = sum(path.stat().st_size for path in doomed if path.exists())
     for path in doomed if not dry_run else ():
         with storage_errors(path):

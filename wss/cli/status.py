@@ -16,7 +16,7 @@ def status(workspace: options.Workspace = Path(), as_json: options.Json = False)
     from wss.store import Store
 
     terminal = Terminal(as_json=as_json)
-    place = Workspace(workspace)
+    place = Workspace(workspace).existing()
     dataset = place.dataset().model_dump(mode="json", exclude_none=True)
     rows: list[dict[str, Any]] = []
     for path in place.artifacts():

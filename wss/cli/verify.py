@@ -18,7 +18,7 @@ def verify(workspace: options.Workspace = Path(), as_json: options.Json = False)
 
     terminal = Terminal(as_json=as_json)
     rows = []
-    for path in Workspace(workspace).artifacts():
+    for path in Workspace(workspace).existing().artifacts():
         try:
             store = Store(path)
             good = store.verify() and store.key == path.stem

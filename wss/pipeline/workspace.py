@@ -93,6 +93,16 @@ class Workspace:
             spec = spec.model_copy(update={"root": (self.root / root).resolve()})
         return spec
 
+    def existing(self) -> Workspace:
+        """This workspace, for commands that only look.
+
+        Raises:
+            UsageError: There is no such folder.
+        """
+        if not self.root.is_dir():
+            raise UsageError(f"{self.root}: no such folder; name the workspace with --workspace")
+        return self
+
     def state(self) -> dict[str, Any]:
         """What the last commands chose, by command.
 
