@@ -19,7 +19,7 @@ EXIT_CODE = 130
 PATIENCE_S = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_stopping = False
+_received: list[int] = []
 
 
 def leave_at_once() -> None:
@@ -49,7 +49,7 @@ def end_work() -> None:
 
 def check() -> None:
     """Raise ``KeyboardInterrupt`` if a signal came."""
-    if _stopping:
+    if _received:
         signal.setitimer(signal.ITIMER_REAL, 0)
         raise KeyboardInterrupt
 
@@ -60,16 +60,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _stopping
-    if _stopping:
+    if _received:
         _leave(number, frame)
-    _stopping = True
+    _received.append(number)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
 
 
 def _finish() -> None:
     """Last of all, give the exit code: Python kills itself with SIGINT instead if the interrupt met an ``exec`` of a string."""
-    if _stopping:
+    if _received:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(EXIT_CODE)
