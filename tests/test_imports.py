@@ -65,16 +65,9 @@ def test_imports_run_one_way(path):
 @pytest.mark.parametrize(("library", "home"), [("h5py", "store"), ("typer", "cli"), ("rich", "cli")])
 def test_libraries_stay_in_their_package(library, home):
     for path in ROOT.rglob("*.py"):
-        names = {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            for name in (
-                [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else [n.name for n in getattr(node, "names", [])]
-            )
-            if isinstance(node, ast.Import | ast.ImportFrom)
-        }
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {n.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for n in node.names}
+        names |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
         assert library not in names or path.is_relative_to(ROOT / home), f"{path} imports {library}"
 
 
