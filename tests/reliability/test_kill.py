@@ -193,11 +193,11 @@ def test_two_processes_at_once_make_everything_once(undisturbed, tmp_path):
 
 
 def _interrupt(workspace, number, when, jobs):
-    """Start ``wss train`` as a process of its own, and signal its whole group once ``when`` appears on stderr."""
+    """Start a long ``wss train`` as a process of its own, and signal its whole group once ``when`` appears on stderr."""
     err = workspace / "err.txt"
     with err.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "wss", *COMMANDS["train"][:-1], str(jobs)],
+            [sys.executable, "-m", "wss", *COMMANDS["train"][:-1], str(jobs), "--epochs", "400"],
             cwd=workspace,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,

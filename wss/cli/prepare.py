@@ -32,8 +32,8 @@ def prepare(
 ) -> None:
     """Make the labels to train on from the data set's scribbles, whole or thinned out.
 
-    `wss train` and what follows it in this workspace use them. Everything is decided by the seed and each image's id, so that the same
-    image keeps the same labels whatever else is prepared with it.
+    `wss train` and what follows it in this workspace use them. Everything is decided by the seed and each image's id,
+    so that the same image keeps the same labels whatever else is prepared with it.
 
     Example: [bold]wss prepare --shrink 0.5 --drop 0.3[/bold]
     """
