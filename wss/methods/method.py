@@ -24,12 +24,15 @@ class Batch:
         labels: int64 (B,H,W), 255 = unlabelled.
         valid: bool (B,H,W), False where a crop reaches beyond its image.
         maps: Further maps that the method asked for in ``needs``, (B,H,W), by name.
+        tags: Classes in each image, bool (B,K), for methods whose ``needs`` name ``tags``; they are those of the whole image,
+            whatever the crop.
     """
 
     rgb: Tensor
     labels: Tensor
     valid: Tensor
     maps: Mapping[str, Tensor]
+    tags: Tensor | None = None
 
 
 class Phase(Params):
@@ -74,7 +77,7 @@ class Method(Params, ABC):
     term_names: ClassVar[frozenset[str]]
     """Loss terms that a phase may weigh."""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Maps beside image and labels that ``losses`` reads: ``edges``, ``superpixels``."""
+    """Maps beside image and labels that ``losses`` reads: ``edges``, ``superpixels``; ``tags``."""
     uses_unlabelled: ClassVar[bool] = False
     """Whether images without any labelled pixel help."""
 

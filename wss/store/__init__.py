@@ -3,16 +3,19 @@
 from wss.store.journal import Journal
 from wss.store.key import artifact_key, canonical_json
 from wss.store.reader import Store
-from wss.store.schema import LABELS, METRICS, MODEL, PREDICTIONS, REPORT, SAMPLES, Schema
+from wss.store.schema import CAM, LABELS, METRICS, MODEL, PICTURES, PREDICTIONS, REPORT, SAMPLES, SUPERPIXELS, Schema
 from wss.store.writer import StoreWriter
 
 __all__ = [
+    "CAM",
     "LABELS",
     "METRICS",
     "MODEL",
+    "PICTURES",
     "PREDICTIONS",
     "REPORT",
     "SAMPLES",
+    "SUPERPIXELS",
     "Journal",
     "Schema",
     "Store",

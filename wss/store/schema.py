@@ -42,11 +42,27 @@ SAMPLES = Schema(
 LABELS = Schema(
     "labels",
     1,
-    items={"labels": "deflate", "confidence": "deflate"},
+    items={"labels": "deflate", "confidence": "deflate", "tags": "deflate"},
     required=frozenset({"labels"}),
     rebuild="wss prepare",
 )
-"""What a network is trained on: uint8 (H,W), 255 = unlabelled; optional confidence uint8 (H,W), 255 = certain."""
+"""What a network is trained on: uint8 (H,W), 255 = unlabelled; optional confidence uint8 (H,W), 255 = certain; optional image
+tags uint8 (K,), 1 where the class is in the image."""
+
+SUPERPIXELS = Schema(
+    "superpixels",
+    1,
+    items={"superpixels": "deflate"},
+    required=frozenset({"superpixels"}),
+    rebuild="wss superpixels",
+)
+"""Superpixels int32 (H,W), contiguous ids from 0."""
+
+CAM = Schema("cam", 1, items={"cam": "deflate"}, required=frozenset({"cam"}), rebuild="wss cam")
+"""Class activation maps float16 (K,H,W) in 0..1, zero for classes that the image's tags do not name and for the background."""
+
+PICTURES = Schema("pictures", 1, items={"tiles": "deflate"}, required=frozenset({"tiles"}), rebuild="wss run")
+"""Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]``."""
 
 MODEL = Schema("model", 1, rebuild="wss train")
 """Network weights, the parameters to rebuild the network, and the training log."""
