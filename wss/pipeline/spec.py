@@ -1,10 +1,15 @@
-"""A pipeline as data: a YAML file that names stages, their parameters and their inputs, checked before anything runs."""
+"""A pipeline as data: a YAML file that names stages, their parameters and their inputs, checked before anything runs.
+
+An entry ``each`` repeats a stage for every combination of levels of the named ``factors``; a list input takes patterns with
+``*``. That is how a study of many runs stays one short file.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import yaml
 
 from wss.errors import UsageError
 from wss.params import Params, nearest, validate
+from wss.pipeline.factors import expand, read_factors
 from wss.shipped import shipped
 from wss.stages import STAGES
 from wss.stages.stage import Stage
@@ -107,7 +113,8 @@ def load_pipeline(
 
     Args:
         path: The YAML file.
-        overrides: Parameter changes by node id, nested like the parameters; see ``parse_overrides``.
+        overrides: Parameter changes by node id, or by a pattern of ids with ``*``, nested like the parameters; an id counts
+            more than a pattern. Under ``factors``, other levels by factor. See ``parse_overrides``.
         everywhere: Values for every stage that has a parameter of that name (``seed``), unless overridden there.
 
     Raises:
@@ -115,19 +122,23 @@ def load_pipeline(
             comes later in the file.
     """
     document = _read(path)
-    known = {"title", "description", "stages"}
+    known = {"title", "description", "factors", "stages"}
     for name in set(document) - known:
         raise UsageError(f"{path}: unknown entry {name!r}{nearest(name, known)}")
     entries = document.get("stages")
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{path}: 'stages' must be a list of stages")
     changes = {name: dict(values) for name, values in (overrides or {}).items()}
+    factors = read_factors(document.get("factors") or {}, changes.pop("factors", {}), str(path))
     nodes: dict[str, Node] = {}
     for position, entry in enumerate(entries):
-        node = _node(path, position, entry, changes, everywhere or {}, nodes)
-        nodes[node.id] = node
-    for name in set(changes) - set(nodes):
-        raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
+        where = f"{path}: stage {position + 1}"
+        for single in expand(entry, factors, where):
+            node = _node(path, where, single, changes, everywhere or {}, nodes)
+            nodes[node.id] = node
+    for name in changes:
+        if not any(fnmatchcase(node_id, name) for node_id in nodes):
+            raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
     title = str(document.get("title", path.stem))
     return Pipeline(path.stem, title, str(document.get("description", "")).strip(), nodes)
 
@@ -146,17 +157,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _node(
     path: Path,
-    position: int,
+    place: str,
     entry: Any,
     overrides: Mapping[str, Mapping[str, Any]],
     everywhere: Mapping[str, Any],
     earlier: Mapping[str, Node],
 ) -> Node:
     if not isinstance(entry, dict) or "stage" not in entry:
-        raise UsageError(f"{path}: stage {position + 1}: expected an entry with 'stage', got {entry!r}")
-    known = {"id", "stage", "params", "inputs"}
+        raise UsageError(f"{place}: expected an entry with 'stage', got {entry!r}")
+    known = {"id", "stage", "each", "params", "inputs"}
     for name in set(entry) - known:
-        raise UsageError(f"{path}: stage {position + 1}: unknown entry {name!r}{nearest(name, known)}")
+        raise UsageError(f"{place}: unknown entry {name!r}{nearest(name, known)}")
     if not isinstance(entry["stage"], str) or entry["stage"] not in STAGES:
         raise UsageError(f"{path}: no stage {entry['stage']!r}{nearest(entry['stage'], STAGES)}")
     stage = STAGES[entry["stage"]]
@@ -169,7 +180,10 @@ def _node(
     given = entry.get("params") or {}
     if not isinstance(given, dict):
         raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
-    change = overrides.get(node_id, {})
+    change: dict[str, Any] = {}
+    for name in sorted(overrides, key=lambda name: name == node_id):  # the id itself last: it counts more than patterns
+        if fnmatchcase(node_id, name):
+            change = merge(change, overrides[name])
     values = merge(given, change)
     values |= {name: v for name, v in everywhere.items() if name in stage.params.model_fields and name not in change}
     params = validate(stage.params, values, where)
@@ -185,6 +199,8 @@ def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -
     for role, wanted in stage.inputs.items():
         sources = given.get(role) or []
         sources = sources if isinstance(sources, list) else [sources]
+        if wanted.many:
+            sources = [found for source in sources for found in _matching(source, earlier)]
         if not sources and not wanted.optional:
             raise UsageError(f"{where}: input {role!r} ({wanted.schema.name}) is missing")
         if len(sources) > 1 and not wanted.many:
@@ -201,6 +217,13 @@ def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -
     return inputs
 
 
+def _matching(source: Any, earlier: Mapping[str, Node]) -> list[Any]:
+    """The nodes that a pattern with ``*`` names; anything else is left as it is."""
+    if not isinstance(source, str) or "*" not in source:
+        return [source]
+    return [node_id for node_id in earlier if fnmatchcase(node_id, source)] or [source]
+
+
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings with the changes applied; lists and values are replaced whole."""
     result = dict(values)
@@ -211,7 +234,7 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id.
+    """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
 
     Raises:
         UsageError: A setting that is not of this form.

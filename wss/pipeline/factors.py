@@ -1,0 +1,145 @@
+"""Factors: what a study varies. One entry of a pipeline file becomes one stage for each combination of their levels."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wss.errors import UsageError
+from wss.params import nearest
+
+_PLACEHOLDER = re.compile(r"\$\{([\w-]+)((?:\.[\w-]+)*)\}")
+_NOT_IN_IDS = re.compile(r"[^\w*-]")
+
+Level = str | int | float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One level of a factor.
+
+    Attributes:
+        level: What ``${factor}`` stands for.
+        values: What ``${factor.name}`` stands for, by name; may be nested.
+    """
+
+    level: Level
+    values: Mapping[str, Any]
+
+
+Factors = Mapping[str, Sequence[Choice]]
+
+
+def read_factors(declared: Any, changes: Mapping[str, Any], where: str) -> dict[str, list[Choice]]:
+    """The factors of a pipeline file.
+
+    Args:
+        declared: By name, a list of levels, or levels with the values that belong to each.
+        changes: Other levels by factor: of the declared ones some, or, where no values belong to them, any.
+        where: Named in errors.
+
+    Raises:
+        UsageError: Not of that form, a factor without levels, or an unknown factor or level.
+    """
+    if not isinstance(declared, dict):
+        raise UsageError(f"{where}: 'factors' must be names with their levels, got {declared!r}")
+    for name in set(changes) - set(declared):
+        raise UsageError(f"{where}: no factor {name!r} to change{nearest(name, declared)}")
+    return {
+        str(name): _choices(levels, changes.get(name), f"{where}: factor {name!r}") for name, levels in declared.items()
+    }
+
+
+def _choices(declared: Any, chosen: Any, where: str) -> list[Choice]:
+    if isinstance(declared, dict):
+        known = {_level(level, where): Choice(level, values or {}) for level, values in declared.items()}
+        for choice in known.values():
+            if not isinstance(choice.values, dict):
+                raise UsageError(f"{where}: level {choice.level!r} must have names with values, got {choice.values!r}")
+        chosen = list(known) if chosen is None else chosen
+        for level in _levels(chosen, where):
+            if level not in known:
+                raise UsageError(f"{where}: no level {level!r}{nearest(level, map(str, known))}")
+        return [known[level] for level in _levels(chosen, where)]
+    return [Choice(level, {}) for level in _levels(declared if chosen is None else chosen, where)]
+
+
+def _levels(value: Any, where: str) -> list[Level]:
+    levels = value if isinstance(value, list) else [value]
+    if not levels:
+        raise UsageError(f"{where}: has no levels")
+    if len(set(map(str, levels))) != len(levels):
+        raise UsageError(f"{where}: a level is named twice in {levels}")
+    return [_level(level, where) for level in levels]
+
+
+def _level(value: Any, where: str) -> Level:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{where}: levels are words or numbers, got {value!r}")
+    return value
+
+
+def expand(entry: Any, factors: Factors, where: str) -> Iterator[Any]:
+    """An entry of a pipeline file, once for each combination of the factors that its ``each`` names.
+
+    ``${factor}`` and ``${factor.name}`` are replaced everywhere in it: by the value itself where nothing else is in the
+    string, otherwise by its text. In an ``id`` characters other than letters, digits, - and _ become _.
+
+    Raises:
+        UsageError: ``each`` names an unknown factor, or a placeholder one that ``each`` does not name or a name that the
+            level does not have.
+    """
+    if not isinstance(entry, dict):
+        yield entry
+        return
+    each = entry.get("each", [])
+    each = each if isinstance(each, list) else [each]
+    for name in each:
+        if name not in factors:
+            raise UsageError(f"{where}: each: no factor {name!r}{nearest(name, factors)}")
+    rest = {name: value for name, value in entry.items() if name != "each"}
+    for choices in itertools.product(*(factors[name] for name in each)):
+        chosen = dict(zip(each, choices, strict=True))
+        result = _replace(rest, chosen, where)
+        for name in {"id", "inputs"} & set(result):
+            result[name] = _as_ids(rest[name], result[name])
+        yield result
+
+
+def _as_ids(before: Any, after: Any) -> Any:
+    """Ids, of which those that had placeholders keep only what an id may hold, and the stars of patterns."""
+    if isinstance(before, dict):
+        return {role: _as_ids(before[role], after[role]) for role in before}
+    if isinstance(before, list):
+        return [_as_ids(b, a) for b, a in zip(before, after, strict=True)]
+    return _NOT_IN_IDS.sub("_", str(after)) if before != after else after
+
+
+def _replace(value: Any, chosen: Mapping[str, Choice], where: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _replace(item, chosen, where) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_replace(item, chosen, where) for item in value]
+    if not isinstance(value, str):
+        return value
+    whole = _PLACEHOLDER.fullmatch(value)
+    if whole:
+        return _value(whole, chosen, where)
+    return _PLACEHOLDER.sub(lambda match: str(_value(match, chosen, where)), value)
+
+
+def _value(match: re.Match[str], chosen: Mapping[str, Choice], where: str) -> Any:
+    name, path = match[1], match[2].split(".")[1:]
+    if name not in chosen:
+        raise UsageError(f"{where}: {match[0]}: 'each' does not name the factor {name!r}{nearest(name, chosen)}")
+    if not path:
+        return chosen[name].level
+    value: Any = chosen[name].values
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            raise UsageError(f"{where}: {match[0]}: level {chosen[name].level!r} of {name!r} has no {part!r}")
+        value = value[part]
+    return value
