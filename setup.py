@@ -31,8 +31,10 @@ class BuildPackage(build_py):
             target = Path(self.build_lib, "wss", "_shipped", folder)
             shutil.rmtree(target, ignore_errors=True)  # an earlier build may have left files that are gone now
             target.mkdir(parents=True)
-            for path in sorted(Path(folder).glob("*.yaml")):
-                shutil.copyfile(path, target / path.name)
+            for path in sorted(Path(folder).rglob("*.yaml")):
+                copy = target / path.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
 
 
 class BuildKernels(build_ext):

@@ -12,6 +12,7 @@ import yaml
 
 import wss
 from wss.datasets.cards import load_card
+from wss.pipeline.presets import shipped_presets
 from wss.pipeline.spec import shipped_pipelines
 from wss.shipped import shipped
 
@@ -66,13 +67,14 @@ def test_setup_ships_the_folders_that_the_code_asks_for():
 
 def test_shipped_folders_hold_yaml_only():
     for folder in _shipped_in_setup():
-        files = list((ROOT / folder).iterdir())
+        files = [p for p in (ROOT / folder).rglob("*") if p.is_file()]
         assert files
         assert {p.suffix for p in files} == {".yaml"}, folder
 
 
 def test_every_pipeline_and_card_is_found():
-    assert set(shipped_pipelines()) == {p.stem for p in (ROOT / "pipelines").iterdir()}
+    assert set(shipped_pipelines()) == {p.stem for p in (ROOT / "pipelines").iterdir() if p.is_file()}
+    assert set(shipped_presets()) == {p.stem for p in (ROOT / "pipelines" / "presets").iterdir()}
     for path in (ROOT / "data").iterdir():
         assert load_card(path.stem).title == yaml.safe_load(path.read_text())["title"]
 

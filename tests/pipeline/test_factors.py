@@ -5,7 +5,8 @@ import textwrap
 import pytest
 
 from wss.errors import UsageError
-from wss.pipeline.spec import load_pipeline, parse_overrides
+from wss.pipeline.changes import parse_overrides
+from wss.pipeline.spec import load_pipeline
 
 STUDY = """
     title: A study

@@ -5,7 +5,8 @@ import textwrap
 import pytest
 
 from wss.errors import UsageError
-from wss.pipeline.spec import find_pipeline, load_pipeline, merge, parse_overrides, reference, shipped_pipelines
+from wss.pipeline.changes import merge, parse_overrides
+from wss.pipeline.spec import find_pipeline, load_pipeline, reference, shipped_pipelines
 
 GOOD = """
     title: One
@@ -80,8 +81,8 @@ def test_a_change_ranks_before_what_holds_everywhere(load):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "expected a pipeline"),
-        ("[1]", "expected a pipeline"),
+        ("", "expected named entries"),
+        ("[1]", "expected named entries"),
         ("stages: [", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
         ("\0", "not valid YAML"),

@@ -33,7 +33,7 @@ def evaluate(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
-    from wss.pipeline.spec import merge, parse_overrides
+    from wss.pipeline.changes import merge, parse_overrides
 
     test_time: dict[str, Any] = {}
     if scales is not None:

@@ -34,3 +34,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter of the pipeline; repeatable."),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", metavar="NAME", help="Settings to start from: `wss pipelines` lists them, or a YAML file."
+    ),
+]

@@ -12,6 +12,7 @@ from wss.cli import options
 
 def run(
     pipeline: Annotated[str, typer.Argument(help="A shipped pipeline (`wss pipelines`) or a YAML file.")],
+    preset: options.Preset = None,
     settings: options.Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
     workspace: options.Workspace = Path(),
@@ -28,9 +29,9 @@ def run(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
-    from wss.pipeline.spec import parse_overrides, reference
+    from wss.pipeline.changes import parse_overrides
 
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed) as session:
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
         changes = parse_overrides(settings or [])
         spec = session.pipeline(pipeline, changes)
         if dry_run:
@@ -46,7 +47,7 @@ def run(
             return
         outcomes = session.run(spec)
         if "train" in spec.nodes:  # so that `wss predict` and `wss evaluate` go on from it
-            session.workspace.remember("train", {"pipeline": reference(pipeline), "changes": changes, "seed": seed})
+            session.remember_training(pipeline, changes)
         rows = [
             {
                 "id": name,

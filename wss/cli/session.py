@@ -12,8 +12,10 @@ from typing import Any
 from wss.cli import interrupt
 from wss.cli.console import Terminal
 from wss.errors import UsageError
+from wss.pipeline.changes import merge
+from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
-from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, merge
+from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context
 
@@ -28,15 +30,23 @@ class Session(AbstractContextManager["Session"]):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         jobs: Processes on the CPU; 0 = all cores.
         seed: Seed for every stage that has one, or None for the pipeline's.
+        preset: Settings to start from: a shipped preset or a YAML file.
         terminal: Where to tell what happens.
     """
 
     def __init__(
-        self, workspace: Path, terminal: Terminal, device: str = "auto", jobs: int = 0, seed: int | None = None
+        self,
+        workspace: Path,
+        terminal: Terminal,
+        device: str = "auto",
+        jobs: int = 0,
+        seed: int | None = None,
+        preset: str | None = None,
     ) -> None:
         self.workspace = Workspace(workspace)
         self.terminal = terminal
         self.seed = seed
+        self.preset = preset
         self.jobs = jobs or len(os.sched_getaffinity(0))
         self.context = Context(
             device=resolve_device(device),
@@ -71,7 +81,8 @@ class Session(AbstractContextManager["Session"]):
         everywhere: dict[str, Any] = {"dataset": self.workspace.dataset().model_dump()}
         if self.seed is not None:
             everywhere["seed"] = self.seed
-        return load_pipeline(find_pipeline(name), merged, everywhere)
+        preset = load_preset(self.preset) if self.preset is not None else None
+        return load_pipeline(find_pipeline(name), merged, everywhere, preset)
 
     def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
         """What `wss prepare` chose, as changes to a pipeline that has a ``prepare`` stage."""
@@ -91,7 +102,16 @@ class Session(AbstractContextManager["Session"]):
             return DEFAULT_METHOD, self.prepared(DEFAULT_METHOD)
         if self.seed is None:
             self.seed = choice.get("seed")
+        self.preset = choice.get("preset")
         return choice["pipeline"], choice["changes"]
+
+    def remember_training(self, pipeline: str, changes: Mapping[str, Any]) -> None:
+        """Let later commands go on from what this one trained."""
+        preset = (
+            self.preset if self.preset is None or self.preset in shipped_presets() else str(Path(self.preset).resolve())
+        )
+        choice = {"pipeline": reference(pipeline), "changes": dict(changes), "seed": self.seed, "preset": preset}
+        self.workspace.remember("train", choice)
 
     def discard(self, pipeline: Pipeline, node_id: str) -> None:
         """Remove the result and the checkpoint of one node, so that it is made anew."""

@@ -26,6 +26,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint, or drop it and start over.")
     ] = True,
+    preset: options.Preset = None,
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
     seed: options.Seed = None,
@@ -44,26 +45,27 @@ def train(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
-    from wss.pipeline.spec import merge, parse_overrides, reference
+    from wss.pipeline.changes import merge, parse_overrides
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
+    phase_changes = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
     changes: dict[str, Any] = {
         name: value for name, value in (("batch_size", batch_size), ("amp", amp)) if value is not None
     }
+    if network_changes:
+        changes["network"] = network_changes
+    if phase_changes:
+        changes["phases"] = {"*": phase_changes}
     if weights is not None:
         changes["weights"] = weights if weights == "imagenet" else str(Path(weights).resolve())
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed) as session:
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
         overrides = merge(session.prepared(method), parse_overrides(settings or []))
-        if network_changes:
-            changes["network"] = network_changes
-        if epochs is not None or lr is not None:
-            changes["phases"] = _phases(session, method, overrides, epochs, lr)
-        overrides = merge(overrides, {"train": changes})
+        overrides = merge(overrides, {"train*": changes} if changes else {})
         pipeline = session.pipeline(method, overrides).up_to("train")
         if not resume:
             session.discard(pipeline, "train")
         outcome = session.run(pipeline)["train"]
-        session.workspace.remember("train", {"pipeline": reference(method), "changes": overrides, "seed": seed})
+        session.remember_training(method, overrides)
         store = outcome.store
         last = store.log["epochs"][-1]
         session.terminal.result(
@@ -74,10 +76,3 @@ def train(
                 + f"\nnetwork: {store.path}"
             ),
         )
-
-
-def _phases(session: Any, method: str, overrides: Any, epochs: int | None, lr: float | None) -> list[dict[str, Any]]:
-    """The pipeline's phases with other epochs or rates."""
-    phases = session.pipeline(method, overrides).nodes["train"].params.phases
-    new = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
-    return [{**phase.model_dump(mode="json"), **new} for phase in phases]

@@ -31,18 +31,26 @@ class RegularisedLoss(Method):
     """``clamped``: labelled pixels count as their labels and get no gradient, nor do classes absent from the labels."""
     scale: float = Field(default=1.0, gt=0, le=1)
     """Compute the regulariser at this fraction of the resolution, for speed."""
+    images: Literal["all", "unlabelled"] = "all"
+    """Which images are regularised: ``unlabelled`` leaves out those with any labelled pixel (semi-supervision)."""
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits = model(batch.rgb)
         found = {"pce": partial_cross_entropy(logits, batch.labels)}
         if self.name in terms:
-            found[self.name] = self.regulariser(logits.float().softmax(1), batch)
+            found[self.name] = self.regulariser(logits.float().softmax(1), batch, self._roi(batch))
         return found
 
+    def _roi(self, batch: Batch) -> Tensor:
+        if self.images == "all":
+            return batch.valid
+        labelled = (batch.labels != 255).flatten(1).any(1)
+        return batch.valid & ~labelled.view(-1, 1, 1)
+
     @abstractmethod
-    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
-        """The regularisation loss of soft segments (B,K,H,W)."""
+    def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
+        """The regularisation loss of soft segments (B,K,H,W) inside ``roi``, bool (B,H,W)."""
 
 
 class DenseCRF(RegularisedLoss):
@@ -55,14 +63,14 @@ class DenseCRF(RegularisedLoss):
     units: Literal["normalised", "paper"] = "normalised"
     """``normalised``: the share of affinity that is cut, in 0..1. ``paper``: as the authors' code, with weights like 2e-9."""
 
-    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+    def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
         """See ``dense_crf_loss``."""
         return dense_crf_loss(
             probs,
             batch.rgb,
             sigma_rgb=self.sigma_rgb,
             sigma_xy=self.sigma_xy,
-            roi=batch.valid,
+            roi=roi,
             labels=batch.labels,
             variant=self.variant,
             units=self.units,
@@ -80,14 +88,14 @@ class NormalizedCut(RegularisedLoss):
     sigma_xy: float = Field(default=40.0, gt=0)
     """Standard deviation of the affinity in pixels; not published."""
 
-    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+    def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
         """See ``normalized_cut_loss``."""
         return normalized_cut_loss(
             probs,
             batch.rgb,
             sigma_rgb=self.sigma_rgb,
             sigma_xy=self.sigma_xy,
-            roi=batch.valid,
+            roi=roi,
             labels=batch.labels,
             variant=self.variant,
             scale=self.scale,
@@ -110,7 +118,7 @@ class KernelCut(RegularisedLoss):
     nc_sigma_xy: float | None = Field(default=None, gt=0)
     """``sigma_xy`` of the normalised cut; None shares the CRF's. Sharing both halves the filtering."""
 
-    def regulariser(self, probs: Tensor, batch: Batch) -> Tensor:
+    def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
         """See ``kernel_cut_loss``."""
         return kernel_cut_loss(
             probs,
@@ -120,7 +128,7 @@ class KernelCut(RegularisedLoss):
             sigma_xy=self.sigma_xy,
             nc_sigma_rgb=self.nc_sigma_rgb,
             nc_sigma_xy=self.nc_sigma_xy,
-            roi=batch.valid,
+            roi=roi,
             labels=batch.labels,
             variant=self.variant,
             units=self.units,

@@ -38,7 +38,8 @@ def read_factors(declared: Any, changes: Mapping[str, Any], where: str) -> dict[
 
     Args:
         declared: By name, a list of levels, or levels with the values that belong to each.
-        changes: Other levels by factor: of the declared ones some, or, where no values belong to them, any.
+        changes: Other levels by factor: a list chooses among the declared ones, or names any where no values belong to
+            them; new ones come with their values, as in ``declared``.
         where: Named in errors.
 
     Raises:
@@ -54,6 +55,8 @@ def read_factors(declared: Any, changes: Mapping[str, Any], where: str) -> dict[
 
 
 def _choices(declared: Any, chosen: Any, where: str) -> list[Choice]:
+    if isinstance(chosen, dict):
+        declared, chosen = chosen, None
     if isinstance(declared, dict):
         known = {_level(level, where): Choice(level, values or {}) for level, values in declared.items()}
         for choice in known.values():

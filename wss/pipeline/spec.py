@@ -7,17 +7,18 @@ An entry ``each`` repeats a stage for every combination of levels of the named `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wss.errors import UsageError
 from wss.params import Params, nearest, validate
+from wss.pipeline.changes import merge, overridden
+from wss.pipeline.document import read_document
 from wss.pipeline.factors import expand, read_factors
+from wss.pipeline.presets import Preset
 from wss.shipped import shipped
 from wss.stages import STAGES
 from wss.stages.stage import Stage
@@ -108,6 +109,7 @@ def load_pipeline(
     path: Path,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     everywhere: Mapping[str, Any] | None = None,
+    preset: Preset | None = None,
 ) -> Pipeline:
     """Read a pipeline file.
 
@@ -115,50 +117,43 @@ def load_pipeline(
         path: The YAML file.
         overrides: Parameter changes by node id, or by a pattern of ids with ``*``, nested like the parameters; an id counts
             more than a pattern. Under ``factors``, other levels by factor. See ``parse_overrides``.
-        everywhere: Values for every stage that has a parameter of that name (``seed``), unless overridden there.
+        everywhere: Values for every stage that has a parameter of that name (``seed``) and is not given one.
+        preset: Changes that count less than ``overrides``; those that no stage fits do nothing.
 
     Raises:
         UsageError: Malformed YAML, an unknown stage, parameter, role or node, an input of the wrong kind, or an input that
             comes later in the file.
     """
-    document = _read(path)
+    document = read_document(path)
     known = {"title", "description", "factors", "stages"}
     for name in set(document) - known:
         raise UsageError(f"{path}: unknown entry {name!r}{nearest(name, known)}")
     entries = document.get("stages")
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{path}: 'stages' must be a list of stages")
-    changes = {name: dict(values) for name, values in (overrides or {}).items()}
-    factors = read_factors(document.get("factors") or {}, changes.pop("factors", {}), str(path))
+    given = {name: values for name, values in (overrides or {}).items() if name != "factors"}
+    levels = preset.factors if preset else {}
+    levels = {name: value for name, value in levels.items() if name in (document.get("factors") or {})}
+    levels |= (overrides or {}).get("factors", {})
+    factors = read_factors(document.get("factors") or {}, levels, str(path))
     nodes: dict[str, Node] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: stage {position + 1}"
         for single in expand(entry, factors, where):
-            node = _node(path, where, single, changes, everywhere or {}, nodes)
+            node = _node(path, where, single, preset, given, everywhere or {}, nodes)
             nodes[node.id] = node
-    for name in changes:
+    for name in given:
         if not any(fnmatchcase(node_id, name) for node_id in nodes):
             raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
     title = str(document.get("title", path.stem))
     return Pipeline(path.stem, title, str(document.get("description", "")).strip(), nodes)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: expected a pipeline with 'title' and 'stages', got {type(document).__name__}")
-    return {name: value for name, value in document.items() if not str(name).startswith("x-")}
-
-
 def _node(
     path: Path,
     place: str,
     entry: Any,
+    preset: Preset | None,
     overrides: Mapping[str, Mapping[str, Any]],
     everywhere: Mapping[str, Any],
     earlier: Mapping[str, Node],
@@ -180,12 +175,12 @@ def _node(
     given = entry.get("params") or {}
     if not isinstance(given, dict):
         raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
-    change: dict[str, Any] = {}
-    for name in sorted(overrides, key=lambda name: name == node_id):  # the id itself last: it counts more than patterns
-        if fnmatchcase(node_id, name):
-            change = merge(change, overrides[name])
-    values = merge(given, change)
-    values |= {name: v for name, v in everywhere.items() if name in stage.params.model_fields and name not in change}
+    values: dict[str, Any] = {name: v for name, v in everywhere.items() if name in stage.params.model_fields} | given
+    if preset is not None:
+        values = overridden(values, node_id, preset.stages)
+        if isinstance(values.get("method"), dict):
+            values = merge(values, {"method": preset.methods.get(values["method"].get("name"), {})})
+    values = overridden(values, node_id, overrides)
     params = validate(stage.params, values, where)
     return Node(node_id, stage, params, _inputs(where, stage, entry.get("inputs") or {}, earlier))
 
@@ -222,35 +217,3 @@ def _matching(source: Any, earlier: Mapping[str, Node]) -> list[Any]:
     if not isinstance(source, str) or "*" not in source:
         return [source]
     return [node_id for node_id in earlier if fnmatchcase(node_id, source)] or [source]
-
-
-def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings with the changes applied; lists and values are replaced whole."""
-    result = dict(values)
-    for name, change in changes.items():
-        old = result.get(name)
-        result[name] = merge(old, change) if isinstance(old, Mapping) and isinstance(change, Mapping) else change
-    return result
-
-
-def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
-
-    Raises:
-        UsageError: A setting that is not of this form.
-    """
-    changes: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        target, equals, text = setting.partition("=")
-        path = target.strip().split(".")
-        if not equals or len(path) < 2 or not all(path):
-            raise UsageError(f"--set {setting}: expected stage.param=value, for example --set train.batch_size=4")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {setting}: {text!r} is not a YAML value") from error
-        change: Any = value
-        for name in reversed(path[1:]):
-            change = {name: change}
-        changes[path[0]] = merge(changes.get(path[0], {}), change)
-    return changes

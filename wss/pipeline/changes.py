@@ -1,0 +1,74 @@
+"""Changes of parameters: as nested mappings, by stage, from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import yaml
+
+from wss.errors import UsageError
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings with the changes applied.
+
+    Lists and values are replaced whole, unless a list is changed by a mapping from positions, or ``*``, to changes.
+
+    Raises:
+        UsageError: A list has no such position.
+    """
+    result = dict(values)
+    for name, change in changes.items():
+        result[name] = _changed(result.get(name), change)
+    return result
+
+
+def _changed(old: Any, change: Any) -> Any:
+    if not isinstance(change, Mapping) or not isinstance(old, Mapping | list):
+        return change
+    if isinstance(old, Mapping):
+        return merge(old, change)
+    positions = [str(position) for position in range(len(old))]
+    for name in set(map(str, change)) - {"*", *positions}:
+        raise UsageError(
+            f"a list of {len(old)} has no position {name!r}; positions are 0 to {len(old) - 1}, or * for all"
+        )
+    result = list(old)
+    for name, part in change.items():
+        for position, item in enumerate(result):
+            if str(name) in ("*", positions[position]):
+                result[position] = _changed(item, part)
+    return result
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
+
+    Raises:
+        UsageError: A setting that is not of this form.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        target, equals, text = setting.partition("=")
+        path = target.strip().split(".")
+        if not equals or len(path) < 2 or not all(path):
+            raise UsageError(f"--set {setting}: expected stage.param=value, for example --set train.batch_size=4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {setting}: {text!r} is not a YAML value") from error
+        change: Any = value
+        for name in reversed(path[1:]):
+            change = {name: change}
+        changes[path[0]] = merge(changes.get(path[0], {}), change)
+    return changes
+
+
+def overridden(values: dict[str, Any], node_id: str, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Values with the changes for all patterns that fit; those for the id itself come last, and so count more."""
+    for name in sorted(changes, key=lambda name: name == node_id):
+        if fnmatchcase(node_id, name):
+            values = merge(values, changes[name])
+    return values
