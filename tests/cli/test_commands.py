@@ -161,6 +161,26 @@ def test_prepare_simulates_where_there_are_only_masks_and_says_so(cells, wss, tm
     assert drawn["key"] == summary["key"] or drawn["coverage"] == summary["coverage"]
 
 
+def test_prepare_takes_image_tags(fresh, wss):
+    summary, store = _prepared(wss, "--annotation", "tag")
+    assert summary["with_tags"] == summary["images"] == 6
+    assert 1 < summary["tags_per_image"] < 7
+    assert summary["tags_per_image"] == pytest.approx(np.mean([store.get("tags", i).sum() for i in store.ids]))
+    assert "classes each (simulated from masks)" in wss("prepare", "--annotation", "tag").out
+    assert yaml.safe_load((fresh / "state.yaml").read_text())["prepare"] == {"annotation": "tag", "seed": 0}
+    refused = wss("train", *QUICK)
+    assert refused.code == 1
+    assert "no image of split 'train' has a labelled pixel" in refused.said
+    for arguments in (("--annotation", "tags"), ("--annotation", "tag", "--shrink", 0.5)):
+        assert wss("prepare", *arguments).code == 2
+
+
+def test_dense_training_follows_what_prepare_chose_of_masks(fresh, wss):
+    _prepared(wss, "--annotation", "mask", "--fraction", 0.5)
+    phases = "train.phases=[{epochs: 1, terms: {ce: 1}, lr: 0.01, head_multiplier: 1}]"
+    assert wss("train", "--method", "dense", "--set", phases, "--json").json["images"] == 2
+
+
 def test_prepare_is_done_once(fresh, wss):
     first = wss("prepare", "--shrink", 0.5)
     assert "prepare: running" in first.err

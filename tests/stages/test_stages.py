@@ -76,7 +76,7 @@ def _stopping(real, calls, stop_after):
     ("node", "module", "function", "images"),
     [
         ("samples", wss.stages.samples, "_read", 8),
-        ("prepare", wss.stages.prepare, "_labels", 8),
+        ("prepare", wss.stages.prepare, "_annotate", 8),
         ("predict", wss.stages.predict.Predictor, "probabilities", 3),
         ("crf", wss.stages.crf, "_refine", 3),
         ("evaluate", wss.stages.evaluate, "confusion_matrix", 3),

@@ -362,3 +362,37 @@ def test_maps_that_do_not_fit_are_refused(values, message):
 def test_impossible_parameters_are_refused(options):
     with pytest.raises(ValidationError):
         AugmentParams(**options)
+
+
+def test_resizing_brings_the_whole_image_to_one_size():
+    image, labels = photo(), np.zeros((70, 90), np.uint8)
+    labels[:, 45:] = 1
+    result, warped, valid = run(image, {"labels": labels}, still(resize=(35, 45)))
+    np.testing.assert_array_equal(result, cv2.resize(image, (45, 35), interpolation=cv2.INTER_AREA))
+    assert valid.all()
+    assert (warped["labels"][:, :22] == 0).all()
+    assert (warped["labels"][:, 23:] == 1).all()
+    square, _, valid = run(image, {}, still(resize=40))
+    assert square.shape == (40, 40, 3)
+    assert valid.all()
+
+
+def test_resizing_may_stretch():
+    """Half as high and twice as wide: rows are averaged, columns interpolated."""
+    image = photo()
+    result, _, valid = run(image, {}, still(resize=(35, 180)))
+    halved = cv2.resize(image, (90, 35), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(halved, (180, 35), interpolation=cv2.INTER_LINEAR)
+    assert valid.all()
+    assert np.abs(result.astype(int) - expected).max() <= 2
+
+
+def test_crops_are_taken_of_the_resized_image():
+    image = photo()
+    result, _, valid = run(image, {}, still(resize=(140, 180), crop=(150, 180)))
+    assert valid.sum() == 140 * 180
+    whole, _, _ = run(image, {}, still(resize=(140, 180)))
+    np.testing.assert_array_equal(result[valid].reshape(140, 180, 3), whole)
+    scaled, _, valid = run(image, {}, still(resize=(140, 180), scale=(0.5, 0.5)))
+    assert scaled.shape == (140, 180, 3)
+    assert valid.sum() == 70 * 90

@@ -11,6 +11,9 @@ from wss.cli import options
 
 
 def prepare(
+    annotation: Annotated[
+        str, typer.Option(help="scribble, mask (dense), or tag: only which classes are in an image.")
+    ] = "scribble",
     shrink: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of every stroke's length to cut away; 1 leaves a point.")
     ] = None,
@@ -30,7 +33,7 @@ def prepare(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make the labels to train on from the data set's scribbles, whole or thinned out.
+    """Make the labels to train on from the data set's scribbles, whole or thinned out, from its masks, or its image tags.
 
     `wss train` and what follows it in this workspace use them. Everything is decided by the seed and each image's id,
     so that the same image keeps the same labels whatever else is prepared with it.
@@ -47,6 +50,7 @@ def prepare(
     choice: dict[str, Any] = {
         name: value
         for name, value, default in (
+            ("annotation", annotation, "scribble"),
             ("shrink", round(rate, 12), 0.0),
             ("drop", drop, 0.0),
             ("points", points, False),
@@ -62,16 +66,32 @@ def prepare(
         summary = label_summary(store)
         session.terminal.result(
             {"store": str(store.path), "key": store.key, **summary},
-            lambda: session.terminal.line(
-                f"{summary['images']} images, {summary['with_labels']} with labels, "
-                f"{100 * summary['coverage']:.2f} % of their pixels labelled"
-                f"{' (simulated from masks)' if summary['simulated'] else ''}"
-            ),
+            lambda: session.terminal.line(_describe(summary) + " (simulated from masks)" * summary["simulated"]),
         )
 
 
+def _describe(summary: dict[str, Any]) -> str:
+    if "tags_per_image" in summary:
+        return (
+            f"{summary['images']} images, {summary['with_tags']} with tags, "
+            f"{summary['tags_per_image']:.1f} classes each"
+        )
+    return (
+        f"{summary['images']} images, {summary['with_labels']} with labels, "
+        f"{100 * summary['coverage']:.2f} % of their pixels labelled"
+    )
+
+
 def label_summary(store: Any) -> dict[str, Any]:
-    """Number of images, of those with labels, and the labelled share of their pixels."""
+    """Number of images, of those with labels, and the labelled share of their pixels; or of those with tags, and their number."""
+    if store.meta["annotation"] == "tag":
+        counts = [int(store.get("tags", i).sum()) for i in store.ids if store.has("tags", i)]
+        return {
+            "images": len(store),
+            "with_tags": len(counts),
+            "tags_per_image": sum(counts) / len(counts) if counts else 0.0,
+            "simulated": store.meta["simulated"],
+        }
     labelled = pixels = images = 0
     for image_id in store.ids:
         labels = store.get("labels", image_id)

@@ -17,6 +17,7 @@ from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference
 from wss.pipeline.workspace import Workspace
+from wss.stages.prepare import PrepareParams
 from wss.stages.stage import Context
 
 DEFAULT_METHOD = "pce"
@@ -85,12 +86,16 @@ class Session(AbstractContextManager["Session"]):
         return load_pipeline(find_pipeline(name), merged, everywhere, preset)
 
     def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
-        """What `wss prepare` chose, as changes to a pipeline that has a ``prepare`` stage."""
+        """What `wss prepare` chose, as changes to a pipeline that has a stage of that annotation, or one named ``prepare``."""
         choice = self.workspace.state().get("prepare")
-        if not choice or "prepare" not in load_pipeline(find_pipeline(pipeline)).nodes:
+        nodes = load_pipeline(find_pipeline(pipeline)).nodes
+        annotations = {n: node.params.annotation for n, node in nodes.items() if isinstance(node.params, PrepareParams)}
+        wanted = (choice or {}).get("annotation", "scribble")
+        target = next((n for n, annotation in annotations.items() if annotation == wanted), "prepare")
+        if not choice or target not in annotations:
             return {}
         self.terminal.say(f"using the labels of `wss prepare` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
-        return {"prepare": choice}
+        return {target: choice}
 
     def trained(self) -> tuple[str, dict[str, Any]]:
         """The pipeline that `wss train` ran last, and the changes it was given; the default method when there is none."""

@@ -26,6 +26,7 @@ class Batch:
         maps: Further maps that the method asked for in ``needs``, (B,H,W), by name.
         tags: Classes in each image, bool (B,K), for methods whose ``needs`` name ``tags``; they are those of the whole image,
             whatever the crop.
+        background: Index of the background class, or None where every class is an object or stuff class.
     """
 
     rgb: Tensor
@@ -33,6 +34,7 @@ class Batch:
     valid: Tensor
     maps: Mapping[str, Tensor]
     tags: Tensor | None = None
+    background: int | None = None
 
 
 class Phase(Params):

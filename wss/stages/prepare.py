@@ -1,8 +1,8 @@
-"""Stage ``prepare``: the labels a network is trained on, made from a data set's scribbles or masks."""
+"""Stage ``prepare``: the labels a network is trained on, made from a data set's scribbles or masks, or its image tags."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ Labels = NDArray[np.uint8]
 class PrepareParams(Params):
     """Which annotation, and how it is thinned out."""
 
-    annotation: Literal["scribble", "mask"] = "scribble"
-    """``scribble``, or ``mask`` for the dense upper bound."""
+    annotation: Literal["scribble", "mask", "tag"] = "scribble"
+    """``scribble``; ``mask`` for the dense upper bound; ``tag`` for no pixel at all, but the classes that are in the image."""
     source: Literal["auto", "given", "simulated"] = "auto"
     """Scribbles of the data set, or drawn from its masks; ``auto`` draws them only where the data set has none at all."""
     drop: float = Field(default=0.0, ge=0, le=1)
@@ -38,9 +38,9 @@ class PrepareParams(Params):
     """Decides what is drawn, dropped and kept, together with each image's id."""
 
     @model_validator(mode="after")
-    def _masks_are_whole(self) -> PrepareParams:
-        if self.annotation == "mask" and (self.drop or self.shrink or self.points or self.source != "auto"):
-            raise ValueError("annotation 'mask' takes no scribble options")
+    def _only_scribbles_are_thinned(self) -> PrepareParams:
+        if self.annotation != "scribble" and (self.drop or self.shrink or self.points or self.source != "auto"):
+            raise ValueError(f"annotation {self.annotation!r} takes no scribble options")
         if self.points and self.shrink:
             raise ValueError("points already shrinks every stroke to a point; give one of points and shrink")
         return self
@@ -49,8 +49,11 @@ class PrepareParams(Params):
 def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Make the labels of every image; images without any annotation get labels that are 255 everywhere.
 
+    With image tags, labels are 255 everywhere, and images that have an annotation have ``tags``: the classes of the mask, or
+    else of boxes or scribbles, and always the background where the data set has one.
+
     Raises:
-        DataError: The data set has neither scribbles nor masks, or no masks although they are asked for.
+        DataError: The data set has neither scribbles nor masks, or not what is asked for.
     """
     samples = inputs["samples"]
     simulated = _must_simulate(params, samples)
@@ -58,9 +61,9 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     todo = pending(samples.ids, output)
     advance = context.progress.task("preparing labels", len(samples), len(samples) - len(todo))
     calls = ((params, samples, image_id, simulated, image_id in kept) for image_id in todo)
-    results = each(_labels, calls, context.jobs, 8 if len(todo) > 100 else 1)
-    for image_id, labels in zip(todo, results, strict=True):
-        output.append(image_id, {"labels": labels})
+    results = each(_annotate, calls, context.jobs, 8 if len(todo) > 100 else 1)
+    for image_id, arrays in zip(todo, results, strict=True):
+        output.append(image_id, arrays)
         advance(1, image_id)
     output.meta.update(annotation=params.annotation, simulated=simulated, options=_options(params))
 
@@ -79,6 +82,13 @@ def _must_simulate(params: PrepareParams, samples: Store) -> bool:
         if not masks:
             raise DataError("dense training needs masks, and this data set has none")
         return False
+    if params.annotation == "tag":
+        if not masks and not given and not any(samples.has("boxes", i) for i in samples.ids):
+            raise DataError(
+                "image tags are those of masks, boxes or scribbles, and this data set has none of them; "
+                "`wss data check` lists what it has"
+            )
+        return masks
     simulated = params.source == "simulated" or (params.source == "auto" and not given)
     if simulated and not masks:
         raise DataError(
@@ -97,11 +107,40 @@ def _kept(params: PrepareParams, samples: Store) -> set[str]:
     return set(samples.ids) - set(ranked[count:])
 
 
-def _labels(params: PrepareParams, samples: Store, image_id: str, simulated: bool, keep: bool) -> Labels:
+def _annotate(
+    params: PrepareParams, samples: Store, image_id: str, simulated: bool, keep: bool
+) -> dict[str, NDArray[np.uint8]]:
     shape = samples.get("image", image_id).shape[:2]
     nothing: Labels = np.full(shape, 255, np.uint8)
     if not keep:
-        return nothing
+        return {"labels": nothing}
+    if params.annotation == "tag":
+        tags = _tags(samples, image_id)
+        return {"labels": nothing} if tags is None else {"labels": nothing, "tags": tags}
+    return {"labels": _labels(params, samples, image_id, simulated, nothing)}
+
+
+def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
+    """Which classes are in the image, uint8 (K,), from the first of mask, boxes, strokes and scribble that it has."""
+    found: NDArray[Any]
+    if samples.has("mask", image_id):
+        found = samples.get("mask", image_id)
+    elif samples.has("boxes", image_id):
+        found = samples.get("boxes", image_id)[:, 0]
+    elif samples.has("strokes", image_id):
+        found = samples.get("strokes", image_id)[:, 1]
+    elif samples.has("scribble", image_id):
+        found = samples.get("scribble", image_id)
+    else:
+        return None
+    tags = np.isin(np.arange(len(samples.meta["classes"])), found).astype(np.uint8)
+    if samples.meta["background"] is not None:
+        tags[samples.meta["background"]] = 1
+    return tags
+
+
+def _labels(params: PrepareParams, samples: Store, image_id: str, simulated: bool, nothing: Labels) -> Labels:
+    shape = (nothing.shape[0], nothing.shape[1])
     if params.annotation == "mask":
         return samples.get("mask", image_id) if samples.has("mask", image_id) else nothing
     seed = image_seed(params.seed, image_id)

@@ -88,18 +88,26 @@ def _run(name: str, metrics: Store, model: Store, curves: bool) -> Run:
     rows = model.log["epochs"] if curves else []
     columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
     columns = {c for c in columns if c == "loss" or any(row.get(c) != row["loss"] for row in rows)}  # a sole term
-    dense = model.meta["labels"]["annotation"] == "mask"
-    kind = "simulated scribbles" if model.meta["labels"]["simulated"] else "scribbles"
+    annotation = model.meta["labels"]["annotation"]
     return Run(
         name=name,
         method=model.meta["method"]["name"],
-        supervision="dense masks" if dense else kind,
+        supervision=_supervision(annotation, model.meta["labels"]["simulated"]),
         metrics=metrics.meta["record"],
-        is_upper_bound=dense,
+        is_upper_bound=annotation == "mask",
         confusion=np.array(metrics.meta["total"]),
         curves={key: [(row["step"], row[key]) for row in rows if key in row] for key in sorted(columns)},
         details={"parameters": model.log["parameters"], "training images": model.meta["num_images"], **model.params},
     )
+
+
+def _supervision(annotation: str, simulated: bool) -> str:
+    names = {
+        "mask": "dense masks",
+        "tag": "image tags",
+        "scribble": "simulated scribbles" if simulated else "scribbles",
+    }
+    return names.get(annotation, annotation)
 
 
 def _subtitle(samples: Store, runs: Sequence[Run]) -> str:

@@ -46,7 +46,8 @@ class TrainParams(Params):
     batch_size: int = Field(default=8, ge=1)
     """Images per step."""
     augment: AugmentParams = AugmentParams()
-    """Augmentations. Without a crop: whole images where all have one size of at most 512 pixels a side, else 321x321."""
+    """Augmentations. Without a crop: whole images where all have one size of at most 512 pixels a side, else crops of 321x321;
+    with a method that learns from image tags, which say nothing about a crop, whole images resized to 321x321."""
     split: str = "train"
     """Images to train on."""
     validation_split: str | None = "val"
@@ -79,7 +80,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     """Train, checkpointing as it goes, and store the weights of the last step.
 
     Raises:
-        DataError: No training image has a label.
+        DataError: No training image has a label, or tags where the method needs them.
         UsageError: Parameters that contradict the data or the network.
         WssError: The loss diverged.
     """
@@ -93,7 +94,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
         model = model.to(context.device).to(memory_format=memory)  # type: ignore[call-overload]
         batch = min(params.batch_size, len(ids))
-        augment = params.augment.model_copy(update={"crop": _crop(params, samples, ids, context)})
+        augment = _sized(params, samples, ids, context)
         steps = total_steps(len(ids), batch, params.phases)
         state = output.load_checkpoint()
         advance = context.progress.task(
@@ -103,7 +104,14 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             model,
             params.method,
             params.phases,
-            TrainingSet(ids, _Reader(samples, {"labels": (labels, "labels")}), augment, params.seed),
+            TrainingSet(
+                ids,
+                _Reader(samples, {"labels": (labels, "labels")}),
+                augment,
+                params.seed,
+                {i: labels.get("tags", i).astype(bool) for i in ids} if "tags" in params.method.needs else None,
+                samples.meta["background"],
+            ),
             LoopSettings(
                 batch_size=batch,
                 seed=params.seed,
@@ -132,29 +140,46 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
 
 def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[str]:
     ids = [i for i in split_ids(samples, params.split) if i in labels]
+    if "tags" in params.method.needs:
+        return _tagged(params, labels, ids)
     if not params.method.uses_unlabelled:
         ids = [i for i in ids if bool((labels.get("labels", i) != 255).any())]
     if not ids or all(bool((labels.get("labels", i) == 255).all()) for i in ids):
         raise DataError(
             f"no image of split {params.split!r} has a labelled pixel; `wss data info` shows what is labelled, and "
-            "--drop or --shrink may have removed it"
+            "--drop or --shrink may have removed it, and image tags label no pixel"
         )
     return ids
 
 
-def _crop(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> int | tuple[int, int] | None:
-    """The crop to train on. Without one given: whole images where all have one moderate size, otherwise squares."""
-    if params.augment.crop is not None:
-        return params.augment.crop
+def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]:
+    """The images that have tags; those that have neither tags nor labels are left out."""
+    tagged = [i for i in ids if labels.has("tags", i)]
+    untagged = next((i for i in ids if i not in set(tagged) and bool((labels.get("labels", i) != 255).any())), None)
+    if not tagged or untagged is not None:
+        what = f"no image of split {params.split!r} has them" if untagged is None else f"{untagged!r} has labels only"
+        raise DataError(
+            f"method {params.method.name!r} learns from image tags, and {what}; make the labels with `wss prepare "
+            "--annotation tag`, or from such labels"
+        )
+    return tagged
+
+
+def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> AugmentParams:
+    """The augmentations with a size to train on: images of one moderate size whole, otherwise squares."""
+    given = params.augment
+    if given.crop is not None or given.resize is not None:
+        return given
     sizes: set[tuple[int, int]] = {samples.get("image", i).shape[:2] for i in ids}
     largest = int(max(max(size) for size in sizes))
     if len(sizes) == 1 and largest <= LARGEST_WHOLE_PX:
-        return None
-    crop = min(LARGEST_CROP_PX, largest)
+        return given
+    side = min(LARGEST_CROP_PX, largest)
+    option, how = ("resize", "whole images resized to") if "tags" in params.method.needs else ("crop", "crops of")
     context.progress.say(
-        f"images of {len(sizes)} sizes: training on crops of {crop}x{crop} (train.augment.crop changes it)"
+        f"images of {len(sizes)} sizes: training on {how} {side}x{side} (train.augment.{option} changes it)"
     )
-    return crop
+    return given.model_copy(update={option: side})
 
 
 class _Reader:

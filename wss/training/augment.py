@@ -23,6 +23,9 @@ class AugmentParams(Params):
 
     crop: int | tuple[int, int] | None = 321
     """Height and width of the result in pixels, one number for a square; None keeps each image's own size."""
+    resize: int | tuple[int, int] | None = None
+    """Height and width that every image is brought to first, whatever its proportions, one number for a square; None leaves
+    images as they are. With ``crop`` None each result is the whole image."""
     scale: Range = (1.0, 1.0)
     """Smallest and largest factor on the image's sides, uniform between."""
     rotate_deg: float = Field(default=0.0, ge=0, le=180)
@@ -44,12 +47,12 @@ class AugmentParams(Params):
     fill_rgb: tuple[int, int, int] = (124, 116, 104)
     """Colour beyond the image's border; ImageNet's mean, which networks normalise to zero."""
 
-    @field_validator("crop")
+    @field_validator("crop", "resize")
     @classmethod
-    def _crop_is_positive(cls, crop: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
-        if crop is not None and np.min(crop) < 1:
-            raise ValueError("a crop has at least one pixel")
-        return crop
+    def _size_is_positive(cls, size: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+        if size is not None and np.min(size) < 1:
+            raise ValueError("crops and resized images have at least one pixel")
+        return size
 
     @field_validator("scale", "blur_sigma_px")
     @classmethod
@@ -71,7 +74,7 @@ def augment(
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Draw one variation of a training sample.
 
-    Scale, flip, rotation and crop are one affine map, the same for the image and all maps. Where the scaled image is
+    Resizing, scale, flip, rotation and crop are one affine map, the same for the image and all maps. Where the scaled image is
     larger than the crop, the crop lies anywhere in it; where it is smaller, the image lies anywhere in the crop. The
     image is reduced by area averaging and otherwise interpolated linearly.
 
@@ -103,13 +106,11 @@ def augment(
         if values.shape != (height, width):
             raise DataError(f"map {name!r}: expected the image's size {(height, width)}, got {values.shape}")
     draws = rng.random(10)
-    if params.crop is None:
-        size = (height, width)
-    else:
-        size = (params.crop, params.crop) if isinstance(params.crop, int) else params.crop
+    whole = _both(params.resize) or (height, width)
+    size = _both(params.crop) or whole
 
     scale = _between(params.scale, draws[0])
-    scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
+    scaled = (max(1, round(whole[0] * scale)), max(1, round(whole[1] * scale)))
     angle = params.rotate_deg * (2 * draws[1] - 1)
     corner = [_offset(scaled[axis] - size[axis], draws[2 + axis]) for axis in (0, 1)]
     flip = bool(draws[4] < params.flip)
@@ -140,6 +141,10 @@ def augment(
         result = np.asarray(cv2.GaussianBlur(result, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     result[~valid] = params.fill_rgb
     return result, warped, valid
+
+
+def _both(sides: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (sides, sides) if isinstance(sides, int) else sides
 
 
 def _between(limits: Range, draw: float) -> float:
@@ -185,9 +190,10 @@ def _smooth_warp(
     """Warp by averaging areas where the image shrinks, then linear interpolation; border values continue outside."""
     if shrinks:
         height, width = values.shape[:2]
-        sx, sy = scaled[1] / width, scaled[0] / height
-        values = cv2.resize(values, scaled[::-1], interpolation=cv2.INTER_AREA)
-        # scaled pixel u stands for source pixel (u + 0.5) / s - 0.5
+        reduced = (min(scaled[0], height), min(scaled[1], width))
+        sx, sy = reduced[1] / width, reduced[0] / height
+        values = cv2.resize(values, reduced[::-1], interpolation=cv2.INTER_AREA)
+        # reduced pixel u stands for source pixel (u + 0.5) / s - 0.5
         enlarge = np.array([[1 / sx, 0, 0.5 / sx - 0.5], [0, 1 / sy, 0.5 / sy - 0.5], [0, 0, 1]])
         forward = forward @ enlarge
     warped: NDArray[Any] = cv2.warpAffine(

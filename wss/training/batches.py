@@ -24,13 +24,31 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
     The draw is the running number of the sample since the start of training. It alone seeds the augmentation, so that the
     same sample comes out in whichever worker, and after a resumption.
+
+    Args:
+        ids: Image ids.
+        read: Reads one of them.
+        params: How samples vary.
+        seed: Decides how, with the draw.
+        tags: Classes in each image, bool (K,), by id; None where the method does not ask for them.
+        background: Index of the background class, or None.
     """
 
-    def __init__(self, ids: Sequence[str], read: ReadSample, params: AugmentParams, seed: int) -> None:
+    def __init__(
+        self,
+        ids: Sequence[str],
+        read: ReadSample,
+        params: AugmentParams,
+        seed: int,
+        tags: Mapping[str, NDArray[np.bool_]] | None = None,
+        background: int | None = None,
+    ) -> None:
         self.ids = list(ids)
+        self.background = background
         self._read = read
         self._params = params
         self._seed = seed
+        self._tags = tags
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,7 +57,8 @@ class TrainingSet(Dataset[dict[str, Any]]):
         index, draw = item
         image, maps = self._read(self.ids[index])
         image, maps, valid = augment(image, maps, self._params, np.random.default_rng((self._seed, draw)))
-        return {"rgb": image, "valid": valid, "maps": maps}
+        sample = {"rgb": image, "valid": valid, "maps": maps}
+        return sample if self._tags is None else {**sample, "tags": self._tags[self.ids[index]]}
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -80,18 +99,23 @@ class _Collated:
     rgb: torch.Tensor
     valid: torch.Tensor
     maps: dict[str, torch.Tensor]
+    tags: torch.Tensor | None
 
     def pin_memory(self) -> _Collated:
         return _Collated(
-            self.rgb.pin_memory(), self.valid.pin_memory(), {k: v.pin_memory() for k, v in self.maps.items()}
+            self.rgb.pin_memory(),
+            self.valid.pin_memory(),
+            {k: v.pin_memory() for k, v in self.maps.items()},
+            None if self.tags is None else self.tags.pin_memory(),
         )
 
 
 def _collate(samples: list[dict[str, Any]]) -> _Collated:
     rgb = torch.from_numpy(np.stack([sample["rgb"] for sample in samples]))
     valid = torch.from_numpy(np.stack([sample["valid"] for sample in samples]))
-    names = samples[0]["maps"]
-    return _Collated(rgb, valid, {n: torch.from_numpy(np.stack([s["maps"][n] for s in samples])) for n in names})
+    maps = {n: torch.from_numpy(np.stack([s["maps"][n] for s in samples])) for n in samples[0]["maps"]}
+    tags = torch.from_numpy(np.stack([s["tags"] for s in samples])) if "tags" in samples[0] else None
+    return _Collated(rgb, valid, maps, tags)
 
 
 def _start_worker(_: int) -> None:
@@ -124,4 +148,6 @@ def batches(
         rgb = rgb.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         maps: Mapping[str, torch.Tensor] = {n: m.to(device, non_blocking=True) for n, m in host.maps.items()}
         rest = {name: value for name, value in maps.items() if name != "labels"}
-        yield Batch(rgb, maps["labels"].long(), host.valid.to(device, non_blocking=True), rest)
+        valid = host.valid.to(device, non_blocking=True)
+        tags = None if host.tags is None else host.tags.to(device, non_blocking=True)
+        yield Batch(rgb, maps["labels"].long(), valid, rest, tags, data.background)
