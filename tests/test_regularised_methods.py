@@ -78,7 +78,7 @@ def test_autocast_reaches_the_network_only(kind):
         term = method.losses(model, batch, method.term_names)[method.name]
         probs = model(batch.rgb).softmax(1)
     assert term.dtype == torch.float32
-    torch.testing.assert_close(term, method.regulariser(probs, batch))
+    torch.testing.assert_close(term, method.regulariser(probs, batch, batch.valid))
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -90,6 +90,20 @@ def test_images_without_labels_train(kind):
     assert terms["pce"].item() == 0
     sum(terms.values()).backward()
     assert sum(float(p.grad.abs().sum()) for p in model.parameters()) > 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_only_images_without_labels_are_regularised_when_asked_for(kind):
+    batch, method = _batch(), kind(sigma_xy=8.0, images="unlabelled")
+    model = _model(method).eval()
+    labels = batch.labels.clone()
+    labels[1] = 255
+    half = Batch(batch.rgb, labels, batch.valid, {})
+    alone = Batch(batch.rgb[1:], labels[1:], batch.valid[1:], {})
+    term = method.losses(model, half, method.term_names)[method.name]
+    torch.testing.assert_close(term, method.losses(model, alone, method.term_names)[method.name])
+    assert term > 0
+    assert method.losses(model, batch, method.term_names)[method.name] == 0
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -192,6 +192,15 @@ def test_prepare_is_done_once(fresh, wss):
 # --- train, predict, evaluate, report --------------------------------------------------------------------------------
 
 
+def test_train_options_count_more_than_settings(fresh, wss):
+    phases = "train.phases=[{epochs: 9, terms: {pce: 1}}, {epochs: 9, terms: {pce: 1}}]"
+    result = wss("train", "--set", phases, "--set", "train.batch_size=9", "--epochs", 1, "--batch-size", 2, "--json")
+    assert result.code == 0, result.err
+    store = Store(result.json["store"])
+    assert [phase["epochs"] for phase in store.params["phases"]] == [1, 1]
+    assert store.params["batch_size"] == 2
+
+
 def test_train_uses_what_prepare_chose_and_skips_the_second_time(fresh, wss):
     prepared, _ = _prepared(wss, "--shrink", 0.5)
     arguments = ("train", "--epochs", 1, "--batch-size", 2, "--lr", 0.001, "--json")

@@ -245,7 +245,6 @@ def _assert_stopped_in_order(workspace, result):
     assert not list(workspace.rglob("*.tmp"))
 
 
-@pytest.mark.slow  # TODO: seen once not to end within a minute of SIGINT; find what it waits for
 @pytest.mark.parametrize(("number", "when"), [(signal.SIGINT, "train: running"), (signal.SIGTERM, "samples: running")])
 def test_interrupted_and_continued(server, undisturbed, tmp_path, number, when):
     (tmp_path / "wss.yaml").write_text(DATASET.replace("train: 12", "train: 400") if "samples" in when else DATASET)

@@ -3,7 +3,8 @@
 An exception in the midst of anything can be lost (in imports, finalizers, callbacks), or leave a mess that fails in odd ways.
 So a signal only leaves a note, and the next sign of progress, an image or a training step later, raises ``KeyboardInterrupt``;
 where there is none for a second, it is raised wherever the program is. A second signal ends the process at once, which loses
-no finished image.
+no finished image; so does the first if the process is still there after ``GRACE_S`` (an exception raised in the midst of
+anything may leave a lock behind that something else waits for).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 MESSAGE = "interrupted; run the same command again to go on from here"
 EXIT_CODE = 130
 PATIENCE_S = 1.0
+GRACE_S = 20.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
@@ -64,6 +67,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
         _leave(number, frame)
     _received.append(number)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    last = threading.Timer(GRACE_S, _leave, (number, None))
+    last.daemon = True
+    last.start()
 
 
 def _finish() -> None:

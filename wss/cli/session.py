@@ -97,6 +97,11 @@ class Session(AbstractContextManager["Session"]):
         self.terminal.say(f"using the labels of `wss prepare` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
         return {target: choice}
 
+    def trainings(self, pipeline: str) -> list[str]:
+        """Ids of the nodes of a pipeline that train a network."""
+        nodes = load_pipeline(find_pipeline(pipeline)).nodes.values()
+        return [node.id for node in nodes if node.stage.name == "train"]
+
     def trained(self) -> tuple[str, dict[str, Any]]:
         """The pipeline that `wss train` ran last, and the changes it was given; the default method when there is none."""
         choice = self.workspace.state().get("train")

@@ -60,7 +60,8 @@ def train(
         changes["weights"] = weights if weights == "imagenet" else str(Path(weights).resolve())
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
         overrides = merge(session.prepared(method), parse_overrides(settings or []))
-        overrides = merge(overrides, {"train*": changes} if changes else {})
+        if changes:
+            overrides = merge(overrides, dict.fromkeys(session.trainings(method), changes))
         pipeline = session.pipeline(method, overrides).up_to("train")
         if not resume:
             session.discard(pipeline, "train")
