@@ -52,26 +52,11 @@ def mean_field(
     Source: Krähenbühl, Koltun: Efficient inference in fully connected CRFs with Gaussian edge potentials, 2011, algorithm 1.
     Differs: as in the authors' code, a pixel also sends a message to itself, and the kernels are normalised symmetrically.
     """
-    if logits.ndim != 4 or logits.shape[1] < 1 or not logits.is_floating_point():
-        raise UsageError(
-            f"logits must be floating point (B,K,H,W) with K >= 1; got {logits.dtype} {tuple(logits.shape)}"
-        )
-    if logits.shape[0] != images.shape[0] or logits.shape[2:] != images.shape[2:] or logits.device != images.device:
-        raise UsageError(
-            f"logits and images must agree in batch, size and device; got {tuple(logits.shape)} on {logits.device} and "
-            f"{tuple(images.shape)} on {images.device}"
-        )
-    check_images(images)
+    check_inputs(logits, images, iterations)
     check_sigma(pos_xy_std=pos_xy_std, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std)
-    if iterations < 0 or not 0 <= pos_weight < float("inf") or not 0 <= bi_weight < float("inf"):
-        raise UsageError(
-            f"iterations, pos_weight and bi_weight must not be negative; got {iterations}, {pos_weight} and {bi_weight}"
-        )
+    if not 0 <= pos_weight < float("inf") or not 0 <= bi_weight < float("inf"):
+        raise UsageError(f"pos_weight and bi_weight must not be negative; got {pos_weight} and {bi_weight}")
     logits, images = logits.detach(), images.detach()
-    if not torch.isfinite(logits.amax(1)).all():
-        raise DataError(
-            "logits hold NaN or +inf, or -inf for every class of a pixel: look for a diverged network or a logarithm of zero"
-        )
     height, width = images.shape[2:]
     colour = Geometry.of(height, width, bi_xy_std, bi_rgb_std)
     position = Geometry.of(height, width, pos_xy_std, None)
@@ -90,6 +75,31 @@ def mean_field(
                 f"the native kernels handle at most {native.MAX_CLASSES} classes; got {logits.shape[1]}: use backend='torch'"
             )
     return _mean_field_torch(logits, images, [(colour, bi_weight), (position, pos_weight)], iterations)
+
+
+def check_inputs(logits: Tensor, images: Tensor, iterations: int) -> None:
+    """Refuse what mean-field inference cannot start from; see ``mean_field``.
+
+    Raises:
+        UsageError: shapes disagree, the number of iterations is negative, or the images seem to be in 0..1.
+        DataError: the logits hold NaN or +inf, or forbid all classes at a pixel; the images hold NaN or values outside 0-255.
+    """
+    if logits.ndim != 4 or logits.shape[1] < 1 or not logits.is_floating_point():
+        raise UsageError(
+            f"logits must be floating point (B,K,H,W) with K >= 1; got {logits.dtype} {tuple(logits.shape)}"
+        )
+    if logits.shape[0] != images.shape[0] or logits.shape[2:] != images.shape[2:] or logits.device != images.device:
+        raise UsageError(
+            f"logits and images must agree in batch, size and device; got {tuple(logits.shape)} on {logits.device} and "
+            f"{tuple(images.shape)} on {images.device}"
+        )
+    check_images(images)
+    if iterations < 0:
+        raise UsageError(f"the number of iterations must not be negative; got {iterations}")
+    if not torch.isfinite(logits.detach().amax(1)).all():
+        raise DataError(
+            "logits hold NaN or +inf, or -inf for every class of a pixel: look for a diverged network or a logarithm of zero"
+        )
 
 
 def _mean_field_torch(
