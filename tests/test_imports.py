@@ -21,6 +21,7 @@ WITHIN = {  # what a package may import among those of its own layer
     "training": {"methods", "store"},
     "datasets": {"scribbles", "store"},
     "scribbles": set(),
+    "networks.layers": {"ops"},
 }
 ANYWHERE = {"errors", "params", "version", "shipped"}
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wss.networks.layers.batch_norm import BatchNorm2d
+from wss.networks.layers.crf import CRFLayer
 
 
 @dataclass(frozen=True)
@@ -15,16 +16,19 @@ class ParameterGroup:
     """Parameters that share a learning-rate multiple and a weight decay.
 
     Attributes:
-        head: Outside the backbone.
+        head: Outside the backbone; a CRF layer is neither.
         bias: Biases and the shifts of normalisation layers.
-        decay: Weight decay is meant for them: neither biases nor scales of normalisation layers.
+        decay: Weight decay is meant for them: neither biases nor scales of normalisation layers nor a CRF's weights, which
+            are at rest where the CRF was set, not at 0.
         parameters: At least one.
+        rate: Multiple of the learning rate that their layer asks for.
     """
 
     head: bool
     bias: bool
     decay: bool
     parameters: tuple[nn.Parameter, ...]
+    rate: float = 1.0
 
 
 def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
@@ -36,8 +40,8 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
     Args:
         model: A segmentation network or whatever contains one.
     """
-    found: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {
-        (head, bias, decay): []
+    found: dict[tuple[bool, bool, bool, float], list[nn.Parameter]] = {
+        (head, bias, decay, 1.0): []
         for head in (False, True)
         for bias, decay in ((False, True), (False, False), (True, False))
     }
@@ -49,10 +53,17 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
             if id(parameter) in seen:
                 continue
             seen.add(id(parameter))
+            if isinstance(module, CRFLayer):
+                found.setdefault((False, False, False, module.rate), []).append(parameter)
+                continue
             bias = leaf == "bias" or leaf.endswith("_bias")
             normalises = isinstance(module, _BatchNorm | nn.GroupNorm | nn.LayerNorm)
-            found[head, bias, not (bias or normalises)].append(parameter)
-    return [ParameterGroup(*key, tuple(parameters)) for key, parameters in found.items() if parameters]
+            found[head, bias, not (bias or normalises), 1.0].append(parameter)
+    return [
+        ParameterGroup(head, bias, decay, tuple(parameters), rate)
+        for (head, bias, decay, rate), parameters in found.items()
+        if parameters
+    ]
 
 
 def freeze_batch_norm(model: nn.Module, frozen: bool = True) -> None:

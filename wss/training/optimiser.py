@@ -16,7 +16,8 @@ def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     """An optimiser over the parameters that the phase trains.
 
     Heads learn at ``head_multiplier`` times the backbone's rate; biases at ``bias_multiplier`` times their weights' and
-    without weight decay, as are the scales of normalisation layers.
+    without weight decay, as are the scales of normalisation layers. A CRF layer learns at its own multiple of the rate,
+    without weight decay.
 
     Raises:
         UsageError: Everything is frozen.
@@ -25,7 +26,7 @@ def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     """
     groups = []
     for group in parameter_groups(model):
-        rate = phase.head_multiplier if group.head else 1.0
+        rate = group.rate * (phase.head_multiplier if group.head else 1.0)
         rate *= phase.bias_multiplier if group.bias else 1.0
         parameters = [p for p in group.parameters if p.requires_grad]
         if parameters:
