@@ -130,10 +130,12 @@ def test_gradcheck(normalisation: str, exact: bool) -> None:
 def test_gradcheck_of_scalar_weights() -> None:
     logits, images = _tiny(2, 3, 3)
     weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(
-        lambda w: differentiable_mean_field(logits, images, iterations=2, pos_weight=w, bi_weight=w, **SIGMAS),
-        (weight,),
-    )
+
+    def refined(weight: torch.Tensor) -> torch.Tensor:
+        return differentiable_mean_field(logits, images, iterations=2, pos_weight=weight, bi_weight=weight, **SIGMAS)
+
+    assert gradcheck(refined, (weight,))
+    assert gradgradcheck(refined, (weight,))
 
 
 def test_native_gradients_are_torchs() -> None:
