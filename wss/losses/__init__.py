@@ -4,5 +4,6 @@ from wss.losses.dense_crf import dense_crf_loss
 from wss.losses.kernel_cut import kernel_cut_loss
 from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
+from wss.losses.proposal import proposal_loss
 
-__all__ = ["dense_crf_loss", "kernel_cut_loss", "normalized_cut_loss", "partial_cross_entropy"]
+__all__ = ["dense_crf_loss", "kernel_cut_loss", "normalized_cut_loss", "partial_cross_entropy", "proposal_loss"]

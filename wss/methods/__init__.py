@@ -4,21 +4,27 @@ from typing import Annotated
 
 from pydantic import Field
 
+from wss.methods.crf_adm import CrfAdm
+from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
 from wss.methods.method import Batch, Method, Phase
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.methods.segmenter import Segmenter
 
-METHODS: tuple[type[Method], ...] = (PartialCrossEntropy, Dense, DenseCRF, NormalizedCut, KernelCut)
+METHODS: tuple[type[Method], ...] = (PartialCrossEntropy, Dense, DenseCRF, NormalizedCut, KernelCut, CrfAdm, CrfRnn)
 """Every method, in the order of ``wss methods``."""
 
-AnyMethod = Annotated[PartialCrossEntropy | Dense | DenseCRF | NormalizedCut | KernelCut, Field(discriminator="name")]
+AnyMethod = Annotated[
+    PartialCrossEntropy | Dense | DenseCRF | NormalizedCut | KernelCut | CrfAdm | CrfRnn, Field(discriminator="name")
+]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
 
 __all__ = [
     "METHODS",
     "AnyMethod",
     "Batch",
+    "CrfAdm",
+    "CrfRnn",
     "Dense",
     "DenseCRF",
     "KernelCut",
