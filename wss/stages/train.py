@@ -40,7 +40,8 @@ class TrainParams(Params):
     network: NetworkSpec = NetworkSpec()
     """Architecture."""
     weights: str | None = Field(default=None, json_schema_extra=LOCAL)
-    """Weights of the backbone to start from: a state dict file, ``imagenet`` (downloaded), or None for none."""
+    """Weights of the backbone to start from: a state dict file, ``imagenet`` (downloaded), or None for none. Where training
+    goes on from the input ``initial`` they are not read."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     """Phases in order."""
     batch_size: int = Field(default=8, ge=1)
@@ -197,17 +198,30 @@ class _Reader:
 def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs) -> dict[str, Any]:
     store = inputs.maybe("initial")
     if store is not None:
-        if params.weights is not None:
-            raise UsageError("train: give either the input 'initial' or 'weights', not both")
-        try:
-            model.load_state_dict(store.tree("state"))
-        except RuntimeError as error:
-            raise UsageError(
-                f"train: the network of {store.path} is another one than this stage's (method, network and classes must be "
-                f"the same): {error}"
-            ) from error
-        return {**store.meta["initialisation"], "continued_from": store.key}
+        absent = _continue(model, store)
+        return {**store.meta["initialisation"], "continued_from": store.key, "new": absent}
     return dict(load_pretrained(model, params.weights).model_dump(mode="json"))
+
+
+def _continue(model: nn.Module, store: Store) -> list[str]:
+    """Load the weights of another training; parts that it did not have stay as they are and are returned.
+
+    Raises:
+        UsageError: It has parts that this model lacks, or of another shape.
+    """
+    try:
+        absent, beyond = model.load_state_dict(store.tree("state"), strict=False)
+    except RuntimeError as error:
+        problem = str(error)
+    else:
+        parts = {name.rpartition(".")[0] for name in absent}
+        if not beyond:
+            return sorted(part for part in parts if not any(part.startswith(f"{other}.") for other in parts))
+        problem = f"it has {', '.join(beyond[:3])}{' and more' if len(beyond) > 3 else ''}, which this one lacks"
+    raise UsageError(
+        f"train: the network of {store.path} is another one than this stage's (network and classes must be the same, and the "
+        f"method may add parts but not remove any): {problem}"
+    )
 
 
 def _validation_ids(params: TrainParams, samples: Store) -> list[str]:
