@@ -5,5 +5,14 @@ from wss.losses.kernel_cut import kernel_cut_loss
 from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
 from wss.losses.proposal import proposal_loss
+from wss.losses.rawks import rawks_loss, uncertainty_weights
 
-__all__ = ["dense_crf_loss", "kernel_cut_loss", "normalized_cut_loss", "partial_cross_entropy", "proposal_loss"]
+__all__ = [
+    "dense_crf_loss",
+    "kernel_cut_loss",
+    "normalized_cut_loss",
+    "partial_cross_entropy",
+    "proposal_loss",
+    "rawks_loss",
+    "uncertainty_weights",
+]

@@ -1,0 +1,98 @@
+"""The RAWKS loss: labels propagated by random walks and the segmentation network learn from each other."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wss.errors import DataError, UsageError
+
+
+def rawks_loss(
+    walk_probs: Tensor,
+    logits: Tensor,
+    *,
+    alpha: float,
+    valid: Tensor | None = None,
+    detach_weights: bool = False,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+) -> Tensor:
+    """sum_x w(x) KL(P(x) || Q(x)) + H(P(x)) with w = exp(-alpha H(P)).
+
+    P learns from Q and Q from P: gradients flow to both, and with the paper's plain back-propagation also through w. Where P is 0
+    its gradient is taken as 0, the limit of what reaches the boundaries (their influence on P_l is proportional to P_l).
+
+    Args:
+        walk_probs: P, float (B,K,H,W) summing to 1 over K, from ``wss.ops.hitting_probabilities``.
+        logits: Of Q, before softmax, float (B,K,H,W).
+        alpha: How fast uncertain pixels lose weight, at least 0; unpublished. 0 is equation (2), soft cross-entropy.
+        valid: bool (B,H,W), pixels that count: ``wss.ops.reachable``, without padding. None is all.
+        detach_weights: Treat w as a constant.
+        reduction: ``mean`` over the valid pixels of the batch, ``sum`` over them, or ``none`` for the map (B,H,W), 0 elsewhere.
+
+    Returns:
+        A scalar, or (B,H,W) for ``none``; at least float32. Without valid pixels it is a differentiable 0.
+
+    Raises:
+        UsageError: Shapes, dtypes, alpha or reduction are unusable.
+        DataError: walk_probs are not in 0..1.
+
+    Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation", (11).
+    Differs: the paper sums over pixels; the mean keeps the learning rate independent of resolution and batch.
+    """
+    if logits.shape != walk_probs.shape or logits.ndim != 4:
+        raise UsageError(
+            f"walk_probs and logits must both be (B,K,H,W), got {tuple(walk_probs.shape)} and {tuple(logits.shape)}"
+        )
+    expected = (logits.shape[0], *logits.shape[2:])
+    if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
+        raise UsageError(f"valid must be bool {expected}, got {valid.dtype} {tuple(valid.shape)}")
+    if reduction not in ("mean", "sum", "none"):
+        raise UsageError(f"reduction is mean, sum or none; got {reduction!r}")
+    dtype = torch.promote_types(torch.promote_types(walk_probs.dtype, logits.dtype), torch.float32)
+    probs = walk_probs.to(dtype)
+    entropy = _entropy(probs)
+    weights = _weights(entropy, alpha)
+    if detach_weights:
+        weights = weights.detach()
+    divergence = -(probs * torch.log_softmax(logits.to(dtype), 1)).sum(1) - entropy
+    loss = weights * divergence + entropy
+    if valid is not None:
+        loss = torch.where(valid, loss, 0)
+    if reduction == "none":
+        return loss
+    total = loss.sum()
+    if reduction == "sum":
+        return total
+    count = loss.numel() if valid is None else valid.sum().clamp(min=1)
+    return total / max(count, 1) if isinstance(count, int) else total / count
+
+
+def uncertainty_weights(walk_probs: Tensor, *, alpha: float) -> Tensor:
+    """Weights exp(-alpha H(P)), (B,H,W) in 0..1: 1 where P is certain; the paper abstains where w < 0.5.
+
+    Args:
+        walk_probs: P, float (B,K,H,W) summing to 1 over K.
+        alpha: At least 0.
+
+    Raises:
+        UsageError: alpha is negative.
+        DataError: walk_probs are not in 0..1.
+    """
+    return _weights(_entropy(walk_probs.to(torch.promote_types(walk_probs.dtype, torch.float32))), alpha)
+
+
+def _entropy(probs: Tensor) -> Tensor:
+    detached = probs.detach()
+    if not ((detached >= 0) & (detached <= 1 + 1e-4)).all():
+        raise DataError("walk_probs must be in 0..1: pass the result of hitting_probabilities, not logits")
+    positive = probs > 0
+    return -(torch.where(positive, probs, 0) * torch.where(positive, probs, 1).log()).sum(1)
+
+
+def _weights(entropy: Tensor, alpha: float) -> Tensor:
+    if not alpha >= 0:
+        raise UsageError(f"alpha must be at least 0; got {alpha}")
+    return torch.exp(-alpha * entropy)

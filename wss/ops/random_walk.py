@@ -1,0 +1,281 @@
+"""Random-walk hitting probabilities: which label a walk that avoids boundaries meets first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import dijkstra
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from wss.errors import DataError, UsageError, WssError
+from wss.ops.walk_sparse import SparseElimination
+
+Backend = Literal["auto", "scipy"]
+
+_FLOOR = 1e-250
+"""Sums Z below this may have lost contributions to underflow."""
+_KNOWN = 1e-150
+"""Sums above this have not."""
+_ROUNDS = 1000
+
+
+class Elimination(Protocol):
+    """What solves the systems of a batch: I - T, with T (B,4,H,W) the weights of a step up, left, right and down."""
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        """Return z of (I - T) z = rhs; (B,L,H,W) float64."""
+
+    def solve_transposed(self, rhs: Tensor) -> Tensor:
+        """Return z of (I - T)' z = rhs; (B,L,H,W) float64."""
+
+
+def hitting_probabilities(
+    boundary: Tensor,
+    scribble: Tensor,
+    num_classes: int,
+    *,
+    backend: Backend = "auto",
+    jobs: int | None = None,
+    ignore_index: int = 255,
+) -> Tensor:
+    """Probability that a random walk from each pixel first meets a scribble of each class.
+
+    Walks step to one of the four neighbours, end at the first labelled pixel and are lost outside the image; a walk weighs
+    4^-steps exp(-sum of the boundary scores of the pixels it leaves). With Z_xl the sum of the weights of all walks from x to
+    label l, 4 exp(B_x) Z_xl = sum over neighbours of Z_x'l on unlabelled pixels, Z_xl = [label of x is l] on labelled ones, and
+    P_xl = Z_xl / sum_m Z_xm.
+
+    All is computed in float64, by direct elimination, which is exact to rounding for these systems however small Z is. Where
+    Z leaves the range of float64 the system is rescaled, Z = exp(phi) Z^, and solved again, until nothing underflows; phi comes
+    from the cheapest paths to the scribbles. One factorisation per image serves all labels and the backward pass.
+
+    Args:
+        boundary: B, float (B,H,W), at least 0; differentiable, once. Infinity is a wall that no walk passes: padding, say.
+        scribble: int64 (B,H,W), classes, ``ignore_index`` where unlabelled.
+        num_classes: K.
+        backend: ``scipy`` (sparse LU on the CPU), or ``auto``.
+        jobs: Images solved at a time by ``scipy``; None takes ``torch.get_num_threads()``.
+        ignore_index: The unlabelled code.
+
+    Returns:
+        (B,K,H,W) in 0..1, summing to 1 over K; float64 if the boundary is, else float32. Labelled pixels are one-hot. Pixels
+        from which no walk reaches a scribble (see ``reachable``) are uniform, with gradient 0: losses must weigh them 0.
+
+    Raises:
+        UsageError: Shapes, dtypes, devices or names are unusable.
+        DataError: The boundary is negative or NaN, or a label is neither a class nor ``ignore_index``.
+
+    Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation"
+        (corrected version), (4) to (10).
+    Differs: the derivative is taken with respect to B, not C, with the factor 4 that (10) leaves out.
+    """
+    _check_shapes(boundary, scribble)
+    if backend not in ("auto", "scipy"):
+        raise UsageError(f"backend is auto or scipy; got {backend!r}")
+    if num_classes < 1 or (jobs is not None and jobs < 1):
+        raise UsageError(f"num_classes and jobs must be at least 1; got {num_classes} and {jobs}")
+    labelled = scribble != ignore_index
+    classes = torch.where(labelled, scribble, num_classes)
+    walls = _check_values(boundary, scribble, labelled, num_classes, ignore_index)
+    with torch.no_grad():
+        reach = _reach(boundary, labelled, walls)
+        # Images carry few of the classes: solve for those, in L slots.
+        present = torch.zeros(len(scribble), num_classes + 1, dtype=torch.bool, device=boundary.device)
+        present.scatter_(1, classes.flatten(1), torch.ones_like(classes.flatten(1), dtype=torch.bool))
+        present = present[:, :num_classes]
+        count = max(1, int(present.sum(1).max())) if present.numel() else 1
+        slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
+        source = classes[:, None] == slots
+    walk: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
+        boundary.to(torch.float64), source, reach, jobs or torch.get_num_threads()
+    )
+    probs = walk.new_zeros(len(walk), num_classes, *walk.shape[2:]).scatter(1, slots.expand_as(walk), walk)
+    probs = torch.where(reach[:, None], probs, 1 / num_classes)
+    return probs.to(torch.promote_types(boundary.dtype, torch.float32))
+
+
+def reachable(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Where ``hitting_probabilities`` means something: pixels from which some walk reaches a scribble.
+
+    With finite boundaries, however high, it is all pixels of images with a scribble. Infinite ones cut off what they enclose.
+
+    Args:
+        boundary: float (B,H,W), at least 0.
+        scribble: int64 (B,H,W), ``ignore_index`` where unlabelled.
+        ignore_index: The unlabelled code.
+
+    Returns:
+        bool (B,H,W).
+
+    Raises:
+        UsageError: Shapes, dtypes or devices disagree.
+    """
+    _check_shapes(boundary, scribble)
+    return _reach(boundary, scribble != ignore_index, bool(boundary.isinf().any()))
+
+
+class _Round(NamedTuple):
+    """Images solved with one scaling; later rounds supersede earlier ones."""
+
+    images: Tensor
+    elimination: Elimination
+
+
+class _Walk(torch.autograd.Function):
+    """P of the labels in ``source``, 0 where no label is reached."""
+
+    @staticmethod
+    def forward(ctx: Any, boundary: Tensor, source: Tensor, reach: Tensor, jobs: int) -> Tensor:
+        labelled = source.any(1)
+        free = reach & ~labelled
+        finite = torch.where(free, boundary, 0)
+        # Before any scaling: most images need none.
+        images = torch.arange(len(boundary), device=boundary.device)
+        potential = torch.zeros_like(finite)
+        walk = source.to(torch.float64)
+        total = labelled.to(torch.float64)
+        ctx.rounds = []
+        for attempt in range(_ROUNDS):
+            system = (finite[images], free[images], source[images])
+            steps, rhs = _system(*system, potential)
+            elimination = SparseElimination(steps, jobs)
+            ctx.rounds.append(_Round(images, elimination))
+            solved = torch.where(system[1][:, None], elimination.solve(rhs), system[2].to(torch.float64))
+            walk[images] = solved
+            sums = solved.sum(1)
+            total[images] = sums
+            low = ((sums < _FLOOR) & system[1]).flatten(1).any(1)
+            if not low.any():
+                break
+            known = labelled[images] | ((sums > _KNOWN) & system[1] & (attempt > 0))
+            level = potential + sums.clamp(min=_KNOWN).log()
+            images = images[low]
+            potential = _potential(finite[images], free[images], known[low], level[low])
+        else:
+            raise WssError(
+                f"the random walk underflows after {_ROUNDS} rescalings: the image is a maze of infinite or huge boundaries; "
+                "lower the boundary scores or reduce the image"
+            )
+        probs = walk / torch.where(reach, total, 1)[:, None]
+        ctx.save_for_backward(probs, walk, total, free)
+        return probs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        probs, walk, total, free = ctx.saved_tensors
+        centred = gradient - (gradient * probs).sum(1, keepdim=True)
+        # An absent label (Z = 0 everywhere) has no part in the derivative with respect to B.
+        used = free[:, None] & (walk > 0).flatten(2).any(2)[..., None, None]
+        rhs = torch.where(used, centred / torch.where(free, total, 1)[:, None], 0)
+        result = torch.zeros_like(total)
+        later = torch.zeros(len(total), dtype=torch.bool, device=total.device)
+        for images, elimination in reversed(ctx.rounds):
+            adjoint = elimination.solve_transposed(torch.where(later[images][:, None, None, None], 0, rhs[images]))
+            derivative = -(adjoint * walk[images]).sum(1)
+            result[images] = torch.where(later[images][:, None, None], result[images], derivative)
+            later[images] = True
+        return torch.where(free, result, 0), None, None, None
+
+
+def _system(boundary: Tensor, free: Tensor, source: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+    """T among free pixels and the weights of steps onto labels, (B,4,H,W) and (B,L,H,W), with Z scaled by exp(-potential).
+
+    T_xx' = exp(potential_x' - potential_x - B_x) / 4.
+    """
+    steps = []
+    rhs = torch.zeros_like(source, dtype=torch.float64)
+    reach = free | source.any(1)
+    for of_neighbour in _NEIGHBOURS:
+        step = 0.25 * torch.exp(of_neighbour(potential) - potential - boundary)
+        step = torch.where(free & of_neighbour(reach), step, 0)
+        steps.append(torch.where(of_neighbour(free), step, 0))
+        rhs += step[:, None] * of_neighbour(source)
+    return torch.stack(steps, 1), rhs
+
+
+_NEIGHBOURS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: pad(x[..., :-1, :], (0, 0, 1, 0)),  # up
+    lambda x: pad(x[..., :-1], (1, 0)),
+    lambda x: pad(x[..., 1:], (0, 1)),
+    lambda x: pad(x[..., 1:, :], (0, 0, 0, 1)),
+)
+"""Each pixel's value of a neighbour: above, left, right, below; 0 outside the image."""
+
+
+def _potential(boundary: Tensor, free: Tensor, known: Tensor, level: Tensor) -> Tensor:
+    """Upper bounds of log sum_l Z_l: ``level`` where known, elsewhere less the boundaries on the cheapest path from there.
+
+    Then no T exceeds 1/4 but at the edge of what is known, where it stays of that order, and each round knows more pixels.
+    """
+    arrays = zip(*(x.cpu().numpy() for x in (boundary, free, known, level)), strict=True)
+    return torch.from_numpy(np.stack([_cheapest(*a) for a in arrays])).to(boundary.device)
+
+
+def _cheapest(boundary: Any, free: Any, known: Any, level: Any) -> Any:
+    height, width = boundary.shape
+    pixel = np.arange(height * width).reshape(height, width)
+    pairs = [
+        (pixel[:-1], pixel[1:]),
+        (pixel[1:], pixel[:-1]),
+        (pixel[:, :-1], pixel[:, 1:]),
+        (pixel[:, 1:], pixel[:, :-1]),
+    ]
+    start = np.concatenate([a.ravel() for a, _ in pairs])
+    end = np.concatenate([b.ravel() for _, b in pairs])
+    enters = (free & ~known).ravel()[end] & (free | known).ravel()[start]
+    start, end = start[enters], end[enters]
+    seeds = np.flatnonzero(known)
+    # One more node leads to all that is known, at the cost of its level.
+    weights = np.concatenate([boundary.ravel()[end], np.maximum(-level.ravel()[seeds], 0)])
+    start, end = np.concatenate([start, np.full(len(seeds), pixel.size)]), np.concatenate([end, seeds])
+    graph = csr_matrix((weights, (start, end)), shape=(pixel.size + 1, pixel.size + 1))
+    costs = dijkstra(graph, indices=pixel.size)[:-1].reshape(height, width)
+    return np.where(free, -costs, 0.0)
+
+
+def _reach(boundary: Tensor, labelled: Tensor, walls: bool) -> Tensor:
+    if not walls:
+        return labelled.flatten(1).any(1)[:, None, None].expand_as(labelled)
+    reach = []
+    for passable, labels in zip((boundary.isfinite() | labelled).cpu().numpy(), labelled.cpu().numpy(), strict=True):
+        parts, _ = ndimage.label(passable)
+        reach.append(torch.from_numpy(passable & np.isin(parts, np.unique(parts[labels]))))
+    return torch.stack(reach).to(boundary.device) if reach else torch.zeros_like(labelled)
+
+
+def _check_shapes(boundary: Tensor, scribble: Tensor) -> None:
+    if boundary.ndim != 3 or scribble.shape != boundary.shape or 0 in boundary.shape[1:]:
+        raise UsageError(
+            f"boundary and scribble must both be (B,H,W), not empty; got {tuple(boundary.shape)} and {tuple(scribble.shape)}"
+        )
+    if not boundary.is_floating_point() or scribble.dtype != torch.int64 or scribble.device != boundary.device:
+        raise UsageError(
+            "boundary must be floating point and scribble int64, on one device; "
+            f"got {boundary.dtype} on {boundary.device} and {scribble.dtype} on {scribble.device}"
+        )
+
+
+def _check_values(boundary: Tensor, scribble: Tensor, labelled: Tensor, num_classes: int, ignore_index: int) -> bool:
+    """Raise on what cannot be solved; return whether there are infinite boundaries."""
+    unknown = labelled & ((scribble < 0) | (scribble >= num_classes))
+    unusable = ~(boundary >= 0)
+    flags = torch.stack([unusable.any(), unknown.any(), boundary.isinf().any()]).tolist()
+    if flags[0]:
+        raise DataError(
+            f"boundary must be at least 0 everywhere; it holds {boundary[unusable][0].item()}: end the network with softplus "
+            "or ReLU, and look for a diverged training if it is NaN"
+        )
+    if flags[1]:
+        raise DataError(
+            f"scribble must hold classes below num_classes = {num_classes} or {ignore_index} (unlabelled); "
+            f"it holds {scribble[unknown][0].item()}"
+        )
+    return bool(flags[2])
