@@ -8,14 +8,25 @@ from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
 from wss.methods.method import Batch, Method, Phase
+from wss.methods.rawks import Rawks
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.methods.segmenter import Segmenter
 
-METHODS: tuple[type[Method], ...] = (PartialCrossEntropy, Dense, DenseCRF, NormalizedCut, KernelCut, CrfAdm, CrfRnn)
+METHODS: tuple[type[Method], ...] = (
+    PartialCrossEntropy,
+    Dense,
+    DenseCRF,
+    NormalizedCut,
+    KernelCut,
+    CrfAdm,
+    CrfRnn,
+    Rawks,
+)
 """Every method, in the order of ``wss methods``."""
 
 AnyMethod = Annotated[
-    PartialCrossEntropy | Dense | DenseCRF | NormalizedCut | KernelCut | CrfAdm | CrfRnn, Field(discriminator="name")
+    PartialCrossEntropy | Dense | DenseCRF | NormalizedCut | KernelCut | CrfAdm | CrfRnn | Rawks,
+    Field(discriminator="name"),
 ]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
 
@@ -32,5 +43,6 @@ __all__ = [
     "NormalizedCut",
     "PartialCrossEntropy",
     "Phase",
+    "Rawks",
     "Segmenter",
 ]

@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from wss.losses import partial_cross_entropy, rawks_loss
+from wss.methods import Batch, Phase, Rawks
+from wss.methods.rawks import coarse_labels
+from wss.networks import NetworkSpec
+from wss.ops import hitting_probabilities
+from wss.training.augment import AugmentParams
+from wss.training.batches import TrainingSet
+from wss.training.loop import Hooks, LoopSettings, fit
+
+
+def _batch(height=32, width=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rgb = (torch.rand(2, 3, height, width, generator=generator) * 40).round()
+    rgb[:, :, :, width // 2 :] += 150
+    labels = torch.full((2, height, width), 255)
+    labels[:, 10:13, 2:6], labels[:, 10:13, -6:-2] = 0, 1
+    return Batch(rgb, labels, torch.ones(2, height, width, dtype=torch.bool), {})
+
+
+def _model(method):
+    torch.manual_seed(1)
+    return method.build(NetworkSpec(name="unet", dropout=0), 3)
+
+
+def test_coarse_labels_keep_every_stroke_and_take_the_majority():
+    labels = torch.full((1, 5, 8), 255)
+    labels[0, 0, 0] = 2  # one pixel of a cell is enough
+    labels[0, 0, 4], labels[0, 1, 4:6] = 0, 1  # two of class 1 against one of class 0
+    labels[0, 4, 7] = 1  # in the margin, in a cell that is cut off
+    assert coarse_labels(labels, 4, 3).tolist() == [[[2, 1], [255, 1]]]
+    assert torch.equal(coarse_labels(labels, 1, 3), labels)
+    tie = torch.tensor([[[2, 1], [255, 255]]])
+    assert coarse_labels(tie, 2, 3).tolist() == [[[1]]]
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, (32, 32)), (4, (32, 48)), (4, (30, 41))])
+def test_the_loss_is_equation_11_on_the_grid(stride, size):
+    method, batch = Rawks(alpha=0.7, stride=stride), _batch(*size)
+    model = _model(method).eval()
+    found = method.losses(model, batch, {"rawks", "pce"})
+    boundary, logits = model.boundary(batch.rgb), model.logits(batch.rgb)
+    assert boundary.shape == (2, -(-size[0] // stride), -(-size[1] // stride))
+    assert float(boundary.detach().min()) >= 0
+    walk = hitting_probabilities(boundary, coarse_labels(batch.labels, stride, 3), 3)
+    torch.testing.assert_close(found["rawks"], rawks_loss(walk, logits, alpha=0.7))
+    torch.testing.assert_close(found["pce"], partial_cross_entropy(model(batch.rgb), batch.labels))
+
+
+def test_both_networks_learn_jointly_and_only_q_with_fixed_propagation():
+    method, batch = Rawks(stride=2), _batch()
+    for term, learns in (("rawks", True), ("fixed", False)):
+        model = _model(method)
+        method.losses(model, batch, {term})[term].backward()
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.network.parameters())
+        moved = any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.boundary_network.parameters())
+        assert moved == learns
+
+
+def test_padding_counts_for_nothing():
+    method, batch = Rawks(stride=2), _batch()
+    model = _model(method).eval()
+    valid = batch.valid.clone()
+    valid[:, :, 28:] = False
+    cut = Batch(batch.rgb, batch.labels.masked_fill(~valid, 255), valid, {})
+    other = cut.rgb.clone()
+    before = method.losses(model, cut, {"rawks"})["rawks"]
+    logits, boundary = model.logits(other), model.boundary(other)
+    walk = hitting_probabilities(boundary[:, :, :14], coarse_labels(cut.labels, 2, 3)[:, :, :14], 3)
+    torch.testing.assert_close(before, rawks_loss(walk, logits[:, :, :, :14], alpha=method.alpha))
+
+
+def test_nothing_labelled_is_a_differentiable_zero():
+    method, batch = Rawks(stride=2), _batch()
+    empty = Batch(batch.rgb, torch.full_like(batch.labels, 255), batch.valid, {})
+    model = _model(method)
+    found = method.losses(model, empty, method.term_names)
+    assert all(float(value.detach()) == 0 for value in found.values())
+    sum(found.values()).backward()
+
+
+def test_training_lowers_the_loss_and_then_leaves_the_boundaries_alone():
+    batch = _batch()
+    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    labels = batch.labels.to(torch.uint8).numpy()
+    data = TrainingSet(
+        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
+    )
+    method = Rawks(stride=1)
+    common = {"optimiser": "adamw", "lr": 0.003, "head_multiplier": 1.0}
+    phases = (
+        Phase(epochs=10, terms={"rawks": 1.0}, **common),
+        Phase(epochs=2, terms={"fixed": 1.0}, freeze=("boundary_network",), **common),
+    )
+    model, kept = _model(method), []
+    hooks = Hooks(
+        lambda: {},
+        lambda state: kept.append({n: v.clone() for n, v in state["model"].items()}),
+        lambda rows: None,
+        lambda n, note: None,
+    )
+    rows = fit(model, method, phases, data, LoopSettings(2, 0, torch.device("cpu"), validate_every=0), hooks)
+    assert rows[9]["rawks"] < rows[0]["rawks"]
+    for name, value in model.boundary_network.state_dict().items():
+        assert torch.equal(value, kept[-1][f"boundary_network.{name}"]), name

@@ -1,0 +1,122 @@
+"""RAWKS: a boundary network propagates scribbles by random walks, and learns together with the segmentation network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.losses import partial_cross_entropy, rawks_loss
+from wss.methods.method import Batch, Method
+from wss.methods.segmenter import Segmenter
+from wss.networks import NetworkSpec, build_network
+from wss.ops import hitting_probabilities, reachable
+
+
+class RawksNetwork(Segmenter):
+    """The segmentation network Q, which makes the predictions, and beside it the boundary network B.
+
+    Args:
+        spec: Architecture of both.
+        num_classes: K, background included.
+        stride: Random walks run on a grid of this many pixels a side.
+    """
+
+    def __init__(self, spec: NetworkSpec, num_classes: int, stride: int) -> None:
+        super().__init__(spec, num_classes)
+        self.boundary_network = build_network(spec, 1)
+        self.stride = stride
+
+    def boundary(self, rgb: Tensor) -> Tensor:
+        """Boundary scores B >= 0, float32 (B,ceil(H/stride),ceil(W/stride)), of images (B,3,H,W) in 0..255."""
+        return functional.softplus(self._on_grid(self.boundary_network, rgb))[:, 0]
+
+    def logits(self, rgb: Tensor) -> Tensor:
+        """Logits of Q on the grid of the walks, float32 (B,K,ceil(H/stride),ceil(W/stride))."""
+        return self._on_grid(self.network, rgb)
+
+    def _on_grid(self, network: nn.Module, rgb: Tensor) -> Tensor:
+        height, width = rgb.shape[2:]
+        whole = (0, -width % self.stride, 0, -height % self.stride)  # so that cells lie where those of the labels do
+        maps = network(functional.pad(self.normalise(rgb), whole, mode="replicate")).float()
+        size = [-(-side // self.stride) for side in (height, width)]
+        return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+class Rawks(Method):
+    """Random-walk label propagation learned with the network.
+
+    Terms: ``rawks`` trains Q and B together on equation (11); ``fixed`` is the same loss with P taken as given, so that only Q
+    learns (the protocol "train P, Q, then Q"; freeze ``boundary_network`` in such a phase); ``pce`` is partial cross-entropy.
+
+    Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation",
+        (11) and section 4.
+    Differs: alpha, the nonlinearity of B (softplus) and the rates are not published.
+    """
+
+    name: Literal["rawks"] = "rawks"
+    summary: ClassVar[str] = "random-walk label propagation learned together with the network"
+    term_names: ClassVar[frozenset[str]] = frozenset({"rawks", "fixed", "pce"})
+
+    alpha: float = Field(default=1.0, ge=0)
+    """How fast uncertain propagated labels lose weight; not published."""
+    stride: int = Field(default=4, ge=1)
+    """Walks run on a grid of this many pixels a side; the paper's networks have outputs at a quarter of the resolution."""
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """Both networks."""
+        return RawksNetwork(network, num_classes, self.stride)
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``."""
+        both = cast(RawksNetwork, model)
+        found = {}
+        if "pce" in terms:
+            found["pce"] = partial_cross_entropy(model(batch.rgb), batch.labels)
+        if "rawks" in terms or "fixed" in terms:
+            logits = both.logits(batch.rgb)
+            learns = "rawks" in terms
+            both.boundary_network.train(both.training and learns)  # what is fixed keeps its statistics too
+            with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+                boundary = both.boundary(batch.rgb)
+            scribble = coarse_labels(batch.labels, self.stride, logits.shape[1])
+            valid = _coarse(batch.valid.float(), self.stride) > 0
+            with torch.autocast(logits.device.type, enabled=False):
+                boundary = boundary.masked_fill(~valid, torch.inf)
+                walk = hitting_probabilities(boundary, scribble, logits.shape[1])
+                valid = valid & reachable(boundary, scribble)
+                if "rawks" in terms:
+                    found["rawks"] = rawks_loss(walk, logits, alpha=self.alpha, valid=valid)
+                if "fixed" in terms:
+                    found["fixed"] = rawks_loss(walk.detach(), logits, alpha=self.alpha, valid=valid)
+        return found
+
+
+def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
+    """Labels on a grid of ``stride`` pixels a side: the class with the most labelled pixels of a cell (the lower of equals), or
+    255 where none is labelled, so that no stroke is too thin to stay.
+
+    Args:
+        labels: int64 (B,H,W), 255 = unlabelled.
+        stride: Side of a cell.
+        num_classes: K.
+
+    Returns:
+        int64 (B,ceil(H/stride),ceil(W/stride)).
+    """
+    if stride == 1:
+        return labels
+    classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
+    share, label = _coarse((labels[:, None] == classes).float(), stride).max(1)
+    return torch.where(share > 0, label, 255)
+
+
+def _coarse(maps: Tensor, stride: int) -> Tensor:
+    """Means over cells, those at the margin as if what lies beyond were 0."""
+    height, width = maps.shape[-2:]
+    padded = functional.pad(maps, (0, -width % stride, 0, -height % stride))
+    return functional.avg_pool2d(padded, stride)
