@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from wss.viz.figures import Series, confusion_figure, line_chart, row_shares, ticks
+from wss.viz.figures import Series, confusion_figure, factor_chart, line_chart, row_shares, ticks
 
 
 def elements(svg: str, tag: str) -> list[ElementTree.Element]:
@@ -72,6 +72,43 @@ def test_long_curves_are_averaged():
     heights = [float(p.split(",")[1]) for p in points]
     assert max(heights) == min(heights)
     assert len(elements(svg, "circle")) == 1
+
+
+def test_factor_chart_places_values_and_spreads_to_scale():
+    series = [Series("pce", [(0, 0.5), (0.5, None), (1, 0.6)], 1, [0.02, None, None]), Series("full", [(0, 0.7)], 7)]
+    svg = factor_chart("mIoU", series, "length", percent=True)
+    label = ElementTree.fromstring(svg).get("aria-label")
+    assert label == "mIoU over length. pce: 50% at 0, 60% at 1; full: 70% at 0"
+    assert [t.text for t in elements(svg, "title")] == [
+        "pce, length 0: 50% \u00b1 2",
+        "pce, length 1: 60%",
+        "full, length 0: 70%",
+    ]
+    first, last, full = ((float(c.get("cx")), float(c.get("cy"))) for c in elements(svg, "circle"))
+    assert first[0] == full[0] < last[0]
+    assert first[1] - last[1] == pytest.approx(last[1] - full[1], abs=0.11)
+    (bar,) = elements(svg, "path")
+    low, high = (float(y) for y in re.findall(r"M[\d.]+ ([\d.]+)h", bar.get("d")))
+    assert low - high == pytest.approx(0.4 * (first[1] - last[1]), abs=0.11)  # 4 of 10 points
+    assert len(elements(svg, "polyline")) == 1
+    names = [t.text for t in elements(svg, "text")]
+    assert "length" in names
+    assert "0%" not in names  # the scale ends where the values do
+
+
+def test_scores_do_not_spread_below_nothing():
+    svg = factor_chart("mIoU", [Series("a", [(0, 0.05), (1, 0.1)], 0, [0.2, None])], "length", percent=True)
+    assert not [t.text for t in elements(svg, "text") if (t.text or "").startswith("-")]
+
+
+def test_crowded_numbers_on_the_axis_leave_some_out():
+    svg = factor_chart("x", [Series("a", [(x, 1.0) for x in (0, 1, 2, 500, 999, 1000)])], "images")
+    assert [t.text for t in elements(svg, "text") if t.get("text-anchor") == "middle"] == ["0", "500", "1k", "images"]
+
+
+def test_a_factor_chart_of_one_number_or_none():
+    assert "nan" not in factor_chart("x", [Series("a", [(3, 1.0)])], "length")
+    assert factor_chart("x", [Series("a", [(3, None)])], "length") == ""
 
 
 def test_names_are_escaped_in_figures():

@@ -9,7 +9,7 @@ import pytest
 
 from wss.errors import UsageError
 from wss.metrics import confusion_matrix, metrics_record, miou
-from wss.viz import DataSummary, Picture, Report, Run, Step, render_report
+from wss.viz import DataSummary, Gallery, Picture, Report, Run, Step, render_report, tabulate
 
 CLASSES = ("background", "cat", "dog")
 VOID_ELEMENTS = {"meta", "link", "img", "br", "hr", "input"}
@@ -327,3 +327,107 @@ def test_the_picture_scores_shown_are_those_given(report):
     score = miou(confusion_matrix(picture.truth, picture.predictions["pce"], 3))
     shown = dataclasses.replace(picture, scores={"pce": score})
     assert f"pce {100 * score:.1f}% mIoU" in Page(render_report(dataclasses.replace(report, pictures=[shown]))).text
+
+
+def study_runs(report, lengths=(0.0, 0.5, 1.0), losses=("pce", "ncut"), seeds=(0, 1)):
+    """Runs of a study: the mIoU is 0.5, plus a hundredth for each length, loss, seed and CRF; 0.8 on dense masks."""
+    runs = []
+    for i, length in enumerate(lengths):
+        for j, loss in enumerate(losses):
+            for seed in seeds:
+                for crf in (False, True):
+                    score = 0.5 + 0.01 * (i + j + seed + crf)
+                    metrics = {**report.runs[0].metrics, "miou": score, "crf": crf}
+                    name = f"loss {loss}, length {length:g}, seed {seed}{' + CRF' if crf else ''}"
+                    factors = {"loss": loss, "length": length, "seed": seed}
+                    log = {"pce": 0.25 + seed}
+                    runs.append(
+                        dataclasses.replace(report.runs[0], name=name, metrics=metrics, factors=factors, last_epoch=log)
+                    )
+    full = dataclasses.replace(report.runs[1], name="loss full", factors={"loss": "full"})
+    return [*runs, dataclasses.replace(full, metrics={**full.metrics, "miou": 0.8})]
+
+
+def test_a_study_is_a_table_and_a_chart(report):
+    runs = study_runs(report)
+    study = tabulate(
+        runs, title="Shorter", rows="length", columns="loss", values=["miou", "pce"], baseline=1, text="A paragraph."
+    )
+    html = render_report(dataclasses.replace(report, runs=runs, pictures=(), studies=[study]))
+    page = Page(html)
+    text = page.text.split(" Studies ")[2]
+    assert text.startswith("Shorter A paragraph. length pce ncut mIoU mIoU + CRF Partial cross-entropy mIoU")
+    first = text.split(" 0 ")[1]
+    assert first.startswith(
+        "50.5% \u00b1 0.7 (\u221229.5) \u2193 3.8% 51.5% \u00b1 0.7 \u2193 3.7% 0.75 \u00b1 0.71 51.5%"
+    )
+    assert "full supervision 80.0% \u2013 \u2013 80.0%" in text
+    assert "Means over 2 runs each \u00b1 sample standard deviation." in text
+    labels = [svg["aria-label"] for svg in page.all("svg")]
+    (spoken,) = (label for label in labels if label.startswith("mIoU over length"))
+    assert "pce: 50.5% at 0, 51.5% at 0.5, 52.5% at 1; pce + CRF: 51.5% at 0" in spoken
+    assert "full supervision: 80% at 0, 80% at 1" in spoken
+    assert "full supervision + CRF" not in spoken
+    assert any(label.startswith("Partial cross-entropy over length. pce: 0.75 at 0") for label in labels)
+    assert all(th["scope"] in ("col", "row", "colgroup") for th in page.all("th"))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    assert {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a} <= set(ids)
+
+
+def test_a_study_over_names_has_no_chart_and_dashes_for_what_is_missing(report):
+    runs = study_runs(report, lengths=(1.0,), seeds=(0,))[1:]
+    study = tabulate(runs, title="CRF", rows="loss", where={"length": 1.0})
+    page = Page(render_report(dataclasses.replace(report, runs=runs, pictures=(), studies=[study])))
+    text = page.text.split(" Studies ")[2]
+    assert text.startswith(
+        "CRF loss mIoU mIoU + CRF pce \u2013 51.0% ncut 51.0% (\u221229.0) 52.0% full upper bound 80.0% \u2013"
+    )
+    assert "A dash: no such run." in text
+    assert not any("over loss" in svg["aria-label"] for svg in page.all("svg"))
+
+
+def test_runs_averaged_over_different_numbers_say_so(report):
+    runs = [r for r in study_runs(report) if r.name != "loss pce, length 0, seed 1"]
+    study = tabulate(runs, title="Shorter", rows="length", columns="loss")
+    text = Page(render_report(dataclasses.replace(report, runs=runs, pictures=(), studies=[study]))).text
+    assert "50.0% n=1 (\u221230.0)" in text
+    assert "51.5% \u00b1 0.7 n=2" in text
+
+
+def test_of_many_runs_the_page_shows_a_few_one_by_one(report):
+    runs = study_runs(report, lengths=[0.1 * n for n in range(10)], seeds=(0, 1, 2))
+    steps = [Step("train", f"{n:064d}", {"seconds": n}) for n in range(200)]
+    study = tabulate(runs, title="Shorter", rows="length", columns="loss")
+    html = render_report(dataclasses.replace(report, runs=runs, pictures=(), studies=[study], provenance=steps))
+    page = Page(html)
+    assert len(html.encode()) < 1_000_000
+    confusions = [svg["aria-label"] for svg in page.all("svg") if svg["aria-label"].startswith("Confusion")]
+    assert len(confusions) == 3
+    best = "loss ncut, length 0.9, seed 2 + CRF"
+    assert any(best in label for label in confusions)
+    assert len([li for li in page.all("li") if (li.get("class") or "").startswith("card")]) == 3
+    assert f"Of {len(runs)} runs, the best of each column" in page.text
+    rows = page.text.split(f"All {len(runs)} runs")[1].split("IoU by class")[0]
+    assert all(run.name in rows for run in runs)
+
+
+def test_names_of_studies_cannot_inject_markup(report):
+    evil = '<script>alert("x")</script>'
+    runs = [dataclasses.replace(report.runs[0], factors={evil: level, "b": evil}) for level in (0.5, 1.0)]
+    runs = [dataclasses.replace(run, name=f"{n}", last_epoch={evil: 1.0}) for n, run in enumerate(runs)]
+    study = tabulate(runs, title=evil, text=evil, rows=evil, columns="b", values=["miou", evil], baseline=1.0)
+    page = render_report(Report("x", CLASSES, runs, studies=[study]))
+    assert not Page(page).all("script")
+    assert "<script" not in page.lower()
+
+
+def test_galleries_stand_with_their_image(report):
+    red = np.full((60, 80, 3), (255, 0, 0), np.uint8)
+    gallery = Gallery("Gradients of cat", [(f"loss {n}", red) for n in range(4)])
+    pictures = [dataclasses.replace(report.pictures[0], galleries=[gallery]), *report.pictures[1:]]
+    page = Page(render_report(dataclasses.replace(report, pictures=pictures)))
+    assert len(page.all("img")) == 3 * (3 + 2 * 2) + 4
+    assert "loss 2, image worst: Gradients of cat" in {image["alt"] for image in page.all("img")}
+    after = page.text.split("image worst")[1]
+    assert after.index("Gradients of cat") < after.index("Prediction")

@@ -1,9 +1,9 @@
 """Stages, one per file."""
 
-from wss.stages import crf, evaluate, predict, prepare, report, samples, train
+from wss.stages import crf, evaluate, gradients, predict, prepare, report, samples, train
 from wss.stages.stage import Stage
 
 STAGES: dict[str, Stage] = {
-    module.STAGE.name: module.STAGE for module in (samples, prepare, train, predict, crf, evaluate, report)
+    module.STAGE.name: module.STAGE for module in (samples, prepare, train, predict, crf, evaluate, gradients, report)
 }
 """Every stage by name."""

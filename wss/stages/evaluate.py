@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from wss.errors import DataError
 from wss.metrics import confusion_matrix, dice_volume, hd95, metrics_record
@@ -19,10 +20,12 @@ from wss.store.atomic import write_text
 
 
 class EvaluateParams(Params):
-    """What is scored beside the confusion matrix."""
+    """What is scored beside the confusion matrix, and what the scores stand for."""
 
     volumes: bool = True
     """Dice and HD95 per volume, where the data set has volumes."""
+    factors: dict[str, str | float] = Field(default={})
+    """What a study set for this run, by name, for example ``{loss: ncut, length: 0.5}``: its place in the report's tables."""
 
 
 def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -67,6 +70,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
     )
     output.meta["predictions"] = predictions.key
     output.meta["model"] = predictions.meta["model"]
+    output.meta["factors"] = dict(params.factors)
     output.meta["total"] = total.tolist()
 
 

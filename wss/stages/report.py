@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,42 @@ from wss.errors import UsageError
 from wss.metrics import iou
 from wss.params import Params
 from wss.stages.stage import Context, Input, Inputs, Stage
-from wss.store import LABELS, METRICS, MODEL, PREDICTIONS, REPORT, SAMPLES, Store, StoreWriter
+from wss.store import LABELS, METRICS, MODEL, PICTURES, PREDICTIONS, REPORT, SAMPLES, Store, StoreWriter
 from wss.store.atomic import write_bytes
-from wss.viz import DataSummary, Picture, Report, Run, Step, render_report
+from wss.viz import (
+    MOST_RUNS,
+    DataSummary,
+    Gallery,
+    Picture,
+    Report,
+    Run,
+    Step,
+    featured,
+    level_text,
+    render_report,
+    tabulate,
+)
+
+
+class StudyParams(Params):
+    """One table over factors that were varied. Runs have factors by the parameter ``factors`` of ``evaluate``."""
+
+    title: str
+    """Heading."""
+    rows: str
+    """The factor in rows. Where its levels are numbers, values are drawn over them too."""
+    columns: str | None = None
+    """The factor in columns."""
+    values: tuple[str, ...] = Field(default=("miou",), min_length=1)
+    """Entries of ``metrics.json`` (``miou``; of ``dice_per_class`` the mean), or of the training log's last epoch (``pce``)."""
+    baseline: str | float | None = None
+    """A level of the row factor: how much is lost relative to it is given too."""
+    where: dict[str, str | float] = Field(default={})
+    """Only runs with these levels of other factors."""
+    average: tuple[str, ...] = ("seed",)
+    """Factors in which runs of one cell may differ, which are averaged; training seeds always may."""
+    text: str = ""
+    """A paragraph below the heading."""
 
 
 class ReportParams(Params):
@@ -25,6 +59,8 @@ class ReportParams(Params):
     """Heading."""
     pictures: int = Field(default=3, ge=0, le=20)
     """Images of each rank: best, median, worst, by the first run that is not an upper bound."""
+    studies: tuple[StudyParams, ...] = ()
+    """Tables over factors that were varied, each over all runs that have them."""
 
 
 def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -37,18 +73,17 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
     predictions = {store.key: store for store in inputs.many("predictions")}
     models = {store.key: store for store in inputs.many("models")}
     labels = inputs.maybe("labels")
-    metrics = inputs.many("metrics")
+    metrics = list({store.key: store for store in inputs.many("metrics")}.values())
     for store in metrics:
         if store.meta["predictions"] not in predictions or store.meta["model"] not in models:
             raise UsageError(f"report: the predictions or the model behind {store.path} are not among the inputs")
     names = run_names([models[m.meta["model"]] for m in metrics], metrics)
-    first = {m.meta["model"]: name for name, m in reversed(list(zip(names, metrics, strict=True)))}
-    runs = [
-        _run(name, m, models[m.meta["model"]], curves=first[m.meta["model"]] == name)
-        for name, m in zip(names, metrics, strict=True)
-    ]
-    shown = {n: (m, predictions[m.meta["predictions"]]) for n, m in zip(names, metrics, strict=True)}
-    everything = [samples, *inputs.many("labels"), *models.values(), *predictions.values(), *metrics]
+    runs = [_run(name, m, models[m.meta["model"]]) for name, m in zip(names, metrics, strict=True)]
+    studies = [tabulate(runs, **{n: getattr(s, n) for n in StudyParams.model_fields}) for s in params.studies]
+    leading = featured(runs, studies, MOST_RUNS)
+    shown = {n: (m, predictions[m.meta["predictions"]]) for n, m in zip(names, metrics, strict=True) if n in leading}
+    pictures = inputs.many("pictures")
+    everything = [samples, *inputs.many("labels"), *models.values(), *predictions.values(), *metrics, *pictures]
     page = render_report(
         Report(
             title=params.title,
@@ -56,8 +91,9 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             classes=samples.meta["classes"],
             palette=np.array(samples.meta["palette"], np.uint8),
             background=samples.meta["background"],
-            runs=runs,
-            pictures=_pictures(params.pictures, samples, labels, shown, runs),
+            runs=_one_curve_each(runs, {n: m.meta["model"] for n, (m, _) in shown.items()}),
+            studies=studies,
+            pictures=_pictures(params.pictures, samples, labels, shown, runs, pictures),
             data=_data(samples, labels),
             provenance=[_step(store) for store in everything],
             environment=_environment(everything),
@@ -68,12 +104,17 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
 
 
 def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
-    """A short name per run: its method, how its annotation was thinned out, the seed where needed, and CRF."""
-    long = [f"{m.meta['method']['name']}{_thinned(m)}" for m in models]
+    """A short name per run: its factors or its method and thinned out annotation, the seed where needed, and CRF."""
+    long = [
+        ", ".join(f"{factor} {level_text(level)}" for factor, level in metric.meta.get("factors", {}).items())
+        or f"{model.meta['method']['name']}{_thinned(model)}"
+        for model, metric in zip(models, metrics, strict=True)
+    ]
     several = {name for name in long if len({m.key for m, n in zip(models, long, strict=True) if n == name}) > 1}
     names = []
     for model, metric, name in zip(models, metrics, long, strict=True):
-        seed = f" seed {model.attributes['seed']}" if name in several else ""
+        comma = "," if metric.meta.get("factors") else ""
+        seed = f"{comma} seed {model.attributes['seed']}" if name in several else ""
         names.append(f"{name}{seed}{' + CRF' if metric.meta['record']['crf'] else ''}")
     return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
@@ -83,21 +124,29 @@ def _thinned(model: Store) -> str:
     return f" ({', '.join(f'{n} {v}' for n, v in options.items())})" if options else ""
 
 
-def _run(name: str, metrics: Store, model: Store, curves: bool) -> Run:
-    """One row of the report; the curves of a network stand with its first run only."""
-    rows = model.log["epochs"] if curves else []
+def _one_curve_each(runs: Sequence[Run], models: Mapping[str, str]) -> list[Run]:
+    """The runs with the curves of every network at the first of its runs that are shown."""
+    first = {model: name for name, model in reversed(list(models.items()))}
+    return [run if run.name in first.values() else replace(run, curves={}) for run in runs]
+
+
+def _run(name: str, metrics: Store, model: Store) -> Run:
+    """One row of the report."""
+    rows = model.log["epochs"]
     columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
     columns = {c for c in columns if c == "loss" or any(row.get(c) != row["loss"] for row in rows)}  # a sole term
-    annotation = model.meta["labels"]["annotation"]
+    labels = model.meta["labels"]
     return Run(
         name=name,
         method=model.meta["method"]["name"],
-        supervision=_supervision(annotation, model.meta["labels"]["simulated"]),
+        supervision=_supervision(labels["annotation"], labels["simulated"]),
         metrics=metrics.meta["record"],
-        is_upper_bound=annotation == "mask",
+        is_upper_bound=labels["annotation"] == "mask" and not labels["options"],
         confusion=np.array(metrics.meta["total"]),
         curves={key: [(row["step"], row[key]) for row in rows if key in row] for key in sorted(columns)},
         details={"parameters": model.log["parameters"], "training images": model.meta["num_images"], **model.params},
+        factors=metrics.meta.get("factors", {}),
+        last_epoch=rows[-1] if rows else {},
     )
 
 
@@ -122,8 +171,13 @@ def _pictures(
     labels: Store | None,
     shown: Mapping[str, tuple[Store, Store]],
     runs: Sequence[Run],
+    illustrated: Sequence[Store],
 ) -> list[Picture]:
-    """Best, median and worst images of the first run that is no upper bound."""
+    """Best, median and worst images of the first shown run that is no upper bound.
+
+    Where images have further pictures, these are preferred within the best, the middle and the worst third.
+    """
+    runs = [run for run in runs if run.name in shown]
     if not runs or not count:
         return []
     lead = next((run.name for run in runs if not run.is_upper_bound), runs[0].name)
@@ -132,6 +186,12 @@ def _pictures(
     count = min(count, max(1, len(ranked) // 3))
     middle = (len(ranked) - count) // 2
     parts = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    if any(i in store for store in illustrated for i in ranked):
+        thirds = [part.tolist() for part in np.array_split(np.array(ranked), 3)]
+        thirds[-1].reverse()  # its worst images first
+        thirds = [sorted(third, key=lambda i: not any(i in store for store in illustrated)) for third in thirds]
+        names = ("from the best third", "from the middle third", "from the worst third")
+        parts = {name: third[:count] for name, third in zip(names, thirds, strict=True)}
     chosen = {i: rank for rank, ids in parts.items() for i in ids}
     pictures = []
     for image_id, rank in chosen.items():
@@ -145,9 +205,16 @@ def _pictures(
                 truth=samples.get("mask", image_id) if samples.has("mask", image_id) else None,
                 predictions={name: stores[1].get("labels", image_id) for name, stores in here.items()},
                 scores={name: _image_score(stores[0], image_id) for name, stores in here.items()},
+                galleries=[_gallery(store, image_id) for store in illustrated if image_id in store],
             )
         )
     return pictures
+
+
+def _gallery(store: Store, image_id: str) -> Gallery:
+    """A stage's pictures of an image, under the heading it gives them in ``meta["titles"]``, else its name."""
+    title = store.meta.get("titles", {}).get(image_id, store.attributes["stage"])
+    return Gallery(str(title), list(zip(store.meta["captions"], store.get("tiles", image_id), strict=True)))
 
 
 def _image_score(metrics: Store, image_id: str) -> float | None:
@@ -197,7 +264,7 @@ def _publish(store: Store, workspace: Path) -> list[Path]:
 
 STAGE = Stage(
     "report",
-    1,
+    2,
     ReportParams,
     {
         "samples": Input(SAMPLES),
@@ -205,6 +272,7 @@ STAGE = Stage(
         "models": Input(MODEL, many=True),
         "predictions": Input(PREDICTIONS, many=True),
         "metrics": Input(METRICS, many=True),
+        "pictures": Input(PICTURES, many=True, optional=True),
     },
     REPORT,
     run,

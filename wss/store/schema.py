@@ -62,7 +62,8 @@ CAM = Schema("cam", 1, items={"cam": "deflate"}, required=frozenset({"cam"}), re
 """Class activation maps float16 (K,H,W) in 0..1, zero for classes that the image's tags do not name and for the background."""
 
 PICTURES = Schema("pictures", 1, items={"tiles": "deflate"}, required=frozenset({"tiles"}), rebuild="wss run")
-"""Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]``."""
+"""Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]`` and,
+optionally, a heading by image id in ``meta["titles"]``."""
 
 MODEL = Schema("model", 1, rebuild="wss train")
 """Network weights, the parameters to rebuild the network, and the training log."""

@@ -4,11 +4,16 @@ from wss.viz.error_map import error_map
 from wss.viz.overlays import overlay, scribble_overlay
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
-from wss.viz.report import DataSummary, Picture, Report, Run, Step, render_report
+from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Picture, Report, Step, render_report
+from wss.viz.run import Run
+from wss.viz.signed_map import signed_map
+from wss.viz.study import featured, level_text, tabulate
 from wss.viz.thumbnails import Thumbnail, thumbnail
 
 __all__ = [
+    "MOST_RUNS",
     "DataSummary",
+    "Gallery",
     "Picture",
     "Report",
     "Run",
@@ -18,9 +23,13 @@ __all__ = [
     "distinct_palette",
     "encode_png",
     "error_map",
+    "featured",
     "indexed_png",
+    "level_text",
     "overlay",
     "render_report",
     "scribble_overlay",
+    "signed_map",
+    "tabulate",
     "thumbnail",
 ]

@@ -1,8 +1,8 @@
 """Line charts and confusion matrices as SVG to be put into a page.
 
 Written by hand rather than by a plotting library: the page's style sheet colours them, so they follow light, dark and
-print, and their text stays text. Styles used: ``axis``, ``grid``, ``line``, ``dot``, ``s0`` .. ``s7`` (series), ``right``,
-``wrong``, ``cell``, ``on`` (numbers on strong colour).
+print, and their text stays text. Styles used: ``axis``, ``grid``, ``line``, ``dashed``, ``dot``, ``spread``, ``s0`` ..
+``s7`` (series), ``right``, ``wrong``, ``cell``, ``on`` (numbers on strong colour).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -31,11 +32,15 @@ class Series:
         name: Shown in tooltips and read aloud.
         points: (step, value) in order of steps; values that are None or not finite are skipped.
         style: Number of the series' style.
+        spreads: How far each value spreads up and down, or None where it is not known; as many as points, or none at all.
+        dashed: Draw the line dashed.
     """
 
     name: str
     points: Sequence[tuple[float, float | None]]
     style: int = 0
+    spreads: Sequence[float | None] = ()
+    dashed: bool = False
 
 
 def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -> str:
@@ -57,51 +62,139 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
     if not lines:
         return ""
     xs, ys = zip(*(point for _, points in lines for point in points), strict=True)
-    x_ticks = ticks(0, max(xs), 5)
     from_zero = percent or 0 <= min(ys) < max(ys) / 2 or 0 <= min(ys) == max(ys)
-    y_ticks = ticks(0 if from_zero else min(ys), max(ys), 5)
-    width, height, left, top, right, bottom = 480, 250, 52, 12, 16, 42
-    x_low, x_high = 0.0, max(max(xs), 1.0)
-    y_low, y_high = y_ticks[0], max(y_ticks[-1], max(ys))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            left + (x - x_low) / (x_high - x_low) * (width - left - right),
-            height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom),
-        )
-
+    frame = _Frame((0.0, max(max(xs), 1.0)), (0.0 if from_zero else min(ys), max(ys)))
     unit = "%" if percent else ""
     spoken = f"{title}. " + "; ".join(
         f"{s.name}: from {_short(points[0][1])}{unit} to {_short(points[-1][1])}{unit} in {_short(points[-1][0])} steps"
         for s, points in lines
     )
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(spoken)}">']
-    for value in y_ticks:
-        _, y = place(0, value)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="axis" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}{unit}</text>'
-        )
-    for value in (v for v in x_ticks if v <= x_high):
-        x, _ = place(value, y_low)
-        parts.append(
-            f'<text class="axis" x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">{_short(value)}</text>'
-        )
-    middle = (left + width - right) / 2
-    parts.append(f'<text class="axis" x="{middle:.1f}" y="{height - 6}" text-anchor="middle">training steps</text>')
+    parts = frame.axes(spoken, "training steps", [v for v in ticks(0, max(xs), 5) if v <= frame.x[1]], unit)
     for line, points in lines:
         style = f"s{line.style % SERIES_STYLES}"
-        placed = [place(x, y) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        parts.append(f'<polyline class="line {style}" points="{path}"/>')
-        dotted = len(placed) <= _DOTTED
-        for (x, y), (step, value) in list(zip(placed, points, strict=True))[0 if dotted else -1 :]:
-            tip = f"{line.name}, step {_short(step)}: {_short(value)}{unit}"
-            parts.append(
-                f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{escape(tip)}</title></circle>'
-            )
+        parts.append(frame.line(points, style))
+        for step, value in points[0 if len(points) <= _DOTTED else -1 :]:
+            parts.append(frame.dot(step, value, style, f"{line.name}, step {_short(step)}: {_short(value)}{unit}"))
     parts.append("</svg>")
     return "".join(parts)
+
+
+def factor_chart(title: str, series: Sequence[Series], axis: str, *, percent: bool = False) -> str:
+    """Draw values over a number that was varied, with bars for their spread. The scales end where the values do.
+
+    Args:
+        title: What the values are.
+        series: The lines.
+        axis: What was varied.
+        percent: Whether values and spreads are fractions to be shown as percentages.
+
+    Returns:
+        An ``svg`` element; empty when no series has a finite value.
+    """
+    factor, unit = (100.0, "%") if percent else (1.0, "")
+    lines = []
+    for line in series:
+        spreads = line.spreads or [None] * len(line.points)
+        known = [
+            (x, y * factor, (spread or 0.0) * factor)
+            for (x, y), spread in zip(line.points, spreads, strict=True)
+            if y is not None and math.isfinite(y)
+        ]
+        lines += [(line, known)] if known else []
+    if not lines:
+        return ""
+    xs = sorted({x for _, points in lines for x, _, _ in points})
+    floor = 0.0 if percent else -math.inf  # no score spreads below 0
+    ends = [e for _, points in lines for _, y, spread in points for e in (max(y - spread, floor), y + spread)]
+    margin = 0.04 * (xs[-1] - xs[0]) or 1.0
+    frame = _Frame((xs[0] - margin, xs[-1] + margin), (min(ends), max(ends)))
+    spoken = f"{title} over {axis}. " + "; ".join(
+        f"{line.name}: " + ", ".join(f"{_short(y)}{unit} at {_short(x)}" for x, y, _ in points)
+        for line, points in lines
+    )
+    parts = frame.axes(spoken, axis, _apart(xs, frame.x), unit)
+    for line, points in lines:
+        style = f"s{line.style % SERIES_STYLES}"
+        if len(points) > 1:
+            parts.append(frame.line([(x, y) for x, y, _ in points], style + " dashed" * line.dashed))
+        for x, y, spread in points:
+            tip = f"{line.name}, {axis} {_short(x)}: {_short(y)}{unit}" + (
+                f" \u00b1 {_short(spread)}" if spread else ""
+            )
+            if spread:
+                parts.append(frame.bar(x, max(y - spread, floor), y + spread, style))
+            parts.append(frame.dot(x, y, style, tip))
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The area of a chart, and what is drawn in it.
+
+    Attributes:
+        x: Lowest and highest number on the axis across.
+        values: Lowest and highest number to find room for on the axis upwards.
+    """
+
+    x: tuple[float, float]
+    values: tuple[float, float]
+    width = 480
+    height = 250
+    left, top, right, bottom = 52, 12, 16, 42
+
+    @cached_property
+    def y_ticks(self) -> list[float]:
+        return ticks(*self.values, 5)
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        low, high = self.y_ticks[0], max(self.y_ticks[-1], self.values[1])
+        return (
+            self.left + (x - self.x[0]) / (self.x[1] - self.x[0]) * (self.width - self.left - self.right),
+            self.height - self.bottom - (y - low) / (high - low) * (self.height - self.top - self.bottom),
+        )
+
+    def axes(self, spoken: str, axis: str, x_ticks: Sequence[float], unit: str) -> list[str]:
+        end, floor = self.width - self.right, self.height - self.bottom
+        parts = [f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(spoken)}">']
+        for value in self.y_ticks:
+            _, y = self.place(self.x[0], value)
+            parts.append(f'<line class="grid" x1="{self.left}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(
+                f'<text class="axis" x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}{unit}</text>'
+            )
+        for value in x_ticks:
+            x, _ = self.place(value, self.y_ticks[0])
+            parts.append(f'<text class="axis" x="{x:.1f}" y="{floor + 18}" text-anchor="middle">{_short(value)}</text>')
+        middle = (self.left + end) / 2
+        parts.append(
+            f'<text class="axis" x="{middle:.1f}" y="{self.height - 6}" text-anchor="middle">{escape(axis)}</text>'
+        )
+        return parts
+
+    def line(self, points: Sequence[tuple[float, float]], style: str) -> str:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.place(*point) for point in points))
+        return f'<polyline class="line {style}" points="{path}"/>'
+
+    def dot(self, x: float, y: float, style: str, tip: str) -> str:
+        across, down = self.place(x, y)
+        circle = f'<circle class="dot {style}" cx="{across:.1f}" cy="{down:.1f}" r="2.5">'
+        return f"{circle}<title>{escape(tip)}</title></circle>"
+
+    def bar(self, x: float, low: float, high: float, style: str) -> str:
+        (across, bottom), (_, top) = self.place(x, low), self.place(x, high)
+        path = "".join(f"M{across - 4:.1f} {y:.1f}h8" for y in (bottom, top)) + f"M{across:.1f} {bottom:.1f}V{top:.1f}"
+        return f'<path class="spread {style}" d="{path}"/>'
+
+
+def _apart(xs: Sequence[float], ends: tuple[float, float]) -> list[float]:
+    """Those of the sorted numbers whose labels have room beside each other, the first and the last among them."""
+    least = 0.07 * (ends[1] - ends[0])
+    kept = [xs[0]]
+    for x in xs[1:-1]:
+        if x - kept[-1] >= least and xs[-1] - x >= least:
+            kept.append(x)
+    return [*kept, xs[-1]] if len(xs) > 1 else kept
 
 
 def confusion_figure(confusion: NDArray[Any], classes: Sequence[str], name: str) -> str:

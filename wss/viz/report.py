@@ -16,50 +16,45 @@ from numpy.typing import NDArray
 from wss.errors import UsageError
 from wss.viz.error_map import VOID_COLOUR as ERROR_MAP_VOID
 from wss.viz.error_map import WRONG_COLOUR, error_map
-from wss.viz.figures import SERIES_STYLES, Series, confusion_figure, line_chart, row_shares
+from wss.viz.figures import SERIES_STYLES, Series, confusion_figure, factor_chart, line_chart, row_shares
 from wss.viz.overlays import overlay, scribble_overlay
 from wss.viz.palette import distinct_palette
+from wss.viz.run import Run
+from wss.viz.study import FRACTIONS, Cell, Column, Study, featured, level_text
 from wss.viz.thumbnails import Thumbnail, thumbnail
 
 _CURVE_TITLES = {"loss": "Loss", "val_miou": "Validation mIoU", "lr": "Learning rate"}
 _NO_CURVES = frozenset({"step", "epoch", "phase", "seconds"})
 _PICTURE_BUDGET = 3_500_000
 """Characters all pictures together may take; the page around them is much smaller."""
+MOST_RUNS = 8
+"""Of more runs, only the leading ones are shown one by one; tables of studies have them all."""
+_VALUE_TITLES = {
+    "miou": "mIoU",
+    "val_miou": "Validation mIoU",
+    "iou_per_class": "Mean IoU",
+    "dice_per_class": "Mean Dice",
+    "hd95_per_class": "Mean HD95",
+    "frequency_weighted_iou": "Frequency-weighted IoU",
+    "ce": "Cross-entropy loss",
+    "pce": "Partial cross-entropy",
+    "ncut": "NC loss",
+    "densecrf": "CRF loss",
+    "kernelcut": "KC loss",
+}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One trained network and its scores.
+class Gallery:
+    """Pictures that a stage made of an image.
 
     Attributes:
-        name: Short and unique in the report.
-        method: Name of the training method.
-        supervision: What it was trained on, for example ``scribbles`` or ``dense masks``.
-        metrics: As in ``metrics.json``; missing entries are shown as undefined.
-        is_upper_bound: Trained on dense masks: what other runs are compared with.
-        confusion: Integers (K, K), truth in rows, or None.
-        curves: (step, value) pairs by name; names with ``miou`` hold fractions. Values that are None are skipped.
-        details: Anything else worth keeping, for example the training parameters; may be nested.
+        title: What they have in common.
+        tiles: Captions and pictures, uint8 (H, W, 3), RGB.
     """
 
-    name: str
-    method: str
-    supervision: str
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    is_upper_bound: bool = False
-    confusion: NDArray[Any] | None = None
-    curves: Mapping[str, Sequence[tuple[float, float | None]]] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def miou(self) -> float | None:
-        """Mean IoU as a fraction; None when undefined."""
-        return self.metrics.get("miou")
-
-    @property
-    def crf(self) -> bool:
-        """Whether a CRF refined the predictions."""
-        return bool(self.metrics.get("crf", False))
+    title: str
+    tiles: Sequence[tuple[str, NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,12 @@ class Picture:
     Attributes:
         image_id: Its name.
         image: uint8 (H, W, 3), RGB.
-        rank: Why it was chosen: ``best``, ``median`` or ``worst``; pictures of equal rank stand together.
+        rank: Why it was chosen, for example ``best``, ``median`` or ``worst``; pictures of equal rank stand together.
         scribble: Integers (H, W), 255 = unlabelled, or None.
         truth: Integers (H, W), 255 = void, or None.
         predictions: Integers (H, W) by the name of the run.
         scores: mIoU on this image, a fraction, by the name of the run.
+        galleries: Further pictures.
     """
 
     image_id: str
@@ -83,6 +79,7 @@ class Picture:
     truth: NDArray[Any] | None = None
     predictions: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    galleries: Sequence[Gallery] = ()
 
 
 @dataclass(frozen=True)
@@ -128,11 +125,12 @@ class Report:
     Attributes:
         title: Heading of the page.
         classes: K names by index.
-        runs: In the order in which they are shown.
+        runs: In the order in which they are shown. Of more than ``MOST_RUNS`` the leading ones are, see ``featured``.
         palette: uint8 (K, 3), RGB; None takes colours of our own.
         background: A class that is left unpainted over images, or None.
         subtitle: A line under the heading.
         summary: A paragraph, before the scores.
+        studies: Tables over factors that were varied.
         pictures: Examples.
         data: About the data set.
         provenance: The artifacts behind the scores, in order.
@@ -147,6 +145,7 @@ class Report:
     background: int | None = None
     subtitle: str = ""
     summary: str = ""
+    studies: Sequence[Study] = ()
     pictures: Sequence[Picture] = ()
     data: DataSummary | None = None
     provenance: Sequence[Step] = ()
@@ -164,7 +163,14 @@ def render_report(report: Report) -> str:
     _check(report)
     templates = files("wss.viz") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "number": _number, "count_of": _count_of, "css": _css_colour}
+    environment.filters |= {
+        "percent": percent,
+        "number": _number,
+        "count_of": _count_of,
+        "points": _points,
+        "level": level_text,
+        "css": _css_colour,
+    }
     template = environment.from_string((templates / "report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         report=report,
@@ -181,6 +187,12 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "\u2013" if value is None else f"{value:,.{digits}f}"
+
+
+def _points(difference: float) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}".replace("-", "\u2212") if rounded else "0.0"
 
 
 def _count_of(count: int, noun: str) -> str:
@@ -255,11 +267,16 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Example:
-    """A picture as the page shows it: tiles that belong to the data, then those of each run."""
+    """A picture as the page shows it: tiles that belong to the data, galleries, then those of each run."""
 
     picture: Picture
     data: Sequence[_Tile]
+    galleries: Sequence[tuple[str, Sequence[_Tile]]]
     runs: Sequence[tuple[_Row, Sequence[_Tile]]]
+
+    @property
+    def groups(self) -> list[Sequence[_Tile]]:
+        return [self.data, *(tiles for _, tiles in self.galleries), *(tiles for _, tiles in self.runs)]
 
 
 class _Page:
@@ -267,14 +284,17 @@ class _Page:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        weak = [run for run in report.runs if not run.is_upper_bound]
+        names = featured(report.runs, report.studies, MOST_RUNS)
         bounds = [run for run in report.runs if run.is_upper_bound]
-        # Upper bounds take the last, neutral styles, so that colour says which runs are the weakly supervised ones.
-        styles = {run.name: index % (SERIES_STYLES - 2) for index, run in enumerate(weak)}
-        styles |= {run.name: SERIES_STYLES - 1 - index % 2 for index, run in enumerate(bounds)}
+        # Styles are dealt to the runs that are shown one by one first, so that these differ.
+        styles = _styles(
+            {run.name: run.is_upper_bound for run in sorted(report.runs, key=lambda r: r.name not in names)}
+        )
         self.rows = [
             _Row(run, styles[run.name], None if run.is_upper_bound else _bound(run, bounds)) for run in report.runs
         ]
+        self.shown = [row for row in self.rows if row.run.name in names]
+        self.is_selection = len(self.shown) < len(self.rows)
         own = distinct_palette(len(report.classes), report.background)
         self.palette: NDArray[np.uint8] = own if report.palette is None else report.palette
         self.wrong, self.void = WRONG_COLOUR, ERROR_MAP_VOID
@@ -288,6 +308,14 @@ class _Page:
         return [row for row in self.rows if row.run.metrics]
 
     @cached_property
+    def cards(self) -> list[_Row]:
+        return [row for row in self.shown if row.run.metrics]
+
+    @cached_property
+    def studies(self) -> list[_StudyView]:
+        return [_StudyView(study) for study in self.report.studies]
+
+    @cached_property
     def headlines(self) -> list[_Row]:
         """The weakly supervised runs that get a sentence: all of them when they are few, else the best."""
         weak = [row for row in self.rows if not row.run.is_upper_bound and row.run.miou is not None]
@@ -295,11 +323,11 @@ class _Page:
 
     @cached_property
     def by_class(self) -> list[_Row]:
-        return [row for row in self.rows if row.run.metrics.get("iou_per_class")]
+        return [row for row in self.shown if row.run.metrics.get("iou_per_class")]
 
     @cached_property
     def volume_rows(self) -> list[_Row]:
-        return [row for row in self.rows if row.run.metrics.get("dice_per_class")]
+        return [row for row in self.shown if row.run.metrics.get("dice_per_class")]
 
     @cached_property
     def volume_classes(self) -> list[str]:
@@ -308,13 +336,13 @@ class _Page:
 
     @cached_property
     def charts(self) -> list[tuple[str, Markup]]:
-        names = dict.fromkeys(name for row in self.rows for name in row.run.curves)
+        names = dict.fromkeys(name for row in self.shown for name in row.run.curves)
         order = [name for name in _CURVE_TITLES if name in names]
         order += [name for name in names if name not in _CURVE_TITLES and name not in _NO_CURVES]
         charts = []
         for name in order:
             title = _CURVE_TITLES.get(name, name[:1].upper() + name[1:].replace("_", " "))
-            series = [Series(row.run.name, row.run.curves.get(name, ()), row.style) for row in self.rows]
+            series = [Series(row.run.name, row.run.curves.get(name, ()), row.style) for row in self.shown]
             svg = line_chart(title, series, percent="miou" in name)
             if svg:
                 charts.append((title, Markup(svg)))
@@ -328,7 +356,7 @@ class _Page:
                 Markup(confusion_figure(row.run.confusion, self.report.classes, row.run.name)),
                 _frequent_errors(row.run.confusion, self.report.classes),
             )
-            for row in self.rows
+            for row in self.shown
             if row.run.confusion is not None and row.run.confusion.sum() > 0
         ]
 
@@ -344,13 +372,12 @@ class _Page:
                 _Example(
                     picture,
                     [_tile(side, *tile) for tile in data],
+                    [(title, [_tile(side, *tile) for tile in tiles]) for title, tiles in galleries],
                     [(row, [_tile(side, *tile) for tile in tiles]) for row, tiles in runs],
                 )
-                for picture, data, runs in painted
+                for picture, data, galleries, runs in painted
             ]
-            tiles = [
-                tile for example in shrunk for group in (example.data, *(t for _, t in example.runs)) for tile in group
-            ]
+            tiles = [tile for example in shrunk for group in example.groups for tile in group]
             if sum(len(tile.picture.uri) for tile in tiles) <= _PICTURE_BUDGET:
                 break
         return [(rank, [example for example in shrunk if example.picture.rank == rank]) for rank in order]
@@ -358,14 +385,16 @@ class _Page:
     @cached_property
     def columns(self) -> int:
         """Tiles side by side on a wide screen: as many as the fullest example has, within what is well seen."""
-        counts = [len(e.data) + sum(len(tiles) for _, tiles in e.runs) for _, group in self.examples for e in group]
+        counts = [sum(len(tiles) for tiles in e.groups) for _, group in self.examples for e in group]
         return min(7, max(5, *counts))
 
     @property
     def has_errors(self) -> bool:
         return any(picture.truth is not None and picture.predictions for picture in self.report.pictures)
 
-    def _paint(self, picture: Picture) -> tuple[list[_Painted], list[tuple[_Row, list[_Painted]]]]:
+    def _paint(
+        self, picture: Picture
+    ) -> tuple[list[_Painted], list[tuple[str, list[_Painted]]], list[tuple[_Row, list[_Painted]]]]:
         name, image, palette, unpainted = picture.image_id, picture.image, self.palette, self.report.background
         data: list[_Painted] = [("Image", f"Image {name}", image)]
         if picture.scribble is not None:
@@ -374,8 +403,12 @@ class _Page:
         if picture.truth is not None:
             painted = overlay(image, picture.truth, palette, unpainted=unpainted)
             data.append(("Truth", f"True classes of {name}: {self._spoken(picture.truth)}", painted))
+        galleries: list[tuple[str, list[_Painted]]] = [
+            (g.title, [(caption, f"{caption}, {name}: {g.title}", tile) for caption, tile in g.tiles])
+            for g in picture.galleries
+        ]
         runs = []
-        for row in self.rows:
+        for row in self.shown:
             labels = picture.predictions.get(row.run.name)
             if labels is None:
                 continue
@@ -388,7 +421,7 @@ class _Page:
                 alt = f"Errors of {row.run.name} on {name}: {percent(wrong)} of the pixels are wrong"
                 tiles.append(("Errors", alt, error_map(image, picture.truth, labels)))
             runs.append((row, tiles))
-        return data, runs
+        return data, galleries, runs
 
     def _spoken(self, labels: NDArray[Any]) -> str:
         present = [self.report.classes[k] for k in np.unique(labels) if k < len(self.report.classes)]
@@ -416,8 +449,135 @@ class _Page:
         ]
 
 
+class _StudyView:
+    """What the template asks for about a study."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.axis = study.row_factor.replace("_", " ")
+        self.flags = {column.crf for column in study.columns if column.crf is not None}
+        self.values = list(dict.fromkeys(column.value for column in study.columns))
+        bounds = {level_text(column.level): column.is_upper_bound for column in study.columns}
+        self._styles = _styles(bounds)
+        self.cells = [cell for row in study.rows for cell in row.cells]
+
+    @cached_property
+    def heads(self) -> list[tuple[str, bool, int]]:
+        """Name of each level of the column factor, whether it is an upper bound, and how many columns it has."""
+        levels = dict.fromkeys((column.level, column.is_upper_bound) for column in self.study.columns)
+        numeric = all(isinstance(level, float | int) for level, _ in levels)
+        prefix = f"{(self.study.column_factor or '').replace('_', ' ')} " if numeric else ""
+        return [
+            (prefix + level_text(level), bound, sum(column.level == level for column in self.study.columns))
+            for level, bound in levels
+        ]
+
+    @cached_property
+    def begins(self) -> list[bool]:
+        """Of each column, whether it is the first of its level."""
+        levels = [column.level for column in self.study.columns]
+        return [index == 0 or level != levels[index - 1] for index, level in enumerate(levels)]
+
+    @property
+    def full(self) -> bool:
+        """Whether there is full supervision that belongs to no row."""
+        return any(self.study.full)
+
+    @property
+    def has_subheads(self) -> bool:
+        """Whether columns of one level have to be told apart."""
+        return self.study.column_factor is None or any(span > 1 for *_, span in self.heads)
+
+    def subhead(self, column: Column) -> str:
+        crf = ("+ CRF" if column.crf else "plain") if len(self.flags) > 1 and column.crf is not None else ""
+        if len(self.values) == 1 and self.study.column_factor is not None:
+            return crf
+        return " ".join(part for part in (value_title(column.value), "" if crf == "plain" else crf) if part)
+
+    def drop(self, cell: Cell) -> str:
+        if cell.drop is None:
+            return ""
+        arrow = "\u2191" if cell.drop < 0 else "\u2193"
+        return f"{arrow}\u2009{100 * abs(cell.drop):.1f}%"
+
+    def text(self, cell: Cell, column: Column) -> str:
+        return percent(cell.mean) if column.value in FRACTIONS else f"{cell.mean:.3g}"
+
+    def spread(self, cell: Cell, column: Column) -> str:
+        if cell.spread is None:
+            return ""
+        return f"\u00b1 {100 * cell.spread:.1f}" if column.value in FRACTIONS else f"\u00b1 {cell.spread:.2g}"
+
+    @cached_property
+    def counts(self) -> set[int]:
+        return {cell.count for cell in self.cells if cell}
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What has to be known to read the table."""
+        notes = []
+        if len(self.values) == 1 and self.study.column_factor is not None:
+            notes.append(f"Values are {value_title(self.values[0])}.")
+        if self.counts == {max(self.counts)} != {1}:
+            notes.append(f"Means over {max(self.counts)} runs each \u00b1 sample standard deviation.")
+        elif self.counts != {1}:
+            notes.append("Means over as many runs as n says \u00b1 sample standard deviation.")
+        if any(cell and cell.offset is not None for cell in self.cells):
+            notes.append("In parentheses: percentage points from full supervision, that is, training on dense masks.")
+        if self.study.baseline is not None:
+            place = f"{self.axis} {level_text(self.study.baseline)}"
+            notes.append(f"\u2193: the share of the value at {place} that is lost; \u2191: gained.")
+        if any(column.crf is None for column in self.study.columns):
+            notes.append("Losses are those of the last epoch of training.")
+        if not all(self.cells):
+            notes.append("A dash: no such run.")
+        return notes
+
+    @cached_property
+    def charts(self) -> list[tuple[str, Markup, list[Series]]]:
+        """A chart for each value over the numbers in rows, with its lines where there are several."""
+        charts = []
+        for value in self.values if self.study.is_numeric else []:
+            title, lines = value_title(value), [line for v, line in self._lines if v == value]
+            svg = factor_chart(title, lines, self.axis, percent=value in FRACTIONS)
+            charts += [(title, Markup(svg), lines if len(lines) > 1 else [])] if svg else []
+        return charts
+
+    @cached_property
+    def _lines(self) -> list[tuple[str, Series]]:
+        rows, lines, full = self.study.rows, [], {}
+        xs = [float(row.level) for row in rows]
+        for index, column in enumerate(self.study.columns):
+            cells = [row.cells[index] for row in rows]
+            crf = " + CRF" if column.crf and len(self.flags) > 1 else ""
+            name = f"{level_text(column.level)}{crf}" if column.level is not None else value_title(column.value) + crf
+            style = self._styles[level_text(column.level)]
+            points = [(x, cell.mean if cell else None) for x, cell in zip(xs, cells, strict=True)]
+            spreads = [cell.spread if cell else None for cell in cells]
+            lines.append((column.value, Series(name, points, style, spreads, dashed=bool(crf))))
+            beside = self.study.full[index]
+            if beside is not None:
+                key = (column.value, column.crf, beside.mean)
+                points = [(x, beside.mean) for x in (xs[0], xs[-1])]
+                full[key] = Series(f"full supervision{crf}", points, SERIES_STYLES - 1, dashed=bool(crf))
+        return lines + [(key[0], line) for key, line in full.items()]
+
+
 _Painted = tuple[str, str, NDArray[np.uint8]]
 """Caption, text alternative and picture."""
+
+
+def _styles(bounds: Mapping[str, bool]) -> dict[str, int]:
+    """Styles by name; upper bounds take the last, neutral ones, so that colour says which are weakly supervised."""
+    weak = [name for name, bound in bounds.items() if not bound]
+    full = [name for name, bound in bounds.items() if bound]
+    styles = {name: index % (SERIES_STYLES - 2) for index, name in enumerate(weak)}
+    return styles | {name: SERIES_STYLES - 1 - index % 2 for index, name in enumerate(full)}
+
+
+def value_title(name: str) -> str:
+    """What a value of a record or of a training log is called."""
+    return _VALUE_TITLES.get(name, name[:1].upper() + name[1:].replace("_", " "))
 
 
 def _tile(side: int, caption: str, alt: str, image: NDArray[np.uint8]) -> _Tile:

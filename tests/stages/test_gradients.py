@@ -1,0 +1,113 @@
+"""The gradients stage on an image made by hand: a bright square on dark ground."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wss.errors import UsageError
+from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
+from wss.params import validate
+from wss.stages.gradients import STAGE, GradientsParams, gradient
+from wss.stages.stage import Context, Inputs
+from wss.store import PICTURES, PREDICTIONS, SAMPLES, Store, StoreWriter
+
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:12, 4:12] = True
+SIGMAS = {"sigma_rgb": 15.0, "sigma_xy": 100.0}
+
+
+def _write(path, schema, rows, **meta):
+    writer = StoreWriter(path, schema, {"key": path.stem})
+    for image_id, arrays in rows.items():
+        writer.append(image_id, arrays)
+    writer.meta.update(meta)
+    writer.finish({})
+    return Store(path, schema)
+
+
+def _probs(share):
+    """Probabilities of background, square and a third class: ``share`` of the square is seen, and nothing is certain."""
+    probs = np.full((3, 16, 16), 0.05, np.float16)
+    seen = SQUARE.copy()
+    seen[:, int(16 * share) :] = False
+    probs[0], probs[1, seen], probs[0, seen] = 0.9, 0.9, 0.05
+    return probs
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    image = np.full((16, 16, 3), 20, np.uint8)
+    image[SQUARE] = 220
+    names = [f"i{n}" for n in range(4)]
+    samples = _write(
+        tmp_path / "samples.h5",
+        SAMPLES,
+        {n: {"image": image} for n in names},
+        classes=["background", "square", "cat"],
+        background=0,
+    )
+
+    def with_predictions(probs, drop=False):
+        rows = {n: {"labels": probs.argmax(0).astype(np.uint8)} | ({} if drop else {"probs": probs}) for n in names}
+        predictions = _write(tmp_path / "predictions.h5", PREDICTIONS, rows)
+        return Inputs({"samples": (samples,), "predictions": (predictions,)})
+
+    return with_predictions
+
+
+def _run(path, inputs, **params):
+    writer = StoreWriter(path, PICTURES, {"key": path.stem})
+    STAGE.run(validate(GradientsParams, params, "test"), inputs, writer, Context())
+    writer.finish({})
+    return Store(path, PICTURES)
+
+
+def test_the_pictures_are_of_the_class_and_its_missing_part_turns_red(inputs, tmp_path):
+    store = _run(tmp_path / "out.h5", inputs(_probs(0.5)), losses=[{"name": "ncut", **SIGMAS}], images=2)
+    assert store.meta["captions"] == ["Network output", "NC gradient"]
+    assert store.ids == ["i0", "i2"]
+    assert "segment of square" in store.meta["titles"]["i0"]
+    output, gradients = store.get("tiles", "i0")
+    assert output[8, 5].tolist() == [229] * 3  # 0.9 in half precision, of 255
+    assert output[8, 10].tolist() == [13] * 3
+    missing, ground = SQUARE.copy(), ~SQUARE
+    missing[:, :8] = False
+    assert (gradients[missing][:, 0] > 100).all()  # red: the loss asks for the rest of the square
+    assert (gradients[missing][:, 1] == 0).all()
+    assert (gradients[ground][:, 1] > 0).all()  # yellow: and for less of it outside
+    assert (gradients[..., 2] == 0).all()
+
+
+def test_there_is_a_picture_of_each_loss(inputs, tmp_path):
+    store = _run(tmp_path / "out.h5", inputs(_probs(1)))
+    assert store.meta["captions"] == ["Network output", "NC gradient", "CRF gradient", "KC gradient"]
+    assert store.get("tiles", "i3").shape == (4, 16, 16, 3)
+    assert len(store.ids) == 4
+
+
+def test_where_only_background_is_predicted_the_likeliest_class_is_shown(inputs, tmp_path):
+    probs = np.stack([np.full((16, 16), p, np.float16) for p in (0.7, 0.1, 0.2)])
+    store = _run(tmp_path / "out.h5", inputs(probs))
+    assert "segment of cat" in store.meta["titles"]["i0"]
+
+
+def test_needs_probabilities(inputs, tmp_path):
+    with pytest.raises(UsageError, match="probs: true"):
+        _run(tmp_path / "out.h5", inputs(_probs(1), drop=True))
+
+
+def test_gradients_are_those_of_the_equations():
+    """(11): -2 W S, here of the share that is cut; kernel cut is the sum of both."""
+    rng = np.random.default_rng(0)
+    rgb = torch.from_numpy(rng.integers(0, 256, (1, 3, 5, 6))).float()
+    probs = torch.from_numpy(rng.dirichlet(np.ones(3), 30).T.reshape(1, 3, 5, 6)).float()
+    crf = gradient(DenseCRF(**SIGMAS), probs, rgb)
+    cut = gradient(NormalizedCut(**SIGMAS), probs, rgb)
+    both = gradient(KernelCut(**SIGMAS, gamma=0.2), probs, rgb)
+    assert (crf < 0).all()
+    assert (cut < 0).any()
+    assert (cut > 0).any()
+    torch.testing.assert_close(both, crf + 0.2 * cut)
+    assert not probs.requires_grad

@@ -1,0 +1,343 @@
+"""A study: the scores of many runs as one table over the factors that were varied."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from wss.errors import UsageError
+from wss.params import nearest
+from wss.viz.run import Level, Run
+
+FRACTIONS = frozenset(
+    {
+        "miou",
+        "pixel_accuracy",
+        "mean_accuracy",
+        "frequency_weighted_iou",
+        "iou_per_class",
+        "dice_per_class",
+        "val_miou",
+    }
+)
+"""Values in 0..1 of which more is better: shown as percentages, and compared with a baseline and full supervision."""
+
+_Source = Literal["metrics", "log"]
+_Key = tuple[Level, Level | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of the runs that agree in all factors but those averaged over.
+
+    Attributes:
+        mean: Over the runs.
+        spread: Sample standard deviation; None for one run.
+        count: Runs that have the value.
+        offset: The mean minus that of full supervision, or None without one to compare with.
+        drop: By which share the mean is below that of the baseline, or None without one.
+    """
+
+    mean: float
+    spread: float | None = None
+    count: int = 1
+    offset: float | None = None
+    drop: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table.
+
+    Attributes:
+        level: Of the column factor; None where the study has none.
+        value: Which value it shows.
+        crf: Whether a CRF refined the predictions; None for what the training log says, which is before any CRF.
+        is_upper_bound: Whether its runs were trained on dense masks, unlike others.
+    """
+
+    level: Level | None
+    value: str
+    crf: bool | None
+    is_upper_bound: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a level of the row factor, with a cell or None for every column."""
+
+    level: Level
+    is_upper_bound: bool
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table over one or two factors.
+
+    Attributes:
+        title: Heading.
+        text: A paragraph below it.
+        row_factor: Name of the factor in rows.
+        column_factor: Name of the factor in columns, or None.
+        columns: From left to right.
+        rows: From top to bottom.
+        full: For every column the full supervision that has no level of the row factor, or None.
+        baseline: The row level to which drops refer, or None.
+        leading: Names of the best run of each column level, or row level where there is no column factor.
+    """
+
+    title: str
+    text: str
+    row_factor: str
+    column_factor: str | None
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    full: tuple[Cell | None, ...]
+    baseline: Level | None
+    leading: tuple[str, ...]
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the rows are numbers, over which lines can be drawn."""
+        return len(self.rows) > 1 and _numeric([row.level for row in self.rows])
+
+
+def tabulate(
+    runs: Sequence[Run],
+    *,
+    title: str,
+    rows: str,
+    columns: str | None = None,
+    values: Sequence[str] = ("miou",),
+    baseline: Level | None = None,
+    where: Mapping[str, Level] | None = None,
+    average: Sequence[str] = ("seed",),
+    text: str = "",
+) -> Study:
+    """Put runs into a table. A run enters if it has the factors of rows and columns and the levels of ``where``; an
+    upper bound may lack the latter.
+
+    Runs of one cell are averaged. Runs with a CRF get columns of their own where there are runs without one. A run on dense
+    masks that has no level of the row factor is what all rows are compared with.
+
+    Args:
+        runs: All of a report.
+        title: Heading.
+        rows: Factor in rows; numbers are sorted, names keep the order of the runs, with upper bounds last.
+        columns: Factor in columns, or None.
+        values: Entries of the metrics record (of those by class, the mean), or columns of the training log's last epoch.
+        baseline: A level of the row factor: drops relative to it are given, of values of which more is better.
+        where: Levels that other factors must have.
+        average: Factors in which runs of one cell may differ, beside the seed of training.
+        text: A paragraph.
+
+    Raises:
+        UsageError: No run enters, a value or baseline is unknown, or runs of a cell differ in a factor not averaged over.
+    """
+    where, name = where or {}, f"study {title!r}"
+    entered = [run for run in runs if rows in run.factors and (columns is None or columns in run.factors)]
+    entered = [run for run in entered if _fits(run, where)]
+    if not entered:
+        wanted = ", ".join([rows, *([columns] if columns else []), *(f"{f} {v}" for f, v in where.items())])
+        known = sorted({f for run in runs for f in run.factors})
+        raise UsageError(f"{name}: no run has the factors {wanted}; runs have: {', '.join(known) or 'no factors'}")
+    cells = _Cells(name, rows, columns, entered, runs, where, average)
+    sources = {value: _source(name, value, entered) for value in values}
+    if baseline is not None and baseline not in cells.rows:
+        raise UsageError(
+            f"{name}: no run has the baseline's {rows} {baseline!r}{nearest(baseline, map(str, cells.rows))}"
+        )
+    flags: list[bool | None] = [*sorted({run.crf for run in entered})]
+    heads = [
+        Column(level, value, crf, level in cells.bound_columns)
+        for level in cells.columns
+        for value in values
+        for crf in (flags if sources[value] == "metrics" else [None])
+    ]
+    table = {
+        row: [cells.cell((row, head.level), head, sources[head.value], baseline) for head in heads]
+        for row in cells.rows
+    }
+    shown = [index for index in range(len(heads)) if any(line[index] for line in table.values())]
+    return Study(
+        title,
+        text,
+        rows,
+        columns,
+        tuple(heads[index] for index in shown),
+        tuple(Row(row, row in cells.bound_rows, tuple(line[i] for i in shown)) for row, line in table.items()),
+        tuple(cells.full(heads[i].level, heads[i], sources[heads[i].value]) for i in shown),
+        baseline,
+        cells.leading(values[0]),
+    )
+
+
+class _Cells:
+    """The runs of a study by row and column."""
+
+    def __init__(
+        self,
+        name: str,
+        rows: str,
+        columns: str | None,
+        entered: Sequence[Run],
+        runs: Sequence[Run],
+        where: Mapping[str, Level],
+        average: Sequence[str],
+    ) -> None:
+        self.groups: dict[_Key, list[Run]] = {}
+        for run in entered:
+            self.groups.setdefault((run.factors[rows], run.factors[columns] if columns else None), []).append(run)
+        passed_over = {rows, columns, *average}
+        for (row, column), group in self.groups.items():
+            place = f"{rows} {level_text(row)}" + (f" and {columns} {level_text(column)}" if columns else "")
+            _check_alike(f"{name}: runs of {place}", group, passed_over)
+        some_weak = not all(run.is_upper_bound for run in entered)
+        self.bound_rows = {row for row, _ in self.groups if some_weak and self._bound(row, 0)}
+        self.bound_columns = {c for _, c in self.groups if some_weak and columns and self._bound(c, 1)}
+        self.rows = [row for row in _ordered([row for row, _ in self.groups], self.bound_rows) if row is not None]
+        self.columns = _ordered([column for _, column in self.groups], self.bound_columns)
+        self.outside: dict[Level | None, list[Run]] = {}
+        for run in runs:
+            if some_weak and run.is_upper_bound and rows not in run.factors and _fits(run, where):
+                self.outside.setdefault(run.factors.get(columns) if columns else None, []).append(run)
+        for group in self.outside.values():
+            _check_alike(f"{name}: runs of full supervision", group, passed_over)
+
+    def _bound(self, level: Level | None, place: int) -> bool:
+        return all(run.is_upper_bound for key, group in self.groups.items() if key[place] == level for run in group)
+
+    def cell(self, key: _Key, head: Column, source: _Source, baseline: Level | None) -> Cell | None:
+        found = _average(self.groups.get(key, []), head, source)
+        if found is None or head.value not in FRACTIONS:
+            return found
+        full, base = self._full(key, head, source), None
+        if baseline is not None and key[0] not in {baseline, *self.bound_rows}:
+            base = _average(self.groups.get((baseline, key[1]), []), head, source)
+        return Cell(
+            found.mean,
+            found.spread,
+            found.count,
+            offset=found.mean - full.mean if full else None,
+            drop=(base.mean - found.mean) / base.mean if base and base.mean else None,
+        )
+
+    def _full(self, key: _Key, head: Column, source: _Source) -> Cell | None:
+        """Full supervision to compare a cell with: in its row, in its column, or beside the table."""
+        row, column = key
+        if row in self.bound_rows or column in self.bound_columns:
+            return None
+        beside = [(row, c) for c in self.columns if c in self.bound_columns]
+        beside += [(r, column) for r in self.rows if r in self.bound_rows]
+        found = (_average(self.groups.get(k, []), head, source) for k in beside)
+        return next((cell for cell in found if cell), None) or self.full(column, head, source)
+
+    def full(self, column: Level | None, head: Column, source: _Source) -> Cell | None:
+        """Full supervision without a level of the row factor: of the column, or the only one there is."""
+        if column in self.bound_columns or head.value not in FRACTIONS:
+            return None
+        only = next(iter(self.outside.values())) if len(self.outside) == 1 else []
+        return _average(self.outside.get(column, only), head, source)
+
+    def leading(self, value: str) -> tuple[str, ...]:
+        """The best run of each column, or of each row where there is one column, and of what stands beside the table."""
+        by_level: dict[Level | None, list[Run]] = {}
+        for (row, column), group in self.groups.items():
+            by_level.setdefault(row if self.columns == [None] else column, []).extend(group)
+        order = self.rows if self.columns == [None] else self.columns
+        groups = [*(by_level[level] for level in order), *self.outside.values()]
+        sign = 1 if value in FRACTIONS else -1
+        best = []
+        for group in groups:
+            scored = [(sign * v, run.name) for run in group if (v := _value(run, value)) is not None]
+            best += [max(scored, key=lambda pair: pair[0])[1]] if scored else []
+        return tuple(best)
+
+
+def featured(runs: Sequence[Run], studies: Sequence[Study], most: int) -> list[str]:
+    """Names of the runs to show one by one: all where they are few, else the leading ones of the studies, else the best.
+
+    Args:
+        runs: All of a report.
+        studies: Their leading runs come first.
+        most: So many at most.
+    """
+    if len(runs) <= most:
+        return [run.name for run in runs]
+    leading = list(dict.fromkeys(name for study in studies for name in study.leading))
+    if not leading:
+        best = sorted(runs, key=lambda run: -(run.miou or 0))
+        bounds = [run.name for run in best if run.is_upper_bound][:1]
+        leading = [run.name for run in best if not run.is_upper_bound][: most - len(bounds)] + bounds
+    chosen = set(leading[:most])
+    return [run.name for run in runs if run.name in chosen]
+
+
+def level_text(level: Level | None) -> str:
+    """A level as people read it: ``0.5``, ``1``, ``ncut``."""
+    return f"{level:g}" if isinstance(level, float | int) else str(level or "")
+
+
+def _fits(run: Run, where: Mapping[str, Level]) -> bool:
+    """Whether a run has these levels; an upper bound may lack factors, such as those of the annotation it does without."""
+    return all(run.factors.get(f, level if run.is_upper_bound else None) == level for f, level in where.items())
+
+
+def _numeric(levels: Sequence[Level | None]) -> bool:
+    return all(isinstance(level, float | int) for level in levels)
+
+
+def _ordered(levels: Sequence[Level | None], bounds: set[Level | None] | set[Level]) -> list[Level | None]:
+    """Different levels: numbers sorted, names in order of appearance with upper bounds last."""
+    unique = list(dict.fromkeys(levels))
+    if _numeric(unique):
+        return sorted(unique, key=lambda level: float(level or 0))
+    return sorted(unique, key=lambda level: level in bounds)
+
+
+def _check_alike(who: str, group: Sequence[Run], passed_over: Collection[str | None]) -> None:
+    for factor in sorted({factor for run in group for factor in run.factors}.difference(passed_over)):
+        levels = dict.fromkeys(run.factors.get(factor) for run in group)
+        if len(levels) > 1:
+            shown = ", ".join("none" if level is None else level_text(level) for level in levels)
+            raise UsageError(
+                f"{who} differ in {factor!r} ({shown}); choose one level of it with `where`, or put it into `average`"
+            )
+
+
+def _source(name: str, value: str, runs: Sequence[Run]) -> _Source:
+    """Where a value is found: in the metrics record or in the training log."""
+    for run in runs:
+        if value in run.metrics:
+            if not isinstance(run.metrics[value], float | int | Mapping | None) or isinstance(run.metrics[value], bool):
+                raise UsageError(f"{name}: {value!r} is not a number, but {run.metrics[value]!r}")
+            return "metrics"
+    if any(value in run.last_epoch for run in runs):
+        return "log"
+    numbers = {n for run in runs for n, v in run.metrics.items() if isinstance(v, float | Mapping)}
+    raise UsageError(
+        f"{name}: no value {value!r}{nearest(value, numbers | {n for run in runs for n in run.last_epoch})}"
+    )
+
+
+def _value(run: Run, name: str) -> float | None:
+    found = run.metrics[name] if name in run.metrics else run.last_epoch.get(name)
+    if isinstance(found, Mapping):
+        known = [float(v) for v in found.values() if v is not None]
+        return statistics.fmean(known) if known else None
+    return None if found is None else float(found)
+
+
+def _average(group: Sequence[Run], head: Column, source: _Source) -> Cell | None:
+    """The cell of these runs. A training log is the same with and without CRF, and counts once."""
+    if head.crf is not None:
+        group = [run for run in group if run.crf == head.crf]
+    elif source == "log":
+        group = [run for run in group if not run.crf] or group
+    found = [v for run in group if (v := _value(run, head.value)) is not None]
+    if not found:
+        return None
+    return Cell(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
