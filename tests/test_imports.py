@@ -12,7 +12,7 @@ LAYERS = [
     {"pipeline"},
     {"stages"},
     {"checkpoints"},
-    {"store", "datasets", "scribbles", "training", "methods", "viz", "metrics", "predictor"},
+    {"store", "datasets", "scribbles", "training", "methods", "viz", "metrics", "predictor", "edges"},
     {"networks", "losses"},
     {"networks.layers", "ops"},
     {"kernels"},

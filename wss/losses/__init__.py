@@ -1,6 +1,7 @@
 """Loss terms, one per file."""
 
 from wss.losses.dense_crf import dense_crf_loss
+from wss.losses.edges import edge_loss
 from wss.losses.kernel_cut import kernel_cut_loss
 from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
@@ -9,6 +10,7 @@ from wss.losses.rawks import rawks_loss, uncertainty_weights
 
 __all__ = [
     "dense_crf_loss",
+    "edge_loss",
     "kernel_cut_loss",
     "normalized_cut_loss",
     "partial_cross_entropy",

@@ -3,11 +3,24 @@
 from wss.store.journal import Journal
 from wss.store.key import artifact_key, canonical_json
 from wss.store.reader import Store
-from wss.store.schema import CAM, LABELS, METRICS, MODEL, PICTURES, PREDICTIONS, REPORT, SAMPLES, SUPERPIXELS, Schema
+from wss.store.schema import (
+    CAM,
+    EDGES,
+    LABELS,
+    METRICS,
+    MODEL,
+    PICTURES,
+    PREDICTIONS,
+    REPORT,
+    SAMPLES,
+    SUPERPIXELS,
+    Schema,
+)
 from wss.store.writer import StoreWriter
 
 __all__ = [
     "CAM",
+    "EDGES",
     "LABELS",
     "METRICS",
     "MODEL",

@@ -49,6 +49,9 @@ LABELS = Schema(
 """What a network is trained on: uint8 (H,W), 255 = unlabelled; optional confidence uint8 (H,W), 255 = certain; optional image
 tags uint8 (K,), 1 where the class is in the image."""
 
+EDGES = Schema("edges", 1, items={"edges": "deflate"}, required=frozenset({"edges"}), rebuild="wss edges")
+"""Edge maps uint8 (H,W): strength in [0,1] times 255."""
+
 SUPERPIXELS = Schema(
     "superpixels",
     1,

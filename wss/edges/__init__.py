@@ -1,0 +1,18 @@
+"""Detectors of boundaries: photographs in, edge maps in [0,1] out."""
+
+from wss.edges.detector import Detect, EdgeMap, Image, averaged
+from wss.edges.gradient import gradient_edges
+from wss.edges.network import network_detector
+from wss.edges.structured import structured_forest
+from wss.edges.suppression import suppress_non_maxima
+
+__all__ = [
+    "Detect",
+    "EdgeMap",
+    "Image",
+    "averaged",
+    "gradient_edges",
+    "network_detector",
+    "structured_forest",
+    "suppress_non_maxima",
+]

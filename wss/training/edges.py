@@ -1,0 +1,204 @@
+"""Training a network that detects boundaries: labels from several annotators, the loop, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from wss.errors import WssError
+from wss.losses import edge_loss
+from wss.params import Params
+from wss.training.augment import AugmentParams
+from wss.training.batches import EpochBatches, TrainingSet, batches
+
+EDGE, DISPUTED, NO_EDGE = 1, 0, 255
+"""Codes of the labels that training reads. Augmentation carries labels other than 255 along when the image shrinks, so that
+boundaries of one pixel stay whole."""
+
+CHECKPOINT_INTERVAL_S = 60.0
+
+
+class EdgeTrainingParams(Params):
+    """How an edge network is trained."""
+
+    epochs: int = Field(default=100, ge=1)
+    """Passes over the images, one random crop of each."""
+    batch_size: int = Field(default=8, ge=1)
+    """Crops per step."""
+    lr: float = Field(default=3e-3, gt=0)
+    """Largest learning rate; it rises over the warm-up and falls along a cosine to nothing."""
+    warmup_iters: int = Field(default=50, ge=0)
+    """Steps over which the learning rate rises."""
+    weight_decay: float = Field(default=1e-3, ge=0)
+    """Decoupled weight decay (AdamW)."""
+    average: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the running average of the weights, which is the result; 0 keeps the last weights."""
+    agreement: float = Field(default=0.3, gt=0, le=1)
+    """Share of the annotators that makes a pixel an edge; pixels that fewer, but any, marked do not count."""
+    tolerance_px: int = Field(default=2, ge=0)
+    """Annotators agree on a pixel when their boundaries pass within this distance."""
+    negative_weight: float = Field(default=1.1, gt=0)
+    """lambda of the loss, the weight of pixels without edge."""
+    side_weight: float = Field(default=0.5, ge=0)
+    """Weight of each side output."""
+    augment: AugmentParams = AugmentParams(
+        crop=256,
+        scale=(0.6, 1.4),
+        rotate_deg=20,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue_deg=10,
+    )
+    """Random variation of the photographs."""
+    amp: bool = False
+    """Autocast to bfloat16."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initial weights, order and augmentation."""
+
+
+@dataclass(frozen=True)
+class EdgeHooks:
+    """How the loop reaches the outside: ``save`` keeps a state to resume from, ``advance`` counts steps with a note."""
+
+    save: Callable[[Any], None] = lambda state: None
+    advance: Callable[[int, str], None] = lambda units, note: None
+
+
+def edge_labels(boundaries: Sequence[NDArray[np.bool_]], agreement: float, tolerance_px: int) -> NDArray[np.uint8]:
+    """One label map from several annotators' boundaries.
+
+    Args:
+        boundaries: Bool (H,W) per annotator, lines of one pixel.
+        agreement: Share of the annotators, above 0.
+        tolerance_px: Radius within which an annotator's line supports another's pixel.
+
+    Returns:
+        uint8 (H,W): ``EDGE`` on pixels that an annotator marked and at least the share of all annotators supports,
+        ``DISPUTED`` on other marked pixels, ``NO_EDGE`` elsewhere.
+
+    Source: Liu et al. 2017, arXiv:1612.02103, section 3.2, where the share counts marks on the very pixel.
+    Differs: people who mean the same boundary draw it some pixels apart; their agreement is counted within a radius.
+    """
+    size = 2 * tolerance_px + 1
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    marked = np.any(boundaries, axis=0)
+    support = np.mean([cv2.dilate(b.astype(np.uint8), disk) for b in boundaries], axis=0)
+    labels: NDArray[np.uint8] = np.where(marked, np.where(support >= agreement - 1e-9, EDGE, DISPUTED), NO_EDGE)
+    return labels.astype(np.uint8)
+
+
+def fit_edges(
+    network: nn.Module,
+    data: TrainingSet,
+    params: EdgeTrainingParams,
+    device: torch.device,
+    hooks: EdgeHooks,
+    state: Mapping[str, Any] | None = None,
+    workers: int = 0,
+) -> list[dict[str, float]]:
+    """Train an edge network in place; it ends with the averaged weights.
+
+    Args:
+        network: Gives logits (B,S,H,W) of RGB images in 0..255; on ``device``.
+        data: Images with ``labels`` as ``edge_labels`` codes them.
+        params: See ``EdgeTrainingParams``.
+        device: Where training runs.
+        hooks: See ``EdgeHooks``.
+        state: What ``hooks.save`` was given last; on a CPU the result is the same as without the interruption.
+        workers: Loader processes.
+
+    Returns:
+        One row per epoch: epoch, step, lr, loss, seconds.
+
+    Raises:
+        WssError: The loss is no longer finite.
+    """
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": params.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=params.lr)
+    rows: list[dict[str, float]] = []
+    begin, total = 0, 0.0
+    if state is not None:
+        network.load_state_dict(state["model"])
+        average = dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        rows, begin, total = list(state["rows"]), int(state["step"]), float(state["total"])
+    sampler = EpochBatches(len(data), params.batch_size, params.epochs, params.seed, begin)
+    steps = sampler.per_epoch * params.epochs
+    loader = batches(data, sampler, device=device, workers=workers, channels_last=True)
+    network.train()
+    saved = clock = time.monotonic()
+    for step, batch in enumerate(loader, start=begin):
+        lr = params.lr * _schedule(step, steps, params.warmup_iters)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
+            logits = network(batch.rgb)
+        loss = edge_loss(
+            logits.float(),
+            (batch.labels == EDGE).float(),
+            batch.valid & (batch.labels != DISPUTED),
+            negative_weight=params.negative_weight,
+            side_weight=params.side_weight,
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        _update(average, network, min(params.average, (1 + step) / (10 + step)))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise WssError(f"the loss is no longer finite at step {step + 1}; lower the learning rate (now {lr:g})")
+        total += value
+        epoch, place = divmod(step + 1, sampler.per_epoch)
+        if place == 0:
+            now = time.monotonic()
+            rows.append(
+                {"epoch": epoch, "step": step + 1, "lr": lr, "loss": total / sampler.per_epoch, "seconds": now - clock}
+            )
+            total, clock = 0.0, now
+        hooks.advance(1, f"loss {value:.4f}")
+        if step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
+            hooks.save(
+                {
+                    "model": network.state_dict(),
+                    "average": average,
+                    "optimiser": optimiser.state_dict(),
+                    "rows": rows,
+                    "step": step + 1,
+                    "total": total,
+                }
+            )
+            saved = time.monotonic()
+    if params.average:
+        network.load_state_dict(average)
+    network.eval()
+    return rows
+
+
+def _schedule(step: int, steps: int, warmup: int) -> float:
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def _update(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
