@@ -9,7 +9,7 @@ from tests.reference import random_walk as reference
 from wss.errors import DataError, UsageError
 from wss.ops import hitting_probabilities, reachable
 
-BACKENDS = ["scipy"]
+BACKENDS = ["scipy", "torch"]
 EXACT = 1e-10
 
 extended = pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 16384, reason="no extended precision here")
@@ -299,3 +299,33 @@ def test_wrong_arguments_are_named():
     for error, message, arguments, settings in cases:
         with pytest.raises(error, match=message):
             hitting_probabilities(*arguments, **settings)
+
+
+@pytest.mark.parametrize("height", [1, 2, 5, 24, 37])
+@pytest.mark.parametrize("width", [1, 3, 25, 64])
+@pytest.mark.parametrize("high", [2.0, 200.0])
+def test_backends_agree_at_any_size(height, width, high):
+    boundary, labels = uniform(2, height, width, high=high), scribbles(2, height, width, share=0.02)
+    weights = uniform(2, 3, height, width, seed=4)
+    results, gradients = [], []
+    for backend in BACKENDS:
+        leaf = boundary.clone().requires_grad_()
+        results.append(hitting_probabilities(leaf, labels, 3, backend=backend))
+        (results[-1] * weights).sum().backward()
+        gradients.append(leaf.grad)
+    for result, gradient in zip(results, gradients, strict=True):
+        torch.testing.assert_close(result, results[0], rtol=EXACT, atol=1e-200)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_agrees_with_the_cpu():
+    boundary, labels = uniform(3, 37, 64, high=20.0), scribbles(3, 37, 64, share=0.02)
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = boundary.to(device).requires_grad_()
+        probs = hitting_probabilities(leaf, labels.to(device), 3)
+        assert probs.device.type == device
+        probs[:, 0].square().sum().backward()
+        results.append((probs.cpu(), leaf.grad.cpu()))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)

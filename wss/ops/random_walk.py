@@ -15,9 +15,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from wss.errors import DataError, UsageError, WssError
+from wss.ops.walk_dissection import DissectionElimination
 from wss.ops.walk_sparse import SparseElimination
 
-Backend = Literal["auto", "scipy"]
+Backend = Literal["auto", "scipy", "torch"]
 
 _FLOOR = 1e-250
 """Sums Z below this may have lost contributions to underflow."""
@@ -60,7 +61,8 @@ def hitting_probabilities(
         boundary: B, float (B,H,W), at least 0; differentiable, once. Infinity is a wall that no walk passes: padding, say.
         scribble: int64 (B,H,W), classes, ``ignore_index`` where unlabelled.
         num_classes: K.
-        backend: ``scipy`` (sparse LU on the CPU), or ``auto``.
+        backend: ``scipy`` (sparse LU on the CPU), ``torch`` (nested dissection, batched, on the device of the boundary), or
+            ``auto``: torch on CUDA, else scipy.
         jobs: Images solved at a time by ``scipy``; None takes ``torch.get_num_threads()``.
         ignore_index: The unlabelled code.
 
@@ -77,8 +79,10 @@ def hitting_probabilities(
     Differs: the derivative is taken with respect to B, not C, with the factor 4 that (10) leaves out.
     """
     _check_shapes(boundary, scribble)
-    if backend not in ("auto", "scipy"):
-        raise UsageError(f"backend is auto or scipy; got {backend!r}")
+    if backend not in ("auto", "scipy", "torch"):
+        raise UsageError(f"backend is auto, scipy or torch; got {backend!r}")
+    if backend == "auto":
+        backend = "torch" if boundary.is_cuda else "scipy"
     if num_classes < 1 or (jobs is not None and jobs < 1):
         raise UsageError(f"num_classes and jobs must be at least 1; got {num_classes} and {jobs}")
     labelled = scribble != ignore_index
@@ -94,7 +98,7 @@ def hitting_probabilities(
         slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
         source = classes[:, None] == slots
     walk: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
-        boundary.to(torch.float64), source, reach, jobs or torch.get_num_threads()
+        boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads()
     )
     probs = walk.new_zeros(len(walk), num_classes, *walk.shape[2:]).scatter(1, slots.expand_as(walk), walk)
     probs = torch.where(reach[:, None], probs, 1 / num_classes)
@@ -132,7 +136,7 @@ class _Walk(torch.autograd.Function):
     """P of the labels in ``source``, 0 where no label is reached."""
 
     @staticmethod
-    def forward(ctx: Any, boundary: Tensor, source: Tensor, reach: Tensor, jobs: int) -> Tensor:
+    def forward(ctx: Any, boundary: Tensor, source: Tensor, reach: Tensor, backend: Backend, jobs: int) -> Tensor:
         labelled = source.any(1)
         free = reach & ~labelled
         finite = torch.where(free, boundary, 0)
@@ -145,7 +149,9 @@ class _Walk(torch.autograd.Function):
         for attempt in range(_ROUNDS):
             system = (finite[images], free[images], source[images])
             steps, rhs = _system(*system, potential)
-            elimination = SparseElimination(steps, jobs)
+            elimination: Elimination = (
+                DissectionElimination(steps) if backend == "torch" else SparseElimination(steps, jobs)
+            )
             ctx.rounds.append(_Round(images, elimination))
             solved = torch.where(system[1][:, None], elimination.solve(rhs), system[2].to(torch.float64))
             walk[images] = solved
@@ -169,7 +175,7 @@ class _Walk(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         probs, walk, total, free = ctx.saved_tensors
         centred = gradient - (gradient * probs).sum(1, keepdim=True)
         # An absent label (Z = 0 everywhere) has no part in the derivative with respect to B.
@@ -182,7 +188,7 @@ class _Walk(torch.autograd.Function):
             derivative = -(adjoint * walk[images]).sum(1)
             result[images] = torch.where(later[images][:, None, None], result[images], derivative)
             later[images] = True
-        return torch.where(free, result, 0), None, None, None
+        return torch.where(free, result, 0), None, None, None, None
 
 
 def _system(boundary: Tensor, free: Tensor, source: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
