@@ -1,5 +1,6 @@
 """Loss terms, one per file."""
 
+from wss.losses.boundary_regression import boundary_regression_loss
 from wss.losses.dense_crf import dense_crf_loss
 from wss.losses.edges import edge_loss
 from wss.losses.kernel_cut import kernel_cut_loss
@@ -9,6 +10,7 @@ from wss.losses.proposal import proposal_loss
 from wss.losses.rawks import rawks_loss, uncertainty_weights
 
 __all__ = [
+    "boundary_regression_loss",
     "dense_crf_loss",
     "edge_loss",
     "kernel_cut_loss",

@@ -1,0 +1,72 @@
+"""Edges of an image from the logits of its segmentation, so that edge maps can teach a segmentation network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.errors import UsageError
+from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
+
+
+class BoundaryRegression(nn.Module):
+    """BRN: three 3x3 convolutions at full resolution from maps of a segmentation to an edge map.
+
+    Args:
+        in_channels: Maps: 2 for those of ``foreground_background``, K for the logits themselves (the paper's ablation).
+        width: Channels between the convolutions.
+
+    Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", section 3.2.
+    Differs: the paper leaves open, and this layer chooses: the number of convolutions and their width; batch normalisation and
+        ReLU between them, a sigmoid behind; and that the maps are interpolated to the image's size before the convolutions,
+        so that edges are as sharp as the given ones.
+    """
+
+    def __init__(self, in_channels: int, *, width: int = 16) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(conv_bn_relu(in_channels, width, 3), conv_bn_relu(width, width, 3))
+        self.last = nn.Conv2d(width, 1, 3, padding=1)
+        initialise(self.convolutions)
+        initialise_classifier(self.last)
+
+    def forward(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        """Edge maps, float32 (B,H,W) in 0..1.
+
+        Args:
+            maps: (B,in_channels,h,w).
+            size: H and W.
+        """
+        if tuple(maps.shape[2:]) != tuple(size):
+            maps = functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)
+        edges: Tensor = self.last(self.convolutions(maps))
+        return edges[:, 0].float().sigmoid()
+
+
+def foreground_background(logits: Tensor, background: int | None) -> Tensor:
+    """The largest foreground logit beside the background's, (B,2,H,W).
+
+    At each pixel the gradient reaches the background and, of the foreground classes, the largest alone (the first of equal ones):
+    edges inside an object tell nothing about the other classes.
+
+    Args:
+        logits: (B,K,H,W).
+        background: Index of the background class.
+
+    Raises:
+        UsageError: No background class, or no other.
+
+    Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (1) and
+        figure 3.
+    """
+    if background is None:
+        raise UsageError(
+            "boundary regression from foreground and background needs a background class, and the data set has none: name it "
+            "in its class list, or take `boundary: all` or `none`"
+        )
+    if logits.shape[1] < 2:
+        raise UsageError("boundary regression from foreground and background needs a class beside the background")
+    others = torch.cat([logits[:, :background], logits[:, background + 1 :]], 1)
+    return torch.stack([others.max(1).values, logits[:, background]], 1)

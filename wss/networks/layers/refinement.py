@@ -1,0 +1,103 @@
+"""Refinement of coarse logits with detail from the image, doubling the resolution step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.errors import UsageError
+from wss.networks.layers.convolution import conv_bn_relu, initialise
+
+
+class PredictionRefinement(nn.Module):
+    """PRN: brings the logits of any segmentation network to full resolution, correcting them on the way.
+
+    Five 3x3 convolutions turn the image into one map of detail. Logits and their correction so far are doubled in size until
+    they are as large as the image; at each size three 3x3 convolutions see a class's map beside the detail and add to the
+    correction. Their weights are the same for all classes, so that a new order of classes gives a new order of the result,
+    and the number of parameters does not depend on their number. A network of stride 1 gets one step, at full resolution.
+
+    At first the correction is 0: the result is the bilinear interpolation that the network would have without the layer.
+
+    Args:
+        output_stride: Of the logits, a power of two from 1.
+        detail_width: Channels of the path from image to detail.
+        width: Channels per class between the convolutions of a step.
+
+    Raises:
+        UsageError: The stride is no power of two.
+
+    Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", section 3.1:
+        five convolutions, a single-channel map beside each of the K+1 maps, iterative upsampling, convolutions and additions
+        of the corresponding maps of the network.
+    Differs: the paper leaves open, and this layer chooses: the widths; batch normalisation and ReLU in the detail path, ReLU
+        alone within steps; that weights are shared over classes but not over steps; that detail is averaged over areas at
+        the smaller sizes; that each step adds the network's interpolated logits and the correction of the step before; and
+        that the correction begins at 0, so that a pre-trained network is not disturbed.
+    """
+
+    def __init__(self, output_stride: int, *, detail_width: int = 16, width: int = 8) -> None:
+        super().__init__()
+        if output_stride < 1 or output_stride & (output_stride - 1):
+            raise UsageError(f"refinement doubles sizes, and the output stride {output_stride} is no power of two")
+        self.detail = nn.Sequential(
+            conv_bn_relu(3, detail_width, 3),
+            *(conv_bn_relu(detail_width, detail_width, 3) for _ in range(3)),
+            nn.Conv2d(detail_width, 1, 3, padding=1),
+        )
+        initialise(self.detail)
+        self.steps = nn.ModuleList(_Step(width) for _ in range(max(1, output_stride.bit_length() - 1)))
+
+    def forward(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Refined logits (B,K,H,W) of coarse ones.
+
+        Args:
+            logits: (B,K,ceil(H/s),ceil(W/s)).
+            image: Normalised images (B,3,H,W).
+        """
+        height, width = image.shape[2:]
+        detail = self.detail(image)
+        correction = torch.zeros_like(logits)
+        for before, step in enumerate(self.steps, start=1):
+            stride = 2 ** (len(self.steps) - before)
+            size = (math.ceil(height / stride), math.ceil(width / stride))
+            correction = _resize(correction, size)
+            near = detail if stride == 1 else functional.adaptive_avg_pool2d(detail, size)
+            correction = correction + step(_resize(logits, size) + correction, near)
+        return _resize(logits, (height, width)) + correction
+
+
+class _Step(nn.Module):
+    """A correction of every class's map from the map itself and the detail beside it.
+
+    The convolution of the two concatenated is the sum of one of each; that of the detail, the same for all classes, is so
+    computed once.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.of_map = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.of_detail = nn.Conv2d(1, width, 3, padding=1)
+        self.between = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 1, 3, padding=1, bias=False)
+        initialise(self)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, maps: Tensor, detail: Tensor) -> Tensor:
+        """Corrections (B,K,h,w) of maps (B,K,h,w) with detail (B,1,h,w)."""
+        batch, classes, height, width = maps.shape
+        single: Tensor = self.of_map(maps.reshape(batch * classes, 1, height, width))
+        both = single.reshape(batch, classes, -1, height, width) + self.of_detail(detail)[:, None]
+        hidden = functional.relu(self.between(functional.relu(both).flatten(0, 1)))
+        corrections: Tensor = self.last(hidden)
+        return corrections.reshape(batch, classes, height, width)
+
+
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(maps.shape[2:]) == tuple(size):
+        return maps
+    return functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)
