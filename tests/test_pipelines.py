@@ -1,18 +1,27 @@
 import pytest
 import torch
 
+from wss.methods import METHODS
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
+STUDIES = {  # levels of their factors that are tried here
+    "study-crf": {"training": ["pce", "crf-rnn"]},
+    "study-full-supervision": {"weight": [0, 0.5]},
+    "study-lengths": {"length": [1, 0], "loss": ["pce", "ncut"]},
+    "study-losses": {"loss": ["pce", "densecrf"], "run": ["pce", "densecrf", "dense"]},
+    "study-semi-supervision": {"labelled": [1, 0.5]},
+}
 
 
 def _shortened(path):
-    """The pipeline with every phase cut to one epoch."""
-    pipeline = load_pipeline(path, everywhere={"dataset": DATASET})
-    changes = {
+    """The pipeline with every phase cut to one epoch, and studies with few levels."""
+    levels = {"factors": STUDIES[path.stem]} if path.stem in STUDIES else {}
+    pipeline = load_pipeline(path, levels, {"dataset": DATASET})
+    changes = levels | {
         node.id: {
             "phases": [{**p.model_dump(mode="json"), "epochs": 1} for p in node.params.phases],
             "augment": {"crop": 32},
@@ -46,8 +55,29 @@ def test_says_what_it_is_for(name):
     assert len(pipeline.description) > 80
 
 
-@pytest.mark.parametrize("name", sorted(set(shipped_pipelines()) - {"quickstart"}))
+METHOD_PIPELINES = sorted(n for n in shipped_pipelines() if "train" in load_pipeline(shipped_pipelines()[n]).nodes)
+
+
+@pytest.mark.parametrize("name", METHOD_PIPELINES)
 def test_methods_have_the_stages_that_commands_look_for(name):
     nodes = load_pipeline(shipped_pipelines()[name]).nodes
     assert {"samples", "train", "predict", "evaluate", "crf", "evaluate-crf", "report"} <= set(nodes)
-    assert nodes["train"].params.method.name == name
+    if name != "semi-supervised":
+        assert nodes["train"].params.method.name == name
+
+
+def test_every_method_has_a_pipeline():
+    assert {method.model_fields["name"].default for method in METHODS} <= set(METHOD_PIPELINES)
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped_pipelines()) - set(METHOD_PIPELINES) - {"quickstart"}))
+def test_studies_compare_what_they_vary(name):
+    pipeline = load_pipeline(shipped_pipelines()[name])
+    report = pipeline.nodes["report"]
+    for study in report.params.studies:
+        varied = [pipeline.nodes[i].params.factors for i in report.inputs["metrics"]]
+        assert all(study.rows in factors for factors in varied)
+        assert len({factors[study.rows] for factors in varied}) > 1 or study.columns
+        assert all(study.columns in factors for factors in varied if study.columns)
+    assert report.params.studies
+    assert name in STUDIES
