@@ -111,3 +111,18 @@ def test_gradients_are_those_of_the_equations():
     assert (cut > 0).any()
     torch.testing.assert_close(both, crf + 0.2 * cut)
     assert not probs.requires_grad
+    # With respect to the scores z: dR/dz_k = S_k (g_k - sum_j S_j g_j).
+    expected = probs * (crf - (probs * crf).sum(1, keepdim=True))
+    torch.testing.assert_close(gradient(DenseCRF(**SIGMAS), probs, rgb, "score"), expected, atol=1e-7, rtol=1e-4)
+
+
+def test_gradients_of_scores_say_what_the_network_is_told(inputs, tmp_path):
+    losses = [{"name": "densecrf", **SIGMAS}]
+    store = _run(tmp_path / "out.h5", inputs(_probs(0.5)), losses=losses, of="score")
+    assert "score of square: red (negative) asks for more" in store.meta["titles"]["i0"]
+    gradients = store.get("tiles", "i0")[1]
+    missing = SQUARE.copy()
+    missing[:, :8] = False
+    assert (gradients[missing][:, 0] > gradients[missing][:, 1]).all()
+    assert (gradients[~SQUARE][:, 0] == gradients[~SQUARE][:, 1]).all()
+    assert gradients[~SQUARE].any()

@@ -101,7 +101,7 @@ def test_factors_lead_from_the_pipeline_to_a_table(study):
     table = page.split("The lengths")[1].split("</table>")[0]
     assert f"{50 * sum(scores):.1f}%" in table
     losses = [outcomes[f"train-0-{seed}"].store.log["epochs"][-1]["loss"] for seed in (0, 1)]
-    assert f"{sum(losses) / 2:.3g}" in table
+    assert f"{sum(losses) / 2:.2f}" in table
     assert "full supervision" in table
 
 

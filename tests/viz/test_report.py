@@ -293,6 +293,21 @@ def test_a_run_with_a_crf_is_compared_with_the_bound_that_has_one(report):
     assert "56.2% of the 80.0% that dense reaches with dense masks without a CRF." in alone
 
 
+def test_a_run_is_compared_with_the_bound_of_its_network(report):
+    def changed(run: Run, name: str, miou: float, backbone: str, **factors: str) -> Run:
+        metrics = {**run.metrics, "miou": miou, "backbone": backbone}
+        return dataclasses.replace(run, name=name, metrics=metrics, factors=factors)
+
+    weak, full = report.runs
+    runs = [changed(weak, "weak", 0.3, "resnet", network="resnet", scale="s")]
+    runs += [changed(full, "vgg", 0.4, "vgg", network="vgg", scale="s")]
+    runs += [
+        changed(full, f"resnet {s}", miou, "resnet", network="resnet", scale=s) for s, miou in (("l", 0.5), ("s", 0.6))
+    ]
+    text = Page(render_report(dataclasses.replace(report, runs=runs, pictures=()))).text
+    assert "50.0% of the 60.0% that resnet s reaches with dense masks." in text
+
+
 def test_nine_large_pictures_stay_below_five_megabytes(report):
     rng = np.random.default_rng(1)
     names = [f"run {i}" for i in range(6)]
@@ -359,7 +374,7 @@ def test_a_study_is_a_table_and_a_chart(report):
     assert text.startswith("Shorter A paragraph. length pce ncut mIoU mIoU + CRF Partial cross-entropy mIoU")
     first = text.split(" 0 ")[1]
     assert first.startswith(
-        "50.5% \u00b1 0.7 (\u221229.5) \u2193 3.8% 51.5% \u00b1 0.7 \u2193 3.7% 0.75 \u00b1 0.71 51.5%"
+        "50.5% \u00b1 0.7 (\u221229.5) \u2193 3.8% 51.5% \u00b1 0.7 \u2193 3.7% 0.750 \u00b1 0.71 51.5%"
     )
     assert "full supervision 80.0% \u2013 \u2013 80.0%" in text
     assert "Means over 2 runs each \u00b1 sample standard deviation." in text

@@ -69,6 +69,8 @@ def test_full_supervision_without_the_row_factor_stands_beside_the_table():
     assert [column.level for column in study.columns] == ["pce"]
     assert [cell.mean for cell in study.full] == [0.7]  # the one without a CRF
     assert offsets(study) == {0: [-0.2], 0.5: [-0.15], 1: [-0.1]}
+    runs += [run(0.1, weight=2, bound=True), run(0.2, weight=1, bound=True)]  # of another study
+    assert tabulate(runs, title="", rows="length", columns="loss").full == study.full
 
 
 def test_seeds_are_averaged():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,12 @@ from wss.store import PICTURES, PREDICTIONS, SAMPLES, Store, StoreWriter
 from wss.viz import signed_map
 
 AnyRegulariser = Annotated[DenseCRF | NormalizedCut | KernelCut, Field(discriminator="name")]
-_TITLE = "Gradients with respect to the segment of {}: red (negative) asks for more of it, yellow (positive) for less"
+_TITLES = {
+    "segment": "Gradients with respect to the segment of {}: negative red, positive yellow",
+    "score": "Gradients with respect to the score of {}: red (negative) asks for more of it, yellow (positive) for less",
+}
+Of = Literal["segment", "score"]
+_LEAST = 1e-5  # probabilities below are raised to it: float16 knows no better
 _SHORT = {"ncut": "NC", "densecrf": "CRF", "kernelcut": "KC"}
 
 
@@ -29,6 +34,9 @@ class GradientsParams(Params):
     """Losses with their settings, as in ``train.method``; there is a picture of each."""
     images: int = Field(default=6, ge=1)
     """So many of the predicted images, evenly spread."""
+    of: Of = "segment"
+    """``segment``: with respect to the probabilities, as published; the CRF loss's is nowhere positive, since only differences
+    between classes count. ``score``: with respect to the network's scores before softmax, whose signs say what it is told."""
 
 
 def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -57,7 +65,7 @@ def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: C
     for image_id in ids:
         probs = predictions.get("probs", image_id).astype(np.float32)
         chosen = _largest(probs, foreground)
-        titles[image_id] = _TITLE.format(classes[chosen])
+        titles[image_id] = _TITLES[params.of].format(classes[chosen])
         if image_id in todo:
             output.append(image_id, {"tiles": _tiles(params, samples, image_id, probs, chosen, context.device)})
             advance(1, image_id)
@@ -83,27 +91,29 @@ def _tiles(
     segments = torch.from_numpy(probs / probs.sum(0))[None].to(device)
     shades = np.rint(255 * probs[chosen].clip(0, 1)).astype(np.uint8)
     tiles = [np.repeat(shades[..., None], 3, axis=2)]
-    tiles += [signed_map(gradient(loss, segments, rgb)[0, chosen].cpu().numpy()) for loss in params.losses]
+    tiles += [signed_map(gradient(loss, segments, rgb, params.of)[0, chosen].cpu().numpy()) for loss in params.losses]
     return np.stack(tiles)
 
 
-def gradient(loss: RegularisedLoss, probs: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
-    """The gradient of a loss with respect to soft segments.
+def gradient(loss: RegularisedLoss, probs: torch.Tensor, rgb: torch.Tensor, of: Of = "segment") -> torch.Tensor:
+    """The gradient of a loss with respect to soft segments, or to the scores they are the softmax of.
 
     Args:
         loss: With its settings; no pixel counts as labelled.
         probs: S, float (B,K,H,W), summing to 1 over K.
         rgb: (B,3,H,W) in 0..255.
+        of: With respect to what, see ``GradientsParams``.
 
     Returns:
-        dR/dS like ``probs``: where it is negative, the loss asks for more of the class.
+        Like ``probs``.
     """
     shape = (len(probs), *probs.shape[2:])
     labels = torch.full(shape, 255, dtype=torch.int64, device=probs.device)
     valid = torch.ones(shape, dtype=torch.bool, device=probs.device)
-    leaf = probs.detach().requires_grad_()
+    leaf = (probs if of == "segment" else probs.clamp(min=_LEAST).log()).detach().requires_grad_()
     with torch.enable_grad():
-        (found,) = torch.autograd.grad(loss.regulariser(leaf, Batch(rgb, labels, valid, {}), valid), leaf)
+        segments = leaf if of == "segment" else leaf.softmax(1)
+        (found,) = torch.autograd.grad(loss.regulariser(segments, Batch(rgb, labels, valid, {}), valid), leaf)
     return found
 
 

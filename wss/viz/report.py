@@ -501,7 +501,10 @@ class _StudyView:
         return f"{arrow}\u2009{100 * abs(cell.drop):.1f}%"
 
     def text(self, cell: Cell, column: Column) -> str:
-        return percent(cell.mean) if column.value in FRACTIONS else f"{cell.mean:.3g}"
+        if column.value in FRACTIONS:
+            return percent(cell.mean)
+        size = abs(cell.mean)
+        return f"{cell.mean:.{3 if size < 1 else 2 if size < 10 else 1}f}"
 
     def spread(self, cell: Cell, column: Column) -> str:
         if cell.spread is None:
@@ -585,8 +588,13 @@ def _tile(side: int, caption: str, alt: str, image: NDArray[np.uint8]) -> _Tile:
 
 
 def _bound(run: Run, bounds: Sequence[Run]) -> Run | None:
-    """The upper bound to compare with: one with the same use of a CRF if there is any."""
-    return next((bound for bound in bounds if bound.crf == run.crf), bounds[0] if bounds else None)
+    """The upper bound to compare with: of the same network, with most factors in common, with the same use of a CRF."""
+
+    def nearness(bound: Run) -> tuple[bool, int, bool]:
+        shared = sum(bound.factors.get(factor) == level for factor, level in run.factors.items())
+        return bound.metrics.get("backbone") == run.metrics.get("backbone"), shared, bound.crf == run.crf
+
+    return max(bounds, key=nearness, default=None)
 
 
 def _over(part: float | None, whole: float | None) -> float | None:

@@ -121,7 +121,7 @@ def tabulate(
     upper bound may lack the latter.
 
     Runs of one cell are averaged. Runs with a CRF get columns of their own where there are runs without one. A run on dense
-    masks that has no level of the row factor is what all rows are compared with.
+    masks that has no level of the row factor, and no factor foreign to the others, is what all rows are compared with.
 
     Args:
         runs: All of a report.
@@ -200,9 +200,11 @@ class _Cells:
         self.bound_columns = {c for _, c in self.groups if some_weak and columns and self._bound(c, 1)}
         self.rows = [row for row in _ordered([row for row, _ in self.groups], self.bound_rows) if row is not None]
         self.columns = _ordered([column for _, column in self.groups], self.bound_columns)
+        known = {factor for run in entered for factor in run.factors}
         self.outside: dict[Level | None, list[Run]] = {}
         for run in runs:
-            if some_weak and run.is_upper_bound and rows not in run.factors and _fits(run, where):
+            belongs = run.is_upper_bound and rows not in run.factors and known.issuperset(run.factors)
+            if some_weak and belongs and _fits(run, where):
                 self.outside.setdefault(run.factors.get(columns) if columns else None, []).append(run)
         for group in self.outside.values():
             _check_alike(f"{name}: runs of full supervision", group, passed_over)
