@@ -1,0 +1,28 @@
+"""Algorithms that spread scribbles over an image without training, one per file."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from wss.propagation.dense_crf import DenseCRF
+from wss.propagation.grabcut import GrabCut
+from wss.propagation.graph_cut import GraphCut
+from wss.propagation.propagation import Propagation, Proposal
+from wss.propagation.superpixel import Superpixel
+
+PROPAGATIONS: tuple[type[Propagation], ...] = (GrabCut, GraphCut, DenseCRF, Superpixel)
+"""Every algorithm."""
+
+AnyPropagation = Annotated[GrabCut | GraphCut | DenseCRF | Superpixel, Field(discriminator="name")]
+"""The ``method`` parameter of the propagate stage: settings of one algorithm, chosen by its ``name``."""
+
+__all__ = [
+    "PROPAGATIONS",
+    "AnyPropagation",
+    "DenseCRF",
+    "GrabCut",
+    "GraphCut",
+    "Propagation",
+    "Proposal",
+    "Superpixel",
+]

@@ -1,0 +1,128 @@
+"""What a propagation algorithm is to the rest: settings, and one function from an image and its scribbles to labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import DataError, UsageError
+from wss.params import Params
+
+Extra = Literal["superpixels", "probs", "edges"]
+"""What an algorithm may read beside image and scribble."""
+
+UNLABELLED = 255
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Labels that were spread from scribbles.
+
+    Attributes:
+        labels: uint8 (H,W), 255 where the algorithm does not say.
+        confidence: uint8 (H,W), 255 = certain, 0 where there is no label; None where the algorithm has none.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.uint8] | None = None
+
+
+class Propagation(Params, ABC):
+    """Settings and behaviour of one algorithm, which spreads the scribbles of one image over it, without training.
+
+    Whatever the algorithm: scribbled pixels keep their labels, only classes that are scribbled in the image occur, an image
+    without any scribble is 255 everywhere, and where one class alone is scribbled every labelled pixel has it. Equal
+    arguments give equal results.
+    """
+
+    name: str
+    summary: ClassVar[str]
+    """One line for help texts."""
+    needs: ClassVar[frozenset[Extra]] = frozenset()
+    """Extras without which it does not work."""
+    accepts: ClassVar[frozenset[Extra]] = frozenset()
+    """Extras that it uses when they are given, beside those it needs."""
+
+    def propagate(
+        self,
+        image: NDArray[np.uint8],
+        scribble: NDArray[np.uint8],
+        num_classes: int,
+        *,
+        superpixels: NDArray[Any] | None = None,
+        probs: NDArray[Any] | None = None,
+        edges: NDArray[Any] | None = None,
+    ) -> Proposal:
+        """Spread the scribbles of one image.
+
+        Args:
+            image: uint8 (H,W,3), RGB.
+            scribble: uint8 (H,W), class indices and 255 = unlabelled.
+            num_classes: K.
+            superpixels: integers (H,W), contiguous ids from 0.
+            probs: floating point (K,H,W), a network's probabilities.
+            edges: floating point (H,W), an edge map in 0..1.
+
+        Returns:
+            Labels and, where the algorithm has it, confidence.
+
+        Raises:
+            UsageError: An extra is missing that the algorithm needs.
+            DataError: Shapes disagree, a scribble is no class, or probabilities or edges are out of range.
+        """
+        named: dict[Extra, NDArray[Any] | None] = {"superpixels": superpixels, "probs": probs, "edges": edges}
+        extras = {name: value for name, value in named.items() if value is not None}
+        for name in sorted(self.needs - set(extras)):
+            raise UsageError(f"propagation {self.name!r} needs {name}, and none are given")
+        _check(image, scribble, num_classes, extras)
+        labelled = scribble != UNLABELLED
+        present = np.unique(scribble[labelled])
+        if not len(present):
+            return Proposal(np.full(scribble.shape, UNLABELLED, np.uint8))
+        proposal = self._spread(np.ascontiguousarray(image), np.ascontiguousarray(scribble), present, extras)
+        confidence = proposal.confidence
+        return Proposal(
+            np.where(labelled, scribble, proposal.labels),
+            None if confidence is None else np.where(labelled, np.uint8(255), confidence),
+        )
+
+    @abstractmethod
+    def _spread(
+        self,
+        image: NDArray[np.uint8],
+        scribble: NDArray[np.uint8],
+        present: NDArray[np.uint8],
+        extras: Mapping[Extra, NDArray[Any]],
+    ) -> Proposal:
+        """As ``propagate``, of checked arguments with at least one scribbled pixel; ``present`` are the scribbled classes,
+        ascending. Scribbled pixels get their labels afterwards.
+        """
+
+
+def _check(image: NDArray[Any], scribble: NDArray[Any], num_classes: int, extras: Mapping[Extra, NDArray[Any]]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"propagation: expected an image as uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    size = image.shape[:2]
+    if scribble.dtype != np.uint8 or scribble.shape != size:
+        raise DataError(
+            f"propagation: the image is {size}; expected scribbles as uint8 of that size, got {scribble.dtype} "
+            f"{scribble.shape}"
+        )
+    wrong = scribble[(scribble >= num_classes) & (scribble != UNLABELLED)]
+    if wrong.size:
+        raise DataError(
+            f"propagation: scribbles hold label {wrong[0]}, but the {num_classes} classes are 0 to {num_classes - 1} and "
+            f"{UNLABELLED} is unlabelled"
+        )
+    shapes: dict[Extra, tuple[int, ...]] = {"superpixels": size, "probs": (num_classes, *size), "edges": size}
+    for name, values in extras.items():
+        kind = "integers" if name == "superpixels" else "floating point"
+        if values.shape != shapes[name] or values.dtype.kind not in ("iu" if name == "superpixels" else "f"):
+            raise DataError(f"propagation: expected {name} as {kind} {shapes[name]}, got {values.dtype} {values.shape}")
+        if name != "superpixels" and not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1.01):
+            raise DataError(f"propagation: {name} must be in 0..1; look for a diverged network or another scale")
