@@ -8,6 +8,7 @@ from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
 from wss.methods.method import Batch, Method, Phase
+from wss.methods.proposals import GrabCut, ScribbleSup
 from wss.methods.rawks import Rawks
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.methods.segmenter import Segmenter
@@ -21,11 +22,22 @@ METHODS: tuple[type[Method], ...] = (
     CrfAdm,
     CrfRnn,
     Rawks,
+    GrabCut,
+    ScribbleSup,
 )
 """Every method, in the order of ``wss methods``."""
 
 AnyMethod = Annotated[
-    PartialCrossEntropy | Dense | DenseCRF | NormalizedCut | KernelCut | CrfAdm | CrfRnn | Rawks,
+    PartialCrossEntropy
+    | Dense
+    | DenseCRF
+    | NormalizedCut
+    | KernelCut
+    | CrfAdm
+    | CrfRnn
+    | Rawks
+    | GrabCut
+    | ScribbleSup,
     Field(discriminator="name"),
 ]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
@@ -38,11 +50,13 @@ __all__ = [
     "CrfRnn",
     "Dense",
     "DenseCRF",
+    "GrabCut",
     "KernelCut",
     "Method",
     "NormalizedCut",
     "PartialCrossEntropy",
     "Phase",
     "Rawks",
+    "ScribbleSup",
     "Segmenter",
 ]

@@ -1,9 +1,10 @@
 """Stages, one per file."""
 
-from wss.stages import crf, evaluate, gradients, predict, prepare, report, samples, train
+from wss.stages import crf, evaluate, gradients, predict, prepare, propagate, report, samples, superpixels, train
 from wss.stages.stage import Stage
 
 STAGES: dict[str, Stage] = {
-    module.STAGE.name: module.STAGE for module in (samples, prepare, train, predict, crf, evaluate, gradients, report)
+    module.STAGE.name: module.STAGE
+    for module in (samples, prepare, superpixels, propagate, train, predict, crf, evaluate, gradients, report)
 }
 """Every stage by name."""

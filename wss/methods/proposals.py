@@ -1,0 +1,41 @@
+"""Methods that train on labels spread from the scribbles beforehand, as if they were dense masks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from wss.losses import partial_cross_entropy
+from wss.methods.method import Batch, Method
+
+
+class Proposals(Method):
+    """Cross-entropy on proposals; how they are made, and how often, is the pipeline's matter."""
+
+    term_names: ClassVar[frozenset[str]] = frozenset({"ce"})
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``."""
+        return {"ce": partial_cross_entropy(model(batch.rgb), batch.labels)}
+
+
+class GrabCut(Proposals):
+    """Proposals made once, by GrabCut.
+
+    Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", table 2, first column.
+    """
+
+    name: Literal["grabcut"] = "grabcut"
+    summary: ClassVar[str] = "cross-entropy on masks that GrabCut made of the scribbles, once"
+
+
+class ScribbleSup(Proposals):
+    """Proposals by graph cuts on superpixels, made anew with the network's help after each round of training.
+
+    Source: Lin, Dai, Jia, He, Sun: ScribbleSup, 2016.
+    """
+
+    name: Literal["scribblesup"] = "scribblesup"
+    summary: ClassVar[str] = "graph cuts on superpixels and training in turn, three rounds"

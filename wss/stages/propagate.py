@@ -1,0 +1,134 @@
+"""Stage ``propagate``: scribbles spread over their images, the labels of methods that train on proposals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import DataError, UsageError
+from wss.metrics import confusion_matrix, miou
+from wss.params import Params
+from wss.propagation import AnyPropagation, Proposal
+from wss.stages.parallel import each
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
+
+
+class PropagateParams(Params):
+    """Which algorithm, and for which images."""
+
+    method: AnyPropagation
+    """Settings of the algorithm, chosen by ``name``."""
+    split: str = "train"
+    """Images whose labels are spread; the result holds no others."""
+
+
+def run(params: PropagateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Spread the labels of each image of the split; images without labels stay without.
+
+    Raises:
+        UsageError: An input is missing that the algorithm needs, one is given that it does not read, or predictions were
+            stored without probabilities.
+        DataError: Labels, superpixels or predictions miss an image of the split.
+    """
+    samples, labels = inputs["samples"], inputs["labels"]
+    ids = split_ids(samples, params.split)
+    extras = _extras(params, inputs, ids)
+    _covered(labels, "labels", ids, params.split)
+    todo = pending(ids, output)
+    advance = context.progress.task(f"propagating by {params.method.name}", len(ids), len(ids) - len(todo))
+    calls = ((params, samples, labels, extras, image_id) for image_id in todo)
+    for image_id, proposal in zip(todo, each(_propagate, calls, context.jobs), strict=True):
+        arrays = {"labels": proposal.labels}
+        if proposal.confidence is not None:
+            arrays["confidence"] = proposal.confidence
+        output.append(image_id, arrays)
+        advance(1, image_id)
+    output.meta.update(labels.meta)
+    output.meta["proposals"] = params.method.name
+
+
+def proposal_scores(samples: Store, proposals: Store) -> dict[str, Any]:
+    """How good the proposals are, summed over all their images that have masks.
+
+    Returns:
+        ``images``; ``coverage``, the labelled share of their pixels; ``scored``, the images with mask; and, where there are any,
+        ``miou`` (0..1) of the labelled pixels.
+    """
+    classes = len(samples.meta["classes"])
+    total = np.zeros((classes, classes), np.int64)
+    labelled = pixels = scored = 0
+    for image_id in proposals.ids:
+        labels = proposals.get("labels", image_id)
+        known = labels != 255
+        labelled, pixels = labelled + int(known.sum()), pixels + labels.size
+        if samples.has("mask", image_id):
+            scored += 1
+            truth = np.where(known, samples.get("mask", image_id), 255)
+            total += confusion_matrix(truth, np.where(known, labels, 0), classes)
+    scores: dict[str, Any] = {"images": len(proposals), "coverage": labelled / max(pixels, 1), "scored": scored}
+    return {**scores, "miou": miou(total)} if total.any() else scores
+
+
+def _extras(params: PropagateParams, inputs: Inputs, ids: list[str]) -> dict[str, tuple[Store, str]]:
+    """The stores that the algorithm reads beside samples and labels, with the item read, by its name for it."""
+    roles = {"superpixels": ("superpixels", "superpixels"), "probs": ("predictions", "probs")}
+    name = params.method.name
+    extras: dict[str, tuple[Store, str]] = {}
+    for extra, (role, item) in roles.items():
+        store = inputs.maybe(role)
+        if store is None and extra in params.method.needs:
+            raise UsageError(
+                f"propagate: method {name!r} needs the input {role!r}; add a stage `{role}` to the pipeline and name it there"
+            )
+        if store is None:
+            continue
+        if extra not in params.method.needs | params.method.accepts:
+            raise UsageError(f"propagate: method {name!r} reads no {role}; take the input {role!r} out of the pipeline")
+        _covered(store, role, ids, params.split)
+        if extra == "probs" and not all(store.has("probs", i) for i in ids):
+            raise UsageError(
+                "propagate needs probabilities, and these predictions have none; predict with `probs: true`"
+            )
+        extras[extra] = (store, item)
+    return extras
+
+
+def _covered(store: Store, role: str, ids: list[str], split: str) -> None:
+    missing = [i for i in ids if i not in store]
+    if missing:
+        remedy = f"; predict that split (`split: {split}`)" if role == "predictions" else ""
+        raise DataError(
+            f"propagate: {len(missing)} of the {len(ids)} images of split {split!r} are not among the {role} in {store.path}, "
+            f"{missing[0]!r} first{remedy}"
+        )
+
+
+def _propagate(
+    params: PropagateParams, samples: Store, labels: Store, extras: dict[str, tuple[Store, str]], image_id: str
+) -> Proposal:
+    given: dict[str, NDArray[Any]] = {name: store.get(item, image_id) for name, (store, item) in extras.items()}
+    try:
+        return params.method.propagate(
+            samples.get("image", image_id), labels.get("labels", image_id), len(samples.meta["classes"]), **given
+        )
+    except DataError as error:
+        raise DataError(f"image {image_id!r}: {error}") from error
+
+
+STAGE = Stage(
+    "propagate",
+    1,
+    PropagateParams,
+    {
+        "samples": Input(SAMPLES),
+        "labels": Input(LABELS),
+        "superpixels": Input(SUPERPIXELS, optional=True),
+        "predictions": Input(PREDICTIONS, optional=True),
+    },
+    LABELS,
+    run,
+)
