@@ -25,7 +25,9 @@ def test_help_loads_no_heavy_module():
 
 
 def test_the_promised_commands_are_there():
-    promised = "init prepare train predict evaluate report run status verify gc methods pipelines doctor"
+    promised = (
+        "init prepare superpixels propagate train predict evaluate report run status verify gc methods pipelines doctor"
+    )
     assert {(name,) for name in promised.split()} <= set(COMMANDS)
     assert {("data", name) for name in ("check", "info", "simulate", "convert")} <= set(COMMANDS)
 

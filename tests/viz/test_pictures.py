@@ -14,6 +14,7 @@ from wss.viz import (
     encode_png,
     error_map,
     indexed_png,
+    outlined,
     overlay,
     scribble_overlay,
     thumbnail,
@@ -176,3 +177,12 @@ def test_thumbnails_are_bounded_and_keep_their_proportions(shape, expected):
     picture = decoded(base64.b64decode(data))
     assert picture.size == expected
     assert np.abs(np.array(picture).astype(int) - (10, 200, 90)).max() <= 4
+
+
+def test_borders_between_regions_are_drawn_once():
+    image = np.zeros((3, 4, 3), np.uint8)
+    drawn = outlined(image, np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2]]))
+    assert drawn.any(2).tolist() == [[0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
+    assert not image.any()
+    with pytest.raises(UsageError, match="same height"):
+        outlined(image, np.zeros((2, 2), int))

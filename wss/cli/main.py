@@ -19,9 +19,11 @@ from wss.cli import (
     listing,
     predict,
     prepare,
+    propagate,
     report,
     run,
     status,
+    superpixels,
     train,
     verify,
 )
@@ -104,6 +106,8 @@ _SETUP, _STEPS, _WHOLE, _UPKEEP = "Set up", "Steps", "Whole pipelines", "Look an
 app.command("init", rich_help_panel=_SETUP)(init.init)
 app.add_typer(data.app, name="data", rich_help_panel=_SETUP)
 app.command("prepare", rich_help_panel=_STEPS)(prepare.prepare)
+app.command("superpixels", rich_help_panel=_STEPS)(superpixels.superpixels)
+app.command("propagate", rich_help_panel=_STEPS)(propagate.propagate)
 app.command("train", rich_help_panel=_STEPS)(train.train)
 app.command("predict", rich_help_panel=_STEPS)(predict.predict)
 app.command("evaluate", rich_help_panel=_STEPS)(evaluate.evaluate)

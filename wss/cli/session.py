@@ -86,16 +86,26 @@ class Session(AbstractContextManager["Session"]):
         return load_pipeline(find_pipeline(name), merged, everywhere, preset)
 
     def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
-        """What `wss prepare` chose, as changes to a pipeline that has a stage of that annotation, or one named ``prepare``."""
-        choice = self.workspace.state().get("prepare")
+        """What `wss prepare` and `wss superpixels` chose, as changes to a pipeline that has such stages.
+
+        Labels go to a stage of the same annotation, or to one named ``prepare``.
+        """
+        state = self.workspace.state()
         nodes = load_pipeline(find_pipeline(pipeline)).nodes
         annotations = {n: node.params.annotation for n, node in nodes.items() if isinstance(node.params, PrepareParams)}
+        choice = state.get("prepare")
         wanted = (choice or {}).get("annotation", "scribble")
         target = next((n for n, annotation in annotations.items() if annotation == wanted), "prepare")
-        if not choice or target not in annotations:
-            return {}
-        self.terminal.say(f"using the labels of `wss prepare` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
-        return {target: choice}
+        changes: dict[str, dict[str, Any]] = {}
+        if choice and target in annotations:
+            self.terminal.say(f"using the labels of `wss prepare` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
+            changes[target] = choice
+        cut = state.get("superpixels")
+        if cut and "superpixels" in nodes:
+            details = ", ".join(f"{n} {v}" for n, v in cut["method"].items())
+            self.terminal.say(f"using the superpixels of `wss superpixels` ({details})")
+            changes["superpixels"] = cut
+        return changes
 
     def trainings(self, pipeline: str) -> list[str]:
         """Ids of the nodes of a pipeline that train a network."""

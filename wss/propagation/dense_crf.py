@@ -31,16 +31,16 @@ class DenseCRF(Propagation):
 
     gt_prob: float = Field(default=0.99, gt=0, lt=1)
     """Probability of its own class at a scribbled pixel; the other classes share the rest."""
-    iterations: int = Field(default=10, ge=0)
-    """Mean-field iterations."""
+    iterations: int = Field(default=20, ge=0)
+    """Mean-field iterations; each carries labels about as far as the kernels reach."""
     pos_weight: float = Field(default=3.0, ge=0)
     """Weight of the smoothness kernel."""
     pos_xy_std: float = Field(default=3.0, gt=0)
     """Its standard deviation in pixels."""
     bi_weight: float = Field(default=10.0, ge=0)
     """Weight of the appearance kernel."""
-    bi_xy_std: float = Field(default=80.0, gt=0)
-    """Its standard deviation in pixels."""
+    bi_xy_std: float = Field(default=15.0, gt=0)
+    """Its standard deviation in pixels. Where it is large, classes with much scribble swallow the others."""
     bi_rgb_std: float = Field(default=13.0, gt=0)
     """Its standard deviation in units of 0..255 per channel."""
 
@@ -54,7 +54,7 @@ class DenseCRF(Propagation):
         prior = self._prior(scribble, present, extras.get("probs"))
         refined = mean_field(
             torch.from_numpy(np.log(prior))[None],
-            torch.from_numpy(image).permute(2, 0, 1)[None],
+            torch.tensor(image).permute(2, 0, 1)[None],
             iterations=self.iterations,
             pos_weight=self.pos_weight,
             pos_xy_std=self.pos_xy_std,

@@ -33,8 +33,9 @@ class GraphCut(Propagation):
     differences of grey values (10 bins each), every histogram summing to 1.
 
     Source: Lin, Dai, Jia, He, Sun: ScribbleSup, 2016, section 3.
-    Differs: The network's cost is the mean over a superpixel instead of the sum, so that ``smoothness`` means the same in
-        every round.
+    Differs: Costs grow with the common border (``border``), and the network's is the mean over a superpixel instead of the
+        sum, which does not depend on the image's size. Published are sigma 5 and 10 for colour and texture, with which the
+        cost of histograms that sum to 1 is nearly constant; edges of the bins for differences are ours.
     """
 
     name: Literal["graph-cut"] = "graph-cut"
@@ -44,12 +45,12 @@ class GraphCut(Propagation):
 
     smoothness: float = Field(default=1.0, ge=0)
     """Weight of the cost of different labels beside the network's."""
-    sigma_colour: float = Field(default=0.5, gt=0)
+    sigma_colour: float = Field(default=1.0, gt=0)
     """Distance of colour histograms at which the cost has fallen to 1/e."""
-    sigma_texture: float = Field(default=0.5, gt=0)
+    sigma_texture: float = Field(default=1.0, gt=0)
     """The same for the histograms of differences."""
-    border: bool = False
-    """Multiply the cost by the length of the common border, in units of the image's mean."""
+    border: bool = True
+    """Multiply the cost by the length of the common border, in units of the image's mean; the paper does not."""
     iterations: int = Field(default=10, ge=1)
     """Largest number of rounds of expansion moves."""
 

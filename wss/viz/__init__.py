@@ -1,7 +1,7 @@
 """Pictures of labels, scribbles and errors, and the report page."""
 
 from wss.viz.error_map import error_map
-from wss.viz.overlays import overlay, scribble_overlay
+from wss.viz.overlays import outlined, overlay, scribble_overlay
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
 from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Picture, Report, Step, render_report
@@ -26,6 +26,7 @@ __all__ = [
     "featured",
     "indexed_png",
     "level_text",
+    "outlined",
     "overlay",
     "render_report",
     "scribble_overlay",

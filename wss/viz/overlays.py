@@ -88,6 +88,27 @@ def scribble_overlay(
     return paled
 
 
+def outlined(image: Picture, regions: NDArray[Any]) -> Picture:
+    """Draw the borders between regions over an image, one pixel wide and yellow.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        regions: Integers (H, W), any.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        UsageError: ``image`` and ``regions`` differ in size or are of the wrong type.
+    """
+    check_image(image, regions)
+    border = np.zeros(regions.shape, bool)
+    border[:, :-1] |= regions[:, :-1] != regions[:, 1:]
+    border[:-1] |= regions[:-1] != regions[1:]
+    drawn: Picture = np.where(border[..., None], np.array([255, 230, 0], np.uint8), image)
+    return drawn
+
+
 def check_image(image: NDArray[Any], labels: NDArray[Any]) -> None:
     """Raise unless ``image`` is a picture of the size of ``labels``.
 

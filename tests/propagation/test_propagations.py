@@ -1,0 +1,225 @@
+"""What holds for every algorithm, on scenes of two flat regions and on the smallest images."""
+
+import numpy as np
+import pytest
+
+from wss.errors import DataError, UsageError
+from wss.propagation import PROPAGATIONS, DenseCRF, GrabCut, GraphCut, Superpixel
+from wss.superpixels import Felzenszwalb
+
+ALL = [*(method() for method in PROPAGATIONS), Superpixel(fill="none")]
+IDS = [f"{m.name}-{getattr(m, 'fill', '')}".rstrip("-") for m in ALL]
+
+
+def _scene(size=(40, 60), noise=12):
+    """A red disc on green ground with a scribble in each; the classes are 3 and 1 of 5."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[0], : size[1]]
+    mask = np.where((y - size[0] / 2) ** 2 + (x - size[1] / 2) ** 2 < (size[0] / 3) ** 2, 3, 1).astype(np.uint8)
+    image = np.where((mask == 3)[..., None], [200, 40, 40], [40, 180, 60]) + rng.integers(0, noise, (*size, 3))
+    scribble = np.full(size, 255, np.uint8)
+    scribble[size[0] // 2, size[1] // 2 - 4 : size[1] // 2 + 4] = 3
+    scribble[2, 5:-5] = 1
+    return image.astype(np.uint8), mask, scribble
+
+
+def _propagate(method, image, scribble, num_classes=5, **extras):
+    if "superpixels" in method.needs and "superpixels" not in extras:
+        extras["superpixels"] = Felzenszwalb(min_size=5).segment(image)
+    return method.propagate(image, scribble, num_classes, **extras)
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_finds_two_regions_of_different_colour(method):
+    image, mask, scribble = _scene()
+    proposal = _propagate(method, image, scribble)
+    assert proposal.labels.dtype == np.uint8
+    said = proposal.labels != 255
+    assert (proposal.labels == mask)[said].mean() > 0.98
+    assert said.all() or method == Superpixel(fill="none")
+    assert said.sum() > (scribble != 255).sum()
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_scribbles_stay_and_only_their_classes_occur(method):
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (24, 31, 3), dtype=np.uint8)
+    scribble = np.full((24, 31), 255, np.uint8)
+    scribble[rng.random((24, 31)) < 0.05] = 4
+    scribble[rng.random((24, 31)) < 0.05] = 0
+    scribble[3, 3] = 2
+    labels = _propagate(method, image, scribble).labels
+    labelled = scribble != 255
+    assert (labels == scribble)[labelled].all()
+    assert set(np.unique(labels)) <= {0, 2, 4, 255}
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_an_image_without_scribbles_stays_without_labels(method):
+    image, _, scribble = _scene()
+    proposal = _propagate(method, image, np.full_like(scribble, 255))
+    assert (proposal.labels == 255).all()
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_one_class_is_the_only_one(method):
+    image, _, scribble = _scene()
+    scribble[scribble == 1] = 255
+    labels = _propagate(method, image, scribble).labels
+    assert set(np.unique(labels)) <= {3, 255}
+    assert (labels == 3).all() or method == Superpixel(fill="none")
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (1, 7), (7, 1), (2, 2)])
+def test_tiny_images(method, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for scribble in (np.zeros(size, np.uint8), np.arange(np.prod(size), dtype=np.uint8).reshape(size)):
+        assert (_propagate(method, image, scribble, num_classes=9).labels == scribble).all()
+    scribble = np.full(size, 255, np.uint8)
+    scribble[0, 0] = 1
+    scribble[-1, -1] = 2
+    assert set(np.unique(_propagate(method, image, scribble).labels)) <= {1, 2, 255}
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_one_pixel_per_class_in_a_flat_image(method):
+    image = np.full((20, 30, 3), 90, np.uint8)
+    scribble = np.full((20, 30), 255, np.uint8)
+    scribble[10, 2], scribble[10, 27] = 0, 4
+    labels = _propagate(method, image, scribble, superpixels=np.arange(600).reshape(20, 30)).labels
+    assert labels[10, 2] == 0
+    assert labels[10, 27] == 4
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_equal_arguments_give_equal_results_whatever_their_memory_layout(method):
+    rng = np.random.default_rng(2)
+    image, _, scribble = _scene()
+    image = np.minimum(image.astype(int) + rng.integers(0, 60, image.shape), 255).astype(np.uint8)
+    superpixels = Felzenszwalb(min_size=5).segment(image)
+    first = _propagate(method, image, scribble, superpixels=superpixels)
+    rng.random(100)  # and whatever was drawn in between
+    image = np.ascontiguousarray(image.transpose(1, 0, 2)).transpose(1, 0, 2)
+    second = _propagate(method, image, np.asfortranarray(scribble), superpixels=np.asfortranarray(superpixels))
+    assert (first.labels == second.labels).all()
+    assert (first.confidence is None) == (second.confidence is None)
+    assert first.confidence is None or (first.confidence == second.confidence).all()
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_relabelling_classes_relabels_the_result(method):
+    image, _, scribble = _scene()
+    renamed = np.select([scribble == 1, scribble == 3], [0, 4], 255).astype(np.uint8)
+    before, after = (_propagate(method, image, s).labels for s in (scribble, renamed))
+    assert (np.select([before == 1, before == 3], [0, 4], 255) == after).all()
+
+
+@pytest.mark.parametrize("method", ALL, ids=IDS)
+def test_what_does_not_fit_is_refused(method):
+    image, _, scribble = _scene()
+    superpixels = np.zeros(scribble.shape, np.int32)
+    with pytest.raises(DataError, match="0 to 2"):
+        method.propagate(image, scribble, 3, superpixels=superpixels)
+    with pytest.raises(DataError, match="of that size"):
+        method.propagate(image, scribble[1:], 5, superpixels=superpixels)
+    with pytest.raises(DataError, match="uint8"):
+        method.propagate(image, scribble.astype(np.int64), 5, superpixels=superpixels)
+    with pytest.raises(DataError, match=r"\(H, W, 3\)"):
+        method.propagate(image[..., 0], scribble, 5, superpixels=superpixels)
+    with pytest.raises(DataError, match="expected superpixels as integers"):
+        method.propagate(image, scribble, 5, superpixels=superpixels[1:])
+    probs = np.full((5, *scribble.shape), 0.2)
+    for wrong, message in ((probs[1:], "expected probs"), (probs * np.nan, "0..1"), (probs * 20, "0..1")):
+        with pytest.raises(DataError, match=message):
+            method.propagate(image, scribble, 5, superpixels=superpixels, probs=wrong)
+    if "superpixels" in method.needs:
+        with pytest.raises(UsageError, match="needs superpixels"):
+            method.propagate(image, scribble, 5)
+
+
+# --- single algorithms -----------------------------------------------------------------------------------------------
+
+
+def test_superpixels_take_the_majority_and_the_others_the_nearest():
+    superpixels = np.repeat([[0, 1, 2, 3]], 3, 0).repeat(2, 1)  # four columns of 3x2 pixels
+    image = np.zeros((3, 8, 3), np.uint8)
+    image[:, 2:4], image[:, 4:6] = 250, 40
+    scribble = np.full((3, 8), 255, np.uint8)
+    scribble[0, 0:2], scribble[2, 0], scribble[1, 6] = 1, 2, 0
+    scribble[0, 3] = 2
+    none = Superpixel(fill="none").propagate(image, scribble, 3, superpixels=superpixels).labels
+    assert none[1].tolist() == [1, 1, 2, 2, 255, 255, 0, 0]
+    assert none[2, 0] == 2
+    nearest = Superpixel().propagate(image, scribble, 3, superpixels=superpixels).labels
+    assert nearest[1].tolist() == [1, 1, 2, 2, 0, 0, 0, 0]
+    image[:, 4:6] = 250  # now like the superpixel of class 2
+    assert Superpixel().propagate(image, scribble, 3, superpixels=superpixels).labels[1, 4] == 2
+    close = Superpixel(colour_weight=0).propagate(image, scribble, 3, superpixels=superpixels).labels
+    assert close[1, 4] in (0, 2)
+
+
+def test_the_graph_cut_runs_between_unlike_superpixels():
+    superpixels = np.repeat([[0, 1, 2, 3, 4]], 4, 0).repeat(4, 1)
+    image = np.zeros((4, 20, 3), np.uint8)
+    image[:, 12:] = (10, 200, 90)  # superpixels 3 and 4
+    scribble = np.full((4, 20), 255, np.uint8)
+    scribble[0, 0], scribble[0, 19] = 0, 1
+    labels = GraphCut().propagate(image, scribble, 2, superpixels=superpixels).labels
+    assert labels[1, ::4].tolist() == [0, 0, 0, 1, 1]
+
+
+def test_the_network_moves_the_graph_cut_unless_smoothness_outweighs_it():
+    superpixels = np.repeat([[0, 1, 2]], 3, 0).repeat(3, 1)
+    image = np.full((3, 9, 3), 100, np.uint8)
+    scribble = np.full((3, 9), 255, np.uint8)
+    scribble[0, 0], scribble[0, 8] = 0, 1
+    probs = np.empty((4, 3, 9), np.float16)
+    probs[0], probs[1], probs[2], probs[3] = 0.1, 0.2, 0.7, 0  # class 2 is not scribbled
+    for favourite, other in ((0, 1), (1, 0)):
+        probs[favourite, :, 3:6], probs[other, :, 3:6] = 0.6, 0.1
+        labels = GraphCut().propagate(image, scribble, 4, superpixels=superpixels, probs=probs).labels
+        assert labels[1].tolist() == [0, 0, 0, favourite, favourite, favourite, 1, 1, 1]
+    scribble[0, 8] = 255
+    scribble[0, 4] = 1
+    probs[0], probs[1] = 0.6, 0.4  # superpixel 2 prefers 0, and its neighbour is 1
+    free = GraphCut(smoothness=0.1).propagate(image, scribble, 4, superpixels=superpixels, probs=probs).labels
+    stiff = GraphCut(smoothness=10).propagate(image, scribble, 4, superpixels=superpixels, probs=probs).labels
+    assert (free[1, 8], stiff[1, 8]) == (0, 1)
+
+
+def test_features_are_histograms_of_colour_and_of_differences():
+    from wss.propagation.graph_cut import superpixel_features
+
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:, 3:] = (255, 100, 0)
+    superpixels = np.repeat([[0, 0, 0, 1, 1, 1]], 4, 0)
+    colour, texture = superpixel_features(image, superpixels, 2)
+    assert colour.shape == (2, 75)
+    assert texture.shape == (2, 20)
+    assert colour.sum(1) == pytest.approx([3, 3])
+    assert texture.sum(1) == pytest.approx([2, 2])
+    assert colour[1, 24] == 1  # 255 in the last of 25 bins
+    assert colour[1, 25 + 9] == 1  # 100 * 25 / 256 = 9.8
+    assert texture[0, 9] == pytest.approx(1 / 3)  # the column beside the step, steeper than the last bin's edge
+    assert texture[0, 10 + 5] == 1  # no vertical change: the first bin above zero
+
+
+def test_the_confidence_of_the_crf_is_a_probability():
+    image, _, scribble = _scene()
+    proposal = DenseCRF(iterations=0).propagate(image, scribble, 5)
+    assert (proposal.confidence[scribble != 255] == 255).all()
+    assert (proposal.confidence[scribble == 255] == 128).all()  # two equally likely classes
+    probs = np.zeros((5, *scribble.shape), np.float32)
+    probs[1], probs[3], probs[0] = 0.1, 0.3, 0.6
+    proposal = DenseCRF(iterations=0).propagate(image, scribble, 5, probs=probs)
+    assert (proposal.labels[scribble == 255] == 3).all()
+    assert (proposal.confidence[scribble == 255] == 191).all()  # 0.3 / 0.4
+
+
+def test_the_confidence_of_grabcut_counts_agreeing_cuts():
+    image, mask, scribble = _scene()
+    proposal = GrabCut().propagate(image, scribble, 5)
+    assert (proposal.confidence[proposal.labels == mask] >= 128).mean() > 0.95
+    assert set(np.unique(proposal.confidence)) <= {0, 128, 255}
+    assert np.median(proposal.confidence) == 255

@@ -1,0 +1,165 @@
+"""``wss propagate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.cli.console import Terminal
+    from wss.propagation import Propagation
+    from wss.store import Store
+
+
+def propagate(
+    image: Annotated[Path | None, typer.Argument(help="One image file; none: the data set's split.")] = None,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="grabcut, graph-cut, densecrf or superpixel.")
+    ] = "graph-cut",
+    scribbles: Annotated[
+        Path | None, typer.Option("--scribbles", "-s", help="The image's scribbles: class indices, 255 = unlabelled.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The mask's file (default: IMAGE_mask.png here), or a folder for a split's."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="The data set's images when none is named.")] = "train",
+    settings: options.Settings = None,
+    workspace: options.Workspace = Path(),
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Turn scribbles into dense masks, without training.
+
+    For one image with its scribbles, no workspace is needed. Without an image, the data set's scribbles are spread, as
+    `wss prepare` left them, and compared with its masks where there are any.
+
+    Example: [bold]wss propagate photo.jpg --scribbles scribbles.png --out mask.png[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.errors import UsageError
+    from wss.params import nearest
+    from wss.propagation import PROPAGATIONS
+
+    known = {m.model_fields["name"].default: m for m in PROPAGATIONS}
+    if method not in known:
+        raise UsageError(f"--method {method}: no such propagation{nearest(method, known)}")
+    if (image is None) != (scribbles is None):
+        raise UsageError("an image and its --scribbles go together; without both, the workspace's data set is used")
+    terminal = Terminal(quiet, verbose, as_json)
+    if image is not None and scribbles is not None:
+        with terminal:
+            _one(terminal, image, scribbles, out or Path(f"{image.stem}_mask.png"), method, settings or [])
+    else:
+        _split(terminal, workspace, jobs, split, out, known[method], settings or [])
+
+
+def _one(terminal: Terminal, image: Path, scribbles: Path, out: Path, method: str, settings: list[str]) -> None:
+    import numpy as np
+
+    from wss.datasets.images import read_image, read_label
+    from wss.errors import DataError, UsageError
+    from wss.params import nearest, validate
+    from wss.pipeline.changes import merge, parse_overrides
+    from wss.stages.propagate import PropagateParams
+    from wss.stages.superpixels import SuperpixelsParams
+    from wss.store.atomic import write_bytes
+    from wss.viz import distinct_palette, indexed_png
+
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: a mask is written as PNG; give it a name that ends with .png")
+    if out.resolve() in (image.resolve(), scribbles.resolve()):
+        raise UsageError(f"--out {out}: is one of the files to read and would be overwritten; give another name")
+    named = {"propagate": {"method": {"name": method}}, "superpixels": {"method": {"name": "felzenszwalb"}}}
+    changes = merge(named, parse_overrides(settings))
+    for name in set(changes) - {"propagate", "superpixels"}:
+        raise UsageError(f"--set {name}: no such step{nearest(name, ('propagate', 'superpixels'))}")
+    propagation = validate(PropagateParams, changes["propagate"], "propagate").method
+    cutting = validate(SuperpixelsParams, changes["superpixels"], "superpixels").method
+    pixels, labels = read_image(image), read_label(scribbles)
+    if labels.shape != pixels.shape[:2]:
+        raise DataError(
+            f"{scribbles}: scribbles are {labels.shape[1]}x{labels.shape[0]}, but {image} is "
+            f"{pixels.shape[1]}x{pixels.shape[0]}; both must have the same size"
+        )
+    labelled = labels != 255
+    if not labelled.any():
+        raise DataError(
+            f"{scribbles}: no pixel is labelled, all are 255; draw class indices from 0 where the class is known"
+        )
+    if labelled.all():
+        terminal.say(f"{scribbles}: every pixel is labelled; unlabelled pixels should be 255")
+    num_classes = int(labels[labelled].max()) + 1
+    extras = {"superpixels": cutting.segment(pixels)} if "superpixels" in propagation.needs else {}
+    found = propagation.propagate(pixels, labels, num_classes, **extras).labels
+    write_bytes(out, indexed_png(found, distinct_palette(num_classes)))
+    classes = [int(label) for label in np.unique(labels[labelled])]
+    coverage = float((found != 255).mean())
+    terminal.result(
+        {"file": str(out), "classes": classes, "scribbled": float(labelled.mean()), "coverage": coverage},
+        lambda: terminal.line(
+            f"{out}: {100 * labelled.mean():.2f} % scribbled -> {100 * coverage:.2f} % labelled by {propagation.name}, "
+            f"classes {', '.join(map(str, classes))}"
+        ),
+    )
+
+
+def _split(
+    terminal: Terminal,
+    workspace: Path,
+    jobs: int,
+    split: str,
+    out: Path | None,
+    method: type[Propagation],
+    settings: list[str],
+) -> None:
+    from wss.cli.session import Session
+    from wss.pipeline.changes import merge, parse_overrides
+    from wss.stages.propagate import proposal_scores
+
+    name = method.model_fields["name"].default
+    pipeline = "scribblesup" if "superpixels" in method.needs else "grabcut"  # both begin with a stage `propagate`
+    with Session(workspace, terminal, "cpu", jobs) as session:
+        changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
+        chosen = session.pipeline(pipeline, merge(changes, parse_overrides(settings))).up_to("propagate")
+        outcomes = session.run(chosen)
+        samples, store = outcomes["samples"].store, outcomes["propagate"].store
+        scores = proposal_scores(samples, store)
+        written = [] if out is None else _write(session.context.progress, samples, store, out)
+
+        def render() -> None:
+            terminal.line(
+                f"{scores['images']} images of split {split!r}, {100 * scores['coverage']:.2f} % of their pixels labelled by "
+                f"{name}" + (f"; {len(written)} files in {out}" if written else "")
+            )
+            if "miou" in scores:
+                terminal.line(f"mIoU {100 * scores['miou']:.1f} % against the masks of {scores['scored']} images")
+
+        terminal.result(
+            {"store": str(store.path), "key": store.key, **scores, "files": list(map(str, written))}, render
+        )
+
+
+def _write(progress: Any, samples: Store, store: Store, out: Path) -> list[Path]:
+    import numpy as np
+
+    from wss.store.atomic import write_bytes
+    from wss.viz import encode_png, indexed_png, overlay
+
+    palette = np.array(samples.meta["palette"], np.uint8)
+    advance = progress.task("writing", len(store))
+    written = []
+    for image_id in store.ids:
+        labels = store.get("labels", image_id)
+        painted = overlay(samples.get("image", image_id), labels, palette, unpainted=samples.meta["background"])
+        for ending, data in ((".png", indexed_png(labels, palette)), ("_overlay.png", encode_png(painted))):
+            written.append(out / f"{image_id}{ending}")
+            write_bytes(written[-1], data)
+        advance(1, image_id)
+    return written
