@@ -12,6 +12,7 @@ STUDIES = {  # levels of their factors that are tried here
     "study-crf": {"training": ["pce", "crf-rnn"]},
     "study-full-supervision": {"weight": [0, 0.5]},
     "study-lengths": {"length": [1, 0], "loss": ["pce", "ncut"]},
+    "study-proposals": {"fine": ["crf-adm"], "run": ["grabcut", "scribblesup", "crf-adm"]},
     "study-losses": {"loss": ["pce", "densecrf"], "run": ["pce", "densecrf", "dense"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
 }
