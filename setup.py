@@ -1,8 +1,8 @@
 """Builds the optional native kernels and packs the shipped folders; everything else is declared in pyproject.toml.
 
-The same source is compiled once for any processor of the family and, on x86-64, once more for AVX2; the faster one is
-chosen when it is loaded (wss/kernels/native.py). Without a working compiler the installation succeeds and wss computes
-the same in torch.
+Each source is compiled once for any processor of the family and, on x86-64, once more for AVX2; the faster one is
+chosen when it is loaded (wss/kernels/native.py, wss/kernels/walk.py). Without a working compiler the installation succeeds
+and wss computes the same in torch and SciPy.
 """
 
 from __future__ import annotations
@@ -50,19 +50,20 @@ class BuildKernels(build_ext):
             super().build_extension(ext)
 
 
-def kernel(name: str, *flags: str) -> Extension:
-    """Describe one build of the source."""
+def kernel(source: str, variant: str = "", *flags: str) -> Extension:
+    """Describe one build of a source."""
     return Extension(
-        f"wss.kernels.{name}",
-        ["wss/kernels/lattice.cpp"],
+        f"wss.kernels._{source}{variant}",
+        [f"wss/kernels/{source}.cpp"],
         extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi", "-fopenmp", *flags],
         extra_link_args=["-fopenmp"],
         optional=True,
     )
 
 
-kernels = [kernel("_lattice")]
+SOURCES = ("lattice", "walk")
+kernels = [kernel(source) for source in SOURCES]
 if platform.machine().lower() in ("x86_64", "amd64"):
-    kernels.append(kernel("_lattice_avx2", "-mavx2", "-mfma"))
+    kernels += [kernel(source, "_avx2", "-mavx2", "-mfma") for source in SOURCES]
 
 setup(ext_modules=kernels, cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})

@@ -7,9 +7,14 @@ from torch.autograd import gradcheck
 
 from tests.reference import random_walk as reference
 from wss.errors import DataError, UsageError
+from wss.kernels import walk
 from wss.ops import hitting_probabilities, reachable
 
-BACKENDS = ["scipy", "torch"]
+BACKENDS = [
+    "scipy",
+    "torch",
+    pytest.param("native", marks=pytest.mark.skipif(not walk.available(), reason="native kernels not built")),
+]
 EXACT = 1e-10
 
 extended = pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 16384, reason="no extended precision here")
@@ -266,10 +271,20 @@ def test_dtypes_and_memory_layout(backend):
         assert not hitting_probabilities(boundary.requires_grad_(), labels, 3, backend=backend).requires_grad
 
 
-def test_jobs_do_not_matter():
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "torch"])
+def test_jobs_do_not_matter(backend):
     boundary, labels = uniform(3, 12, 10, high=30.0), scribbles(3, 12, 10)
-    one = hitting_probabilities(boundary, labels, 3, backend="scipy", jobs=1)
-    assert hitting_probabilities(boundary, labels, 3, backend="scipy", jobs=3).equal(one)
+    one = hitting_probabilities(boundary, labels, 3, backend=backend, jobs=1)
+    assert hitting_probabilities(boundary, labels, 3, backend=backend, jobs=3).equal(one)
+
+
+def test_native_is_asked_for_but_missing(monkeypatch):
+    monkeypatch.setattr(walk, "library", lambda: None)
+    boundary, labels = uniform(1, 3, 19), scribbles(1, 3, 19)
+    with pytest.raises(UsageError, match="compiled kernels"):
+        hitting_probabilities(boundary, labels, 3, backend="native")
+    expected = hitting_probabilities(boundary, labels, 3, backend="scipy")
+    assert hitting_probabilities(boundary, labels, 3).equal(expected)
 
 
 def test_another_ignore_index():
@@ -308,7 +323,7 @@ def test_backends_agree_at_any_size(height, width, high):
     boundary, labels = uniform(2, height, width, high=high), scribbles(2, height, width, share=0.02)
     weights = uniform(2, 3, height, width, seed=4)
     results, gradients = [], []
-    for backend in BACKENDS:
+    for backend in ["scipy", "torch"] + ["native"] * walk.available():
         leaf = boundary.clone().requires_grad_()
         results.append(hitting_probabilities(leaf, labels, 3, backend=backend))
         (results[-1] * weights).sum().backward()

@@ -15,10 +15,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from wss.errors import DataError, UsageError, WssError
+from wss.kernels import walk
 from wss.ops.walk_dissection import DissectionElimination
 from wss.ops.walk_sparse import SparseElimination
 
-Backend = Literal["auto", "scipy", "torch"]
+Backend = Literal["auto", "native", "scipy", "torch"]
 
 _FLOOR = 1e-250
 """Sums Z below this may have lost contributions to underflow."""
@@ -61,9 +62,10 @@ def hitting_probabilities(
         boundary: B, float (B,H,W), at least 0; differentiable, once. Infinity is a wall that no walk passes: padding, say.
         scribble: int64 (B,H,W), classes, ``ignore_index`` where unlabelled.
         num_classes: K.
-        backend: ``scipy`` (sparse LU on the CPU), ``torch`` (nested dissection, batched, on the device of the boundary), or
-            ``auto``: torch on CUDA, else scipy.
-        jobs: Images solved at a time by ``scipy``; None takes ``torch.get_num_threads()``.
+        backend: ``native`` (nested dissection, compiled, on the CPU), ``scipy`` (sparse LU on the CPU), ``torch`` (nested
+            dissection, batched, on the device of the boundary), or ``auto``: torch on CUDA, else native if it is installed,
+            else scipy.
+        jobs: Images solved at a time by ``native`` and ``scipy``; None takes ``torch.get_num_threads()``.
         ignore_index: The unlabelled code.
 
     Returns:
@@ -79,10 +81,10 @@ def hitting_probabilities(
     Differs: the derivative is taken with respect to B, not C, with the factor 4 that (10) leaves out.
     """
     _check_shapes(boundary, scribble)
-    if backend not in ("auto", "scipy", "torch"):
-        raise UsageError(f"backend is auto, scipy or torch; got {backend!r}")
+    if backend not in ("auto", "native", "scipy", "torch"):
+        raise UsageError(f"backend is auto, native, scipy or torch; got {backend!r}")
     if backend == "auto":
-        backend = "torch" if boundary.is_cuda else "scipy"
+        backend = "torch" if boundary.is_cuda else "native" if walk.available() else "scipy"
     if num_classes < 1 or (jobs is not None and jobs < 1):
         raise UsageError(f"num_classes and jobs must be at least 1; got {num_classes} and {jobs}")
     labelled = scribble != ignore_index
@@ -97,10 +99,10 @@ def hitting_probabilities(
         count = max(1, int(present.sum(1).max())) if present.numel() else 1
         slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
         source = classes[:, None] == slots
-    walk: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
+    found: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
         boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads()
     )
-    probs = walk.new_zeros(len(walk), num_classes, *walk.shape[2:]).scatter(1, slots.expand_as(walk), walk)
+    probs = found.new_zeros(len(found), num_classes, *found.shape[2:]).scatter(1, slots.expand_as(found), found)
     probs = torch.where(reach[:, None], probs, 1 / num_classes)
     return probs.to(torch.promote_types(boundary.dtype, torch.float32))
 
@@ -143,18 +145,16 @@ class _Walk(torch.autograd.Function):
         # Before any scaling: most images need none.
         images = torch.arange(len(boundary), device=boundary.device)
         potential = torch.zeros_like(finite)
-        walk = source.to(torch.float64)
+        weights = source.to(torch.float64)
         total = labelled.to(torch.float64)
         ctx.rounds = []
         for attempt in range(_ROUNDS):
             system = (finite[images], free[images], source[images])
             steps, rhs = _system(*system, potential)
-            elimination: Elimination = (
-                DissectionElimination(steps) if backend == "torch" else SparseElimination(steps, jobs)
-            )
+            elimination = _eliminate(steps, backend, jobs)
             ctx.rounds.append(_Round(images, elimination))
             solved = torch.where(system[1][:, None], elimination.solve(rhs), system[2].to(torch.float64))
-            walk[images] = solved
+            weights[images] = solved
             sums = solved.sum(1)
             total[images] = sums
             low = ((sums < _FLOOR) & system[1]).flatten(1).any(1)
@@ -169,26 +169,32 @@ class _Walk(torch.autograd.Function):
                 f"the random walk underflows after {_ROUNDS} rescalings: the image is a maze of infinite or huge boundaries; "
                 "lower the boundary scores or reduce the image"
             )
-        probs = walk / torch.where(reach, total, 1)[:, None]
-        ctx.save_for_backward(probs, walk, total, free)
+        probs = weights / torch.where(reach, total, 1)[:, None]
+        ctx.save_for_backward(probs, weights, total, free)
         return probs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        probs, walk, total, free = ctx.saved_tensors
+        probs, weights, total, free = ctx.saved_tensors
         centred = gradient - (gradient * probs).sum(1, keepdim=True)
         # An absent label (Z = 0 everywhere) has no part in the derivative with respect to B.
-        used = free[:, None] & (walk > 0).flatten(2).any(2)[..., None, None]
+        used = free[:, None] & (weights > 0).flatten(2).any(2)[..., None, None]
         rhs = torch.where(used, centred / torch.where(free, total, 1)[:, None], 0)
         result = torch.zeros_like(total)
         later = torch.zeros(len(total), dtype=torch.bool, device=total.device)
         for images, elimination in reversed(ctx.rounds):
             adjoint = elimination.solve_transposed(torch.where(later[images][:, None, None, None], 0, rhs[images]))
-            derivative = -(adjoint * walk[images]).sum(1)
+            derivative = -(adjoint * weights[images]).sum(1)
             result[images] = torch.where(later[images][:, None, None], result[images], derivative)
             later[images] = True
         return torch.where(free, result, 0), None, None, None, None
+
+
+def _eliminate(steps: Tensor, backend: Backend, jobs: int) -> Elimination:
+    if backend == "torch":
+        return DissectionElimination(steps)
+    return walk.NativeElimination(steps, jobs) if backend == "native" else SparseElimination(steps, jobs)
 
 
 def _system(boundary: Tensor, free: Tensor, source: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:

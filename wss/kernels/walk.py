@@ -1,0 +1,117 @@
+"""The native random-walk solver (walk.cpp), loaded with ctypes when it was built and the machine can run it."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from functools import cache, lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wss.errors import UsageError, WssError
+
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the fastest build that this processor runs, or None when none was installed."""
+    names = ["_walk"]
+    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+        names.insert(0, "_walk_avx2")
+    for name in names:
+        for suffix in EXTENSION_SUFFIXES:
+            path = Path(__file__).with_name(name + suffix)
+            if path.is_file():
+                try:
+                    return _declare(ctypes.CDLL(str(path)))
+                except OSError:  # built elsewhere: a missing OpenMP runtime, another libc
+                    continue
+    return None
+
+
+def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
+    lib.wss_walk_plan.argtypes = [ctypes.c_int32, ctypes.c_int32]
+    lib.wss_walk_plan.restype = _POINTER
+    lib.wss_walk_free.argtypes = [_POINTER]
+    lib.wss_walk_free.restype = None
+    lib.wss_walk_size.argtypes = [_POINTER]
+    lib.wss_walk_size.restype = _LONG
+    lib.wss_walk_factor.argtypes = [_POINTER, _POINTER, _POINTER, _LONG, _INT]
+    lib.wss_walk_solve.argtypes = [_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _INT, _INT]
+    return lib
+
+
+def available() -> bool:
+    """Whether the native solver is installed and loads."""
+    return library() is not None
+
+
+class _Plan:
+    """What depends on the size of the images only: the order of elimination and where everything goes."""
+
+    def __init__(self, height: int, width: int) -> None:
+        lib = library()
+        if lib is None:
+            raise UsageError(
+                "backend='native' needs the compiled kernels, which are not installed here: install a C++ compiler and run "
+                "`pip install --no-cache-dir --force-reinstall --no-deps wss` (or `pip install -e .`), or use backend='scipy'"
+            )
+        self.lib = lib
+        self.handle = lib.wss_walk_plan(height, width)
+        if not self.handle:
+            raise WssError(f"the random-walk solver ran out of memory planning for {height}x{width} pixels")
+        weakref.finalize(self, lib.wss_walk_free, self.handle)
+        self.size = int(lib.wss_walk_size(self.handle))
+
+
+@lru_cache(maxsize=64)
+def _plan(height: int, width: int) -> _Plan:
+    return _Plan(height, width)
+
+
+class NativeElimination:
+    """Factors of I - T for a batch; see ``wss.ops.random_walk.Elimination``.
+
+    Args:
+        steps: T, (B,4,H,W) float64, on the CPU or brought there.
+        jobs: Images factored and solved at a time.
+    """
+
+    def __init__(self, steps: Tensor, jobs: int) -> None:
+        self._plan = _plan(*steps.shape[2:])
+        self._jobs = jobs
+        source = steps.detach().cpu().contiguous()
+        self._factors = torch.empty(len(steps), self._plan.size, dtype=torch.float64)
+        self._check(
+            self._plan.lib.wss_walk_factor(
+                self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs
+            )
+        )
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        """Return z of (I - T) z = rhs; (B,L,H,W) float64."""
+        return self._apply(rhs, 0)
+
+    def solve_transposed(self, rhs: Tensor) -> Tensor:
+        """Return z of (I - T)' z = rhs; (B,L,H,W) float64."""
+        return self._apply(rhs, 1)
+
+    def _apply(self, rhs: Tensor, transposed: int) -> Tensor:
+        source = rhs.detach().cpu().contiguous()
+        result = torch.empty_like(source)
+        self._check(
+            self._plan.lib.wss_walk_solve(
+                *(self._plan.handle, self._factors.data_ptr(), source.data_ptr(), result.data_ptr()),
+                *(rhs.shape[0], rhs.shape[1], transposed, self._jobs),
+            )
+        )
+        return result.to(rhs.device)
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status:
+            raise WssError("the random-walk solver ran out of memory: use fewer or smaller images at a time")
