@@ -1,4 +1,4 @@
-"""What benchmarks/bilateral.py and benchmarks/mean_field.py share: pictures, interleaved timing and the record."""
+"""What the benchmarks of operators share: pictures, interleaved timing and the record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -26,10 +26,12 @@ import wss.version
 CLASSES = 21
 
 
-def options(description: str) -> argparse.Namespace:
+def options(
+    description: str, sizes: Sequence[str] = ("321x321", "513x513"), threads: Sequence[int] = (1, 2)
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=["321x321", "513x513"], help="heights x widths")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--sizes", nargs="+", default=sizes, help="heights x widths")
+    parser.add_argument("--threads", nargs="+", type=int, default=threads)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
         "--images", type=int, default=3, help="number of pictures; each is timed and medians taken over all"
@@ -129,6 +131,8 @@ def report(out: Path | None, results: list[dict[str, Any]], note: str) -> None:
             "wss": wss.version.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
+            "scipy": version("scipy"),
+            "scikit-image": version("scikit-image"),
             "pydensecrf2": version("pydensecrf2"),
             "python": platform.python_version(),
         },
