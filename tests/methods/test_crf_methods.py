@@ -257,7 +257,7 @@ def test_stored_network_gives_the_same_labels(name, tmp_path):
         assert (predictor(samples.get("image", image_id)) == predictions.get("labels", image_id)).all()
     if name == "crf-rnn":
         assert predictor.model.crf.bi_xy_std == 9
-        assert not torch.equal(predictor.model.crf.bi_weight, torch.full((7,), 5.0))
+        assert not torch.equal(predictor.model.crf.bi_weight, torch.full((7,), 4.0))
 
 
 @pytest.mark.parametrize(("kind", "terms"), [(CrfAdm, {"pce", "adm", "densecrf"}), (CrfRnn, {"crf"})])
