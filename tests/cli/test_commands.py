@@ -189,6 +189,42 @@ def test_prepare_is_done_once(fresh, wss):
     assert second.out == first.out
 
 
+# --- cam -------------------------------------------------------------------------------------------------------------
+
+QUICK_CAM = ["--set", "train.phases.0.epochs=1", "--set", "train.validation_split=null", "--set", "cam.scales=[1]"]
+
+
+def test_cam_trains_a_classifier_and_writes_pictures(fresh, wss):
+    result = wss("cam", "--out", "maps", "--json", *QUICK_CAM)
+    assert result.code == 0, result.err
+    summary = result.json
+    assert summary["images"] == 4
+    assert set(summary["average_precision"]) == {"water", "tree", "house", "car", "person", "ball"}
+    assert sorted(p.name for p in (fresh / "maps").iterdir()) == sorted(p.split("/")[-1] for p in summary["files"])
+    store = Store(summary["store"])
+    for path in (fresh / "maps").iterdir():
+        image_id, _, name = path.stem.rpartition("_")
+        assert store.get("cam", image_id)[store.meta["classes"].index(name)].any()
+        assert Image.open(path).size == (32, 32)
+    again = wss("cam", *QUICK_CAM)
+    assert "cam: done already" in again.err
+    assert "mean average precision" in again.out
+    assert wss("cam", "--split", "val", "--json", *QUICK_CAM).json["images"] == 2
+
+
+def test_cam_follows_what_prepare_and_train_chose(fresh, wss):
+    _prepared(wss, "--annotation", "tag", "--fraction", 0.5)
+    assert wss("cam", "--json", *QUICK_CAM).json["images"] == 2
+    quick = ["--epochs", 1, "--set", "train*.validation_split=null", "--set", "cam.scales=[1]", "--seed", 3]
+    trained = wss("train", "--method", "sec", "--json", *quick)
+    assert trained.code == 0, trained.err
+    assert trained.json["images"] == 2
+    shown = wss("cam", "--json")
+    assert "train-classifier" in shown.err
+    assert "cam: done already" in shown.err
+    assert shown.json["images"] == 2
+
+
 # --- train, predict, evaluate, report --------------------------------------------------------------------------------
 
 

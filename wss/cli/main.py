@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from wss.cli import (
+    cam,
     data,
     doctor,
     evaluate,
@@ -109,6 +110,7 @@ app.command("prepare", rich_help_panel=_STEPS)(prepare.prepare)
 app.command("superpixels", rich_help_panel=_STEPS)(superpixels.superpixels)
 app.command("propagate", rich_help_panel=_STEPS)(propagate.propagate)
 app.command("train", rich_help_panel=_STEPS)(train.train)
+app.command("cam", rich_help_panel=_STEPS)(cam.cam)
 app.command("predict", rich_help_panel=_STEPS)(predict.predict)
 app.command("evaluate", rich_help_panel=_STEPS)(evaluate.evaluate)
 app.command("report", rich_help_panel=_STEPS)(report.report)

@@ -1,8 +1,10 @@
 """Loss terms, one per file."""
 
 from wss.losses.boundary_regression import boundary_regression_loss
+from wss.losses.constrain_to_boundary import constrain_to_boundary_loss
 from wss.losses.dense_crf import dense_crf_loss
 from wss.losses.edges import edge_loss
+from wss.losses.expansion import expansion_loss
 from wss.losses.kernel_cut import kernel_cut_loss
 from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
@@ -11,8 +13,10 @@ from wss.losses.rawks import rawks_loss, uncertainty_weights
 
 __all__ = [
     "boundary_regression_loss",
+    "constrain_to_boundary_loss",
     "dense_crf_loss",
     "edge_loss",
+    "expansion_loss",
     "kernel_cut_loss",
     "normalized_cut_loss",
     "partial_cross_entropy",

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from wss.methods.classifier import Classifier, ClassMaps
 from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
@@ -11,6 +12,7 @@ from wss.methods.method import Batch, Method, Phase
 from wss.methods.proposals import GrabCut, ScribbleSup
 from wss.methods.rawks import Rawks
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
+from wss.methods.sec import Sec
 from wss.methods.segmenter import Segmenter
 
 METHODS: tuple[type[Method], ...] = (
@@ -24,6 +26,8 @@ METHODS: tuple[type[Method], ...] = (
     Rawks,
     GrabCut,
     ScribbleSup,
+    Classifier,
+    Sec,
 )
 """Every method, in the order of ``wss methods``."""
 
@@ -37,7 +41,9 @@ AnyMethod = Annotated[
     | CrfRnn
     | Rawks
     | GrabCut
-    | ScribbleSup,
+    | ScribbleSup
+    | Classifier
+    | Sec,
     Field(discriminator="name"),
 ]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
@@ -46,6 +52,8 @@ __all__ = [
     "METHODS",
     "AnyMethod",
     "Batch",
+    "ClassMaps",
+    "Classifier",
     "CrfAdm",
     "CrfRnn",
     "Dense",
@@ -58,5 +66,6 @@ __all__ = [
     "Phase",
     "Rawks",
     "ScribbleSup",
+    "Sec",
     "Segmenter",
 ]

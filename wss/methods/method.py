@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from wss.errors import UsageError
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.params import Params
@@ -35,6 +36,17 @@ class Batch:
     maps: Mapping[str, Tensor]
     tags: Tensor | None = None
     background: int | None = None
+
+    @property
+    def image_tags(self) -> Tensor:
+        """The tags, for methods that cannot do without.
+
+        Raises:
+            UsageError: The batch has none.
+        """
+        if self.tags is None:
+            raise UsageError("this method learns from image tags, and the batch has none")
+        return self.tags
 
 
 class Phase(Params):

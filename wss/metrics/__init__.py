@@ -1,5 +1,6 @@
 """Scores of label maps against dense masks."""
 
+from wss.metrics.average_precision import average_precision
 from wss.metrics.confusion import (
     confusion_matrix,
     dice,
@@ -13,6 +14,7 @@ from wss.metrics.record import metrics_record
 from wss.metrics.surface import dice_volume, hd95
 
 __all__ = [
+    "average_precision",
     "confusion_matrix",
     "dice",
     "dice_volume",

@@ -17,11 +17,13 @@ class SegmentationNetwork(nn.Module, ABC):
         num_classes: K, background included.
         output_stride: Stride s of features and logits, which are (B,...,ceil(H/s),ceil(W/s)).
         feature_channels: Channels C of ``forward_features``.
+        classifier: What ``classify`` applies last, and image classification replaces.
     """
 
     num_classes: int
     output_stride: int
     feature_channels: int
+    classifier: nn.Module
 
     @abstractmethod
     def forward_features(self, image: Tensor) -> Tensor:

@@ -61,8 +61,9 @@ SUPERPIXELS = Schema(
 )
 """Superpixels int32 (H,W), contiguous ids from 0."""
 
-CAM = Schema("cam", 1, items={"cam": "deflate"}, required=frozenset({"cam"}), rebuild="wss cam")
-"""Class activation maps float16 (K,H,W) in 0..1, zero for classes that the image's tags do not name and for the background."""
+CAM = Schema("cam", 1, items={"cam": "deflate", "scores": "deflate"}, required=frozenset({"cam"}), rebuild="wss cam")
+"""Class activation maps float16 (K,H,W) in 0..1, zero for classes that the image's tags do not name and for the background;
+optional scores of the whole image float32 (K,), logits."""
 
 PICTURES = Schema("pictures", 1, items={"tiles": "deflate"}, required=frozenset({"tiles"}), rebuild="wss run")
 """Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]`` and,

@@ -170,7 +170,10 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
     missing = set(phase.terms) - set(terms)
     if missing:
         raise WssError(f"the method did not compute the loss terms {sorted(missing)}")
-    return torch.stack([weight * terms[name] for name, weight in phase.terms.items()]).sum()
+    idle = not any(phase.terms.values())
+    # beside others, a term without weight is recorded without the cost of its gradient
+    used = {name: terms[name] if weight or idle else terms[name].detach() for name, weight in phase.terms.items()}
+    return torch.stack([weight * used[name] for name, weight in phase.terms.items()]).sum()
 
 
 def _state(

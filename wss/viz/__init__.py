@@ -1,6 +1,7 @@
 """Pictures of labels, scribbles and errors, and the report page."""
 
 from wss.viz.error_map import error_map
+from wss.viz.heat_map import heat_map
 from wss.viz.overlays import outlined, overlay, scribble_overlay
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
@@ -24,6 +25,7 @@ __all__ = [
     "encode_png",
     "error_map",
     "featured",
+    "heat_map",
     "indexed_png",
     "level_text",
     "outlined",

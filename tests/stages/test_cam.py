@@ -1,0 +1,224 @@
+"""Class activation maps and the seeds that are taken from them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import wss.stages.cam
+import wss.stages.seeds
+from wss.errors import DataError, UsageError
+from wss.metrics import average_precision
+from wss.pipeline.run import run_pipeline
+from wss.pipeline.spec import find_pipeline, load_pipeline
+from wss.pipeline.workspace import Workspace
+from wss.stages.cam import activation, class_maps
+from wss.stages.seeds import seeds
+from wss.stages.stage import Context
+
+DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Red(nn.Module):
+    """Scores: 0, how red a pixel is, how blue, and how far right it is."""
+
+    def forward(self, rgb):
+        right = torch.linspace(0, 1, rgb.shape[3]).expand_as(rgb[:, 0])
+        return torch.stack([torch.zeros_like(rgb[:, 0]), rgb[:, 0] - 100, rgb[:, 2] - 200, right], 1)
+
+
+def _image():
+    image = torch.full((8, 12, 3), 50, dtype=torch.uint8)
+    image[2:6, 4:8, 0] = 220
+    return image
+
+
+def test_maps_of_a_known_network():
+    maps = class_maps(Red(), _image(), [1.0], flip=False)
+    assert maps.shape == (4, 8, 12)
+    assert (maps[1, 2:6, 4:8] == 120).all()
+    cam = activation(maps, [1, 2])
+    assert (cam[1] == (maps[1] > 0)).all()  # 220 is the peak, 50 below zero
+    assert (cam[2] == 0).all()  # no pixel has a positive score
+    assert (cam[0] == 0).all()
+    assert (cam[3] == 0).all()  # not asked for
+    assert activation(maps, [1, 3])[3].max() == 1
+    assert (activation(maps, []) == 0).all()
+
+
+def test_scales_and_mirrors_are_averaged_in_the_image_s_frame():
+    image = _image()
+    plain = class_maps(Red(), image, [1.0], flip=False)
+    mirrored = class_maps(Red(), image, [1.0], flip=True)
+    torch.testing.assert_close(mirrored[:3], plain[:3])
+    torch.testing.assert_close(mirrored[3], torch.full((8, 12), 0.5))  # right in one is left in the other
+    several = class_maps(Red(), image, [1.0, 2.0], flip=False)
+    doubled = class_maps(Red(), image, [2.0], flip=False)
+    torch.testing.assert_close(several, (plain + doubled) / 2)
+    assert class_maps(Red(), image, [0.05, 1.3], flip=True).shape == (4, 8, 12)
+
+
+# --- seeds -----------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_by_hand():
+    cam = np.zeros((3, 2, 5), np.float16)
+    cam[1] = [[1.0, 0.6, 0.3, 0.1, 0.05], [0.5, 0.4, 0.2, 0.19, 0.0]]
+    cam[2, 0, :2] = 0.3, 1.0
+    marked = seeds(cam, threshold=0.2, background=0, background_share=0.2)
+    assert marked.dtype == np.uint8
+    assert marked.tolist() == [[2, 2, 1, 255, 0], [1, 1, 1, 255, 0]]  # class 2 is the smaller; 0.0 and 0.05 are lowest
+    assert seeds(cam, threshold=0.2, background=None, background_share=0.2).tolist()[0] == [2, 2, 1, 255, 255]
+    assert seeds(cam, threshold=1.0, background=0, background_share=0).tolist() == [
+        [1, 2, 255, 255, 255],
+        [255, 255, 255, 255, 255],
+    ]
+
+
+def test_pixels_without_any_activation_are_background_together():
+    cam = np.zeros((3, 4, 4), np.float16)
+    cam[1, :2] = 0.1
+    cam[1, 0, 0] = 1
+    marked = seeds(cam, threshold=0.2, background=0, background_share=0.1)
+    assert (marked[2:] == 0).all()
+    assert marked[0, 0] == 1
+    assert (marked == 255).sum() == 7
+    assert (seeds(cam * 0, threshold=0.2, background=0, background_share=0.1) == 0).all()
+
+
+def test_seeds_are_class_seeds_even_where_activation_is_lowest():
+    cam = np.ones((2, 3, 3), np.float16)
+    assert (seeds(cam, threshold=0.2, background=0, background_share=0.1) == 1).all()
+
+
+def test_more_share_and_lower_thresholds_mark_more():
+    cam = np.random.default_rng(0).random((4, 20, 20)).astype(np.float16)
+    cam[0] = 0
+    cam[1:] **= 6
+    background = [(seeds(cam, threshold=0.9, background=0, background_share=s) == 0).mean() for s in (0.1, 0.3, 0.6)]
+    assert background == sorted(background)
+    assert background[0] == pytest.approx(0.1, abs=0.02)
+    marked = [(seeds(cam, threshold=t, background=None, background_share=0.1) != 255).mean() for t in (0.9, 0.5, 0.2)]
+    assert marked == sorted(marked)
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+def _run(folder, target, changes=None, name="sec"):
+    short = {"phases": {"*": {"epochs": 1}}, "augment": {"crop": 32}, "validation_split": None}
+    changes = {"train*": short, "cam*": {"scales": [1.0, 1.5]}, **(changes or {})}
+    pipeline = load_pipeline(find_pipeline(name), changes, {"dataset": DATASET})
+    return run_pipeline(pipeline.up_to(target), Workspace(folder), Context())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sec")
+    return folder, _run(folder, "report")
+
+
+def test_maps_are_zero_but_for_the_image_s_classes(done):
+    samples, labels, cam = (done[1][n].store for n in ("samples", "tags", "cam"))
+    assert cam.ids == samples.meta["splits"]["train"]
+    for image_id in cam.ids:
+        maps, tags = cam.get("cam", image_id), labels.get("tags", image_id)
+        assert maps.dtype == np.float16
+        assert maps.shape == (7, *samples.get("image", image_id).shape[:2])
+        peaks = maps.max((1, 2))
+        assert (peaks[tags == 0] == 0).all()
+        assert peaks[0] == 0
+        assert set(peaks[1:][tags[1:] == 1].tolist()) <= {0.0, 1.0}
+        assert maps.min() >= 0
+    scores = np.stack([cam.get("scores", i) for i in cam.ids])
+    present = np.stack([labels.get("tags", i) for i in cam.ids]) == 1
+    for name, value in cam.meta["average_precision"].items():
+        expected = average_precision(scores[:, int(name)], present[:, int(name)])
+        assert value == (None if np.isnan(expected) else pytest.approx(expected))
+    assert set(cam.meta["average_precision"]) == {"1", "2", "3", "4", "5", "6"}
+    json.dumps(cam.meta, allow_nan=False)
+
+
+def test_seeds_keep_their_tags_and_say_what_they_are(done):
+    labels, cam, marked = (done[1][n].store for n in ("tags", "cam", "seeds"))
+    assert marked.ids == cam.ids
+    assert marked.meta == {"annotation": "tag", "simulated": True, "options": {}}
+    for image_id in marked.ids:
+        assert (marked.get("tags", image_id) == labels.get("tags", image_id)).all()
+        values = np.unique(marked.get("labels", image_id))
+        assert set(values.tolist()) <= {255, *np.flatnonzero(labels.get("tags", image_id)).tolist()}
+        expected = seeds(cam.get("cam", image_id), threshold=0.2, background=0, background_share=0.1)
+        assert (marked.get("labels", image_id) == expected).all()
+
+
+def test_the_report_says_that_tags_were_the_supervision(done):
+    page = (done[0] / "report.html").read_text()
+    assert "image tags" in page
+    assert "upper bound" not in page
+
+
+def test_other_seeds_are_named(done):
+    changes = {"seeds": {"threshold": 0.5, "background_share": 0.3}, "tags": {"fraction": 0.5}}
+    marked = _run(done[0], "seeds", changes)["seeds"].store
+    assert marked.meta["options"] == {"fraction": 0.5, "threshold": 0.5, "background_share": 0.3}
+    assert len(marked) == 2
+
+
+@pytest.mark.parametrize(
+    ("node", "module", "function"), [("cam", wss.stages.cam, "activation"), ("seeds", wss.stages.seeds, "_seeds")]
+)
+def test_resumes_with_the_remaining_images(done, monkeypatch, node, module, function):
+    expected = done[1][node].store
+    content = expected.path.read_bytes()
+    expected.path.unlink()
+    real, calls = getattr(module, function), []
+
+    def counted(*arguments, **named):
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, function, counted)
+    stop = 2
+    with pytest.raises(KeyboardInterrupt):
+        _run(done[0], node)
+    stop = -1
+    again = _run(done[0], node)[node].store
+    assert len(calls) == 4
+    assert again.digest == expected.digest
+    expected.path.write_bytes(content)
+
+
+def test_a_network_that_is_no_classifier_is_refused(done, tmp_path):
+    document = yaml.safe_load(find_pipeline("sec").read_text())
+    other = {"id": "cam-2", "stage": "cam", "inputs": {"samples": "samples", "labels": "tags", "model": "train"}}
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**document, "stages": [*document["stages"][:7], other]}))
+    with pytest.raises(UsageError, match=r"trained with the method 'classifier', not with\s+'sec'"):
+        _run(done[0], "cam-2", name=str(path))
+
+
+def test_a_split_without_tags_is_refused(done, tmp_path):
+    document = yaml.safe_load(find_pipeline("sec").read_text())
+    scribbles = {"id": "scribbles", "stage": "prepare", "inputs": {"samples": "samples"}}
+    other = {
+        "id": "cam-2",
+        "stage": "cam",
+        "inputs": {"samples": "samples", "labels": "scribbles", "model": "train-classifier"},
+    }
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**document, "stages": [*document["stages"][:3], scribbles, other]}))
+    with pytest.raises(DataError, match="no image of split 'train' has tags"):
+        _run(done[0], "cam-2", name=str(path))

@@ -1,0 +1,66 @@
+"""A network that names the classes of an image, whose map of class scores says where it saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.errors import UsageError
+from wss.methods.method import Batch, Method
+from wss.methods.segmenter import Segmenter
+from wss.networks import NetworkSpec
+
+
+class ClassMaps(Segmenter):
+    """A segmentation network whose classifier is replaced by one 1x1 convolution without bias: class maps (B,K,H,W).
+
+    Averaged over the image they are the logits of image-level classification, so that one forward pass gives class
+    activation maps and their classes. The convolution starts at zero and the background is not trained, hence its map stays
+    zero, and the largest class at a pixel is the background where no class has evidence: a rough segmentation.
+
+    Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", arXiv:1512.04150, (1) and (2).
+    """
+
+    def __init__(self, spec: NetworkSpec, num_classes: int) -> None:
+        super().__init__(spec, num_classes)
+        self.network.classifier = nn.Conv2d(self.network.feature_channels, num_classes, 1, bias=False)
+        nn.init.zeros_(self.network.classifier.weight)
+
+
+class Classifier(Method):
+    """Multi-label classification: global average pooling of class maps, binary cross-entropy with the image's tags.
+
+    Any network serves. A DeepLab-v2 is its backbone here, since its pyramid is the classifier that is replaced. In a
+    DeepLabv3+ every pixel sees the mean of the image, which blurs where a class is.
+    """
+
+    name: Literal["classifier"] = "classifier"
+    summary: ClassVar[str] = "image classification from tags, for class activation maps (`wss cam`)"
+    term_names: ClassVar[frozenset[str]] = frozenset({"bce"})
+    needs: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """See ``ClassMaps``."""
+        return ClassMaps(network, num_classes)
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``.
+
+        Raises:
+            UsageError: There is no class but the background.
+        """
+        scores, tags = pooled(model(batch.rgb), batch.valid), batch.image_tags
+        foreground = [k for k in range(tags.shape[1]) if k != batch.background]
+        if not foreground:
+            raise UsageError("a classifier needs at least one class beside the background")
+        wanted = tags[:, foreground].to(scores.dtype)
+        return {"bce": functional.binary_cross_entropy_with_logits(scores[:, foreground], wanted)}
+
+
+def pooled(maps: Tensor, valid: Tensor) -> Tensor:
+    """Class scores (B,K): means of class maps (B,K,H,W) over the valid pixels, bool (B,H,W)."""
+    inside = valid[:, None].to(maps.dtype)
+    return (maps * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)

@@ -1,0 +1,24 @@
+"""Average precision of image classification."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def average_precision(scores: NDArray[np.floating], present: NDArray[np.bool_]) -> float:
+    """Mean, over the images that have the class, of the precision among all images that score at least as high.
+
+    Args:
+        scores: Score of the class per image, (N,).
+        present: Whether the image has it, bool (N,).
+
+    Returns:
+        In 0..1; NaN when no image has the class. Images of equal score count together, so that their order does not matter.
+    """
+    wanted = np.asarray(present, bool)
+    if not wanted.any():
+        return float("nan")
+    thresholds = np.asarray(scores)[wanted]
+    above = np.asarray(scores)[None] >= thresholds[:, None]
+    return float((above[:, wanted].sum(1) / above.sum(1)).mean())

@@ -1,0 +1,138 @@
+"""Stage ``cam``: where a classifier saw the classes that an image's tags name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.checkpoints import build_model
+from wss.errors import DataError, UsageError
+from wss.metrics import average_precision
+from wss.params import Params
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
+
+
+class CamParams(Params):
+    """Which images, and how they go through the classifier."""
+
+    split: str = "train"
+    """Images to map; those without tags are left out."""
+    scales: tuple[Annotated[float, Field(ge=0.05, le=8)], ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
+    """Image scales whose maps are averaged."""
+    flip: bool = True
+    """Average with the mirrored image."""
+    amp: bool = False
+    """Autocast to bfloat16."""
+
+
+def run(params: CamParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Map image by image at full resolution, and score the classifier on these images.
+
+    Raises:
+        DataError: No image of the split has tags.
+        UsageError: The network is no classifier.
+    """
+    samples, labels, model = inputs["samples"], inputs["labels"], inputs["model"]
+    if model.meta["method"]["name"] != "classifier":
+        raise UsageError(
+            f"class activation maps need a network that was trained with the method 'classifier', not with "
+            f"{model.meta['method']['name']!r} ({model.path})"
+        )
+    ids = [i for i in split_ids(samples, params.split) if i in labels and labels.has("tags", i)]
+    if not ids:
+        raise DataError(
+            f"no image of split {params.split!r} has tags; make the labels with `wss prepare --annotation tag`"
+        )
+    network = build_model(model).to(context.device).eval()
+    background = samples.meta["background"]
+    todo = pending(ids, output)
+    advance = context.progress.task("mapping classes", len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        image = torch.from_numpy(np.array(samples.get("image", image_id))).to(context.device)
+        maps = class_maps(network, image, params.scales, params.flip, params.amp)
+        tags = labels.get("tags", image_id).astype(bool)
+        cam = activation(maps, [k for k, tag in enumerate(tags) if tag and k != background])
+        scores = maps.mean((1, 2)).cpu().numpy().astype(np.float32)
+        output.append(image_id, {"cam": cam.cpu().numpy().astype(np.float16), "scores": scores})
+        advance(1, image_id)
+    output.meta.update(
+        split=params.split,
+        scales=list(params.scales),
+        flip=params.flip,
+        average_precision=_average_precisions(output, {i: labels.get("tags", i) for i in ids}, background),
+        **{name: samples.meta[name] for name in ("classes", "palette", "background")},
+    )
+
+
+def class_maps(model: nn.Module, image: Tensor, scales: Sequence[float], flip: bool, amp: bool = False) -> Tensor:
+    """Class scores per pixel, averaged over scales and mirrored images.
+
+    Args:
+        model: RGB (B,3,H,W) in 0..255 in, class maps (B,K,H,W) out.
+        image: uint8 (H,W,3).
+        scales: Factors on the image's sides.
+        flip: Also average with the mirrored image.
+        amp: Autocast to bfloat16.
+
+    Returns:
+        float32 (K,H,W).
+    """
+    rgb = image.permute(2, 0, 1)[None].float()
+    size = rgb.shape[2:]
+    total = torch.zeros((), device=rgb.device)
+    with torch.inference_mode(), torch.autocast(rgb.device.type, torch.bfloat16, enabled=amp):
+        for scale in scales:
+            scaled = _resize(rgb, [max(1, round(side * scale)) for side in size])
+            maps = model(torch.cat([scaled, scaled.flip(3)]) if flip else scaled).float()
+            if flip:
+                maps = (maps[:1] + maps[1:].flip(3)) / 2
+            total = total + _resize(maps, size)[0]
+    return total / len(scales)
+
+
+def activation(maps: Tensor, classes: Sequence[int]) -> Tensor:
+    """Class activation maps: positive scores, each class divided by its maximum.
+
+    Args:
+        maps: Class scores per pixel, float (K,H,W).
+        classes: The others become 0 everywhere.
+
+    Returns:
+        (K,H,W) in 0..1. A class without any positive score is 0 everywhere.
+    """
+    result = torch.zeros_like(maps)
+    chosen = torch.as_tensor(list(classes), dtype=torch.int64, device=maps.device)
+    positive = maps[chosen].clamp(min=0)
+    peak = positive.amax((1, 2), keepdim=True) if len(chosen) else positive
+    result[chosen] = positive / peak.clamp(min=torch.finfo(maps.dtype).tiny)
+    return result
+
+
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if list(maps.shape[2:]) == list(size):
+        return maps
+    return functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)
+
+
+def _average_precisions(
+    output: StoreWriter, tags: dict[str, NDArray[np.uint8]], background: int | None
+) -> dict[str, float | None]:
+    """Average precision of the classifier's scores per class index, None where no image has the class."""
+    scores = np.stack([output.read(i)["scores"] for i in tags])
+    present = np.stack(list(tags.values())).astype(bool)
+    found = {str(k): average_precision(scores[:, k], present[:, k]) for k in range(present.shape[1]) if k != background}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+STAGE = Stage(
+    "cam", 1, CamParams, {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)}, CAM, run
+)
