@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from wss.methods.bpg import Bpg
 from wss.methods.classifier import Classifier, ClassMaps
 from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
@@ -28,6 +29,7 @@ METHODS: tuple[type[Method], ...] = (
     ScribbleSup,
     Classifier,
     Sec,
+    Bpg,
 )
 """Every method, in the order of ``wss methods``."""
 
@@ -43,7 +45,8 @@ AnyMethod = Annotated[
     | GrabCut
     | ScribbleSup
     | Classifier
-    | Sec,
+    | Sec
+    | Bpg,
     Field(discriminator="name"),
 ]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
@@ -52,6 +55,7 @@ __all__ = [
     "METHODS",
     "AnyMethod",
     "Batch",
+    "Bpg",
     "ClassMaps",
     "Classifier",
     "CrfAdm",

@@ -22,7 +22,7 @@ from wss.params import LOCAL, Params, nearest
 from wss.predictor import Predictor
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
-from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
+from wss.store import EDGES, LABELS, MODEL, SAMPLES, Store, StoreWriter
 from wss.training.augment import AugmentParams
 from wss.training.batches import TrainingSet
 from wss.training.log import TrainingLog
@@ -82,11 +82,12 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
 
     Raises:
         DataError: No training image has a label, or tags where the method needs them.
-        UsageError: Parameters that contradict the data or the network.
+        UsageError: Parameters that contradict the data or the network, or edge maps that the method needs and that are missing.
         WssError: The loss diverged.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     ids = _training_ids(params, samples, labels)
+    edges = _edges(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
         torch.manual_seed(params.seed)
@@ -107,7 +108,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             params.phases,
             TrainingSet(
                 ids,
-                _Reader(samples, {"labels": (labels, "labels")}),
+                _Reader(samples, labels, edges),
                 augment,
                 params.seed,
                 {i: labels.get("tags", i).astype(bool) for i in ids} if "tags" in params.method.needs else None,
@@ -166,6 +167,25 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
     return tagged
 
 
+def _edges(params: TrainParams, inputs: Inputs, ids: Sequence[str]) -> Store | None:
+    """The edge maps, where the method needs them, with one for every training image."""
+    if "edges" not in params.method.needs:
+        return None
+    edges, name = inputs.maybe("edges"), params.method.name
+    if edges is None:
+        raise UsageError(
+            f"method {name!r} learns from edge maps, and this train stage has no input 'edges': put a stage `edges` before it "
+            "in the pipeline and name it there"
+        )
+    missing = next((i for i in ids if i not in edges), None)
+    if missing is not None:
+        raise UsageError(
+            f"method {name!r} learns from edge maps, and {edges.path} has none of {missing!r}; `wss edges` makes one of every "
+            "image"
+        )
+    return edges
+
+
 def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> AugmentParams:
     """The augmentations with a size to train on: images of one moderate size whole, otherwise squares."""
     given = params.augment
@@ -186,13 +206,23 @@ def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Con
 class _Reader:
     """Reads one training sample; picklable, so that loader workers can have it."""
 
-    def __init__(self, samples: Store, maps: Mapping[str, tuple[Store, str]]) -> None:
+    def __init__(self, samples: Store, labels: Store, edges: Store | None) -> None:
         self._samples = samples
-        self._maps = maps
+        self._labels = labels
+        self._edges = edges
 
     def __call__(self, image_id: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
-        maps = {name: store.get(item, image_id) for name, (store, item) in self._maps.items()}
-        return self._samples.get("image", image_id), maps
+        image = self._samples.get("image", image_id)
+        maps: dict[str, NDArray[Any]] = {"labels": self._labels.get("labels", image_id)}
+        if self._edges is not None:
+            # strengths are interpolated where labels, uint8 as well, are not
+            maps["edges"] = self._edges.get("edges", image_id).astype(np.float32) / 255
+            if maps["edges"].shape != image.shape[:2]:
+                raise DataError(
+                    f"{self._edges.path}: the edge map of {image_id!r} is {maps['edges'].shape}, its image "
+                    f"{image.shape[:2]}; make the edges from the same images (`wss edges`)"
+                )
+        return image, maps
 
 
 def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs) -> dict[str, Any]:
@@ -273,7 +303,12 @@ STAGE = Stage(
     "train",
     1,
     TrainParams,
-    {"samples": Input(SAMPLES), "labels": Input(LABELS), "initial": Input(MODEL, optional=True)},
+    {
+        "samples": Input(SAMPLES),
+        "labels": Input(LABELS),
+        "edges": Input(EDGES, optional=True),
+        "initial": Input(MODEL, optional=True),
+    },
     MODEL,
     run,
     source=_weights_digest,

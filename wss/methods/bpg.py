@@ -1,0 +1,98 @@
+"""BPG: predictions refined with detail from the image, and edge maps that teach where regions end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.losses import boundary_regression_loss, partial_cross_entropy
+from wss.methods.method import Batch, Method
+from wss.methods.segmenter import Segmenter
+from wss.networks import NetworkSpec
+from wss.networks.layers.boundary import BoundaryRegression, foreground_background
+from wss.networks.layers.refinement import PredictionRefinement
+
+
+class BoundaryGuided(Segmenter):
+    """A segmentation network with the branches of BPG beside each other on its logits.
+
+    Args:
+        spec: The network.
+        num_classes: K, background included.
+        refine: With a refinement branch.
+        regressed: Maps that the boundary branch sees; 0 for no such branch.
+    """
+
+    def __init__(self, spec: NetworkSpec, num_classes: int, *, refine: bool, regressed: int) -> None:
+        super().__init__(spec, num_classes)
+        self.refinement = PredictionRefinement(self.network.output_stride) if refine else None
+        self.boundary = BoundaryRegression(regressed) if regressed else None
+
+    def forward(self, rgb: Tensor, coarse: bool = False) -> Tensor:
+        """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255.
+
+        Args:
+            rgb: Images.
+            coarse: Give the network's own logits, (B,K,h,w) at its stride.
+        """
+        logits: Tensor = self.network(self.normalise(rgb)).float()
+        return logits if coarse else self.refine(logits, rgb)
+
+    def refine(self, logits: Tensor, rgb: Tensor) -> Tensor:
+        """Logits (B,K,H,W) of the network's own: refined, or interpolated where there is no refinement branch."""
+        if self.refinement is None:
+            return functional.interpolate(logits, rgb.shape[2:], mode="bilinear", align_corners=False)
+        refined: Tensor = self.refinement(logits, self.normalise(rgb))
+        return refined
+
+
+class Bpg(Method):
+    """Boundary perception guidance.
+
+    The term ``pce`` is partial cross-entropy of the refined prediction, ``boundary`` the error of the edges regressed from the
+    network's own logits; its weight is the paper's lambda. Edges are learned from in training only.
+
+    ``refine`` and ``boundary`` are the ablations of the paper: False and ``none`` train the plain network. Without a boundary
+    branch the term ``boundary`` is 0, so that these two settings are all that an ablation changes.
+
+    Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (2) to (4),
+        Tables 1 and 2.
+    Differs: the paper sums both losses over pixels; we take means, over labelled pixels and over all (see
+        ``boundary_regression_loss``). The paper does not say which logits edges are regressed from when there is a refinement:
+        we take its two branches as parallel, both on the network's logits.
+    """
+
+    name: Literal["bpg"] = "bpg"
+    summary: ClassVar[str] = "refined predictions and edges regressed from them; needs edge maps"
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "boundary"})
+    needs: ClassVar[frozenset[str]] = frozenset({"edges"})
+
+    refine: bool = True
+    """Refine predictions up to full resolution with detail from the image (PRN)."""
+    boundary: Literal["none", "fg-bg", "all"] = "fg-bg"
+    """What edges are regressed from (BRN): nothing, the largest foreground logit and the background's, or all logits."""
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """See ``Method.build``."""
+        regressed = {"none": 0, "fg-bg": 2, "all": num_classes}[self.boundary]
+        return BoundaryGuided(network, num_classes, refine=self.refine, regressed=regressed)
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``.
+
+        Raises:
+            UsageError: ``boundary`` is ``fg-bg`` and the data set has no background class.
+        """
+        guided = cast(BoundaryGuided, model)
+        logits = model(batch.rgb, coarse=True)
+        found = {"pce": partial_cross_entropy(guided.refine(logits, batch.rgb), batch.labels)}
+        if "boundary" in terms:
+            found["boundary"] = logits.new_zeros(())
+            if guided.boundary is not None:
+                maps = logits if self.boundary == "all" else foreground_background(logits, batch.background)
+                edges = guided.boundary(maps, batch.rgb.shape[2:])
+                found["boundary"] = boundary_regression_loss(edges, batch.maps["edges"], valid=batch.valid)
+        return found
