@@ -10,17 +10,21 @@ from wss.metrics.confusion import (
     miou,
     pixel_accuracy,
 )
+from wss.metrics.label_quality import abstaining, confusion_by_confidence, label_record
 from wss.metrics.record import metrics_record
 from wss.metrics.surface import dice_volume, hd95
 
 __all__ = [
+    "abstaining",
     "average_precision",
+    "confusion_by_confidence",
     "confusion_matrix",
     "dice",
     "dice_volume",
     "frequency_weighted_iou",
     "hd95",
     "iou",
+    "label_record",
     "mean_accuracy",
     "metrics_record",
     "miou",

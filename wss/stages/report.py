@@ -14,7 +14,7 @@ from wss.errors import UsageError
 from wss.metrics import iou
 from wss.params import Params
 from wss.stages.stage import Context, Input, Inputs, Stage
-from wss.store import LABELS, METRICS, MODEL, PICTURES, PREDICTIONS, REPORT, SAMPLES, Store, StoreWriter
+from wss.store import LABELS, METRICS, MODEL, PICTURES, PREDICTIONS, QUALITY, REPORT, SAMPLES, Store, StoreWriter
 from wss.store.atomic import write_bytes
 from wss.viz import (
     MOST_RUNS,
@@ -83,7 +83,16 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
     leading = featured(runs, studies, MOST_RUNS)
     shown = {n: (m, predictions[m.meta["predictions"]]) for n, m in zip(names, metrics, strict=True) if n in leading}
     pictures = inputs.many("pictures")
-    everything = [samples, *inputs.many("labels"), *models.values(), *predictions.values(), *metrics, *pictures]
+    quality = inputs.many("quality")
+    everything = [
+        samples,
+        *inputs.many("labels"),
+        *models.values(),
+        *predictions.values(),
+        *metrics,
+        *quality,
+        *pictures,
+    ]
     page = render_report(
         Report(
             title=params.title,
@@ -93,6 +102,7 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             background=samples.meta["background"],
             runs=_one_curve_each(runs, {n: m.meta["model"] for n, (m, _) in shown.items()}),
             studies=studies,
+            labels=[store.meta["record"] for store in quality],
             pictures=_pictures(params.pictures, samples, labels, shown, runs, pictures),
             data=_data(samples, labels),
             provenance=[_step(store) for store in everything],
@@ -272,6 +282,7 @@ STAGE = Stage(
         "models": Input(MODEL, many=True),
         "predictions": Input(PREDICTIONS, many=True),
         "metrics": Input(METRICS, many=True),
+        "quality": Input(QUALITY, many=True, optional=True),
         "pictures": Input(PICTURES, many=True, optional=True),
     },
     REPORT,

@@ -86,5 +86,14 @@ METRICS = Schema(
 )
 """Confusion matrix int64 (K,K) per image and the scores of the whole split."""
 
+QUALITY = Schema(
+    "quality",
+    1,
+    items={"levels": "deflate", "counts": "deflate", "unlabelled": "deflate"},
+    required=frozenset({"counts"}),
+    rebuild="wss run",
+)
+"""Agreement of labels with masks: per image the confidences that occur uint8 (L,) and the confusion at each int64 (L,K,K)."""
+
 REPORT = Schema("report", 1, rebuild="wss report")
 """One self-contained HTML page."""

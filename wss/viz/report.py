@@ -131,6 +131,7 @@ class Report:
         subtitle: A line under the heading.
         summary: A paragraph, before the scores.
         studies: Tables over factors that were varied.
+        labels: Records of ``wss.metrics.label_record``: made labels against masks.
         pictures: Examples.
         data: About the data set.
         provenance: The artifacts behind the scores, in order.
@@ -146,6 +147,7 @@ class Report:
     subtitle: str = ""
     summary: str = ""
     studies: Sequence[Study] = ()
+    labels: Sequence[Mapping[str, Any]] = ()
     pictures: Sequence[Picture] = ()
     data: DataSummary | None = None
     provenance: Sequence[Step] = ()

@@ -1,0 +1,63 @@
+"""Stage ``label-quality``: labels that were made from scribbles against masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wss.errors import DataError
+from wss.metrics import confusion_by_confidence, label_record
+from wss.params import Params
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, QUALITY, SAMPLES, StoreWriter
+
+
+class LabelQualityParams(Params):
+    """Which images, and under which name."""
+
+    split: str = "train"
+    """Images to score; those without mask are left out."""
+    name: str | None = None
+    """How the report calls these labels; None takes the name of what made them."""
+
+
+def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Count agreement by confidence, image by image.
+
+    Raises:
+        DataError: No labelled image of the split has a mask.
+    """
+    samples, labels = inputs["samples"], inputs["labels"]
+    classes = samples.meta["classes"]
+    ids = [i for i in split_ids(samples, params.split) if i in labels and samples.has("mask", i)]
+    if not ids:
+        raise DataError(
+            f"label-quality: no image of split {params.split!r} has both labels and a mask to compare them with"
+        )
+    todo = pending(ids, output)
+    advance = context.progress.task("comparing labels with masks", len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        truth, found = samples.get("mask", image_id), labels.get("labels", image_id)
+        confidence = labels.get("confidence", image_id) if labels.has("confidence", image_id) else None
+        levels, counts = confusion_by_confidence(truth, found, confidence, len(classes))
+        output.append(
+            image_id,
+            {
+                "levels": levels.astype(np.uint8),
+                "counts": counts,
+                "unlabelled": np.array([((found == 255) & (truth != 255)).sum()], np.int64),
+            },
+        )
+        advance(1, image_id)
+    total, unlabelled = np.zeros((256, len(classes), len(classes)), np.int64), 0
+    for image_id in ids:
+        arrays = output.read(image_id)
+        total[arrays["levels"]] += arrays["counts"]
+        unlabelled += int(arrays["unlabelled"][0])
+    name = params.name or labels.meta.get("proposals", labels.meta["annotation"])
+    output.meta["record"] = label_record(total, unlabelled, classes, name=name, split=params.split, num_images=len(ids))
+
+
+STAGE = Stage(
+    "label-quality", 1, LabelQualityParams, {"samples": Input(SAMPLES), "labels": Input(LABELS)}, QUALITY, run
+)

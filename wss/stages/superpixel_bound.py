@@ -1,0 +1,81 @@
+"""Stage ``superpixel-bound``: the best labels that superpixels allow, made from masks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import DataError
+from wss.params import Params
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, SAMPLES, SUPERPIXELS, StoreWriter
+
+
+class SuperpixelBoundParams(Params):
+    """Which bound, and for which images."""
+
+    rule: Literal["spopt", "spcon"] = "spopt"
+    """``spopt``: each superpixel has the majority label of the mask. ``spcon``: those with scribbles have the scribbles'."""
+    split: str = "train"
+    """Images to label; the result holds no others."""
+
+
+def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Label every superpixel of the split's images.
+
+    Raises:
+        DataError: An image has no mask.
+
+    Source: Vernaza, Chandraker 2017, section 4 (SPOPT and SPCON), with the superpixels of Felzenszwalb and Huttenlocher.
+    """
+    samples, labels, superpixels = inputs["samples"], inputs["labels"], inputs["superpixels"]
+    ids = split_ids(samples, params.split)
+    without = [i for i in ids if not samples.has("mask", i)]
+    if without:
+        raise DataError(
+            f"superpixel-bound: {len(without)} images of split {params.split!r} have no mask, {without[0]!r} first"
+        )
+    todo = pending(ids, output)
+    advance = context.progress.task(params.rule, len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        segments, mask = superpixels.get("superpixels", image_id), samples.get("mask", image_id)
+        best = majority(segments, mask)
+        if params.rule == "spcon" and image_id in labels:
+            scribbled = majority(segments, labels.get("labels", image_id))
+            best = np.where(scribbled != 255, scribbled, best)
+        output.append(image_id, {"labels": best[segments].astype(np.uint8)})
+        advance(1, image_id)
+    output.meta.update(annotation="mask", simulated=False, options={"superpixels": params.rule})
+    output.meta["proposals"] = params.rule.upper()
+
+
+def majority(segments: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """The most frequent label of each segment, of equally frequent ones the lowest; 255 where none is labelled.
+
+    Args:
+        segments: (H,W), ids from 0.
+        labels: (H,W), 255 = unlabelled.
+
+    Returns:
+        int64, one per segment.
+    """
+    known = labels != 255
+    classes = int(labels[known].max()) + 1 if known.any() else 1
+    number = int(segments.max()) + 1
+    counts = np.bincount(segments[known].astype(np.int64) * classes + labels[known], minlength=number * classes)
+    table = counts.reshape(number, classes)
+    result: NDArray[np.int64] = np.where(table.any(1), table.argmax(1), 255)
+    return result
+
+
+STAGE = Stage(
+    "superpixel-bound",
+    1,
+    SuperpixelBoundParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "superpixels": Input(SUPERPIXELS)},
+    LABELS,
+    run,
+)

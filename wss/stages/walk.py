@@ -1,0 +1,115 @@
+"""Stage ``walk``: the labels that a RAWKS network's boundaries spread from the scribbles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from wss.checkpoints import build_model
+from wss.errors import UsageError
+from wss.losses.rawks import uncertainty_weights
+from wss.methods import Rawks
+from wss.methods.rawks import RawksNetwork, coarse_labels
+from wss.ops import hitting_probabilities, reachable
+from wss.params import Params, validate
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
+
+
+class WalkParams(Params):
+    """Which images."""
+
+    split: str = "train"
+    """Images whose labels are spread; the result holds no others."""
+
+
+def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Spread the labels of each image of the split: P of the paper, its likeliest class, and the weight w as confidence.
+
+    The walks run on the grid on which they were trained, and their probabilities are interpolated to the image's size. Scribbled
+    pixels keep their labels. Images without labels stay without.
+
+    Raises:
+        UsageError: The network was trained by another method.
+    """
+    samples, labels = inputs["samples"], inputs["labels"]
+    walker = Walker(inputs["model"], context.device)
+    ids = [i for i in split_ids(samples, params.split) if i in labels]
+    todo = pending(ids, output)
+    advance = context.progress.task("random walks", len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        found = walker(samples.get("image", image_id), labels.get("labels", image_id))
+        output.append(image_id, {"labels": found.labels, "confidence": np.rint(255 * found.weights).astype(np.uint8)})
+        advance(1, image_id)
+    output.meta.update(labels.meta)
+    output.meta["proposals"] = "rawks"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What the random walks of one image say.
+
+    Attributes:
+        labels: uint8 (H,W), 255 where no walk reaches a scribble.
+        weights: w(x) of (11), float (H,W) in 0..1: 1 on scribbles, 0 where no walk reaches one.
+        boundary: B, float (ceil(H/stride),ceil(W/stride)), at least 0.
+    """
+
+    labels: NDArray[np.uint8]
+    weights: NDArray[np.float64]
+    boundary: NDArray[np.float32]
+
+
+class Walker:
+    """Spreads scribbles by the boundaries of a RAWKS network.
+
+    Args:
+        store: The network.
+        device: Where it runs.
+
+    Raises:
+        UsageError: The network was trained by another method.
+
+    Source: Vernaza, Chandraker 2017, (5), and w of (11).
+    """
+
+    def __init__(self, store: Store, device: torch.device) -> None:
+        if store.meta["method"]["name"] != "rawks":
+            raise UsageError(
+                f"random walks need a network trained by rawks, {store.path} is one of {store.meta['method']['name']}"
+            )
+        self._method = validate(Rawks, store.meta["method"], str(store.path))
+        self._model = cast(RawksNetwork, build_model(store).to(device).eval())
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.uint8], scribble: NDArray[np.uint8]) -> Walk:
+        """Spread the scribbles (H,W), 255 = unlabelled, of an image (H,W,3)."""
+        rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
+        given = torch.from_numpy(np.array(scribble)).to(self._device).long()
+        stride, num_classes = self._method.stride, self._model.network.num_classes
+        boundary = self._model.boundary(rgb)
+        coarse = coarse_labels(given[None], stride, num_classes)
+        probs = self._enlarged(hitting_probabilities(boundary, coarse, num_classes), given, "bilinear")
+        known = self._enlarged(reachable(boundary, coarse)[:, None].float(), given, "nearest")[0] > 0
+        weights = uncertainty_weights(probs[None], alpha=self._method.alpha)[0].double() * known
+        labels = torch.where(given != 255, given, torch.where(known, probs.argmax(0), 255))
+        weights = torch.where(given != 255, 1.0, weights)
+        return Walk(labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].cpu().numpy())
+
+    def _enlarged(self, maps: Tensor, like: Tensor, mode: str) -> Tensor:
+        size = [side * self._method.stride for side in maps.shape[2:]]
+        align = {"align_corners": False} if mode == "bilinear" else {}
+        return functional.interpolate(maps, size, mode=mode, **align)[0, :, : like.shape[0], : like.shape[1]]
+
+
+STAGE = Stage(
+    "walk", 1, WalkParams, {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)}, LABELS, run
+)

@@ -1,0 +1,75 @@
+"""Stage ``walk-pictures``: what a RAWKS network sees as boundaries, what walks make of them, and how certain they are."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from wss.params import Params
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.stages.walk import Walk, Walker
+from wss.store import LABELS, MODEL, PICTURES, SAMPLES, StoreWriter
+from wss.viz import overlay
+
+
+class WalkPicturesParams(Params):
+    """Which images."""
+
+    split: str = "val"
+    """Images to choose from; those without scribbles are left out."""
+    images: int = Field(default=6, ge=1)
+    """So many of them, evenly spread."""
+
+
+def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Paint boundaries (black where no walk passes), propagated labels, and weights (red = 1, blue = 0).
+
+    Raises:
+        UsageError: The network was trained by another method.
+
+    Source: Vernaza, Chandraker 2017, Fig. 4.
+    """
+    samples, labels = inputs["samples"], inputs["labels"]
+    walker = Walker(inputs["model"], context.device)
+    ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != 255).any()]
+    keep = min(len(ids), params.images)
+    ids = [ids[round(n * len(ids) / keep)] for n in range(keep)]
+    todo = pending(ids, output)
+    advance = context.progress.task("random-walk pictures", len(ids), len(ids) - len(todo))
+    palette = np.array(samples.meta["palette"], np.uint8)
+    for image_id in todo:
+        image = samples.get("image", image_id)
+        found = walker(image, labels.get("labels", image_id))
+        painted = overlay(image, found.labels, palette, unpainted=samples.meta["background"])
+        output.append(image_id, {"tiles": np.stack([boundary_map(found), painted, weight_map(found)])})
+        advance(1, image_id)
+    output.meta["captions"] = ["Boundaries", "Propagated labels", "Weights"]
+    output.meta["titles"] = dict.fromkeys(ids, "Boundaries: black stops walks. Weights: red is 1, blue is 0")
+
+
+def boundary_map(found: Walk) -> NDArray[np.uint8]:
+    """exp(-B), the chance of passing, as grey levels (H,W,3)."""
+    height, width = found.labels.shape
+    shades = np.rint(255 * np.exp(-found.boundary.astype(np.float64))).astype(np.uint8)
+    stride = -(-height // shades.shape[0])
+    whole = np.repeat(np.repeat(shades, stride, 0), stride, 1)[:height, :width]
+    return np.repeat(whole[..., None], 3, axis=2)
+
+
+def weight_map(found: Walk) -> NDArray[np.uint8]:
+    """Weights as colours (H,W,3), from blue, 0, to red, 1."""
+    painted = cv2.applyColorMap(np.rint(255 * found.weights).astype(np.uint8), cv2.COLORMAP_JET)
+    return np.ascontiguousarray(painted[..., ::-1], np.uint8)
+
+
+STAGE = Stage(
+    "walk-pictures",
+    1,
+    WalkPicturesParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)},
+    PICTURES,
+    run,
+)
