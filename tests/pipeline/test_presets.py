@@ -1,7 +1,10 @@
 """Presets: settings for many pipelines, and changes of single elements of lists."""
 
+from pathlib import Path
+
 import pytest
 
+import wss
 from wss.errors import UsageError
 from wss.pipeline.changes import merge, parse_overrides
 from wss.pipeline.presets import load_preset, shipped_presets
@@ -70,6 +73,20 @@ def test_shipped_presets_fit_the_methods(name):
     for pipeline in ("pce", "densecrf", "dense"):
         changed = load_pipeline(find_pipeline(pipeline), preset=preset).nodes["train"].params
         assert changed != load_pipeline(find_pipeline(pipeline)).nodes["train"].params
+
+
+PRESETS = [*shipped_presets().values(), *sorted((Path(wss.__file__).parents[1] / "benchmarks/presets").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_train_all_losses_of_a_study_alike(path):
+    nodes = load_pipeline(find_pipeline("study-losses"), preset=load_preset(str(path))).nodes.values()
+    phases = {n.params.method.name: n.params.phases for n in nodes if n.inputs.get("initial")}
+    assert set(phases) == {"pce", "ncut", "densecrf", "kernelcut"}
+    schedules = [[phase.model_dump(exclude={"terms"}) for phase in each] for each in phases.values()]
+    assert all(schedule == schedules[0] for schedule in schedules)
+    (dense,) = [n.params.phases for n in nodes if n.stage.name == "train" and n.params.method.name == "dense"]
+    assert [phase.model_dump(exclude={"terms"}) for phase in dense[1:]] == schedules[0]
 
 
 @pytest.mark.parametrize(
