@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -74,8 +75,11 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "study.yaml").write_text(textwrap.dedent(STUDY))
 
-    def run(*settings):
+    def run(*settings, inputs=None):
         pipeline = load_pipeline(folder / "study.yaml", parse_overrides(settings), {"dataset": DATASET})
+        report = pipeline.nodes["report"]
+        report = replace(report, inputs={**report.inputs, **(inputs or {})})
+        pipeline = replace(pipeline, nodes={**pipeline.nodes, "report": report})
         return run_pipeline(pipeline, Workspace(folder), Context())
 
     return run
@@ -116,6 +120,20 @@ def test_images_with_further_pictures_are_preferred(study):
     assert "From the best third" in page
     with_fewer = _page(study("gradients.images=1"))
     assert with_fewer.count('alt="NC gradient') == 1
+
+
+def test_a_model_trained_again_with_the_same_result_is_found(study):
+    before = study()
+    after = study("train-1-0.validate_every=0", "report.title=Again")
+    assert after["train-1-0"].store.key != before["train-1-0"].store.key
+    assert after["predict-1-0"].skipped
+    assert after["evaluate-crf"].skipped
+    assert "loss pce, length 1, seed 0 + CRF" in _page(after)
+
+
+def test_the_model_behind_must_be_among_the_inputs(study):
+    with pytest.raises(UsageError, match=r"the predictions or the model behind .* are not among the inputs"):
+        study(inputs={"models": ["train-0-0"]})
 
 
 def test_factors_make_another_artifact(study):

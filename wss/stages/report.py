@@ -70,29 +70,18 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
         UsageError: A metrics store's predictions or model are not among the inputs.
     """
     samples = inputs["samples"]
-    predictions = {store.key: store for store in inputs.many("predictions")}
-    models = {store.key: store for store in inputs.many("models")}
     labels = inputs.maybe("labels")
     metrics = list({store.key: store for store in inputs.many("metrics")}.values())
-    for store in metrics:
-        if store.meta["predictions"] not in predictions or store.meta["model"] not in models:
-            raise UsageError(f"report: the predictions or the model behind {store.path} are not among the inputs")
-    names = run_names([models[m.meta["model"]] for m in metrics], metrics)
-    runs = [_run(name, m, models[m.meta["model"]]) for name, m in zip(names, metrics, strict=True)]
+    predictions, models = _behind(metrics, inputs.many("predictions"), inputs.many("models"))
+    names = run_names(models, metrics)
+    runs = [_run(name, m, model) for name, m, model in zip(names, metrics, models, strict=True)]
     studies = [tabulate(runs, **{n: getattr(s, n) for n in StudyParams.model_fields}) for s in params.studies]
     leading = featured(runs, studies, MOST_RUNS)
-    shown = {n: (m, predictions[m.meta["predictions"]]) for n, m in zip(names, metrics, strict=True) if n in leading}
+    shown = {n: (m, p) for n, m, p in zip(names, metrics, predictions, strict=True) if n in leading}
     pictures = inputs.many("pictures")
     quality = inputs.many("quality")
-    everything = [
-        samples,
-        *inputs.many("labels"),
-        *models.values(),
-        *predictions.values(),
-        *metrics,
-        *quality,
-        *pictures,
-    ]
+    made = [store for role in ("labels", "models", "predictions") for store in inputs.many(role)]
+    everything = list({store.key: store for store in (samples, *made, *metrics, *quality, *pictures)}.values())
     page = render_report(
         Report(
             title=params.title,
@@ -100,7 +89,7 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             classes=samples.meta["classes"],
             palette=np.array(samples.meta["palette"], np.uint8),
             background=samples.meta["background"],
-            runs=_one_curve_each(runs, {n: m.meta["model"] for n, (m, _) in shown.items()}),
+            runs=_one_curve_each(runs, {n: model.key for n, model in zip(names, models, strict=True) if n in leading}),
             studies=studies,
             labels=[store.meta["record"] for store in quality],
             pictures=_pictures(params.pictures, samples, labels, shown, runs, pictures),
@@ -111,6 +100,35 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
         )
     )
     output.put("html", np.frombuffer(page.encode(), np.uint8))
+
+
+def _behind(
+    metrics: Sequence[Store], predictions: Sequence[Store], models: Sequence[Store]
+) -> tuple[list[Store], list[Store]]:
+    """The predictions and the model behind each metrics store.
+
+    They are found by content, as inputs are: a model that was trained again under another key, and came out the same, is
+    the model of predictions that were made before.
+    """
+    by_digest = {store.digest: store for store in (*predictions, *models)}
+    by_key = {store.key: store for store in models}
+
+    def source(store: Store, role: str) -> Store | None:
+        return by_digest.get(next((s["digest"] for s in store.inputs.get(role, [])), ""))
+
+    def model_of(prediction: Store) -> Store | None:
+        earlier = source(prediction, "predictions")
+        found = source(prediction, "model") if earlier is None else model_of(earlier)
+        return by_key.get(prediction.meta["model"]) if found is None else found
+
+    pairs = []
+    for store in metrics:
+        prediction = source(store, "predictions")
+        model = None if prediction is None else model_of(prediction)
+        if prediction is None or model is None:
+            raise UsageError(f"report: the predictions or the model behind {store.path} are not among the inputs")
+        pairs.append((prediction, model))
+    return [prediction for prediction, _ in pairs], [model for _, model in pairs]
 
 
 def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
