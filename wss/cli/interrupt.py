@@ -14,6 +14,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 MESSAGE = "interrupted; run the same command again to go on from here"
@@ -48,6 +50,17 @@ def end_work() -> None:
         if signal.getsignal(number) is _stop:
             signal.signal(number, _leave)
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def work() -> Iterator[None]:
+    """Work that both signals stop in good order, for commands without a workspace."""
+    begin_work()
+    try:
+        yield
+        check()
+    finally:
+        end_work()
 
 
 def check() -> None:

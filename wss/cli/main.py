@@ -10,9 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from wss.cli import (
+    bench,
     cam,
     data,
     doctor,
+    edges,
     evaluate,
     gc,
     init,
@@ -26,6 +28,7 @@ from wss.cli import (
     status,
     superpixels,
     train,
+    train_edges,
     verify,
 )
 from wss.errors import WssError
@@ -104,9 +107,11 @@ def _main(
 
 
 _SETUP, _STEPS, _WHOLE, _UPKEEP = "Set up", "Steps", "Whole pipelines", "Look and tidy up"
+_BESIDE = "Edge detectors: training and benchmark"
 app.command("init", rich_help_panel=_SETUP)(init.init)
 app.add_typer(data.app, name="data", rich_help_panel=_SETUP)
 app.command("prepare", rich_help_panel=_STEPS)(prepare.prepare)
+app.command("edges", rich_help_panel=_STEPS)(edges.edges)
 app.command("superpixels", rich_help_panel=_STEPS)(superpixels.superpixels)
 app.command("propagate", rich_help_panel=_STEPS)(propagate.propagate)
 app.command("train", rich_help_panel=_STEPS)(train.train)
@@ -114,6 +119,8 @@ app.command("cam", rich_help_panel=_STEPS)(cam.cam)
 app.command("predict", rich_help_panel=_STEPS)(predict.predict)
 app.command("evaluate", rich_help_panel=_STEPS)(evaluate.evaluate)
 app.command("report", rich_help_panel=_STEPS)(report.report)
+app.command("train-edges", rich_help_panel=_BESIDE)(train_edges.train_edges)
+app.add_typer(bench.app, name="bench", rich_help_panel=_BESIDE)
 app.command("run", rich_help_panel=_WHOLE)(run.run)
 app.command("pipelines", rich_help_panel=_WHOLE)(listing.pipelines)
 app.command("methods", rich_help_panel=_WHOLE)(listing.methods)

@@ -1,5 +1,6 @@
 """Detectors of boundaries: photographs in, edge maps in [0,1] out."""
 
+from wss.edges.build import DetectorParams, build_detector
 from wss.edges.detector import Detect, EdgeMap, Image, averaged
 from wss.edges.gradient import gradient_edges
 from wss.edges.network import network_detector
@@ -8,9 +9,11 @@ from wss.edges.suppression import suppress_non_maxima
 
 __all__ = [
     "Detect",
+    "DetectorParams",
     "EdgeMap",
     "Image",
     "averaged",
+    "build_detector",
     "gradient_edges",
     "network_detector",
     "structured_forest",

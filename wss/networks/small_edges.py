@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.errors import DataError
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import initialise
+from wss.networks.weights import read_state_dict
 
 MEAN_RGB = (124.0, 116.0, 104.0)
 SCALE = 1 / 58.0
@@ -124,3 +128,23 @@ class _SeparableBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.convolutions(x))
+
+
+def load_small(network: SmallEdgeNet, path: Path) -> None:
+    """Load weights into a small network, in place.
+
+    Args:
+        network: Of the default widths for the shipped weights.
+        path: A state dict, of any floating precision.
+
+    Raises:
+        DataError: Missing, damaged, or of another network.
+    """
+    if not path.is_file():
+        raise DataError(f"weights {path}: no such file; give what `wss train-edges --network small` wrote")
+    state = read_state_dict(path)
+    try:
+        network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise DataError(f"weights {path}: not those of the small edge network ({reason})") from error

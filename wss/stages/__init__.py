@@ -3,6 +3,7 @@
 from wss.stages import (
     cam,
     crf,
+    edges,
     evaluate,
     gradients,
     label_quality,
@@ -25,6 +26,7 @@ STAGES: dict[str, Stage] = {
     for module in (
         samples,
         prepare,
+        edges,
         superpixels,
         superpixel_bound,
         propagate,

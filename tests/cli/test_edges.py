@@ -1,0 +1,120 @@
+"""`wss edges`, `wss train-edges` and `wss bench edges`."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from commands import artifact
+from PIL import Image
+
+from tests.datasets.bsds_files import write_bsds
+from wss.store import EDGES, Store
+from wss.store.checkpoint import read_checkpoint
+
+
+@pytest.fixture
+def bsds(tmp_path):
+    return write_bsds(tmp_path / "bsds", {"train": 4, "val": 3})
+
+
+def test_edges_of_a_data_set(fresh, wss):
+    first = wss("edges", "--out", "maps", "--json").json
+    assert first["images"] == 6
+    store = Store(artifact(fresh, "edges"), EDGES)
+    edges = store.get("edges", store.ids[0])
+    assert edges.dtype == np.uint8
+    assert edges.shape == (32, 32)
+    assert edges.max() > 0
+    assert store.meta["detector"] == "embedded"
+    assert store.meta["weights"]["file"] == "embedded.pt"
+    assert np.array_equal(np.array(Image.open(fresh / "maps" / f"{store.ids[0]}.png")), edges)
+    assert wss("edges", "--json").json["key"] == first["key"]
+
+
+def test_settings_and_weights_decide_the_store(fresh, wss, tmp_path):
+    torch.save({}, tmp_path / "empty.pt")
+    keys = {wss("edges", "--detector", "gradient", *more, "--json").json["key"] for more in ([], ["--nms"], ["--flip"])}
+    assert len(keys) == 3
+    failed = wss("edges", "--weights", tmp_path / "empty.pt")
+    assert failed.code == 1
+    assert "expected a state dict" in failed.said
+
+
+def test_wrong_usage(fresh, wss):
+    assert wss("edges", "--detector", "canny").code == 2
+    hed = wss("edges", "--detector", "hed")
+    assert hed.code == 2
+    assert "--weights FILE" in hed.said
+    assert wss("edges", "--scales", "0").code == 2
+
+
+def test_train_bench_and_use(fresh, wss, bsds, tmp_path):
+    weights = tmp_path / "edges.pt"
+    trained = wss(
+        "train-edges", "--root", bsds, "--out", weights, "--epochs", 2, "--batch-size", 2, "--crop", 32, "--json"
+    ).json
+    assert trained["images"] == 4
+    assert trained["step"] == 4
+    recipe = json.loads((tmp_path / "edges.pt.json").read_text())
+    assert recipe["network"] == "small"
+    assert recipe["augment"]["crop"] == 32
+    assert len(recipe["log"]) == 2
+    assert not list(tmp_path.glob("*.partial"))
+    scores = wss(
+        "bench", "edges", "-r", bsds, "--weights", weights, "--thresholds", 9, "--out", "b.json", "--json"
+    ).json
+    assert scores == json.loads((fresh / "b.json").read_text())
+    assert scores["images"] == 3
+    assert 0 <= scores["ods"] <= scores["ois"] <= 1
+    assert wss("edges", "--weights", weights, "--json").json["images"] == 6
+
+
+def test_the_gradient_scores_well_on_blocks(fresh, wss, bsds):
+    result = wss("bench", "edges", "-r", bsds, "--detector", "gradient", "--thresholds", 19, "--limit", 2)
+    assert result.code == 0
+    scores = wss("bench", "edges", "-r", bsds, "-d", "gradient", "--thresholds", 19, "--json").json
+    assert scores["ods"] > 0.5
+    assert scores["weights"] is None
+
+
+def test_an_interrupted_training_goes_on(fresh, wss, bsds, tmp_path, monkeypatch):
+    monkeypatch.setattr("wss.training.edges.CHECKPOINT_INTERVAL_S", 0.0)
+    common = ["train-edges", "--root", bsds, "--epochs", 2, "--batch-size", 2, "--crop", 32]
+    assert wss(*common, "--out", "whole.pt").code == 0
+
+    from wss.training import edges as module
+
+    update, calls = module._update, []
+
+    def fail(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        update(*arguments)
+
+    monkeypatch.setattr(module, "_update", fail)
+    assert wss(*common, "--out", "part.pt").code == 130
+    assert read_checkpoint(fresh / "part.pt.checkpoint.partial")["step"] == 3
+    other = wss(*common, "--out", "part.pt", "--seed", 5)
+    assert other.code == 2
+    assert "other settings (seed)" in other.said
+    assert wss(*common, "--out", "part.pt").code == 0
+    assert (fresh / "part.pt").read_bytes() == (fresh / "whole.pt").read_bytes()
+
+
+def test_hed_trains_from_vgg_weights(fresh, wss, bsds, tmp_path):
+    failed = wss("train-edges", "--root", bsds, "--out", "h.pt", "--network", "vgg")
+    assert failed.code == 2
+    assert "small or hed" in failed.said
+    missing = wss("train-edges", "--root", tmp_path, "--out", "h.pt")
+    assert missing.code == 1
+    assert "groundTruth" in missing.said
+    trained = wss(
+        "train-edges", "-r", bsds, "-o", "h.pt", "--network", "hed", "--epochs", 1, "--batch-size", 4, "--crop", 32
+    )
+    assert trained.code == 0
+    scores = wss(
+        "bench", "edges", "-r", bsds, "-d", "hed", "--weights", "h.pt", "--thresholds", 3, "--limit", 1, "--json"
+    )
+    assert scores.json["alignment"] == "caffe"

@@ -1,0 +1,71 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from wss.edges import DetectorParams, build_detector
+from wss.edges.build import EMBEDDED
+from wss.errors import DataError, UsageError
+from wss.networks.hed import HED
+from wss.networks.small_edges import SmallEdgeNet
+from wss.params import canonical, validate
+
+
+def step_image(size=(64, 96)):
+    image = np.full((*size, 3), (90, 110, 130), np.uint8)
+    image[:, 48:] = (200, 60, 40)
+    return image
+
+
+def test_the_shipped_weights_are_small_plain_tensors_of_the_network():
+    assert EMBEDDED.stat().st_size < 2_000_000
+    state = torch.load(EMBEDDED, weights_only=True)
+    assert state.keys() == SmallEdgeNet().state_dict().keys()
+    assert {value.dtype for value in state.values()} <= {torch.float16, torch.int64}
+    assert EMBEDDED.with_suffix(".md").read_text().startswith("# embedded.pt")
+
+
+def test_the_embedded_detector_finds_a_step():
+    edges = build_detector(DetectorParams())(step_image())
+    assert edges.shape == (64, 96)
+    assert edges.dtype == np.float32
+    assert np.abs(edges[16:48].argmax(1) - 47.5).max() < 4
+    assert edges[16:48, 46:50].mean() > 0.5
+    assert edges[16:48, 10:30].mean() < 0.3
+
+
+def test_suppression_thins():
+    thin = build_detector(DetectorParams(nms=True, flip=True, scales=(0.5, 1.0)))(step_image())
+    assert (thin[16:48, 40:56] > 0.3).sum(1).max() <= 2
+    assert (thin[16:48, 40:56] > 0.3).any(1).all()
+
+
+def test_hed_from_a_file(tmp_path):
+    torch.manual_seed(0)
+    torch.save(HED().state_dict(), tmp_path / "hed.pt")
+    params = DetectorParams(detector="hed", weights=str(tmp_path / "hed.pt"))
+    assert build_detector(params)(step_image((20, 96))).shape == (20, 96)
+    assert params.digest() == hashlib.sha256((tmp_path / "hed.pt").read_bytes()).hexdigest()
+    assert "weights" not in canonical(params)
+    with pytest.raises(DataError, match="small edge network"):
+        build_detector(DetectorParams(weights=str(tmp_path / "hed.pt")))
+    with pytest.raises(DataError, match="no such file"):
+        build_detector(DetectorParams(weights=str(tmp_path / "none.pt")))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"detector": "canny"}, "embedded"),
+        ({"detector": "hed"}, "comes without weights"),
+        ({"detector": "structured"}, "comes without weights"),
+        ({"detector": "gradient", "weights": "x.pt"}, "no weights"),
+        ({"alignment": "interpolated"}, "hed"),
+        ({"scales": [0]}, "above 0"),
+        ({"scales": []}, "scales"),
+    ],
+)
+def test_settings_that_contradict_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        validate(DetectorParams, values, "detector")

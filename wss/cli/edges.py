@@ -1,0 +1,102 @@
+"""``wss edges``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.store import Store
+
+Detector = Annotated[str, typer.Option("--detector", "-d", help="embedded, hed, structured or gradient.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="HED's .caffemodel or PyTorch file, OpenCV's model of forests, or what `wss train-edges` wrote."),
+]
+Alignment = Annotated[
+    str, typer.Option(help="HED's geometry: caffe (published) or interpolated (the common PyTorch conversion).")
+]
+Scales = Annotated[str | None, typer.Option(help="Scales to average, for example 0.5,1,1.5.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
+
+
+def edges(
+    detector: Detector = "embedded",
+    weights: Weights = None,
+    alignment: Alignment = "caffe",
+    scales: Scales = None,
+    flip: Flip = False,
+    nms: Annotated[bool, typer.Option("--nms", help="Keep ridges only, one pixel wide.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for grey PNGs, 255 = certain edge.")] = None,
+    workspace: options.Workspace = Path(),
+    device: options.Device = "auto",
+    jobs: options.Jobs = 0,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Detect boundaries in every image of the data set.
+
+    The embedded network needs nothing further; HED and structured forests need a file of weights; the gradient is
+    without learning.
+
+    Example: [bold]wss edges --scales 0.5,1,1.5 --out edges[/bold]
+    """
+    from wss.cli.console import Terminal
+    from wss.cli.session import DEFAULT_METHOD, Session
+    from wss.pipeline.run import run_node
+    from wss.pipeline.spec import Node
+    from wss.stages.edges import STAGE, EdgesParams
+
+    values = settings(detector, weights, alignment, scales, flip) | {"nms": nms}
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+        params = checked(EdgesParams, values)
+        samples = session.run(session.pipeline(DEFAULT_METHOD).up_to("samples"))["samples"].store
+        node = Node("edges", STAGE, params, {"samples": ("samples",)})
+        store = run_node(node, {"samples": (samples,)}, session.workspace, session.context).store
+        files = _write(store, out) if out else []
+        session.terminal.result(
+            {"store": str(store.path), "key": store.key, "images": len(store), "files": [str(f) for f in files]},
+            lambda: session.terminal.line(
+                f"{len(store)} edge maps ({store.meta['detector']}): {store.path}"
+                + (f"\n{len(files)} files in {out}" if out else "")
+            ),
+        )
+
+
+def settings(detector: str, weights: Path | None, alignment: str, scales: str | None, flip: bool) -> dict[str, Any]:
+    """The detector's parameters as plain values."""
+    from wss.cli.evaluate import parse_scales
+
+    return {
+        "detector": detector,
+        "weights": None if weights is None else str(weights.resolve()),
+        "alignment": alignment,
+        "scales": tuple(parse_scales(scales)) if scales else (1.0,),
+        "flip": flip,
+    }
+
+
+def checked(model: Any, values: dict[str, Any]) -> Any:
+    """The parameter model of these values.
+
+    Raises:
+        UsageError: A value is unknown, or does not go with the others.
+    """
+    from wss.params import validate
+
+    return validate(model, values, f"detector {values['detector']!r}")
+
+
+def _write(store: Store, out: Path) -> list[Path]:
+    from wss.store.atomic import write_bytes
+    from wss.viz import encode_png
+
+    files = [out / f"{image_id}.png" for image_id in store.ids]
+    for file, image_id in zip(files, store.ids, strict=True):
+        write_bytes(file, encode_png(store.get("edges", image_id)))
+    return files

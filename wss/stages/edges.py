@@ -1,0 +1,63 @@
+"""Stage ``edges``: an edge map of every image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wss.edges import Detect, DetectorParams, build_detector
+from wss.stages.parallel import each
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import EDGES, SAMPLES, Store, StoreWriter
+
+
+class EdgesParams(DetectorParams):
+    """Which detector, and how it is applied."""
+
+
+def run(params: EdgesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Detect edges image by image; on a GPU one after another, on the CPU ``jobs`` at once.
+
+    Raises:
+        DataError: The weights are missing, damaged or of another network.
+        UsageError: OpenCV lacks structured forests.
+    """
+    samples = inputs["samples"]
+    _detector(params, str(context.device))  # faulty weights are told here and not from some other process
+    todo = pending(samples.ids, output)
+    advance = context.progress.task(f"edges ({params.detector})", len(samples), len(samples) - len(todo))
+    jobs = 1 if context.device.type == "cuda" else context.jobs
+    calls = ((params, samples, image_id, str(context.device)) for image_id in todo)
+    for image_id, edges in zip(todo, each(_detect, calls, jobs, 4 if len(todo) > 100 else 1), strict=True):
+        output.append(image_id, {"edges": edges})
+        advance(1, image_id)
+    output.meta.update(
+        detector=params.detector,
+        alignment=params.alignment if params.detector == "hed" else None,
+        weights=params.file and {"file": params.file.name, "sha256": params.digest()},
+        scales=list(params.scales),
+        flip=params.flip,
+        nms=params.nms,
+    )
+
+
+def _detect(params: EdgesParams, samples: Store, image_id: str, device: str) -> NDArray[np.uint8]:
+    edges = _detector(params, device)(np.array(samples.get("image", image_id)))
+    return np.rint(edges * 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _detector(params: EdgesParams, device: str) -> Detect:
+    """The detector, loaded once per process."""
+    return build_detector(params, torch.device(device))
+
+
+def _weights_digest(params: EdgesParams, context: Context) -> str:
+    """The digest of the weights, so that another file under the same name makes another store."""
+    return str(params.digest())
+
+
+STAGE = Stage("edges", 1, EdgesParams, {"samples": Input(SAMPLES)}, EDGES, run, source=_weights_digest)
