@@ -70,11 +70,14 @@ def test_train_bench_and_use(fresh, wss, bsds, tmp_path):
     assert wss("edges", "--weights", weights, "--json").json["images"] == 6
 
 
-def test_the_gradient_scores_well_on_blocks(fresh, wss, bsds):
-    result = wss("bench", "edges", "-r", bsds, "--detector", "gradient", "--thresholds", 19, "--limit", 2)
+def test_the_gradient_scores_well_on_blocks(fresh, wss, tmp_path):
+    """At this size the tolerance is 1.5 pixels."""
+    root = write_bsds(tmp_path / "large", {"val": 3}, size=(120, 160))
+    result = wss("bench", "edges", "-r", root, "--detector", "gradient", "--thresholds", 19, "--limit", 2)
     assert result.code == 0
-    scores = wss("bench", "edges", "-r", bsds, "-d", "gradient", "--thresholds", 19, "--json").json
-    assert scores["ods"] > 0.5
+    assert "ODS" in result.out
+    scores = wss("bench", "edges", "-r", root, "-d", "gradient", "--thresholds", 19, "--json").json
+    assert scores["ods"] > 0.6
     assert scores["weights"] is None
 
 

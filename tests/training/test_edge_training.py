@@ -70,7 +70,7 @@ def test_it_learns_where_colours_change():
         edges = model(torch.from_numpy(image).permute(2, 0, 1)[None].float())[0, -1]
     marked = torch.from_numpy(lines(segments))
     assert not model.training
-    assert edges[marked].mean() > edges[~marked].mean() + 1
+    assert edges[marked].mean() > edges[~marked].mean() + 0.05
 
 
 def test_a_resumed_training_ends_with_the_same_weights(monkeypatch):
