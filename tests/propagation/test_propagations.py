@@ -129,6 +129,8 @@ def test_what_does_not_fit_is_refused(method):
         method.propagate(image[..., 0], scribble, 5, superpixels=superpixels)
     with pytest.raises(DataError, match="expected superpixels as integers"):
         method.propagate(image, scribble, 5, superpixels=superpixels[1:])
+    with pytest.raises(DataError, match="ids from 0"):
+        method.propagate(image, scribble, 5, superpixels=superpixels - 1)
     probs = np.full((5, *scribble.shape), 0.2)
     for wrong, message in ((probs[1:], "expected probs"), (probs * np.nan, "0..1"), (probs * 20, "0..1")):
         with pytest.raises(DataError, match=message):

@@ -124,5 +124,7 @@ def _check(image: NDArray[Any], scribble: NDArray[Any], num_classes: int, extras
         kind = "integers" if name == "superpixels" else "floating point"
         if values.shape != shapes[name] or values.dtype.kind not in ("iu" if name == "superpixels" else "f"):
             raise DataError(f"propagation: expected {name} as {kind} {shapes[name]}, got {values.dtype} {values.shape}")
+        if name == "superpixels" and values.min(initial=0) < 0:
+            raise DataError("propagation: superpixels must have ids from 0; a pixel of no superpixel has no label")
         if name != "superpixels" and not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1.01):
             raise DataError(f"propagation: {name} must be in 0..1; look for a diverged network or another scale")

@@ -29,7 +29,7 @@ class Superpixel(Propagation):
 
     fill: Literal["none", "nearest"] = "nearest"
     """Superpixels without scribbles: 255, or the label of the nearest scribbled superpixel."""
-    colour_weight: float = Field(default=1.0, ge=0)
+    colour_weight: float = Field(default=0.3, ge=0)
     """Of mean colours, whose range is 1 per channel, beside centres, in units of the image's diagonal."""
 
     def _spread(
