@@ -26,7 +26,7 @@ def run(params: SeedsParams, inputs: Inputs, output: StoreWriter, context: Conte
     labels, cam = inputs["labels"], inputs["cam"]
     todo = pending(cam.ids, output)
     advance = context.progress.task("marking seeds", len(cam), len(cam) - len(todo))
-    calls = ((params, cam, image_id) for image_id in todo)
+    calls = ((params, cam, image_id, inputs["samples"].meta["background"]) for image_id in todo)
     for image_id, marked in zip(todo, each(_seeds, calls, context.jobs, 4 if len(todo) > 100 else 1), strict=True):
         output.append(image_id, {"labels": marked, "tags": labels.get("tags", image_id)})
         advance(1, image_id)
@@ -41,11 +41,11 @@ def _options(params: SeedsParams) -> dict[str, float]:
     return {n: getattr(params, n) for n in SeedsParams.model_fields if getattr(params, n) != getattr(usual, n)}
 
 
-def _seeds(params: SeedsParams, cam: Store, image_id: str) -> NDArray[np.uint8]:
+def _seeds(params: SeedsParams, cam: Store, image_id: str, background: int | None) -> NDArray[np.uint8]:
     return seeds(
         cam.get("cam", image_id),
         threshold=params.threshold,
-        background=cam.meta["background"],
+        background=background,
         background_share=params.background_share,
     )
 
