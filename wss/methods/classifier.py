@@ -34,7 +34,8 @@ class Classifier(Method):
     """Multi-label classification: global average pooling of class maps, binary cross-entropy with the image's tags.
 
     Any network serves. A DeepLab-v2 is its backbone here, since its pyramid is the classifier that is replaced. In a
-    DeepLabv3+ every pixel sees the mean of the image, which blurs where a class is.
+    DeepLabv3+ every pixel sees the mean of the image, which blurs where a class is. What a map shows is what tells images with
+    a class from those without: of a class that nearly every image has, it is positive everywhere and says nothing.
     """
 
     name: Literal["classifier"] = "classifier"
