@@ -94,18 +94,6 @@ def test_rnn_starts_from_the_network_of_pce_and_ends_elsewhere():
     assert not any(torch.equal(p, before[name]) for name, p in model.crf.named_parameters())
 
 
-def test_rnn_continues_from_a_network_without_crf_and_from_its_own():
-    model, plain = _model(CrfRnn(bi_weight=2)), PartialCrossEntropy().build(NetworkSpec(name="unet"), 3)
-    model.load_state_dict(plain.state_dict())
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in plain.state_dict().items())
-    assert (model.crf.bi_weight == 2).all()
-    other = _model(CrfRnn(bi_weight=7))
-    model.load_state_dict(other.state_dict())
-    assert (model.crf.bi_weight == 7).all()
-    with pytest.raises(RuntimeError, match="bi_weight"):
-        model.load_state_dict({k: v for k, v in other.state_dict().items() if k != "crf.bi_weight"})
-
-
 def test_rnn_first_phase_runs_no_crf(monkeypatch):
     method = CrfRnn()
     model = _model(method)

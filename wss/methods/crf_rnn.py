@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -41,12 +41,6 @@ class RefinedSegmenter(Segmenter):
             return logits
         refined: Tensor = self.crf(logits, rgb, valid)
         return refined
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As usual; and a network that was trained without a CRF keeps the one it has here."""
-        if not any(name.startswith("crf.") for name in state_dict):
-            state_dict = {**state_dict, **{f"crf.{name}": value for name, value in self.crf.state_dict().items()}}
-        return super().load_state_dict(state_dict, strict, assign)
 
 
 class CrfRnn(Method):
