@@ -37,7 +37,7 @@ def train_edges(
     ] = True,
     seed: options.Seed = None,
     device: options.Device = "auto",
-    jobs: options.Jobs = 1,
+    jobs: options.Jobs = 0,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -51,6 +51,7 @@ def train_edges(
     """
     import io
     import json
+    import os
 
     import torch
 
@@ -88,7 +89,8 @@ def train_edges(
         steps = len(items) // min(batch_size, len(items)) * epochs
         advance = terminal.task(f"training {network}", steps, 0 if state is None else int(state["step"]))
         hooks = EdgeHooks(save=lambda values: _save(checkpoint, values, recipe), advance=advance)
-        rows = fit_edges(model, data, params, place, hooks, state, workers=max(0, jobs - 1))
+        workers = min(8, (jobs or len(os.sched_getaffinity(0))) - 1)
+        rows = fit_edges(model, data, params, place, hooks, state, workers)
         weights = {n: v.half() if half and v.is_floating_point() else v for n, v in model.cpu().state_dict().items()}
         buffer = io.BytesIO()
         torch.save(weights, buffer)

@@ -135,7 +135,7 @@ def fit_edges(
     begin, total = 0, 0.0
     if state is not None:
         network.load_state_dict(state["model"])
-        average = dict(state["average"])
+        average = {name: value.to(device) for name, value in state["average"].items()}
         optimiser.load_state_dict(state["optimiser"])
         rows, begin, total = list(state["rows"]), int(state["step"]), float(state["total"])
     sampler = EpochBatches(len(data), params.batch_size, params.epochs, params.seed, begin)
