@@ -7,7 +7,7 @@ from PIL import Image
 
 from wss.store import Store
 
-METHODS = ["grabcut", "graph-cut", "densecrf", "superpixel"]
+METHODS = ["grabcut", "graph-cut", "densecrf", "superpixel", "random-walk"]
 
 
 def _read(path):

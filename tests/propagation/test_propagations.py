@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from wss.errors import DataError, UsageError
-from wss.propagation import PROPAGATIONS, DenseCRF, GrabCut, GraphCut, Superpixel
+from wss.propagation import PROPAGATIONS, DenseCRF, GrabCut, GraphCut, RandomWalk, Superpixel
 from wss.superpixels import Felzenszwalb
 
-ALL = [*(method() for method in PROPAGATIONS), Superpixel(fill="none")]
-IDS = [f"{m.name}-{getattr(m, 'fill', '')}".rstrip("-") for m in ALL]
+ALL = [*(method() for method in PROPAGATIONS), Superpixel(fill="none"), RandomWalk(model="skimage")]
+IDS = [f"{m.name}-{getattr(m, 'fill', getattr(m, 'model', ''))}".rstrip("-") for m in ALL]
 
 
 def _scene(size=(40, 60), noise=12):
@@ -225,3 +225,36 @@ def test_the_confidence_of_grabcut_counts_agreeing_cuts():
     assert (proposal.confidence[proposal.labels == mask] >= 128).mean() > 0.95
     assert set(np.unique(proposal.confidence)) <= {0, 128, 255}
     assert np.median(proposal.confidence) == 255
+
+
+def test_walks_stop_at_edges_and_their_probability_is_the_confidence():
+    image = np.full((5, 21, 3), 100, np.uint8)
+    scribble = np.full((5, 21), 255, np.uint8)
+    scribble[:, 0], scribble[:, 20] = 2, 4
+    flat = RandomWalk().propagate(image, scribble, 5)
+    assert flat.labels[2, 9] == 2
+    assert flat.labels[2, 11] == 4
+    assert flat.confidence[2, 1] > flat.confidence[2, 9] > 127
+    assert flat.confidence[2, 10] == 128
+    edges = np.zeros((5, 21), np.float32)
+    edges[:, 14] = 1
+    walled = RandomWalk(strength=20).propagate(image, scribble, 5, edges=edges)
+    assert (walled.labels[:, :14] == 2).all()
+    assert (walled.labels[:, 15:] == 4).all()
+    assert (walled.confidence[:, 13] == 255).all()
+    image[:, 15:] = 200  # where the image itself has the edge
+    seen = RandomWalk().propagate(image, scribble, 5)
+    assert (seen.labels == walled.labels)[:, :14].all()
+    assert (seen.labels == walled.labels)[:, 16:].all()
+
+
+def test_the_walk_of_scikit_image_is_that_of_scikit_image():
+    from skimage.segmentation import random_walker
+
+    image, _, scribble = _scene((16, 20), noise=80)
+    grey = np.repeat(image[..., :1], 3, 2)
+    seeds = np.select([scribble == 1, scribble == 3], [1, 2], 0)
+    for given, values, axis in ((image, image / 255, -1), (grey, grey[..., 0] / 255, None)):
+        expected = random_walker(values, seeds, beta=30, mode="bf", channel_axis=axis)
+        found = RandomWalk(model="skimage", beta=30).propagate(given, scribble, 5).labels
+        assert (found == np.array([0, 1, 3])[expected]).all()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def propagate(
     image: Annotated[Path | None, typer.Argument(help="One image file; none: the data set's split.")] = None,
     method: Annotated[
-        str, typer.Option("--method", "-m", help="grabcut, graph-cut, densecrf or superpixel.")
+        str, typer.Option("--method", "-m", help="grabcut, graph-cut, densecrf, superpixel or random-walk.")
     ] = "graph-cut",
     scribbles: Annotated[
         Path | None, typer.Option("--scribbles", "-s", help="The image's scribbles: class indices, 255 = unlabelled.")

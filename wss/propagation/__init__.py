@@ -8,12 +8,13 @@ from wss.propagation.dense_crf import DenseCRF
 from wss.propagation.grabcut import GrabCut
 from wss.propagation.graph_cut import GraphCut
 from wss.propagation.propagation import Propagation, Proposal
+from wss.propagation.random_walk import RandomWalk
 from wss.propagation.superpixel import Superpixel
 
-PROPAGATIONS: tuple[type[Propagation], ...] = (GrabCut, GraphCut, DenseCRF, Superpixel)
+PROPAGATIONS: tuple[type[Propagation], ...] = (GrabCut, GraphCut, DenseCRF, Superpixel, RandomWalk)
 """Every algorithm."""
 
-AnyPropagation = Annotated[GrabCut | GraphCut | DenseCRF | Superpixel, Field(discriminator="name")]
+AnyPropagation = Annotated[GrabCut | GraphCut | DenseCRF | Superpixel | RandomWalk, Field(discriminator="name")]
 """The ``method`` parameter of the propagate stage: settings of one algorithm, chosen by its ``name``."""
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "GraphCut",
     "Propagation",
     "Proposal",
+    "RandomWalk",
     "Superpixel",
 ]

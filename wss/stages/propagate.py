@@ -14,7 +14,7 @@ from wss.propagation import AnyPropagation, Proposal
 from wss.stages.parallel import each
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
-from wss.store import LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
+from wss.store import EDGES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
 
 
 class PropagateParams(Params):
@@ -75,7 +75,11 @@ def proposal_scores(samples: Store, proposals: Store) -> dict[str, Any]:
 
 def _extras(params: PropagateParams, inputs: Inputs, ids: list[str]) -> dict[str, tuple[Store, str]]:
     """The stores that the algorithm reads beside samples and labels, with the item read, by its name for it."""
-    roles = {"superpixels": ("superpixels", "superpixels"), "probs": ("predictions", "probs")}
+    roles = {
+        "superpixels": ("superpixels", "superpixels"),
+        "probs": ("predictions", "probs"),
+        "edges": ("edges", "edges"),
+    }
     name = params.method.name
     extras: dict[str, tuple[Store, str]] = {}
     for extra, (role, item) in roles.items():
@@ -128,6 +132,7 @@ STAGE = Stage(
         "labels": Input(LABELS),
         "superpixels": Input(SUPERPIXELS, optional=True),
         "predictions": Input(PREDICTIONS, optional=True),
+        "edges": Input(EDGES, optional=True),
     },
     LABELS,
     run,
