@@ -120,7 +120,7 @@ def test_every_algorithm_runs_and_says_more_than_the_scribbles(tmp_path, method)
         scribble, found = labels.get("labels", image_id), store.get("labels", image_id)
         assert (found == scribble)[scribble != 255].all()
         assert (found != 255).all()
-        assert store.has("confidence", image_id) == (method in ("grabcut", "densecrf"))
+        assert store.has("confidence", image_id) == (method in ("grabcut", "densecrf", "random-walk"))
 
 
 def test_scores_are_those_of_the_summed_confusion_matrix(done, tmp_path):

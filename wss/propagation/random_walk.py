@@ -37,9 +37,9 @@ class RandomWalk(Propagation):
 
     model: Literal["hitting", "skimage"] = "hitting"
     """Which walk."""
-    strength: float = Field(default=10.0, ge=0)
+    strength: float = Field(default=100.0, ge=0)
     """Of ``hitting``: boundary score of an edge of 1: a gradient of one standard deviation of the colours per pixel."""
-    power: float = Field(default=1.0, gt=0)
+    power: float = Field(default=2.0, gt=0)
     """Of ``hitting``: above 1, weak edges count for less."""
     smooth_px: float = Field(default=1.0, ge=0)
     """Of ``hitting``: standard deviation of the smoothing before the gradient; 0 is none."""
