@@ -14,6 +14,7 @@ STUDIES = {  # levels of their factors that are tried here
     "study-lengths": {"length": [1, 0], "loss": ["pce", "ncut"]},
     "study-proposals": {"fine": ["crf-adm"], "run": ["grabcut", "scribblesup", "crf-adm"]},
     "study-losses": {"loss": ["pce", "densecrf"], "run": ["pce", "densecrf", "dense"]},
+    "study-rawks": {"bound": ["spcon"], "run": ["pce", "rawks-then-q", "spcon"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
     "study-tags": {"constraint": ["none", "constrain-no-backprop"]},
 }
