@@ -9,6 +9,7 @@ from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
 STUDIES = {  # levels of their factors that are tried here
+    "study-bpg": {"parts": ["plain", "BPG"], "run": ["plain", "BPG", "dense"]},
     "study-crf": {"training": ["pce", "crf-rnn"]},
     "study-full-supervision": {"weight": [0, 0.5]},
     "study-lengths": {"length": [1, 0], "loss": ["pce", "ncut"]},

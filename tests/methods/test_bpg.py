@@ -11,6 +11,8 @@ from wss.losses import boundary_regression_loss, partial_cross_entropy
 from wss.methods import Batch, Bpg, PartialCrossEntropy, Phase
 from wss.networks import NetworkSpec, parameter_groups
 from wss.networks.layers.boundary import foreground_background
+from wss.pipeline.presets import load_preset
+from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.predictor import InferenceParams, Predictor
 from wss.training.augment import AugmentParams
 from wss.training.batches import TrainingSet
@@ -221,3 +223,39 @@ def test_autocast_keeps_losses_in_float32():
 def test_settings_are_checked():
     with pytest.raises(ValidationError, match="fg-bg"):
         Bpg(boundary="foreground")
+
+
+def test_pipeline_is_that_of_pce_with_edges():
+    baseline, pipeline = load_pipeline(find_pipeline("pce")).nodes, load_pipeline(find_pipeline("bpg")).nodes
+    assert [name for name in pipeline if name != "edges"] == list(baseline)
+    ours, theirs = pipeline["train"].params, baseline["train"].params
+    assert ours.method == Bpg()
+    assert ours.phases[0].terms == {"pce": 1, "boundary": 1}
+    assert [p.model_copy(update={"terms": {"pce": 1}}) for p in ours.phases] == list(theirs.phases)
+    assert ours.model_dump(exclude={"method", "phases"}) == theirs.model_dump(exclude={"method", "phases"})
+
+
+@pytest.mark.parametrize("name", ["bpg", "study-bpg"])
+def test_preset_holds_the_settings_of_the_paper(name):
+    nodes = load_pipeline(find_pipeline(name), preset=load_preset("voc2012-bpg")).nodes.values()
+    trained = [node.params for node in nodes if node.stage.name == "train"]
+    tested = [node.params.test_time for node in nodes if node.stage.name == "predict"]
+    for params in trained:
+        (phase,) = params.phases
+        assert (phase.epochs, phase.lr, phase.momentum, phase.weight_decay) == (25, 0.00025, 0.9, 0.0005)
+        assert (params.batch_size, phase.schedule, params.network.name) == (10, "poly", "deeplab-v2")
+    assert {(test.scales, test.flip) for test in tested} == {((0.5, 0.75, 1, 1.25), True)}
+
+
+def test_study_varies_the_parts_alone():
+    nodes = load_pipeline(find_pipeline("study-bpg")).nodes.values()
+    trained = {node.id: node.params for node in nodes if node.stage.name == "train"}
+    methods = {name: params.method for name, params in trained.items()}
+    assert methods["train-PRN-0"] == Bpg(boundary="none")
+    assert methods["train-BRN-0"] == Bpg(refine=False)
+    assert methods["train-BPG-0"] == Bpg()
+    assert methods["train-BPG-all-channels-0"] == Bpg(boundary="all")
+    rest = [
+        params.model_dump(exclude={"method": True, "phases": {"__all__": {"terms"}}}) for params in trained.values()
+    ]
+    assert all(other == rest[0] for other in rest)
