@@ -175,9 +175,12 @@ def test_wheel_works_without_the_repository(tmp_path, compiler):
     names = set(zipfile.ZipFile(file).namelist())
     expected = {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*.py")}
     expected |= {
-        f"wss/_shipped/{p.relative_to(ROOT).as_posix()}" for f in _shipped_in_setup() for p in (ROOT / f).iterdir()
+        f"wss/_shipped/{p.relative_to(ROOT).as_posix()}"
+        for f in _shipped_in_setup()
+        for p in (ROOT / f).rglob("*.yaml")
     }
-    expected |= {p.relative_to(ROOT).as_posix() for p in (PACKAGE / "viz" / "templates").iterdir()}
+    for folder in (PACKAGE / "viz" / "templates", PACKAGE / "edges" / "weights"):
+        expected |= {p.relative_to(ROOT).as_posix() for p in folder.iterdir()}
     assert expected <= names
     assert {name.split("/")[0] for name in names} == {"wss", f"wss-{wss.__version__}.dist-info"}
     assert any("_lattice." in name for name in names) is compiler
