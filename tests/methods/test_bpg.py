@@ -60,9 +60,10 @@ def _stir(model):
     return model
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_a_new_network_is_that_of_pce(settings, network):
+@pytest.mark.parametrize(
+    ("network", "settings"), [("unet", s) for s in SETTINGS] + [(name, SETTINGS[4]) for name in NETWORKS], ids=str
+)
+def test_a_new_network_is_that_of_pce(network, settings):
     rgb = _batch((37, 45)).rgb
     model, plain = _model(Bpg(**settings), network).eval(), _model(PartialCrossEntropy(), network).eval()
     for name, value in plain.state_dict().items():
@@ -116,6 +117,16 @@ def test_edges_teach_the_network_and_not_the_refinement():
     found["pce"].backward()
     assert all(torch.equal(p.grad, g) for p, g in zip(model.boundary.parameters(), boundary, strict=True))
     assert any(p.grad is not None and p.grad.any() for p in model.refinement.parameters())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same():
+    method, batch = Bpg(), _batch()
+    model = _stir(_model(method)).eval()
+    compiled = torch.compile(model, backend="eager")
+    expected = method.losses(model, batch, method.term_names)
+    for name, value in method.losses(compiled, batch, method.term_names).items():
+        torch.testing.assert_close(value, expected[name])
 
 
 def test_without_its_weight_the_boundary_branch_does_not_run(monkeypatch):

@@ -66,7 +66,7 @@ class PredictionRefinement(nn.Module):
             stride = 2 ** (len(self.steps) - before)
             size = (math.ceil(height / stride), math.ceil(width / stride))
             correction = _resize(correction, size)
-            near = detail if stride == 1 else functional.adaptive_avg_pool2d(detail, size)
+            near = functional.avg_pool2d(detail, stride, ceil_mode=True)
             correction = correction + step(_resize(logits, size) + correction, near)
         return _resize(logits, (height, width)) + correction
 
