@@ -157,7 +157,8 @@ def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[st
 def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]:
     """The images that have tags; those that have neither tags nor labels are left out."""
     tagged = [i for i in ids if labels.has("tags", i)]
-    untagged = next((i for i in ids if i not in set(tagged) and bool((labels.get("labels", i) != 255).any())), None)
+    rest = sorted(set(ids) - set(tagged))
+    untagged = next((i for i in rest if bool((labels.get("labels", i) != 255).any())), None)
     if not tagged or untagged is not None:
         what = f"no image of split {params.split!r} has them" if untagged is None else f"{untagged!r} has labels only"
         raise DataError(
