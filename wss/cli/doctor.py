@@ -17,7 +17,7 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
     import torch
 
     from wss.cli.console import Terminal
-    from wss.kernels import native
+    from wss.kernels import native, walk
 
     terminal = Terminal(as_json=as_json)
     place = workspace.resolve()
@@ -29,12 +29,13 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
         except metadata.PackageNotFoundError:
             return "not installed"
 
+    kernels = [name for name, module in (("lattice", native), ("walk", walk)) if module.available()]
     facts = {
         "wss": version("wss"),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none",
-        "native CPU kernels": "yes" if native.available() else "no (pure torch instead; install with a C++ compiler)",
+        "compiled kernels": kernels or "none (torch and SciPy instead; install with a C++ compiler)",
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         **{name: version(name) for name in ("numpy", "h5py", "opencv-python-headless", "tensorboard", "pydensecrf2")},
