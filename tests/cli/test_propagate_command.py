@@ -111,6 +111,28 @@ def test_a_data_set_is_spread_scored_and_written(cells, wss, tmp_path):
     assert "propagate: done already" in shown.said
 
 
+@pytest.mark.parametrize("detector", ["embedded", "gradient"])
+def test_walks_go_around_detected_edges(files, wss, tmp_path, detector):
+    def mask(*more):
+        arguments = ("propagate", files[0], "-s", files[1], "-m", "random-walk", "-o", tmp_path / "m.png", "--json")
+        result = wss(*arguments, *more)
+        assert result.code == 0, result.err
+        return _read(tmp_path / "m.png"), _read(tmp_path / "cells" / "masks" / "c0.png")
+
+    found, truth = mask("--edges", detector)
+    assert (found == truth).mean() > 0.9
+    assert (found != mask("--edges", detector, "--set", "propagate.method.strength=0")[0]).any()
+
+
+def test_a_data_set_is_spread_around_edges(cells, wss):
+    result = wss("propagate", "--method", "random-walk", "--edges", "gradient", "--json")
+    assert result.code == 0, result.err
+    assert result.json["miou"] > 0.8
+    store = Store(artifact(cells, "propagate"))
+    assert store.inputs["edges"][0]["stage"] == "edges"
+    assert Store(artifact(cells, "edges")).params["detector"] == "gradient"
+
+
 def test_a_data_set_without_masks_is_spread_too(cells, wss, tmp_path):
     for path in (tmp_path / "cells" / "masks").iterdir():
         path.unlink()
@@ -149,6 +171,8 @@ def test_superpixels_are_counted_and_written(cells, wss, tmp_path):
         (["superpixels", "-m", "slick"], "did you mean 'slic'"),
         (["superpixels", "--set", "superpixels.method.segments=3"], "unknown parameter"),
         (["propagate", "--split", "trian"], "did you mean 'train'"),
+        (["propagate", "-m", "grabcut", "--edges", "embedded"], "method 'grabcut' looks at no edges"),
+        (["propagate", "-m", "random-walk", "--edges", "embeded"], "embedded"),
         (["propagate", "--set", "propagate.method.gt_prob=0.5"], "unknown parameter"),
     ],
 )

@@ -23,6 +23,12 @@ def propagate(
     scribbles: Annotated[
         Path | None, typer.Option("--scribbles", "-s", help="The image's scribbles: class indices, 255 = unlabelled.")
     ] = None,
+    edges: Annotated[
+        str | None,
+        typer.Option(
+            help="Of random-walk: a detector that needs no file, embedded or gradient; else the colour gradient."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The mask's file (default: IMAGE_mask.png here), or a folder for a split's."),
@@ -52,18 +58,24 @@ def propagate(
         raise UsageError(f"--method {method}: no such propagation{nearest(method, known)}")
     if (image is None) != (scribbles is None):
         raise UsageError("an image and its --scribbles go together; without both, the workspace's data set is used")
+    if edges is not None and "edges" not in known[method].accepts:
+        raise UsageError(f"--edges {edges}: method {method!r} looks at no edges; leave it out, or choose random-walk")
     terminal = Terminal(quiet, verbose, as_json)
     if image is not None and scribbles is not None:
         with terminal:
-            _one(terminal, image, scribbles, out or Path(f"{image.stem}_mask.png"), method, settings or [])
+            _one(terminal, image, scribbles, out or Path(f"{image.stem}_mask.png"), method, edges, settings or [])
     else:
-        _split(terminal, workspace, jobs, split, out, known[method], settings or [])
+        _split(terminal, workspace, jobs, split, out, known[method], edges, settings or [])
 
 
-def _one(terminal: Terminal, image: Path, scribbles: Path, out: Path, method: str, settings: list[str]) -> None:
+def _one(
+    terminal: Terminal, image: Path, scribbles: Path, out: Path, method: str, edges: str | None, settings: list[str]
+) -> None:
     import numpy as np
+    import torch
 
     from wss.datasets.images import read_image, read_label
+    from wss.edges import DetectorParams, build_detector
     from wss.errors import DataError, UsageError
     from wss.params import nearest, validate
     from wss.pipeline.changes import merge, parse_overrides
@@ -81,6 +93,7 @@ def _one(terminal: Terminal, image: Path, scribbles: Path, out: Path, method: st
     for name in set(changes) - {"propagate", "superpixels"}:
         raise UsageError(f"--set {name}: no such step{nearest(name, ('propagate', 'superpixels'))}")
     propagation = validate(PropagateParams, changes["propagate"], "propagate").method
+    detector = None if edges is None else validate(DetectorParams, {"detector": edges}, "--edges")
     cutting = validate(SuperpixelsParams, changes["superpixels"], "superpixels").method
     pixels, labels = read_image(image), read_label(scribbles)
     if labels.shape != pixels.shape[:2]:
@@ -96,7 +109,9 @@ def _one(terminal: Terminal, image: Path, scribbles: Path, out: Path, method: st
     if labelled.all():
         terminal.say(f"{scribbles}: every pixel is labelled; unlabelled pixels should be 255")
     num_classes = int(labels[labelled].max()) + 1
-    extras = {"superpixels": cutting.segment(pixels)} if "superpixels" in propagation.needs else {}
+    extras: dict[str, Any] = {"superpixels": cutting.segment(pixels)} if "superpixels" in propagation.needs else {}
+    if detector is not None:
+        extras["edges"] = build_detector(detector, torch.device("cpu"))(pixels)
     found = propagation.propagate(pixels, labels, num_classes, **extras).labels
     write_bytes(out, indexed_png(found, distinct_palette(num_classes)))
     classes = [int(label) for label in np.unique(labels[labelled])]
@@ -117,6 +132,7 @@ def _split(
     split: str,
     out: Path | None,
     method: type[Propagation],
+    edges: str | None,
     settings: list[str],
 ) -> None:
     from wss.cli.session import Session
@@ -124,9 +140,12 @@ def _split(
     from wss.stages.propagate import proposal_scores
 
     name = method.model_fields["name"].default
-    pipeline = "scribblesup" if "superpixels" in method.needs else "grabcut"  # both begin with a stage `propagate`
+    # each of these begins with a stage `propagate` and what it needs
+    pipeline = "scribblesup" if "superpixels" in method.needs else "grabcut" if edges is None else "random-walk"
     with Session(workspace, terminal, "cpu", jobs) as session:
         changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
+        if edges is not None:
+            changes = merge(changes, {"edges": {"detector": edges}})
         chosen = session.pipeline(pipeline, merge(changes, parse_overrides(settings))).up_to("propagate")
         outcomes = session.run(chosen)
         samples, store = outcomes["samples"].store, outcomes["propagate"].store

@@ -10,7 +10,7 @@ from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
 from wss.methods.method import Batch, Method, Phase
-from wss.methods.proposals import GrabCut, ScribbleSup
+from wss.methods.proposals import GrabCut, RandomWalk, ScribbleSup
 from wss.methods.rawks import Rawks
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.methods.sec import Sec
@@ -26,6 +26,7 @@ METHODS: tuple[type[Method], ...] = (
     CrfRnn,
     Rawks,
     GrabCut,
+    RandomWalk,
     ScribbleSup,
     Classifier,
     Sec,
@@ -43,6 +44,7 @@ AnyMethod = Annotated[
     | CrfRnn
     | Rawks
     | GrabCut
+    | RandomWalk
     | ScribbleSup
     | Classifier
     | Sec
@@ -68,6 +70,7 @@ __all__ = [
     "NormalizedCut",
     "PartialCrossEntropy",
     "Phase",
+    "RandomWalk",
     "Rawks",
     "ScribbleSup",
     "Sec",

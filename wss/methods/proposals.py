@@ -31,6 +31,13 @@ class GrabCut(Proposals):
     summary: ClassVar[str] = "cross-entropy on masks that GrabCut made of the scribbles, once"
 
 
+class RandomWalk(Proposals):
+    """Proposals made once, by random walks around detected edges: what ``rawks`` learns, without learning."""
+
+    name: Literal["random-walk"] = "random-walk"
+    summary: ClassVar[str] = "cross-entropy on masks that random walks around edges made of the scribbles, once"
+
+
 class ScribbleSup(Proposals):
     """Proposals by graph cuts on superpixels, made anew with the network's help after each round of training.
 

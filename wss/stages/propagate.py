@@ -115,6 +115,8 @@ def _propagate(
     params: PropagateParams, samples: Store, labels: Store, extras: dict[str, tuple[Store, str]], image_id: str
 ) -> Proposal:
     given: dict[str, NDArray[Any]] = {name: store.get(item, image_id) for name, (store, item) in extras.items()}
+    if "edges" in given:
+        given["edges"] = given["edges"].astype(np.float32) / 255
     try:
         return params.method.propagate(
             samples.get("image", image_id), labels.get("labels", image_id), len(samples.meta["classes"]), **given
