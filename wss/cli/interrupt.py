@@ -3,8 +3,8 @@
 An exception in the midst of anything can be lost (in imports, finalizers, callbacks), or leave a mess that fails in odd ways.
 So a signal only leaves a note, and the next sign of progress, an image or a training step later, raises ``KeyboardInterrupt``;
 where there is none for a second, it is raised wherever the program is. A second signal ends the process at once, which loses
-no finished image; so does the first if the process is still there after ``GRACE_S`` (an exception raised in the midst of
-anything may leave a lock behind that something else waits for).
+no finished image; so does the first if the process is still there ``GRACE_S`` after the exception: one raised in the midst of
+anything may leave a lock behind that something else waits for, as in TensorBoard's writer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import atexit
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,10 +20,11 @@ from types import FrameType
 MESSAGE = "interrupted; run the same command again to go on from here"
 EXIT_CODE = 130
 PATIENCE_S = 1.0
-GRACE_S = 20.0
+GRACE_S = 10.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
+_raised: list[int] = []
 
 
 def leave_at_once() -> None:
@@ -49,7 +49,6 @@ def end_work() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is _stop:
             signal.signal(number, _leave)
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
@@ -66,8 +65,7 @@ def work() -> Iterator[None]:
 def check() -> None:
     """Raise ``KeyboardInterrupt`` if a signal came."""
     if _received:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        raise KeyboardInterrupt
+        _raise(_received[0])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -80,9 +78,6 @@ def _stop(number: int, frame: FrameType | None) -> None:
         _leave(number, frame)
     _received.append(number)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
-    last = threading.Timer(GRACE_S, _leave, (number, None))
-    last.daemon = True
-    last.start()
 
 
 def _finish() -> None:
@@ -93,8 +88,16 @@ def _finish() -> None:
         os._exit(EXIT_CODE)
 
 
-def _lose_patience(number: int, frame: FrameType | None) -> None:
+def _raise(number: int) -> None:
+    _raised.append(number)
+    signal.setitimer(signal.ITIMER_REAL, GRACE_S)
     raise KeyboardInterrupt
+
+
+def _lose_patience(number: int, frame: FrameType | None) -> None:
+    if _raised:
+        _leave(number, frame)
+    _raise(number)
 
 
 def _leave_it_to_the_parent() -> None:
