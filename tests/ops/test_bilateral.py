@@ -70,6 +70,31 @@ def test_close_to_the_truth(backend: str, mode: str, normalised: float, raw: flo
     assert (0.65 < ratio < 1.05) if mode == "accurate" else (0.4 < ratio < 0.75)
 
 
+@pytest.mark.skipif(not native.available(), reason="native kernels not built")
+@pytest.mark.parametrize("sigmas", [(15.0, 100.0), (13.0, 80.0), (15.0, 40.0)])
+def test_as_accurate_as_promised(sigmas: tuple[float, float]) -> None:
+    """W S / W 1 within 5 % (symmetric) and 3 % (accurate), and x'Wy = y'Wx to 1e-4, at the sigmas of the losses."""
+    height, width = 96, 128
+    images = textured(1, height, width, seed=4, noise=10.0)
+    generator = torch.Generator().manual_seed(5)
+    smooth = torch.nn.functional.interpolate(
+        torch.randn(1, 5, 6, 6, generator=generator) * 3, (height, width), mode="bilinear"
+    )
+    prototypes = images[0, :, [20, 40, 70, 90], [10, 100, 50, 120]].T.reshape(1, 4, 3, 1, 1)
+    colours = -(images[:, None] - prototypes).square().sum(2) / (2 * 40**2)
+    s = torch.cat([smooth.softmax(1), colours.softmax(1), torch.ones(1, 1, height, width)], 1)
+    flat = s[0].flatten(1).double()
+    points = torch.from_numpy(features(images[0].numpy(), height, width, sigmas[1], sigmas[0]))
+    rows = torch.randperm(height * width, generator=generator)[:400]
+    exact = torch.exp(-0.5 * torch.cdist(points[rows], points).square()) @ flat.T
+    for mode, limit in (("symmetric", 0.05), ("accurate", 0.03)):
+        everywhere = BilateralFilter(images, *sigmas, mode=mode).filter(s)[0].flatten(1).double()  # type: ignore[arg-type]
+        ours = everywhere[:, rows].T
+        assert relative(ours[:, :-1] / ours[:, -1:], exact[:, :-1] / exact[:, -1:]) < limit
+        pairs = flat @ everywhere.T
+        assert float(((pairs - pairs.T).abs() / pairs).max()) < 1e-4
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_position_kernel_is_a_gaussian_blur(backend: str) -> None:
     x = torch.zeros(1, 1, 61, 61)
@@ -118,6 +143,17 @@ def test_native_equals_torch(mode: str, channels: int, sigma_rgb: float | None) 
     assert isinstance(torch_lattice := torch_filter._lattice(), TorchLattice)
     assert isinstance(native_lattice := native_filter._lattice(), native.NativeLattice)
     assert native_lattice.vertices() == torch_lattice.vertices()
+
+
+@pytest.mark.skipif(not native.available(), reason="native kernels not built")
+@pytest.mark.parametrize("size", [(1, 1), (1, 130), (70, 1), (3, 95), (3, 96), (3, 97), (5, 129), (2, 200)])
+@pytest.mark.parametrize("channels", [1, 21, 33])
+def test_native_equals_torch_at_any_size(size: tuple[int, int], channels: int) -> None:
+    """Widths about the strips that the native kernels visit pixels in, and lattices of lines of any length."""
+    images, x = textured(1, *size), values(1, channels, *size)
+    for sigma_rgb in (4.0, None):
+        expected = BilateralFilter(images, sigma_rgb, 3.0, backend="torch").filter(x)
+        assert relative(BilateralFilter(images, sigma_rgb, 3.0, backend="native").filter(x), expected) < 2e-6
 
 
 @pytest.mark.skipif(not native.available(), reason="native kernels not built")
