@@ -1,5 +1,6 @@
 """The last resort of an interruption: a process that waits for ever ends all the same."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,13 @@ while True:  # swallows the exception, as code that cannot be interrupted does
 
 
 def test_a_stuck_process_ends_after_one_signal():
-    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     assert process.stdout.readline() == "ready\n"
     begun = time.monotonic()
     process.send_signal(2)

@@ -192,6 +192,11 @@ def test_two_processes_at_once_make_everything_once(undisturbed, tmp_path):
 # --- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
 
 
+def _hear_signals():
+    """A shell has what it starts in the background ignore SIGINT, these tests and what they start included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _interrupt(workspace, number, when, jobs):
     """Start a long ``wss train`` as a process of its own, and signal its whole group once ``when`` appears on stderr."""
     err = workspace / "err.txt"
@@ -203,6 +208,7 @@ def _interrupt(workspace, number, when, jobs):
             stdout=subprocess.PIPE,
             stderr=stream,
             start_new_session=True,
+            preexec_fn=_hear_signals,
         )
     try:
         deadline = time.monotonic() + 60
@@ -275,6 +281,7 @@ def test_interrupted_at_any_moment(tmp_path, seed):
             stderr=stream,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_hear_signals,
         )
     time.sleep(random.Random(seed).uniform(0.3, 6))
     os.killpg(process.pid, signal.SIGINT)

@@ -4,7 +4,7 @@ An exception in the midst of anything can be lost (in imports, finalizers, callb
 So a signal only leaves a note, and the next sign of progress, an image or a training step later, raises ``KeyboardInterrupt``;
 where there is none for a second, it is raised wherever the program is. A second signal ends the process at once, which loses
 no finished image; so does the first if the process is still there ``GRACE_S`` after the exception: one raised in the midst of
-anything may leave a lock behind that something else waits for, as in TensorBoard's writer.
+anything may leave a lock behind that something else waits for.
 """
 
 from __future__ import annotations
