@@ -1,17 +1,33 @@
-"""``wss pipelines`` and ``wss methods``."""
+"""``wss pipelines``, ``wss methods`` and ``wss stages``: what there is, and the parameters of each."""
 
 from __future__ import annotations
 
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
 from wss.cli import options
 
+if TYPE_CHECKING:
+    from wss.cli.console import Terminal
+    from wss.params import Params
+    from wss.pipeline.spec import Pipeline
 
-def pipelines(as_json: options.Json = False) -> None:
-    """List the pipelines that come with wss, and the presets for them."""
+Name = Annotated[str | None, typer.Argument(help="One of them, in detail.", show_default=False)]
+
+
+def pipelines(name: Name = None, as_json: options.Json = False) -> None:
+    """List the pipelines that come with wss and the presets for them, or the stages of one pipeline."""
     from wss.cli.console import Terminal
     from wss.pipeline.presets import load_preset, shipped_presets
-    from wss.pipeline.spec import load_pipeline, shipped_pipelines
+    from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
 
     terminal = Terminal(as_json=as_json)
+    if name is not None:
+        _stages_of(terminal, load_pipeline(find_pipeline(name)))
+        return
     loaded = [load_pipeline(path) for path in shipped_pipelines().values()]
     rows = [
         {"name": p.name, "kind": "pipeline", "title": p.title, "description": p.description, "stages": list(p.nodes)}
@@ -26,8 +42,8 @@ def pipelines(as_json: options.Json = False) -> None:
     terminal.result([*rows, *({"name": name, "kind": "preset", "title": title} for name, title in presets)], render)
 
 
-def methods(as_json: options.Json = False) -> None:
-    """List the training methods and their loss terms."""
+def methods(name: Name = None, as_json: options.Json = False) -> None:
+    """List the training methods and their loss terms, or the parameters of one method."""
     from wss.cli.console import Terminal
     from wss.methods import METHODS
 
@@ -41,6 +57,14 @@ def methods(as_json: options.Json = False) -> None:
         }
         for m in METHODS
     ]
+    if name is not None:
+        row, model = _named(name, {str(row["name"]): (row, m) for row, m in zip(rows, METHODS, strict=True)}, "method")
+        facts = [
+            f"loss terms: {', '.join(row['terms'])}",
+            f"needs beside labels: {', '.join(row['needs']) or 'nothing'}",
+        ]
+        _parameters_of(terminal, f"{name}: {row['summary']}", facts, model, "train.method.", row)
+        return
     terminal.result(
         rows,
         lambda: terminal.table(
@@ -49,3 +73,132 @@ def methods(as_json: options.Json = False) -> None:
             [(r["name"], r["summary"], ", ".join(r["terms"])) for r in rows],
         ),
     )
+
+
+def stages(name: Name = None, as_json: options.Json = False) -> None:
+    """List the stages that pipelines are made of, or the inputs and parameters of one stage."""
+    from wss.cli.console import Terminal
+    from wss.stages import STAGES
+
+    terminal = Terminal(as_json=as_json)
+    rows: dict[str, dict[str, Any]] = {
+        stage.name: {
+            "name": stage.name,
+            "summary": _summary(stage.run.__module__),
+            "inputs": {
+                role: {"store": i.schema.name, "many": i.many, "optional": i.optional}
+                for role, i in stage.inputs.items()
+            },
+            "output": stage.output.name,
+        }
+        for stage in STAGES.values()
+    }
+    if name is not None:
+        stage = _named(name, STAGES, "stage")
+        facts = [f"inputs: {_roles(rows[name]['inputs']) or 'none'}", f"output: {stage.output.name}"]
+        _parameters_of(terminal, f"{name}: {rows[name]['summary']}", facts, stage.params, f"{name}.", rows[name])
+        return
+    terminal.result(
+        list(rows.values()),
+        lambda: terminal.table(
+            "",
+            ["stage", "what it does", "inputs", "output"],
+            [(r["name"], r["summary"], _roles(r["inputs"]), r["output"]) for r in rows.values()],
+        ),
+    )
+
+
+def _stages_of(terminal: Terminal, pipeline: Pipeline) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "id": node.id,
+            "stage": node.stage.name,
+            "inputs": {role: list(ids) for role, ids in node.inputs.items() if ids},
+            "params": _changed(node.params),
+        }
+        for node in pipeline.nodes.values()
+    ]
+
+    def render() -> None:
+        terminal.line(f"{pipeline.name}: {pipeline.title}\n\n{pipeline.description}")
+        terminal.table(
+            "",
+            ["id", "stage", "inputs", "parameters that differ from the stage's own"],
+            [
+                (
+                    r["id"],
+                    r["stage"],
+                    "; ".join(f"{k}: {', '.join(v)}" for k, v in r["inputs"].items()),
+                    _short(r["params"]),
+                )
+                for r in rows
+            ],
+        )
+
+    terminal.result(
+        {"name": pipeline.name, "title": pipeline.title, "description": pipeline.description, "stages": rows}, render
+    )
+
+
+def _parameters_of(
+    terminal: Terminal, title: str, facts: list[str], model: type[Params], prefix: str, row: dict[str, Any]
+) -> None:
+    from wss.pipeline.parameter_docs import parameters
+
+    found = [p for p in parameters(model) if p.name != "name"]
+
+    def render() -> None:
+        terminal.line(title)
+        for line in facts:
+            terminal.line(line)
+        terminal.table(
+            "",
+            ["--set", "default", "meaning"],
+            [(f"{prefix}{p.name}", "required" if p.required else json.dumps(p.default), p.text) for p in found],
+        )
+
+    values = [
+        {"name": p.name, "type": p.kind, "default": p.default, "required": p.required, "text": p.text} for p in found
+    ]
+    terminal.result({**row, "parameters": values}, render)
+
+
+def _named(name: str, known: dict[str, Any], what: str) -> Any:
+    from wss.errors import UsageError
+    from wss.params import nearest
+
+    if name not in known:
+        raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def _roles(inputs: dict[str, dict[str, Any]]) -> str:
+    return ", ".join(
+        role + ("..." if i["many"] else "") + (" (optional)" if i["optional"] else "") for role, i in inputs.items()
+    )
+
+
+def _summary(module: str) -> str:
+    """What a stage does: the first paragraph of its file, without the stage's name."""
+    paragraph = (sys.modules[module].__doc__ or "").split("\n\n")[0]
+    return " ".join(paragraph.split()).partition(": ")[2]
+
+
+def _changed(params: Params) -> dict[str, Any]:
+    """The parameters that are not at their default, and the names by which models are chosen."""
+    given = {}
+    for name, field in type(params).model_fields.items():
+        value = getattr(params, name)
+        if name == "name" or value != field.get_default(call_default_factory=True):
+            given[name] = [_plain(v) for v in value] if isinstance(value, tuple) else _plain(value)
+    return given
+
+
+def _plain(value: Any) -> Any:
+    from wss.params import Params
+
+    return _changed(value) if isinstance(value, Params) else value
+
+
+def _short(params: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in params.items())

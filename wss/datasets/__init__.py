@@ -19,17 +19,15 @@ class DatasetSpec(Params):
     """Which data set: what ``wss.yaml`` declares.
 
     The reader's options may stand beside ``kind`` and ``root`` or below ``options``; they end up in ``options``.
-
-    Attributes:
-        kind: The reader.
-        root: The data set's folder; None for the embedded sample.
-        options: The reader's options, see ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``,
-            ``AcdcOptions`` and, for all of them, ``ReadOptions``.
     """
 
     kind: Kind
+    """Which reader, as in ``wss init --kind``."""
     root: Path | None = Field(default=None, json_schema_extra=LOCAL)
+    """The folder that holds the data set; None for the generated sample."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """What the reader lets choose: ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``, ``AcdcOptions`` and,
+    for all of them, ``ReadOptions``."""
 
     @model_validator(mode="before")
     @classmethod

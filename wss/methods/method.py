@@ -57,6 +57,7 @@ class Phase(Params):
     terms: dict[str, float] = Field(min_length=1)
     """Weight of each loss term by name."""
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    """sgd (with momentum), adam or adamw (with decoupled weight decay)."""
     lr: float = Field(default=1e-2, gt=0)
     """Learning rate of the backbone; heads and biases multiply it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -68,6 +69,7 @@ class Phase(Params):
     bias_multiplier: float = Field(default=2.0, gt=0)
     """Learning rate of biases relative to weights (the DeepLab convention)."""
     schedule: Literal["poly", "cosine", "constant"] = "poly"
+    """How the rate falls over the phase: poly, cosine (both to 0) or constant."""
     power: float = Field(default=0.9, gt=0)
     """Exponent of the poly schedule (1 - step / steps)^power."""
     warmup_iters: int = Field(default=0, ge=0)

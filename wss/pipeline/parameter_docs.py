@@ -1,0 +1,83 @@
+"""What each parameter of a parameter model means, taken from the docstring under its field."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+
+from pydantic import BaseModel
+
+from wss.params import canonical
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: As in a pipeline file, with the names of the models it lies in before it (``augment.crop``).
+        kind: Its type, as in the source.
+        default: Plain value, or None together with ``required``.
+        required: Whether it must be given.
+        text: What it means.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    required: bool
+    text: str
+
+
+def parameters(model: type[BaseModel]) -> Iterator[Parameter]:
+    """The parameters of a model in their order.
+
+    In the place of a nested model that has a default stand its own parameters, with its name before theirs; those of the models
+    in a list follow the list (``phases.*.lr``).
+    """
+    docs = _docs(model)
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if _is_model(nested) and not field.is_required():
+            yield from _inside(name, nested)
+            continue
+        kind, text = docs.get(name, ("", ""))
+        required = field.is_required()
+        default = None if required else canonical(field.get_default(call_default_factory=True), tagged=False)
+        yield Parameter(name, kind, default, required, text)
+        for inner in getattr(nested, "__args__", ()):
+            if getattr(nested, "__origin__", None) is tuple and _is_model(inner):
+                yield from _inside(f"{name}.*", inner)
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _inside(name: str, model: type[BaseModel]) -> Iterator[Parameter]:
+    for inner in parameters(model):
+        yield replace(inner, name=f"{name}.{inner.name}")
+
+
+def _docs(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
+    """Type and docstring by field name, those of subclasses over those of their bases."""
+    found: dict[str, tuple[str, str]] = {}
+    for owner in reversed(model.__mro__):
+        if not issubclass(owner, BaseModel) or owner is BaseModel:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        if not isinstance(body, ast.ClassDef):
+            continue
+        for place, statement in enumerate(body.body):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+                continue
+            name, after = statement.target.id, body.body[place + 1 : place + 2]
+            text = found.get(name, ("", ""))[1]
+            if after and isinstance(after[0], ast.Expr) and isinstance(after[0].value, ast.Constant):
+                text = " ".join(str(after[0].value.value).split())
+            found[name] = (ast.unparse(statement.annotation), text)
+    return found
