@@ -1,6 +1,24 @@
 from wss.ops.bilateral import BilateralFilter
 from wss.ops.differentiable_mean_field import differentiable_mean_field
 from wss.ops.mean_field import mean_field
+from wss.ops.nearest import nearest, vote
 from wss.ops.random_walk import hitting_probabilities, reachable
+from wss.ops.segments import Segments, segment_labels, segment_prototypes, split_segments
+from wss.ops.similarity_walk import similarity_walk
+from wss.ops.spherical_kmeans import spherical_kmeans
 
-__all__ = ["BilateralFilter", "differentiable_mean_field", "hitting_probabilities", "mean_field", "reachable"]
+__all__ = [
+    "BilateralFilter",
+    "Segments",
+    "differentiable_mean_field",
+    "hitting_probabilities",
+    "mean_field",
+    "nearest",
+    "reachable",
+    "segment_labels",
+    "segment_prototypes",
+    "similarity_walk",
+    "spherical_kmeans",
+    "split_segments",
+    "vote",
+]

@@ -1,0 +1,65 @@
+"""Labels from the nearest of many labelled vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wss.errors import UsageError
+
+_ENTRIES = 2**24
+"""Most similarities that exist at a time; 64 MiB in float32."""
+
+
+@torch.no_grad()
+def nearest(queries: Tensor, prototypes: Tensor, k: int, *, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k prototypes with the highest cosine to each query, the highest first.
+
+    Args:
+        queries: float (Q,C), unit length.
+        prototypes: float (S,C), unit length, S at least 1; any precision.
+        k: At least 1. Where S is less, all S are returned.
+        allowed: bool (S,), False for prototypes to leave out; None for all.
+
+    Returns:
+        Similarities (Q, min(k,S)) and indices int64 of the prototypes. Where fewer are allowed, the rest have similarity -inf.
+
+    Raises:
+        UsageError: Shapes disagree, or there is no prototype.
+    """
+    if queries.ndim != 2 or prototypes.ndim != 2 or queries.shape[1] != prototypes.shape[1] or not len(prototypes):
+        raise UsageError(
+            f"queries and prototypes must be (Q,C) and (S,C) with S > 0; got {tuple(queries.shape)} and {tuple(prototypes.shape)}"
+        )
+    if k < 1 or (allowed is not None and allowed.shape != prototypes.shape[:1]):
+        raise UsageError(f"k must be at least 1, and allowed must be (S,); got {k} and {allowed}")
+    similarity = queries.new_empty(len(queries), 0)
+    index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    size = max(k, _ENTRIES // max(1, len(queries)))
+    for start in range(0, len(prototypes), size):
+        found = queries @ prototypes[start : start + size].to(queries).T
+        if allowed is not None:
+            found = found.masked_fill(~allowed[start : start + size], -torch.inf)
+        values, place = found.topk(min(k, found.shape[1]), dim=1)
+        similarity, index = torch.cat([similarity, values], 1), torch.cat([index, place + start], 1)
+        similarity, best = similarity.topk(min(k, similarity.shape[1]), dim=1)
+        index = index.gather(1, best)
+    return similarity, index
+
+
+@torch.no_grad()
+def vote(similarity: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """How the neighbours of each query vote.
+
+    Args:
+        similarity: (Q,k), -inf for a neighbour that has no vote; others in [-1,1].
+        labels: int64 (Q,k), the neighbours' classes.
+        num_classes: K.
+
+    Returns:
+        (Q,K) in 0..1, summing to 1, or 0 without any vote: the shares of the classes, weighted so little by similarity that
+        the largest is the class with most votes, and of those with equally many the one with the greater sum of similarities.
+    """
+    weights = torch.where(similarity.isfinite(), 1 + similarity / (4 * similarity.shape[1]), 0)
+    votes = weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights)
+    return votes / votes.sum(1, keepdim=True).clamp(min=torch.finfo(votes.dtype).tiny)

@@ -1,0 +1,109 @@
+"""Spherical k-means: the segments of an image that a pixel embedding makes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from wss.errors import UsageError
+
+
+@torch.no_grad()
+def spherical_kmeans(
+    embeddings: Tensor,
+    *,
+    grid: int | tuple[int, int] = 6,
+    iterations: int = 10,
+    location_scale: float = 1.0,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Cluster the pixels of each image by the cosine of their embeddings and places.
+
+    Every pixel stands for its embedding with its place (y, x) in [-0.5, 0.5] beside it, scaled to unit length. An iteration takes
+    the unit-length mean of each cluster (M-step), then gives each pixel to the mean that it is closest to, of several the first
+    (E-step). A cluster that loses all its pixels keeps its last mean and can win pixels back; one that never had any, a grid cell
+    in the padding, stays empty. All images of the batch are clustered at once, without waiting for the device.
+
+    Args:
+        embeddings: float (B,C,H,W), unit length over C.
+        grid: Rows and columns of the grid cells that are the first clusters; one number for both.
+        iterations: At least 0; 0 returns the grid.
+        location_scale: Factor on the places, at least 0; 0 clusters by the embeddings alone.
+        valid: bool (B,H,W), False on padding; None for all.
+
+    Returns:
+        int64 (B,H,W): clusters 0 to rows * columns - 1, some of which may be empty; -1 where not valid. The same on every run.
+
+    Raises:
+        UsageError: Shapes, dtypes, devices or options are unusable.
+
+    Source: Hwang et al. 2019, SegSort, section 3.2, and Ke, Hwang, Yu 2021, section 3.2; places and first clusters as in the
+        authors' code.
+    Differs: the authors' code lets an empty cluster compete as a zero vector, which takes the pixels that are more than 90
+        degrees from every mean.
+    """
+    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    _check(embeddings, rows, columns, iterations, location_scale, valid)
+    batch, _, height, width = embeddings.shape
+    wide = torch.promote_types(embeddings.dtype, torch.float32)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        points = _points(embeddings.to(wide), location_scale).flatten(2)
+        clusters = _cells(height, width, rows, columns, embeddings.device).flatten().expand(batch, -1)
+        used = points.new_ones(batch, 1, height * width) if valid is None else valid.flatten(1)[:, None].to(wide)
+        means = points.new_zeros(batch, rows * columns, points.shape[1])
+        closed = torch.full((batch, rows * columns, 1), -torch.inf, dtype=wide, device=points.device)
+        for _ in range(iterations):
+            members = points.new_zeros(batch, rows * columns, height * width).scatter_(1, clusters[:, None], used)
+            filled = members.any(2, keepdim=True)
+            means = torch.where(filled, normalize(members @ points.transpose(1, 2), dim=2), means)
+            closed = torch.where(filled, 0, closed)
+            clusters = torch.baddbmm(closed, means, points).max(1).indices
+    clusters = clusters.reshape(batch, height, width)
+    return clusters.contiguous() if valid is None else torch.where(valid, clusters, -1)
+
+
+def _points(embeddings: Tensor, location_scale: float) -> Tensor:
+    """Embeddings with places, (B,C+2,H,W), unit length."""
+    batch, _, height, width = embeddings.shape
+    y = _places(height, embeddings)[:, None].expand(height, width)
+    x = _places(width, embeddings).expand(height, width)
+    places = location_scale * torch.stack([y, x]).expand(batch, -1, -1, -1)
+    return normalize(torch.cat([embeddings, places], 1), dim=1)
+
+
+def _places(length: int, like: Tensor) -> Tensor:
+    """Evenly from -0.5 to 0.5; 0 for a single pixel."""
+    steps = torch.arange(length, dtype=like.dtype, device=like.device)
+    return steps / (length - 1) - 0.5 if length > 1 else steps
+
+
+def _cells(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """The grid cell of each pixel, int64 (H,W): outer ones are half as wide, for cells lie around evenly spread points."""
+    y = _nearest_point(height, rows, device)
+    return y[:, None] * columns + _nearest_point(width, columns, device)
+
+
+def _nearest_point(length: int, points: int, device: torch.device) -> Tensor:
+    """Which of evenly spread points from first to last pixel is nearest, int64 (length,); the same on every device."""
+    intervals = max(length - 1, 1)
+    return (2 * torch.arange(length, device=device) * (points - 1) + intervals) // (2 * intervals)
+
+
+def _check(
+    embeddings: Tensor, rows: int, columns: int, iterations: int, location_scale: float, valid: Tensor | None
+) -> None:
+    if embeddings.ndim != 4 or not embeddings.is_floating_point() or 0 in embeddings.shape[1:]:
+        raise UsageError(
+            f"embeddings must be floating point (B,C,H,W), not empty; got {embeddings.dtype} {tuple(embeddings.shape)}"
+        )
+    if rows < 1 or columns < 1 or iterations < 0 or not 0 <= location_scale < float("inf"):
+        raise UsageError(
+            f"grid must be at least 1, iterations and location_scale at least 0; got {rows}x{columns}, {iterations} and "
+            f"{location_scale}"
+        )
+    shape = (embeddings.shape[0], *embeddings.shape[2:])
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != shape or valid.device != embeddings.device):
+        raise UsageError(
+            f"valid must be bool {shape} on {embeddings.device}; got {valid.dtype} {tuple(valid.shape)} on {valid.device}"
+        )
