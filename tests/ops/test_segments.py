@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from tests.reference import segsort as reference
+from tests.reference import similar_pixels as reference
 from wss.errors import UsageError
 from wss.ops import segment_labels, segment_prototypes, split_segments
 

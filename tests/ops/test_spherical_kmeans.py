@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tests.reference import segsort as reference
+from tests.reference import similar_pixels as reference
 from wss.errors import UsageError
 from wss.ops import spherical_kmeans
 
