@@ -1,5 +1,6 @@
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,14 @@ import typer
 
 import wss
 from wss.cli.main import app
-from wss.pipeline.spec import shipped_pipelines
+from wss.methods import METHODS
+from wss.pipeline.spec import load_pipeline, shipped_pipelines
 
 ROOT = Path(wss.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted({m.group(1).split("#")[0].strip() for m in re.finditer(r"(?m)^ {4}(wss [a-z].*)$", README)})
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = [README, *(page.read_text() for page in PAGES)]
+COMMANDS = sorted({m[1].split("#")[0].strip() for t in TEXTS for m in re.finditer(r"(?m)^ {4}(wss [a-z].*)$", t)})
 
 
 def _find(words):
@@ -24,12 +28,21 @@ def _find(words):
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_in_the_readme_exist_with_their_options(line):
+def test_commands_in_the_documentation_exist_with_their_options(line):
     command, words = _find(shlex.split(line)[1:])
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     for word in words:
         if word.startswith("-"):
             assert word.split("=")[0] in options, f"{line}: {word}"
+    if command.name == "run":
+        assert words[0] in shipped_pipelines(), line
+        assert _settings(words) <= set(load_pipeline(shipped_pipelines()[words[0]]).nodes) | {"factors"}, line
+
+
+def _settings(words):
+    """Stage ids that ``--set`` names, without patterns."""
+    given = {after.split(".")[0] for word, after in pairwise(words) if word == "--set"}
+    return {name for name in given if "*" not in name}
 
 
 def test_there_are_commands_to_check():
@@ -48,3 +61,25 @@ def test_the_readme_names_every_command_and_every_method():
 def test_files_that_the_readme_names_exist():
     for name in re.findall(r"`((?:data|pipelines|docker)/[\w.-]+|[A-Z]\w+\.md|constraints\.txt)`", README):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_every_method_has_a_page_that_is_linked():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for method in METHODS:
+        name = method.model_fields["name"].default
+        assert (ROOT / "docs" / "methods" / f"{name}.md").read_text().startswith(f"# {name}: "), name
+        assert f"](methods/{name}.md)" in index, name
+    for page in (ROOT / "docs" / "methods").glob("*.md"):
+        assert f"](methods/{page.name})" in index, page
+
+
+def test_result_files_that_the_pages_name_exist():
+    for page in PAGES:
+        for name in re.findall(r"`([\w-]+\.json)`", page.read_text()):
+            assert (ROOT / "benchmarks" / "results" / name).exists(), f"{page.name}: {name}"

@@ -414,6 +414,14 @@ def test_report_shows_every_evaluation(work, wss):
 # --- run and its pipelines -------------------------------------------------------------------------------------------
 
 
+def test_run_prints_scores_of_networks_and_of_labels_alike(fresh, wss):
+    phases = "train.phases=[{epochs: 1, terms: {rawks: 1}}]"
+    result = wss("run", "rawks", "--set", "train.batch_size=2", "--set", phases)
+    assert result.code == 0, result.err
+    heads = [line.split() for line in result.out.splitlines() if line.endswith("mIoU %")]
+    assert heads == [["evaluate", "method", "mIoU", "%"], ["label-quality", "name", "mIoU", "%"]]
+
+
 def test_dry_run_says_what_would_happen_and_makes_nothing(fresh, wss):
     rows = wss("run", "pce", "--dry-run", "--json").json
     assert [row["id"] for row in rows][:3] == ["samples", "prepare", "train"]

@@ -62,15 +62,13 @@ def run(
         ]
 
         def render() -> None:
-            scores = [
-                (name, o.store.meta["record"]["method"], 100 * o.store.meta["record"]["miou"])
-                for name, o in outcomes.items()
-                if "record" in o.store.meta
-            ]
-            if scores:
-                session.terminal.table(
-                    "", ["evaluation", "method", "mIoU %"], [(n, m, f"{v:.1f}") for n, m, v in scores]
-                )
+            records = {i: (o.node.stage.name, o.store.meta.get("record")) for i, o in outcomes.items()}
+            for stage, column in (("evaluate", "method"), ("label-quality", "name")):
+                scores = [
+                    (i, r[column], _percent(r["miou"])) for i, (name, r) in records.items() if name == stage and r
+                ]
+                if scores:
+                    session.terminal.table("", [stage, column, "mIoU %"], scores)
             skipped = sum(o.skipped for o in outcomes.values())
             seconds = sum(o.seconds for o in outcomes.values())
             session.terminal.line(f"{len(outcomes)} stages, {skipped} done before, {seconds:.0f} s")
@@ -78,3 +76,7 @@ def run(
                 session.terminal.line(f"written: {path}")
 
         session.terminal.result(rows, render)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
