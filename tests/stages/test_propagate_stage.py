@@ -16,7 +16,7 @@ from wss.pipeline.workspace import Workspace
 from wss.propagation import PROPAGATIONS, GraphCut
 from wss.stages.propagate import proposal_scores
 from wss.stages.stage import Context
-from wss.superpixels import Felzenszwalb
+from wss.superpixels import Felzenszwalb, Ucm
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 40}}
 
@@ -167,6 +167,34 @@ def test_a_network_changes_the_graph_cut(tmp_path):
 def test_what_does_not_fit_is_refused(tmp_path, stage, message):
     with pytest.raises(UsageError, match=message):
         _run(tmp_path, stage)
+
+
+EDGES = "  - {stage: edges, inputs: {samples: samples}, params: {detector: gradient}}\n"
+
+
+def _along(inputs="samples: samples, edges: edges", method="{name: ucm, segments: 6}"):
+    return f"  - {{id: along, stage: superpixels, inputs: {{{inputs}}}, params: {{method: {method}}}}}\n"
+
+
+def test_ucm_superpixels_are_those_of_the_edges(tmp_path):
+    outcomes = _run(tmp_path, EDGES + _along(), "along")
+    samples, edges, store = (outcomes[n].store for n in ("samples", "edges", "along"))
+    assert store.ids == samples.ids
+    for image_id in store.ids:
+        found = store.get("superpixels", image_id)
+        values = edges.get("edges", image_id).astype(np.float32) / 255
+        assert (found == Ucm(segments=6).segment(samples.get("image", image_id), values)).all()
+        assert found.max() == 5
+    with pytest.raises(UsageError, match="'ucm' needs the input 'edges'; add a stage `edges`"):
+        _run(tmp_path, _along("samples: samples"), "along")
+
+
+def test_edges_that_superpixels_do_not_read_are_not_made(tmp_path):
+    outcomes = _run(tmp_path, EDGES + _along(method="{name: felzenszwalb}"), "along superpixels")
+    assert list(outcomes) == ["samples", "superpixels", "along"]
+    assert outcomes["along"].store.key == outcomes["superpixels"].store.key
+    shared = EDGES + _along(method="{name: slic}") + _along().replace("id: along", "id: other")
+    assert "edges" in _run(tmp_path, shared, "along other")
 
 
 def test_rounds_of_scribblesup_go_on_from_each_other():

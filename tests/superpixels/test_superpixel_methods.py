@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wss.errors import DataError
-from wss.superpixels import SUPERPIXEL_METHODS, Felzenszwalb, Slic, in_reading_order
+from wss.errors import DataError, UsageError
+from wss.superpixels import SUPERPIXEL_METHODS, Felzenszwalb, Slic, Ucm, in_reading_order
 
 
 def _blocks(size=(40, 60)):
@@ -17,13 +17,16 @@ def _blocks(size=(40, 60)):
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (33, 47)])
 def test_every_pixel_has_one_of_contiguous_ids_in_reading_order(method, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    superpixels = method().segment(image)
+    edges = np.random.default_rng(1).random(size) if method.needs_edges else None
+    superpixels = method().segment(image, edges)
     assert superpixels.dtype == np.int32
     assert superpixels.shape == size
     ids, first = np.unique(superpixels, return_index=True)
     assert ids.tolist() == list(range(len(ids)))
     assert (np.diff(first) > 0).all()
-    assert (superpixels == method().segment(image[:, ::-1][:, ::-1])).all()  # a view with negative strides
+    turned = None if edges is None else edges[:, ::-1].copy()[:, ::-1]
+    again = method().segment(image[:, ::-1].copy()[:, ::-1], turned)  # views with negative strides
+    assert (superpixels == again).all()
 
 
 @pytest.mark.parametrize("method", [Felzenszwalb(scale=50, sigma=0), Slic(segments=24)])
@@ -54,3 +57,12 @@ def test_ids_in_reading_order():
 def test_refuses_what_is_no_image(image):
     with pytest.raises(DataError, match=r"\(H, W, 3\)"):
         Felzenszwalb().segment(image)
+
+
+def test_edges_are_asked_for_and_checked():
+    image = np.zeros((4, 5, 3), np.uint8)
+    with pytest.raises(UsageError, match="along edges, and none are given"):
+        Ucm().segment(image)
+    for wrong in (np.zeros((4, 4)), np.zeros((4, 5), np.uint8), np.full((4, 5), 1.5), np.full((4, 5), np.nan)):
+        with pytest.raises(DataError, match=r"edge map as floating point \(4, 5\) in 0..1"):
+            Ucm().segment(image, wrong)

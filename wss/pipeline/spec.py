@@ -146,7 +146,23 @@ def load_pipeline(
         if not any(fnmatchcase(node_id, name) for node_id in nodes):
             raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
     title = str(document.get("title", path.stem))
-    return Pipeline(path.stem, title, str(document.get("description", "")).strip(), nodes)
+    return Pipeline(path.stem, title, str(document.get("description", "")).strip(), _read_only(nodes))
+
+
+def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The nodes without the inputs that their parameters leave unread, and without the nodes that made these for nobody else."""
+    kept: dict[str, Node] = {}
+    idle: set[str] = set()
+    for node in nodes.values():
+        unread = node.stage.unread(node.params) if node.stage.unread else frozenset()
+        idle.update(source for role in unread for source in node.inputs[role])
+        inputs = {role: () if role in unread else sources for role, sources in node.inputs.items()}
+        kept[node.id] = replace(node, inputs=inputs)
+    for node in reversed(list(nodes.values())):  # the consumers of a node come after it
+        taken = {source for other in kept.values() for sources in other.inputs.values() for source in sources}
+        if node.id in idle - taken:
+            del kept[node.id]
+    return kept
 
 
 def _node(

@@ -103,6 +103,8 @@ class Stage:
         source: Further digests that decide the result beside params and inputs (a data set's fingerprint).
         publish: Copies what people read (a report, metrics) out of the finished store into the workspace folder, and
             returns the paths.
+        unread: Optional roles that stay unread with these parameters. Pipelines leave them out, and the stages that make
+            them too where nobody else takes them.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Stage:
     run: Callable[[Any, Inputs, StoreWriter, Context], None]
     source: Callable[[Any, Context], str] | None = None
     publish: Callable[[Store, Path], list[Path]] | None = None
+    unread: Callable[[Any], frozenset[str]] | None = None
 
 
 def pending(ids: Iterable[str], output: StoreWriter) -> list[str]:

@@ -1,15 +1,16 @@
-"""Stage ``superpixels``: every image cut into small regions of like colour."""
+"""Stage ``superpixels``: every image cut into small regions of like colour, or along edges."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.errors import DataError, UsageError
 from wss.params import Params
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
-from wss.store import SAMPLES, SUPERPIXELS, Store, StoreWriter
-from wss.superpixels import AnySuperpixels, Felzenszwalb
+from wss.store import EDGES, SAMPLES, SUPERPIXELS, Store, StoreWriter
+from wss.superpixels import AnySuperpixels, Felzenszwalb, SuperpixelMethod
 
 
 class SuperpixelsParams(Params):
@@ -20,19 +21,57 @@ class SuperpixelsParams(Params):
 
 
 def run(params: SuperpixelsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Cut the images of every split."""
+    """Cut the images of every split.
+
+    Raises:
+        UsageError: The algorithm needs edges, and there is no such input.
+        DataError: The edges miss an image, or are not of its size.
+    """
     samples = inputs["samples"]
+    edges = _edges(params.method, samples, inputs.maybe("edges"))
     todo = pending(samples.ids, output)
     advance = context.progress.task("superpixels", len(samples), len(samples) - len(todo))
-    results = each(_segment, ((params, samples, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1)
+    results = each(_segment, ((params, samples, edges, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1)
     for image_id, superpixels in zip(todo, results, strict=True):
         output.append(image_id, {"superpixels": superpixels})
         advance(1, image_id)
     output.meta["method"] = params.method.name
 
 
-def _segment(params: SuperpixelsParams, samples: Store, image_id: str) -> NDArray[np.int32]:
-    return params.method.segment(samples.get("image", image_id))
+def _edges(method: SuperpixelMethod, samples: Store, edges: Store | None) -> Store | None:
+    """The edges, checked, if the algorithm reads them."""
+    if not method.needs_edges:
+        return None
+    if edges is None:
+        raise UsageError(
+            f"superpixels: method {method.name!r} needs the input 'edges'; add a stage `edges` to the pipeline and name it there"
+        )
+    missing = [image_id for image_id in samples.ids if image_id not in edges]
+    if missing:
+        raise DataError(
+            f"superpixels: {len(missing)} of {len(samples)} images are not among the edges in {edges.path}, {missing[0]!r} first"
+        )
+    return edges
 
 
-STAGE = Stage("superpixels", 1, SuperpixelsParams, {"samples": Input(SAMPLES)}, SUPERPIXELS, run)
+def _segment(params: SuperpixelsParams, samples: Store, edges: Store | None, image_id: str) -> NDArray[np.int32]:
+    found = None if edges is None else edges.get("edges", image_id).astype(np.float32) / 255
+    try:
+        return params.method.segment(samples.get("image", image_id), found)
+    except DataError as error:
+        raise DataError(f"image {image_id!r}: {error}") from error
+
+
+def _unread(params: SuperpixelsParams) -> frozenset[str]:
+    return frozenset() if params.method.needs_edges else frozenset({"edges"})
+
+
+STAGE = Stage(
+    "superpixels",
+    1,
+    SuperpixelsParams,
+    {"samples": Input(SAMPLES), "edges": Input(EDGES, optional=True)},
+    SUPERPIXELS,
+    run,
+    unread=_unread,
+)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wss.superpixels.superpixel_method import SuperpixelMethod
+from wss.superpixels.superpixel_method import EdgeMap, SuperpixelMethod
 
 
 class Felzenszwalb(SuperpixelMethod):
@@ -27,7 +27,7 @@ class Felzenszwalb(SuperpixelMethod):
     min_size: int = Field(default=20, ge=1)
     """Smaller superpixels are merged with a neighbour, in pixels."""
 
-    def _segment(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+    def _segment(self, image: NDArray[np.uint8], edges: EdgeMap | None) -> NDArray[Any]:
         from skimage.segmentation import felzenszwalb
 
         regions: NDArray[Any] = felzenszwalb(image, scale=self.scale, sigma=self.sigma, min_size=self.min_size)

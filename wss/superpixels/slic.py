@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wss.superpixels.superpixel_method import SuperpixelMethod
+from wss.superpixels.superpixel_method import EdgeMap, SuperpixelMethod
 
 
 class Slic(SuperpixelMethod):
@@ -26,7 +26,7 @@ class Slic(SuperpixelMethod):
     compactness: float = Field(default=10.0, gt=0)
     """Weight of position beside colour: larger values make squarer superpixels."""
 
-    def _segment(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+    def _segment(self, image: NDArray[np.uint8], edges: EdgeMap | None) -> NDArray[Any]:
         from skimage.segmentation import slic
 
         regions: NDArray[Any] = slic(image, n_segments=self.segments, compactness=self.compactness, start_label=0)

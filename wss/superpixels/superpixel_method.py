@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.errors import DataError
+from wss.errors import DataError, UsageError
 from wss.params import Params
 
 Superpixels = NDArray[np.int32]
 """int32 (H,W), ids from 0 without gaps, in the order in which rows are read."""
+EdgeMap = NDArray[np.float32]
+"""float32 (H,W) in [0,1]."""
 
 
 class SuperpixelMethod(Params, ABC):
@@ -21,26 +23,33 @@ class SuperpixelMethod(Params, ABC):
     name: str
     summary: ClassVar[str]
     """One line for help texts."""
+    needs_edges: ClassVar[bool] = False
+    """Whether it reads an edge map; it then does not look at the image."""
 
-    def segment(self, image: NDArray[np.uint8]) -> Superpixels:
+    def segment(self, image: NDArray[np.uint8], edges: NDArray[Any] | None = None) -> Superpixels:
         """Cut an image into superpixels; each pixel belongs to one.
 
         Args:
             image: uint8 (H,W,3), RGB, at least one pixel.
+            edges: floating point (H,W), an edge map in 0..1, for algorithms that need one.
 
         Returns:
-            int32 (H,W), ids from 0 without gaps, numbered in reading order. Equal for equal images.
+            int32 (H,W), ids from 0 without gaps, numbered in reading order. Equal for equal images and edges.
 
         Raises:
-            DataError: Not such an image.
+            DataError: Not such an image or edge map.
+            UsageError: The algorithm needs edges, and none are given.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise DataError(f"superpixels: expected an image as uint8 (H, W, 3), got {image.dtype} {image.shape}")
-        return in_reading_order(self._segment(np.ascontiguousarray(image)))
+        if self.needs_edges and edges is None:
+            raise UsageError(f"superpixels {self.name!r} are cut along edges, and none are given")
+        checked = None if edges is None else _checked(edges, image.shape[:2])
+        return in_reading_order(self._segment(np.ascontiguousarray(image), checked))
 
     @abstractmethod
-    def _segment(self, image: NDArray[np.uint8]) -> NDArray[Any]:
-        """Integers (H,W), one per superpixel."""
+    def _segment(self, image: NDArray[np.uint8], edges: EdgeMap | None) -> NDArray[Any]:
+        """Integers (H,W), one per superpixel; ``edges`` are there if the algorithm needs them."""
 
 
 def in_reading_order(regions: NDArray[Any]) -> Superpixels:
@@ -49,3 +58,11 @@ def in_reading_order(regions: NDArray[Any]) -> Superpixels:
     rank = np.empty(len(first), np.int32)
     rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
     return rank[inverse.reshape(regions.shape)]
+
+
+def _checked(edges: NDArray[Any], size: tuple[int, ...]) -> EdgeMap:
+    if edges.shape != size or edges.dtype.kind != "f" or not (edges.min() >= 0 and edges.max() <= 1):
+        raise DataError(
+            f"superpixels: expected an edge map as floating point {size} in 0..1, got {edges.dtype} {edges.shape}"
+        )
+    return np.ascontiguousarray(edges, np.float32)
