@@ -103,8 +103,8 @@ def test_equal_arguments_give_equal_results_whatever_their_memory_layout(method)
     image = np.ascontiguousarray(image.transpose(1, 0, 2)).transpose(1, 0, 2)
     second = _propagate(method, image, np.asfortranarray(scribble), superpixels=np.asfortranarray(superpixels))
     assert (first.labels == second.labels).all()
-    assert (first.confidence is None) == (second.confidence is None)
-    assert first.confidence is None or (first.confidence == second.confidence).all()
+    assert (first.doubt is None) == (second.doubt is None)
+    assert first.doubt is None or (first.doubt == second.doubt).all()
 
 
 @pytest.mark.parametrize("method", ALL, ids=IDS)
@@ -207,41 +207,41 @@ def test_features_are_histograms_of_colour_and_of_differences():
     assert texture[0, 10 + 5] == 1  # no vertical change: the first bin above zero
 
 
-def test_the_confidence_of_the_crf_is_a_probability():
+def test_the_doubt_of_the_crf_is_a_probability():
     image, _, scribble = _scene()
     proposal = DenseCRF(iterations=0).propagate(image, scribble, 5)
-    assert (proposal.confidence[scribble != 255] == 255).all()
-    assert (proposal.confidence[scribble == 255] == 128).all()  # two equally likely classes
+    assert (proposal.doubt[scribble != 255] == 0).all()
+    assert (proposal.doubt[scribble == 255] == 0.5).all()  # two equally likely classes
     probs = np.zeros((5, *scribble.shape), np.float32)
     probs[1], probs[3], probs[0] = 0.1, 0.3, 0.6
     proposal = DenseCRF(iterations=0).propagate(image, scribble, 5, probs=probs)
     assert (proposal.labels[scribble == 255] == 3).all()
-    assert (proposal.confidence[scribble == 255] == 191).all()  # 0.3 / 0.4
+    np.testing.assert_allclose(proposal.doubt[scribble == 255], 0.1 / 0.4, rtol=1e-6)
 
 
-def test_the_confidence_of_grabcut_counts_agreeing_cuts():
+def test_the_doubt_of_grabcut_counts_disagreeing_cuts():
     image, mask, scribble = _scene()
     proposal = GrabCut().propagate(image, scribble, 5)
-    assert (proposal.confidence[proposal.labels == mask] >= 128).mean() > 0.95
-    assert set(np.unique(proposal.confidence)) <= {0, 128, 255}
-    assert np.median(proposal.confidence) == 255
+    assert (proposal.doubt[proposal.labels == mask] <= 0.5).mean() > 0.95
+    assert set(np.unique(proposal.doubt)) <= {0, 0.5, 1}
+    assert np.median(proposal.doubt) == 0
 
 
-def test_walks_stop_at_edges_and_their_probability_is_the_confidence():
+def test_walks_stop_at_edges_and_their_probability_leaves_the_doubt():
     image = np.full((5, 21, 3), 100, np.uint8)
     scribble = np.full((5, 21), 255, np.uint8)
     scribble[:, 0], scribble[:, 20] = 2, 4
     flat = RandomWalk().propagate(image, scribble, 5)
     assert flat.labels[2, 9] == 2
     assert flat.labels[2, 11] == 4
-    assert flat.confidence[2, 1] > flat.confidence[2, 9] > 127
-    assert flat.confidence[2, 10] == 128
+    assert flat.doubt[2, 1] < flat.doubt[2, 9] < 0.5
+    assert flat.doubt[2, 10] == pytest.approx(0.5, abs=1e-12)
     edges = np.zeros((5, 21), np.float32)
     edges[:, 14] = 1
     walled = RandomWalk(strength=20).propagate(image, scribble, 5, edges=edges)
     assert (walled.labels[:, :14] == 2).all()
     assert (walled.labels[:, 15:] == 4).all()
-    assert (walled.confidence[:, 13] == 255).all()
+    assert (walled.doubt[:, 13] < 1e-6).all()
     image[:, 15:] = 200  # where the image itself has the edge
     seen = RandomWalk().propagate(image, scribble, 5)
     assert (seen.labels == walled.labels)[:, :14].all()

@@ -107,7 +107,7 @@ def test_proposals_are_those_of_the_algorithm_for_the_split(done):
         arguments = samples.get("image", image_id), labels.get("labels", image_id), 7
         expected = GraphCut().propagate(*arguments, superpixels=cut.get("superpixels", image_id))
         assert (store.get("labels", image_id) == expected.labels).all()
-        assert not store.has("confidence", image_id)
+        assert not store.has("certainty", image_id)
 
 
 @pytest.mark.parametrize("method", [m.model_fields["name"].default for m in PROPAGATIONS])
@@ -120,7 +120,7 @@ def test_every_algorithm_runs_and_says_more_than_the_scribbles(tmp_path, method)
         scribble, found = labels.get("labels", image_id), store.get("labels", image_id)
         assert (found == scribble)[scribble != 255].all()
         assert (found != 255).all()
-        assert store.has("confidence", image_id) == (method in ("grabcut", "densecrf", "random-walk"))
+        assert store.has("certainty", image_id) == (method in ("grabcut", "densecrf", "random-walk"))
 
 
 def test_scores_are_those_of_the_summed_confusion_matrix(done, tmp_path):

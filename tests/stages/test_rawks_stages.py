@@ -58,12 +58,12 @@ def done(tmp_path_factory):
 def test_walks_keep_scribbles_and_label_everything(done):
     for image_id in done["samples"].meta["splits"]["train"]:
         scribble, found = done["prepare"].get("labels", image_id), done["walk"].get("labels", image_id)
-        confidence = done["walk"].get("confidence", image_id)
+        certainty = done["walk"].get("certainty", image_id)
         given = scribble != 255
         assert (found[given] == scribble[given]).all()
-        assert (confidence[given] == 255).all()
+        assert (certainty[given] == 255).all()
         assert set(np.unique(found)) == set(np.unique(scribble[given]))
-        assert (confidence[~given] > 0).all()
+        assert (certainty[~given] > 0).all()
     assert set(done["walk"].ids) == set(done["samples"].meta["splits"]["train"])
 
 

@@ -1,6 +1,7 @@
 """Scores of label maps against dense masks."""
 
 from wss.metrics.average_precision import average_precision
+from wss.metrics.certainty import CERTAIN, certainty_levels, confidence_of
 from wss.metrics.confusion import (
     confusion_matrix,
     dice,
@@ -10,14 +11,17 @@ from wss.metrics.confusion import (
     miou,
     pixel_accuracy,
 )
-from wss.metrics.label_quality import abstaining, confusion_by_confidence, label_record
+from wss.metrics.label_quality import abstaining, confusion_by_certainty, label_record
 from wss.metrics.record import metrics_record
 from wss.metrics.surface import dice_volume, hd95
 
 __all__ = [
+    "CERTAIN",
     "abstaining",
     "average_precision",
-    "confusion_by_confidence",
+    "certainty_levels",
+    "confidence_of",
+    "confusion_by_certainty",
     "confusion_matrix",
     "dice",
     "dice_volume",

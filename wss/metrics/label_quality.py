@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.metrics.certainty import CERTAIN, certainty_levels, confidence_of
 from wss.metrics.confusion import confusion_matrix, iou, miou
 
 
-def confusion_by_confidence(
-    truth: NDArray[Any], labels: NDArray[Any], confidence: NDArray[np.uint8] | None, num_classes: int
+def confusion_by_certainty(
+    truth: NDArray[Any], labels: NDArray[Any], certainty: NDArray[np.uint8] | None, num_classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the pixels of an image by confidence, true class and label.
+    """Count the pixels of an image by certainty, true class and label.
 
     Args:
         truth: (H,W), 255 = void.
         labels: (H,W), 255 = none.
-        confidence: (H,W), 255 = certain; None is certain everywhere.
+        certainty: Levels (H,W), see ``certainty_levels``; None is certain everywhere.
         num_classes: K.
 
     Returns:
-        The levels of confidence that occur, ascending, int64 (L,), and the confusion at each, int64 (L,K,K), truth in rows.
+        The levels that occur, ascending, int64 (L,), and the confusion at each, int64 (L,K,K), truth in rows.
     """
     known = (labels != 255) & (truth != 255)
-    levels = np.full(labels.shape, 255) if confidence is None else confidence.astype(np.int64)
+    levels = np.full(labels.shape, CERTAIN) if certainty is None else certainty.astype(np.int64)
     found = np.unique(levels[known])
     each = [
         confusion_matrix(truth[known & (levels == level)], labels[known & (levels == level)], num_classes)
@@ -41,14 +42,14 @@ def abstaining(
     """Scores of the labels that are left when the least certain are dropped.
 
     Args:
-        counts: int64 (256,K,K): confusion by confidence, summed over images.
+        counts: int64 (256,K,K): confusion by level of certainty, summed over images.
         unlabelled: Pixels of known truth that have no label in the first place.
-        share: Drop at most this share of all pixels of known truth, those of lowest confidence. Those without label count
+        share: Drop at most this share of all pixels of known truth, those of the lowest levels. Those without label count
             as dropped.
-        confidence: Drop what is below, in 0..1.
+        confidence: Drop what is below, in 0..1, to the next level.
 
     Returns:
-        ``abstained``, the share dropped; ``threshold``, the confidence from which labels are kept; ``miou`` and
+        ``abstained``, the share dropped; ``threshold``, the least confidence with which labels are kept; ``miou`` and
         ``iou_per_class`` (K,) of what is left, NaN where undefined.
     """
     pixels = counts.sum((1, 2))
@@ -58,11 +59,11 @@ def abstaining(
         allowed = np.flatnonzero(dropped <= max(share, dropped[0]))
         first = int(allowed[-1])
     else:
-        first = int(np.ceil((confidence or 0.0) * 255))
+        first = int(certainty_levels(1 - (confidence or 0.0)))
     left = counts[first:].sum(0)
     return {
         "abstained": float(dropped[first]),
-        "threshold": first / 255,
+        "threshold": float(confidence_of(first)),
         "miou": miou(left) if left.any() else float("nan"),
         "iou_per_class": iou(left),
     }
@@ -74,7 +75,7 @@ def label_record(
     """Scores of labels, ready for strict JSON: all of them, without the least certain 6 %, and those of confidence 0.5 and more.
 
     Args:
-        counts: int64 (256,K,K): confusion by confidence, summed over images.
+        counts: int64 (256,K,K): confusion by level of certainty, summed over images.
         unlabelled: Pixels of known truth without label.
         classes: K names.
         name: What made the labels.

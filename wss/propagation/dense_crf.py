@@ -20,7 +20,7 @@ class DenseCRF(Propagation):
     """Mean-field inference from what the scribbles say, over the classes that are scribbled in the image.
 
     A scribbled pixel has its class with probability ``gt_prob``; elsewhere all classes are equally likely, or as likely as a
-    network says, which is renormalised over these classes. The confidence is the winning class's probability.
+    network says, which is renormalised over these classes. The doubt is 1 less the winning class's probability.
 
     Source: Krähenbühl, Koltun: Efficient inference in fully connected CRFs with Gaussian edge potentials, 2011.
     """
@@ -63,8 +63,7 @@ class DenseCRF(Propagation):
             bi_rgb_std=self.bi_rgb_std,
         )[0]
         best, winner = refined.max(0)
-        confidence = (best * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-        return Proposal(present[winner.numpy()], confidence)
+        return Proposal(present[winner.numpy()], 1 - best.double().clamp(0, 1).numpy())
 
     def _prior(
         self, scribble: NDArray[np.uint8], present: NDArray[np.uint8], probs: NDArray[Any] | None

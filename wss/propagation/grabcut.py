@@ -18,7 +18,7 @@ class GrabCut(Propagation):
 
     The colour models start from the pixels nearest to a scribble of the class, and from the others. A pixel that one class
     claims gets it; one that several claim, or none, gets the class of the nearest scribble among the claimants, or among all.
-    The confidence is the share of the cuts that agree with the label. One class alone is everywhere.
+    The doubt is the share of the cuts that disagree with the label. One class alone is everywhere.
 
     Source: Rother, Kolmogorov, Blake: GrabCut, 2004; the baseline of Tang et al., On Regularized Losses, 2018, table 2.
     Differs: Neither paper says how several classes are combined, nor from what GrabCut starts.
@@ -40,7 +40,7 @@ class GrabCut(Propagation):
         extras: Mapping[Extra, NDArray[Any]],
     ) -> Proposal:
         if len(present) == 1:
-            return Proposal(np.full(scribble.shape, present[0]), np.full(scribble.shape, 255, np.uint8))
+            return Proposal(np.full(scribble.shape, present[0]), np.zeros(scribble.shape))
         distances = np.stack([_distance(scribble == label) for label in present])
         nearest = distances.argmin(0)
         claims = np.stack([self._cut(image, scribble, label, nearest == n) for n, label in enumerate(present)])
@@ -49,7 +49,7 @@ class GrabCut(Propagation):
         agreeing = np.zeros(scribble.shape)
         for n, claim in enumerate(claims):
             agreeing += claim == (winner == n)
-        return Proposal(present[winner], np.rint(255 * agreeing / len(present)).astype(np.uint8))
+        return Proposal(present[winner], 1 - agreeing / len(present))
 
     def _cut(
         self, image: NDArray[np.uint8], scribble: NDArray[np.uint8], label: int, near: NDArray[np.bool_]

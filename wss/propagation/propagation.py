@@ -25,11 +25,11 @@ class Proposal:
 
     Attributes:
         labels: uint8 (H,W), 255 where the algorithm does not say.
-        confidence: uint8 (H,W), 255 = certain, 0 where there is no label; None where the algorithm has none.
+        doubt: float64 (H,W) in 0..1, 1 less the probability of the label: 0 = certain; None where the algorithm has none.
     """
 
     labels: NDArray[np.uint8]
-    confidence: NDArray[np.uint8] | None = None
+    doubt: NDArray[np.float64] | None = None
 
 
 class Propagation(Params, ABC):
@@ -69,7 +69,7 @@ class Propagation(Params, ABC):
             edges: floating point (H,W), an edge map in 0..1.
 
         Returns:
-            Labels and, where the algorithm has it, confidence.
+            Labels and, where the algorithm has it, doubt.
 
         Raises:
             UsageError: An extra is missing that the algorithm needs.
@@ -85,10 +85,10 @@ class Propagation(Params, ABC):
         if not len(present):
             return Proposal(np.full(scribble.shape, UNLABELLED, np.uint8))
         proposal = self._spread(np.ascontiguousarray(image), np.ascontiguousarray(scribble), present, extras)
-        confidence = proposal.confidence
+        doubt = proposal.doubt
         return Proposal(
             np.where(labelled, scribble, proposal.labels),
-            None if confidence is None else np.where(labelled, np.uint8(255), confidence),
+            None if doubt is None else np.where(labelled, 0.0, doubt),
         )
 
     @abstractmethod

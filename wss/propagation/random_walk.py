@@ -18,8 +18,8 @@ from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
 
 
 class RandomWalk(Propagation):
-    """Each pixel gets the class whose scribble a random walk from it most probably meets first; that probability is the
-    confidence.
+    """Each pixel gets the class whose scribble a random walk from it most probably meets first; the doubt is 1 less
+    that probability.
 
     ``hitting`` is the walk of RAWKS: crossing a pixel costs its boundary score, ``strength`` times the edge there to the power
     ``power``. Edges are those given, or else the gradient of the smoothed image in CIELAB, relative to the spread of its
@@ -60,8 +60,7 @@ class RandomWalk(Propagation):
             if self.model == "hitting"
             else self._skimage(image, scribble, present)
         )
-        confidence = np.rint(255 * probs.max(0).clip(0, 1)).astype(np.uint8)
-        return Proposal(present[probs.argmax(0)], confidence)
+        return Proposal(present[probs.argmax(0)], 1 - probs.max(0).clip(0, 1))
 
     def _hitting(
         self,

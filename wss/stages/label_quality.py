@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.errors import DataError
-from wss.metrics import confusion_by_confidence, label_record
+from wss.metrics import confusion_by_certainty, label_record
 from wss.params import Params
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -22,7 +22,7 @@ class LabelQualityParams(Params):
 
 
 def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Count agreement by confidence, image by image.
+    """Count agreement by certainty, image by image.
 
     Raises:
         DataError: No labelled image of the split has a mask.
@@ -38,8 +38,8 @@ def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context
     advance = context.progress.task("comparing labels with masks", len(ids), len(ids) - len(todo))
     for image_id in todo:
         truth, found = samples.get("mask", image_id), labels.get("labels", image_id)
-        confidence = labels.get("confidence", image_id) if labels.has("confidence", image_id) else None
-        levels, counts = confusion_by_confidence(truth, found, confidence, len(classes))
+        certainty = labels.get("certainty", image_id) if labels.has("certainty", image_id) else None
+        levels, counts = confusion_by_certainty(truth, found, certainty, len(classes))
         output.append(
             image_id,
             {
@@ -59,5 +59,5 @@ def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context
 
 
 STAGE = Stage(
-    "label-quality", 1, LabelQualityParams, {"samples": Input(SAMPLES), "labels": Input(LABELS)}, QUALITY, run
+    "label-quality", 2, LabelQualityParams, {"samples": Input(SAMPLES), "labels": Input(LABELS)}, QUALITY, run
 )

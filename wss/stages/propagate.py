@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError, UsageError
-from wss.metrics import confusion_matrix, miou
+from wss.metrics import certainty_levels, confusion_matrix, miou
 from wss.params import Params
 from wss.propagation import AnyPropagation, Proposal
 from wss.stages.parallel import each
@@ -43,8 +43,8 @@ def run(params: PropagateParams, inputs: Inputs, output: StoreWriter, context: C
     calls = ((params, samples, labels, extras, image_id) for image_id in todo)
     for image_id, proposal in zip(todo, each(_propagate, calls, context.jobs), strict=True):
         arrays = {"labels": proposal.labels}
-        if proposal.confidence is not None:
-            arrays["confidence"] = proposal.confidence
+        if proposal.doubt is not None:
+            arrays["certainty"] = certainty_levels(proposal.doubt)
         output.append(image_id, arrays)
         advance(1, image_id)
     output.meta.update(labels.meta)
@@ -127,7 +127,7 @@ def _propagate(
 
 STAGE = Stage(
     "propagate",
-    1,
+    2,
     PropagateParams,
     {
         "samples": Input(SAMPLES),

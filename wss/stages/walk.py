@@ -16,6 +16,7 @@ from wss.errors import UsageError
 from wss.losses.rawks import uncertainty_weights
 from wss.methods import Rawks
 from wss.methods.rawks import RawksNetwork, coarse_labels
+from wss.metrics import certainty_levels
 from wss.ops import hitting_probabilities, reachable
 from wss.params import Params, validate
 from wss.stages.samples import split_ids
@@ -31,7 +32,7 @@ class WalkParams(Params):
 
 
 def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Spread the labels of each image of the split: P of the paper, its likeliest class, and the weight w as confidence.
+    """Spread the labels of each image of the split: P of the paper, its likeliest class, and the weight w as how certain it is.
 
     The walks run on the grid on which they were trained, and their probabilities are interpolated to the image's size. Scribbled
     pixels keep their labels. Images without labels stay without.
@@ -46,7 +47,7 @@ def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Contex
     advance = context.progress.task("random walks", len(ids), len(ids) - len(todo))
     for image_id in todo:
         found = walker(samples.get("image", image_id), labels.get("labels", image_id))
-        output.append(image_id, {"labels": found.labels, "confidence": np.rint(255 * found.weights).astype(np.uint8)})
+        output.append(image_id, {"labels": found.labels, "certainty": certainty_levels(1 - found.weights)})
         advance(1, image_id)
     output.meta.update(labels.meta)
     output.meta["proposals"] = "rawks"
@@ -95,14 +96,14 @@ class Walker:
         rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
         given = torch.from_numpy(np.array(scribble)).to(self._device).long()
         stride, num_classes = self._method.stride, self._model.network.num_classes
-        boundary = self._model.boundary(rgb)
+        boundary = self._model.boundary(rgb).double()  # which tells more of certain labels apart
         coarse = coarse_labels(given[None], stride, num_classes)
         probs = self._enlarged(hitting_probabilities(boundary, coarse, num_classes), given, "bilinear")
         known = self._enlarged(reachable(boundary, coarse)[:, None].float(), given, "nearest")[0] > 0
-        weights = uncertainty_weights(probs[None], alpha=self._method.alpha)[0].double() * known
+        weights = uncertainty_weights(probs[None], alpha=self._method.alpha)[0] * known
         labels = torch.where(given != 255, given, torch.where(known, probs.argmax(0), 255))
         weights = torch.where(given != 255, 1.0, weights)
-        return Walk(labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].cpu().numpy())
+        return Walk(labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].float().cpu().numpy())
 
     def _enlarged(self, maps: Tensor, like: Tensor, mode: str) -> Tensor:
         size = [side * self._method.stride for side in maps.shape[2:]]
@@ -111,5 +112,5 @@ class Walker:
 
 
 STAGE = Stage(
-    "walk", 1, WalkParams, {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)}, LABELS, run
+    "walk", 2, WalkParams, {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)}, LABELS, run
 )

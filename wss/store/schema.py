@@ -42,12 +42,12 @@ SAMPLES = Schema(
 LABELS = Schema(
     "labels",
     1,
-    items={"labels": "deflate", "confidence": "deflate", "tags": "deflate"},
+    items={"labels": "deflate", "certainty": "deflate", "tags": "deflate"},
     required=frozenset({"labels"}),
     rebuild="wss prepare",
 )
-"""What a network is trained on: uint8 (H,W), 255 = unlabelled; optional confidence uint8 (H,W), 255 = certain; optional image
-tags uint8 (K,), 1 where the class is in the image."""
+"""What a network is trained on: uint8 (H,W), 255 = unlabelled; optional certainty uint8 (H,W), levels of
+``wss.metrics.certainty_levels``, 255 = certain; optional image tags uint8 (K,), 1 where the class is in the image."""
 
 EDGES = Schema("edges", 1, items={"edges": "deflate"}, required=frozenset({"edges"}), rebuild="wss edges")
 """Edge maps uint8 (H,W): strength in [0,1] times 255."""
@@ -93,7 +93,8 @@ QUALITY = Schema(
     required=frozenset({"counts"}),
     rebuild="wss run",
 )
-"""Agreement of labels with masks: per image the confidences that occur uint8 (L,) and the confusion at each int64 (L,K,K)."""
+"""Agreement of labels with masks: per image the levels of certainty that occur uint8 (L,) and the confusion at each int64
+(L,K,K)."""
 
 REPORT = Schema("report", 1, rebuild="wss report")
 """One self-contained HTML page."""
