@@ -17,6 +17,7 @@ from wss.viz import (
     outlined,
     overlay,
     scribble_overlay,
+    spotlight,
     thumbnail,
 )
 from wss.viz.error_map import VOID_COLOUR as ERROR_VOID
@@ -186,3 +187,15 @@ def test_borders_between_regions_are_drawn_once():
     assert not image.any()
     with pytest.raises(UsageError, match="same height"):
         outlined(image, np.zeros((2, 2), int))
+
+
+def test_a_spotlight_dims_the_rest_and_rings_the_mask():
+    image = np.full((7, 7, 3), 100, np.uint8)
+    mask = np.zeros((7, 7), bool)
+    mask[3, 3] = True
+    drawn = spotlight(image, mask)
+    assert (drawn[3, 3] == 100).all() and (drawn[0] == 35).all()
+    assert (drawn[2, 2:5] == [255, 230, 0]).all() and (drawn[1] == 35).all()
+    assert (spotlight(image, ~mask & mask) == 35).all()
+    with pytest.raises(UsageError, match="same height and width"):
+        spotlight(image, mask[:3])

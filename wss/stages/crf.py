@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from wss.errors import UsageError
 from wss.ops import mean_field
@@ -77,16 +78,21 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
 
 
 def _refine(params: CrfParams, samples: Store, predictions: Store, image_id: str, device: str) -> NDArray[np.uint8]:
-    probs = np.clip(predictions.get("probs", image_id).astype(np.float32), _LEAST, 1)
-    logits = torch.from_numpy(np.log(probs)).to(device)
-    image = torch.from_numpy(np.array(samples.get("image", image_id))).permute(2, 0, 1).to(device)
+    probs = torch.from_numpy(predictions.get("probs", image_id).astype(np.float32)).to(device)
+    labels: NDArray[np.uint8] = (
+        refine(params, samples.get("image", image_id), probs).argmax(0).to(torch.uint8).cpu().numpy()
+    )
+    return labels
+
+
+def refine(params: CrfParams, image: NDArray[np.uint8], probs: Tensor) -> Tensor:
+    """Probabilities after the CRF, float32 (K,H,W) on the device of ``probs`` (K,H,W), of an image (H,W,3)."""
+    logits = probs.clamp(_LEAST, 1).log()
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(probs.device)
     kernels: dict[str, Any] = {"iterations": params.iterations, **params.kernels()}
     if params.backend == "pydensecrf":
-        refined = mean_field_pydensecrf(logits, image, **kernels)
-    else:
-        refined = mean_field(logits[None], image[None], backend=params.backend, **kernels)[0]
-    labels: NDArray[np.uint8] = refined.argmax(0).to(torch.uint8).cpu().numpy()
-    return labels
+        return mean_field_pydensecrf(logits, pixels, **kernels)
+    return mean_field(logits[None], pixels[None], backend=params.backend, **kernels)[0]
 
 
 STAGE = Stage("crf", 1, CrfParams, {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)}, PREDICTIONS, run)

@@ -135,7 +135,7 @@ def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
     """A short name per run: its factors or its method and thinned out annotation, the seed where needed, and CRF."""
     long = [
         ", ".join(f"{factor} {level_text(level)}" for factor, level in metric.meta.get("factors", {}).items())
-        or f"{model.meta['method']['name']}{_thinned(model)}"
+        or f"{metric.meta['record']['method']}{_thinned(model)}"
         for model, metric in zip(models, metrics, strict=True)
     ]
     several = {name for name in long if len({m.key for m, n in zip(models, long, strict=True) if n == name}) > 1}

@@ -69,6 +69,16 @@ PICTURES = Schema("pictures", 1, items={"tiles": "deflate"}, required=frozenset(
 """Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]`` and,
 optionally, a heading by image id in ``meta["titles"]``."""
 
+PROTOTYPES = Schema(
+    "prototypes",
+    1,
+    items={"prototypes": "flat", "labels": "flat", "segments": "deflate"},
+    required=frozenset({"prototypes", "labels", "segments"}),
+    rebuild="wss run",
+)
+"""Labelled segments of images: mean directions of their embeddings float16 (S,C), their classes uint8 (S,), and the segment of
+each cell of a grid int32 (h,w), -1 where none is."""
+
 MODEL = Schema("model", 1, rebuild="wss train")
 """Network weights, the parameters to rebuild the network, and the training log."""
 

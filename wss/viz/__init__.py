@@ -2,7 +2,7 @@
 
 from wss.viz.error_map import error_map
 from wss.viz.heat_map import heat_map
-from wss.viz.overlays import outlined, overlay, scribble_overlay
+from wss.viz.overlays import outlined, overlay, scribble_overlay, spotlight
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
 from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Picture, Report, Step, render_report
@@ -33,6 +33,7 @@ __all__ = [
     "render_report",
     "scribble_overlay",
     "signed_map",
+    "spotlight",
     "tabulate",
     "thumbnail",
 ]

@@ -109,6 +109,27 @@ def outlined(image: Picture, regions: NDArray[Any]) -> Picture:
     return drawn
 
 
+def spotlight(image: Picture, mask: NDArray[np.bool_]) -> Picture:
+    """Dim an image outside of a mask, and draw a yellow line around it.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        mask: bool (H, W).
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        UsageError: ``image`` and ``mask`` differ in size or are of the wrong type.
+    """
+    check_image(image, mask)
+    dimmed = _blend(image, 0, np.where(mask, 0, 0.65).astype(np.float32))
+    width = max(1, round(min(mask.shape) / 150))
+    ring = _borders(mask, width) & ~mask
+    drawn: Picture = np.where(ring[..., None], np.array([255, 230, 0], np.uint8), dimmed)
+    return drawn
+
+
 def check_image(image: NDArray[Any], labels: NDArray[Any]) -> None:
     """Raise unless ``image`` is a picture of the size of ``labels``.
 

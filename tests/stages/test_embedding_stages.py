@@ -1,0 +1,368 @@
+"""Pseudo-labels, prototypes and retrieval by an embedding that is known: the colour of 4x4 cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import wss.stages.embedding
+import wss.stages.prototypes
+import wss.stages.retrieve
+import wss.stages.similarity_walk
+from wss.errors import DataError, UsageError
+from wss.methods.spml import EmbeddingSegmenter
+from wss.params import validate
+from wss.stages import STAGES
+from wss.stages.embedding import cell_means, embedded, enlarged
+from wss.stages.similarity_walk import with_background
+from wss.stages.stage import Context, Inputs
+from wss.store import CAM, LABELS, MODEL, SAMPLES, Store, StoreWriter
+
+CLASSES = ["background", "red", "green", "blue"]
+COLOURS = np.array([[90, 90, 90], [200, 10, 10], [10, 200, 10], [10, 10, 200]], np.uint8)
+SIZE = (26, 33)
+
+
+class Colours(EmbeddingSegmenter):
+    """Embeds cells as their mean colour; its logits say next to nothing in the last columns."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.stride = 4
+
+    def embed(self, rgb):
+        return functional.normalize(cell_means(rgb, 4) + 1, dim=1)
+
+    def forward(self, rgb):
+        shades = torch.from_numpy(COLOURS).to(rgb)
+        logits = -(rgb[:, None] - shades[None, :, :, None, None]).abs().mean(2) / 25
+        logits[..., -12:] = torch.tensor([0, 0, 0, 0.1]).view(-1, 1, 1)
+        return logits
+
+
+def _write(path, schema, rows, **meta):
+    writer = StoreWriter(path, schema, {"key": path.stem})
+    for image_id, arrays in rows.items():
+        writer.append(image_id, arrays)
+    writer.meta.update(meta)
+    writer.finish({})
+    return Store(path, schema)
+
+
+def _mask(first, second):
+    """Two classes on grey ground, both reaching under the last columns."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[2:12, 4:], mask[15:24, 4:] = first, second
+    return mask
+
+
+MASKS = {"a": _mask(1, 2), "b": _mask(2, 3), "c": _mask(3, 1), "d": _mask(1, 1), "v": _mask(3, 2)}
+
+
+@pytest.fixture
+def stores(tmp_path, monkeypatch):
+    monkeypatch.setattr(wss.stages.embedding, "build_model", lambda store: Colours())
+    noise = np.random.default_rng(0)
+    images = {i: (COLOURS[m] + noise.integers(-5, 6, (*SIZE, 3))).astype(np.uint8) for i, m in MASKS.items()}
+    scribbles = {i: np.full(SIZE, 255, np.uint8) for i in "abcd"}
+    for i in "abc":
+        for y in (6, 13, 20):
+            scribbles[i][y, 5:10] = MASKS[i][y, 5]
+    tags = {i: np.isin(np.arange(4), MASKS[i]).astype(np.uint8) for i in MASKS}
+    cams = {}
+    for i in "ab":
+        seen = np.zeros((4, *SIZE), np.float16)  # not much is seen on the right
+        for k in np.unique(MASKS[i])[1:]:
+            seen[k] = np.where(np.arange(SIZE[1]) < 12, np.where(MASKS[i] == k, 1, 0.1), 0.25)
+        cams[i] = {"cam": seen}
+    catalogue = {"classes": CLASSES, "palette": COLOURS.tolist(), "background": 0}
+    labels = {"annotation": "scribble", "simulated": False, "options": {}}
+    return {
+        "samples": _write(
+            tmp_path / "samples.h5",
+            SAMPLES,
+            {i: {"image": image, "mask": MASKS[i]} for i, image in images.items()},
+            splits={"train": list("abcd"), "val": ["v"], "none": []},
+            **catalogue,
+        ),
+        "labels": _write(tmp_path / "labels.h5", LABELS, {i: {"labels": s} for i, s in scribbles.items()}, **labels),
+        "tags": _write(
+            tmp_path / "tags.h5",
+            LABELS,
+            {i: {"labels": np.full(SIZE, 255, np.uint8), "tags": t} for i, t in tags.items()},
+            **{**labels, "annotation": "tag"},
+        ),
+        "cam": _write(tmp_path / "cam.h5", CAM, cams),
+        "model": _write(
+            tmp_path / "model.h5", MODEL, {}, method={"name": "spml"}, network={"name": "unet"}, initialisation={}
+        ),
+        "other model": _write(tmp_path / "other.h5", MODEL, {}, method={"name": "spml"}),
+    }
+
+
+def _run(tmp_path, stage, stores, name="out", **params):
+    stage = STAGES[stage]
+    inputs = Inputs({role: (stores[role],) for role in stage.inputs if role in stores})
+    writer = StoreWriter(tmp_path / f"{name}.h5", stage.output, {"key": name})
+    stage.run(validate(stage.params, params, "test"), inputs, writer, Context())
+    writer.finish({}, writer.ids)
+    return Store(tmp_path / f"{name}.h5", stage.output)
+
+
+def _only(stores, *roles):
+    return {role: stores[role] for role in ("samples", "model", *roles)}
+
+
+def _error(found, image_id):
+    return float((found.get("labels", image_id) != MASKS[image_id]).mean())
+
+
+# --- grids -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16])
+def test_embeddings_come_on_any_grid_of_powers_of_two(stride):
+    rgb = torch.from_numpy(np.repeat(COLOURS[MASKS["a"]][None], 2, 0)).permute(0, 3, 1, 2).float()
+    found = embedded(Colours(), rgb, stride)
+    assert found.shape == (2, 3, -(-26 // stride), -(-33 // stride))
+    assert torch.allclose(found.norm(dim=1), torch.ones(()))
+    if stride < 8:  # larger cells hold several colours
+        red = functional.normalize(torch.from_numpy(COLOURS[1]).float() + 1, dim=0)
+        assert torch.allclose(found[0, :, 7 // stride, 20 // stride], red, atol=1e-3)
+
+
+def test_strides_that_do_not_fit_are_refused():
+    with pytest.raises(UsageError, match="multiple or a divisor"):
+        embedded(Colours(), torch.zeros(1, 3, 9, 9), 3)
+
+
+def test_cells_average_what_there_is_and_are_enlarged_in_place():
+    maps = torch.arange(15.0).view(1, 1, 3, 5)
+    assert torch.equal(cell_means(maps, 2)[0, 0], torch.tensor([[3.0, 5, 6.5], [10.5, 12.5, 14]]))
+    assert torch.equal(cell_means(maps[..., :1, :1] + 7, 8), torch.full((1, 1, 1, 1), 7.0))
+    whole = enlarged(cell_means(maps, 2), 2, (3, 5))
+    assert whole.shape == (1, 1, 3, 5) and (whole.diff(dim=3) >= 0).all()
+
+
+# --- similarity-walk -------------------------------------------------------------------------------------------------
+
+
+def test_walks_label_what_the_classifier_does_not_see(stores, tmp_path):
+    found = _run(tmp_path, "similarity-walk", _only(stores, "labels"), stride=4, normalised="after")
+    still = _run(tmp_path, "similarity-walk", _only(stores, "labels"), "still", stride=4, steps=0)
+    assert found.ids == list("abcd")
+    for i in "abc":
+        assert _error(still, i) > 0.18  # the last columns
+        assert _error(found, i) < 0.12  # cells are coarser than the mask
+        given = stores["labels"].get("labels", i)
+        known = given != 255
+        assert (found.get("labels", i)[known] == given[known]).all()
+        assert (found.get("confidence", i)[known] == 255).all()
+        assert set(np.unique(found.get("labels", i))) == set(np.unique(given[known]))
+    assert (found.get("labels", "d") == 255).all() and (found.get("confidence", "d") == 0).all()
+    assert found.meta == {"annotation": "scribble", "simulated": False, "options": {}, "proposals": "similarity-walk"}
+
+
+def test_a_crf_sharpens_the_borders_of_cells(stores, tmp_path):
+    coarse = _run(tmp_path, "similarity-walk", _only(stores, "labels"), stride=8, normalised="after")
+    sharp = _run(
+        tmp_path,
+        "similarity-walk",
+        _only(stores, "labels"),
+        "sharp",
+        stride=8,
+        normalised="after",
+        crf={"bi_xy_std": 20},
+    )
+    assert all(_error(sharp, i) < _error(coarse, i) - 0.02 for i in "abc")
+
+
+def test_only_classes_of_the_image_unless_told_otherwise(stores, tmp_path):
+    stores["labels"] = stores["tags"]
+    found = _run(tmp_path, "similarity-walk", _only(stores, "labels"))
+    assert all(set(np.unique(found.get("labels", i))) <= set(np.unique(MASKS[i])) for i in found.ids)
+    assert all((found.get("tags", i) == stores["tags"].get("tags", i)).all() for i in found.ids)
+    free = _run(tmp_path, "similarity-walk", _only(stores, "labels"), "free", restrict=False, steps=0)
+    assert any(not set(np.unique(free.get("labels", i))) <= set(np.unique(MASKS[i])) for i in free.ids)
+
+
+def test_walks_start_from_class_activation_maps(stores, tmp_path):
+    stores["labels"] = stores["tags"]
+    found = _run(tmp_path, "similarity-walk", _only(stores, "labels", "cam"), stride=4, normalised="after")
+    assert found.ids == ["a", "b"]
+    assert all(_error(found, i) < 0.12 for i in "ab")
+
+
+def test_background_of_activation_maps_by_hand():
+    cam = np.zeros((3, 1, 3), np.float16)
+    cam[1, 0], cam[2, 0] = [1, 0.5, 0], [0, 0.25, 0]
+    scores = with_background(cam, 0, 2.0)
+    assert scores.tolist() == [[[0, 0.25, 1]], [[1, 0.5, 0]], [[0, 0.25, 0]]]
+    assert (with_background(cam, None, 2.0) == cam).all()
+
+
+def test_rescaled_scores_reach_one(stores, tmp_path):
+    plain = _run(tmp_path, "similarity-walk", _only(stores, "labels"), steps=0)
+    rescaled = _run(tmp_path, "similarity-walk", _only(stores, "labels"), "rescaled", steps=0, rescale=True)
+    assert (plain.get("confidence", "a") != rescaled.get("confidence", "a")).any()
+
+
+# --- prototypes and retrieval ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["split", "majority"])
+def test_prototypes_are_the_labelled_segments(stores, tmp_path, labels):
+    found = _run(tmp_path, "prototypes", stores, labels=labels, segments={"grid": 4})
+    assert found.ids == list("abc")  # d has no label
+    shades = functional.normalize(torch.from_numpy(COLOURS).float() + 1, dim=1).numpy()
+    for i in found.ids:
+        prototypes, classes, segments = (found.get(n, i) for n in ("prototypes", "labels", "segments"))
+        assert prototypes.dtype == np.float16 and prototypes.shape == (len(classes), 3)
+        assert segments.shape == (7, 9)
+        assert np.unique(segments).tolist() == list(range(-1, len(classes)))
+        assert np.allclose(np.linalg.norm(prototypes.astype(float), axis=1), 1, atol=2e-3)
+        if labels == "split":
+            coarse = wss.stages.prototypes.coarse_labels(
+                torch.from_numpy(stores["labels"].get("labels", i)).long()[None], 4, 4
+            )[0].numpy()
+            assert ((segments >= 0) == (coarse != 255)).all()
+            assert (classes[segments[segments >= 0]] == coarse[segments >= 0]).all()
+            assert ((prototypes @ shades.T).argmax(1) == classes).mean() > 0.7  # the others lie across borders
+        else:
+            assert (segments >= 0).sum() > (stores["labels"].get("labels", i) != 255).sum() / 16
+    assert found.meta["annotation"] == "scribble" and found.meta["model"] == "model"
+
+
+def _bank(stores, tmp_path, **params):
+    stores["prototypes"] = _run(tmp_path, "prototypes", stores, "prototypes", **params)
+    return _only(stores, "prototypes")
+
+
+def test_new_images_take_the_labels_of_similar_segments(stores, tmp_path):
+    bank = _bank(stores, tmp_path)
+    found = _run(tmp_path, "retrieve", bank, neighbours=3)
+    assert found.ids == ["v"]
+    assert _error(found, "v") < 0.15
+    probs = found.get("probs", "v")
+    assert probs.dtype == np.float16 and np.abs(probs.astype(float).sum(0) - 1).max() < 2e-3
+    assert (probs.argmax(0) == found.get("labels", "v")).mean() > 0.99  # float16 may make equals
+    assert found.meta["method"] == "spml, nearest segments"
+    several = _run(tmp_path, "retrieve", bank, "several", neighbours=3, scales=[1.0, 1.5], flip=True, probs=False)
+    assert _error(several, "v") < 0.15 and not several.has("probs", "v")
+    fine = _run(tmp_path, "retrieve", bank, "fine", neighbours=3, segments={"stride": 1})
+    assert _error(fine, "v") < 0.15
+
+
+def test_labels_restrict_who_votes(stores, tmp_path):
+    bank = _bank(stores, tmp_path)
+    only_red = np.full(SIZE, 255, np.uint8)
+    only_red[0, 0] = 1
+    labels = _write(tmp_path / "red.h5", LABELS, {"v": {"labels": only_red}, "a": {"labels": only_red * 0 + 255}})
+    found = _run(tmp_path, "retrieve", {**bank, "labels": labels})
+    assert (found.get("labels", "v") == 1).all()
+    with pytest.raises(DataError, match="name no class of any image of split 'train'"):
+        _run(tmp_path, "retrieve", {**bank, "labels": labels}, "none", split="train")
+
+
+def test_an_image_s_own_segments_do_not_vote(stores, tmp_path):
+    # Of the images with labels only b is both green and blue: alone in the bank, it has nobody to learn from.
+    labels = _write(
+        tmp_path / "one.h5", LABELS, {"b": {"labels": stores["labels"].get("labels", "b")}}, annotation="scribble"
+    )
+    bank = _bank({**stores, "labels": labels}, tmp_path)
+    stores["prototypes"] = bank["prototypes"]
+    own = _run(tmp_path, "retrieve", bank, "own", split="train", others=False)
+    assert _error(own, "b") < 0.15
+    others = _run(tmp_path, "retrieve", bank, "others", split="train", neighbours=3)
+    assert (others.get("probs", "b") == 0).all()
+    assert (others.get("probs", "a") > 0).any()
+
+
+def test_prototypes_of_another_network_are_refused(stores, tmp_path):
+    bank = _bank(stores, tmp_path)
+    for stage in ("retrieve", "retrieval-pictures"):
+        with pytest.raises(UsageError, match="another network"):
+            _run(tmp_path, stage, {**bank, "model": stores["other model"]})
+
+
+def test_pictures_show_a_segment_and_its_neighbours(stores, tmp_path):
+    found = _run(tmp_path, "retrieval-pictures", _bank(stores, tmp_path), neighbours=4)
+    tiles = found.get("tiles", "v")
+    assert tiles.shape == (5, *SIZE, 3) and found.meta["captions"][0] == "Segment"
+    assert (tiles[4] == 255).all()  # only three images have labels
+    # A blue or green segment shines on its image, and the nearest ones have its colour.
+    bright = [tile[(tile.max(2) > 150) & ~((tile[..., 0] > 200) & (tile[..., 1] > 200))] for tile in tiles[:3]]
+    assert all(len(pixels) > 10 for pixels in bright)
+    assert bright[0].mean(0).argmax() == bright[1].mean(0).argmax() in (1, 2)
+
+
+# --- pseudo-labels ---------------------------------------------------------------------------------------------------
+
+
+def test_predictions_become_labels(stores, tmp_path):
+    bank = _bank(stores, tmp_path)
+    predictions = _run(tmp_path, "retrieve", bank, "predictions", split="train", neighbours=3)
+    found = _run(tmp_path, "pseudo-labels", {"labels": stores["labels"], "predictions": predictions})
+    assert found.ids == list("abcd")
+    given = stores["labels"].get("labels", "a")
+    known = given != 255
+    assert (found.get("labels", "a")[known] == given[known]).all() and (
+        found.get("confidence", "a")[known] == 255
+    ).all()
+    assert (found.get("labels", "a")[~known] == predictions.get("labels", "a")[~known]).all()
+    assert found.meta["proposals"] == "spml, nearest segments" and found.meta["annotation"] == "scribble"
+    anew = _run(tmp_path, "pseudo-labels", {"labels": stores["tags"], "predictions": predictions}, "anew", keep=False)
+    assert (anew.get("labels", "a") == predictions.get("labels", "a")).all() and anew.has("tags", "a")
+    other = _write(tmp_path / "other-labels.h5", LABELS, {"x": {"labels": given}})
+    with pytest.raises(DataError, match="none of the images"):
+        _run(tmp_path, "pseudo-labels", {"labels": other, "predictions": predictions}, "x")
+
+
+# --- all -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "module", "function"),
+    [
+        ("similarity-walk", wss.stages.similarity_walk, "walked"),
+        ("prototypes", wss.stages.prototypes, "labelled_segments"),
+        ("retrieve", wss.stages.retrieve, "retrieved"),
+    ],
+)
+def test_resume_with_the_remaining_images(stores, tmp_path, monkeypatch, stage, module, function):
+    _bank(stores, tmp_path)
+    params = {"split": "train"}
+    inputs = {
+        name: store for name, store in stores.items() if name not in ("cam", "labels" if stage == "retrieve" else "")
+    }
+    expected = _run(tmp_path, stage, inputs, "expected", **params)
+    real, calls = getattr(module, function), []
+
+    def counted(*arguments):
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, function, counted)
+    stop = 2
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path, stage, inputs, "again", **params)
+    stop = -1
+    assert _run(tmp_path, stage, inputs, "again", **params).digest == expected.digest
+    assert len(calls) == len(expected) - (stage == "similarity-walk")
+
+
+@pytest.mark.parametrize("stage", ["similarity-walk", "prototypes"])
+def test_a_split_without_labels_is_refused(stores, tmp_path, stage):
+    with pytest.raises(DataError, match="no image of split 'val' has"):
+        _run(tmp_path, stage, stores, split="val")
+
+
+def test_networks_that_do_not_embed_are_refused(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(wss.stages.embedding, "build_model", lambda store: nn.Identity())
+    with pytest.raises(UsageError, match="trained by spml"):
+        _run(tmp_path, "prototypes", stores)

@@ -1,0 +1,109 @@
+"""Pixel embeddings of whole images, and the segments that they make; what the stages of SPML share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from wss.checkpoints import build_model
+from wss.errors import UsageError
+from wss.methods.spml import EmbeddingSegmenter
+from wss.ops import spherical_kmeans
+from wss.params import Params
+from wss.store import Store
+
+
+class SegmentParams(Params):
+    """How an image is cut into segments at inference."""
+
+    grid: int = Field(default=12, ge=1)
+    """Rows and columns of the clusters that k-means begins with."""
+    iterations: int = Field(default=10, ge=0)
+    """Iterations of k-means."""
+    location_scale: float = Field(default=1.0, ge=0)
+    """Weight of a pixel's place beside its embedding."""
+    stride: int = Field(default=4, ge=1)
+    """Side of the cells that are clustered, in pixels; 1 clusters pixels, as the authors' code does."""
+
+
+def load_embedder(store: Store, device: torch.device) -> EmbeddingSegmenter:
+    """The network of a model store, ready to embed.
+
+    Raises:
+        UsageError: It does not embed pixels.
+    """
+    model = build_model(store)
+    if not isinstance(model, EmbeddingSegmenter):
+        raise UsageError(
+            f"this needs a network that embeds pixels, trained by spml; {store.path} is one of "
+            f"{store.meta['method']['name']}"
+        )
+    return model.to(device).eval()
+
+
+def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """An image (H,W,3) as the networks take it, float32 (1,3,H,W)."""
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
+
+
+@torch.inference_mode()
+def embedded(model: EmbeddingSegmenter, rgb: Tensor, stride: int, amp: bool = False) -> Tensor:
+    """Embeddings on a grid of cells of ``stride`` pixels, whatever the network's own.
+
+    Args:
+        model: The network.
+        rgb: float32 (B,3,H,W) in 0..255.
+        stride: A multiple or a divisor of the embedding's stride; cells average its cells, or interpolate between them.
+        amp: Autocast to bfloat16.
+
+    Returns:
+        float32 (B,C,ceil(H/stride),ceil(W/stride)), unit length.
+
+    Raises:
+        UsageError: The strides do not fit.
+    """
+    with torch.autocast(rgb.device.type, torch.bfloat16, enabled=amp):
+        own = model.embed(rgb).float()
+    if stride == model.stride:
+        return own
+    if stride % model.stride == 0:
+        return functional.normalize(cell_means(own, stride // model.stride), dim=1)
+    if model.stride % stride:
+        raise UsageError(f"stride must be a multiple or a divisor of the embedding's, {model.stride}; got {stride}")
+    size = [-(-side // stride) for side in rgb.shape[2:]]
+    return functional.normalize(enlarged(own, model.stride // stride, size), dim=1)
+
+
+def cell_means(maps: Tensor, side: int) -> Tensor:
+    """Means (B,C,ceil(H/side),ceil(W/side)) over square cells of maps (B,C,H,W), whose last row and column are repeated."""
+    height, width = maps.shape[2:]
+    return functional.avg_pool2d(functional.pad(maps, (0, -width % side, 0, -height % side), mode="replicate"), side)
+
+
+def enlarged(cells: Tensor, side: int, size: Sequence[int]) -> Tensor:
+    """Maps (B,C,*size) of cells (B,C,h,w) of ``side`` pixels, bilinear between their centres."""
+    if side > 1:
+        cells = functional.interpolate(cells, scale_factor=side, mode="bilinear", align_corners=False)
+    return cells[..., : size[0], : size[1]]
+
+
+def clustered(embeddings: Tensor, params: SegmentParams) -> Tensor:
+    """Clusters int64 (B,h,w) of embeddings (B,C,h,w)."""
+    return spherical_kmeans(
+        embeddings, grid=params.grid, iterations=params.iterations, location_scale=params.location_scale
+    )
+
+
+def known_classes(labels: Store, image_id: str) -> NDArray[np.int64]:
+    """The classes that an image's labels and tags name, ascending."""
+    found = np.unique(labels.get("labels", image_id))
+    found = found[found != 255]
+    if labels.has("tags", image_id):
+        found = np.union1d(found, np.flatnonzero(labels.get("tags", image_id)))
+    return found.astype(np.int64)

@@ -1,0 +1,152 @@
+"""Stage ``prototypes``: the labelled segments of training images, for nearest-neighbour inference."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wss.errors import DataError, UsageError
+from wss.methods.rawks import coarse_labels
+from wss.methods.spml import EmbeddingSegmenter
+from wss.ops import nearest, segment_labels, segment_prototypes, split_segments, vote
+from wss.params import Params
+from wss.stages.embedding import SegmentParams, as_tensor, clustered, embedded, load_embedder
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, MODEL, PROTOTYPES, SAMPLES, Store, StoreWriter
+
+
+class PrototypesParams(Params):
+    """Which images, and how they are cut into segments."""
+
+    split: str = "train"
+    """Images whose labelled segments are kept."""
+    segments: SegmentParams = SegmentParams()
+    """Clusters of the image."""
+    labels: Literal["split", "majority"] = "split"
+    """``split``: the labels split the clusters, and what is unlabelled is left out. ``majority``: a cluster with any label is
+    kept whole, as one of the class with most labelled cells."""
+    amp: bool = False
+    """Autocast to bfloat16."""
+
+
+def run(params: PrototypesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Keep mean embedding and label of the segments that have a label.
+
+    The labels are those that the network was trained with, or pseudo-labels: never the masks, unless these are the labels.
+
+    Raises:
+        DataError: No image of the split has a labelled pixel.
+        UsageError: The network does not embed pixels, or the strides do not fit.
+
+    Source: Ke, Hwang, Yu 2021, section 3.2 and appendix A.4; Hwang et al. 2019, SegSort, section 3.4.
+    Differs: the authors' code names whole clusters by the majority of their pixels' true labels.
+    """
+    samples, labels = inputs["samples"], inputs["labels"]
+    model = load_embedder(inputs["model"], context.device)
+    ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != 255).any()]
+    if not ids:
+        raise DataError(f"prototypes: no image of split {params.split!r} has a labelled pixel")
+    num_classes = len(samples.meta["classes"])
+    todo = pending(ids, output)
+    advance = context.progress.task("collecting segments", len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        rgb = as_tensor(samples.get("image", image_id), context.device)
+        given = torch.from_numpy(np.array(labels.get("labels", image_id))).to(context.device).long()
+        output.append(image_id, labelled_segments(params, model, rgb, given[None], num_classes))
+        advance(1, image_id)
+    output.meta.update(
+        split=params.split,
+        segments=params.segments.model_dump(mode="json"),
+        model=inputs["model"].key,
+        annotation=labels.meta["annotation"],
+    )
+
+
+@torch.inference_mode()
+def labelled_segments(
+    params: PrototypesParams, model: EmbeddingSegmenter, rgb: Tensor, labels: Tensor, num_classes: int
+) -> dict[str, NDArray[np.generic]]:
+    """Prototypes, their labels and where they are, of an image (1,3,H,W) with labels int64 (1,H,W).
+
+    Cells take the class with the most labelled pixels, so that no scribble is too thin to count.
+    """
+    cells = embedded(model, rgb, params.segments.stride, params.amp)
+    coarse = coarse_labels(labels, params.segments.stride, num_classes)
+    clusters = clustered(cells, params.segments)
+    found = split_segments(clusters, coarse) if params.labels == "split" else split_segments(clusters)
+    found = split_segments(found.ids, valid=(segment_labels(coarse, found, num_classes) != 255)[found.ids])
+    return {
+        "prototypes": segment_prototypes(cells, found).to(torch.float16).cpu().numpy(),
+        "labels": segment_labels(coarse, found, num_classes).to(torch.uint8).cpu().numpy(),
+        "segments": found.ids[0].to(torch.int32).cpu().numpy(),
+    }
+
+
+class Bank:
+    """The prototypes of all images of a store, ready to be searched.
+
+    Args:
+        store: The prototypes.
+        model: The network whose embeddings will be compared with them.
+        device: Where they are kept.
+
+    Attributes:
+        prototypes: float16 (S,C).
+        labels: int64 (S,).
+        image: int64 (S,), position of its image among ``ids``.
+        ids: The images.
+
+    Raises:
+        UsageError: Another network made them.
+    """
+
+    def __init__(self, store: Store, model: Store, device: torch.device) -> None:
+        if store.meta["model"] != model.key:
+            raise UsageError(
+                f"the prototypes in {store.path} are embeddings of another network than {model.path}; make them with this one"
+            )
+        self.ids = store.ids
+        counts = [len(store.get("labels", i)) for i in store.ids]
+        self.prototypes = torch.from_numpy(np.concatenate([store.get("prototypes", i) for i in store.ids])).to(device)
+        self.labels = torch.from_numpy(np.concatenate([store.get("labels", i) for i in store.ids])).to(device).long()
+        self.image = torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
+        self.first = np.cumsum(counts) - counts
+
+    def search(
+        self, queries: Tensor, k: int, *, classes: NDArray[np.int64] | None = None, without: str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k nearest prototypes, as ``wss.ops.nearest`` gives them.
+
+        Args:
+            queries: float32 (Q,C).
+            k: At least 1.
+            classes: Only these; None for all.
+            without: An image whose own prototypes do not count.
+        """
+        allowed = None
+        if classes is not None:
+            allowed = torch.isin(self.labels, torch.from_numpy(classes).to(self.labels))
+        if without is not None and without in self.ids:
+            others = self.image != self.ids.index(without)
+            allowed = others if allowed is None else allowed & others
+        return nearest(queries, self.prototypes, k, allowed=allowed)
+
+    def votes(self, found: tuple[Tensor, Tensor], num_classes: int) -> Tensor:
+        """Shares of the classes (Q,K) among what was found."""
+        similarity, index = found
+        return vote(similarity, self.labels[index], num_classes)
+
+
+STAGE = Stage(
+    "prototypes",
+    1,
+    PrototypesParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)},
+    PROTOTYPES,
+    run,
+)

@@ -1,0 +1,154 @@
+"""Stage ``similarity-walk``: pseudo-labels from class scores that random walks spread to pixels with a similar embedding."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from wss.errors import DataError
+from wss.ops import similarity_walk
+from wss.params import Params
+from wss.predictor import InferenceParams, Predictor
+from wss.stages.crf import CrfParams, refine
+from wss.stages.embedding import as_tensor, cell_means, embedded, enlarged, known_classes, load_embedder
+from wss.stages.samples import split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
+
+
+class SimilarityWalkParams(Params):
+    """Which images, where the walk starts, how it goes, and what becomes of its result."""
+
+    split: str = "train"
+    """Images to label; the result holds no others."""
+    test_time: InferenceParams = InferenceParams()
+    """Scales, flip and window of the class probabilities that the walk starts from. Class activation maps have their own."""
+    gamma: float = Field(default=5.0, gt=0)
+    """Sharpness of the similarities. Published: 5."""
+    beta: float = Field(default=20.0, gt=0)
+    """Power of the transition probabilities. Published: 20."""
+    steps: int = Field(default=6, ge=0)
+    """Steps of the walk; 0 leaves the scores as they are. Published: 6; the authors' code squares six times, so 64 steps."""
+    normalised: Literal["before", "after"] = "before"
+    """Whether sums over all pixels are divided by before raising to ``beta``, as printed, or after, as in the authors' code."""
+    stride: int = Field(default=8, ge=1)
+    """Side of the cells between which it walks, in pixels. Published: 8."""
+    rescale: bool = False
+    """Divide the scores of each class by their maximum in the image first, as the authors' code does."""
+    background_power: float = Field(default=6.0, gt=0)
+    """Where there is a background class, its score beside class activation maps is (1 - their maximum) to this power.
+    Published: 6."""
+    restrict: bool = True
+    """Only give classes that the image's labels or tags name."""
+    keep: bool = True
+    """Labelled pixels keep their labels."""
+    crf: CrfParams | None = None
+    """Refine the walk's result by a fully connected CRF with these settings; None for no CRF."""
+    amp: bool = False
+    """Autocast to bfloat16."""
+
+
+def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Label every image of the split that has labels or tags, from the network's probabilities or class activation maps.
+
+    The confidence is the score of the winning class. An image of which no class is known stays unlabelled.
+
+    Raises:
+        DataError: No image of the split can be labelled.
+        UsageError: The network does not embed pixels, or the strides do not fit.
+
+    Source: Ke, Hwang, Yu 2021, appendix A.4: algorithm 1, lines 2 to 5, and algorithm 2, lines 1 to 3.
+    Differs: the authors' code averages similarities over the image and its mirror.
+    """
+    samples, labels, cam = inputs["samples"], inputs["labels"], inputs.maybe("cam")
+    ids = [i for i in split_ids(samples, params.split) if i in labels and (cam is None or i in cam)]
+    if not ids:
+        have = "labels" if cam is None else "labels and class activation maps"
+        raise DataError(f"similarity-walk: no image of split {params.split!r} has {have}")
+    num_classes, background = len(samples.meta["classes"]), samples.meta["background"]
+    model = load_embedder(inputs["model"], context.device)
+    palette = np.array(samples.meta["palette"], np.uint8)
+    predictor = Predictor(model, samples.meta["classes"], palette, context.device, params.test_time, params.amp)
+    todo = pending(ids, output)
+    advance = context.progress.task("walking to similar pixels", len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        image, given = samples.get("image", image_id), labels.get("labels", image_id)
+        classes = known_classes(labels, image_id)
+        arrays = {"labels": given, "confidence": np.where(given == 255, 0, 255).astype(np.uint8)}
+        if len(classes):
+            if not params.restrict:
+                classes = np.arange(num_classes)
+            if cam is None:
+                scores = predictor.probabilities(image)
+            else:
+                scores = with_background(cam.get("cam", image_id), background, params.background_power)
+            embeddings = embedded(model, as_tensor(image, context.device), params.stride, params.amp)
+            probs = walked(params, image, torch.from_numpy(scores[classes]).to(context.device), embeddings)
+            arrays = pseudo_labels(probs.cpu().numpy(), classes, given if params.keep else None)
+        if labels.has("tags", image_id):
+            arrays["tags"] = labels.get("tags", image_id)
+        output.append(image_id, arrays)
+        advance(1, image_id)
+    output.meta.update(labels.meta)
+    output.meta["proposals"] = "similarity-walk"
+
+
+def with_background(cam: NDArray[np.floating], background: int | None, power: float) -> NDArray[np.float32]:
+    """Class activation maps (K,H,W) in 0..1 with a score of the background, (1 - their maximum)^power, if there is one.
+
+    Source: Ke, Hwang, Yu 2021, appendix A.2.
+    """
+    scores = cam.astype(np.float32)
+    if background is not None:
+        scores[background] = 0
+        scores[background] = (1 - scores.max(0)) ** power
+    return scores
+
+
+def walked(params: SimilarityWalkParams, image: NDArray[np.uint8], scores: Tensor, embeddings: Tensor) -> Tensor:
+    """Probabilities (K,H,W) that the walk, and the CRF if there is one, make of scores (K,H,W) of an image (H,W,3)."""
+    if params.rescale:
+        scores = scores / scores.amax((1, 2), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+    probs = similarity_walk(
+        embeddings,
+        cell_means(scores[None], params.stride),
+        gamma=params.gamma,
+        beta=params.beta,
+        steps=params.steps,
+        normalised=params.normalised,
+    )
+    probs = enlarged(probs, params.stride, image.shape[:2])[0]
+    return probs if params.crf is None else refine(params.crf, image, probs.contiguous())
+
+
+def pseudo_labels(
+    probs: NDArray[np.float32], classes: NDArray[np.int64], given: NDArray[np.uint8] | None
+) -> dict[str, NDArray[np.uint8]]:
+    """The likeliest classes and their probabilities as labels and confidence, uint8 (H,W).
+
+    Args:
+        probs: (L,H,W).
+        classes: The L classes that they are of.
+        given: Labels (H,W) that stay, 255 where there is none; None for none at all.
+    """
+    labels = classes[probs.argmax(0)].astype(np.uint8)
+    confidence = np.rint(255 * probs.max(0).clip(0, 1)).astype(np.uint8)
+    if given is not None:
+        labels = np.where(given == 255, labels, given)
+        confidence = np.where(given == 255, confidence, np.uint8(255))
+    return {"labels": labels, "confidence": confidence}
+
+
+STAGE = Stage(
+    "similarity-walk",
+    1,
+    SimilarityWalkParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL), "cam": Input(CAM, optional=True)},
+    LABELS,
+    run,
+)
