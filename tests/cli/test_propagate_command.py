@@ -154,6 +154,43 @@ def test_what_prepare_and_superpixels_chose_is_used(cells, wss):
     assert Store(artifact(cells, "propagate")).meta["options"] == {"points": True}
 
 
+def test_ucm_detects_edges_first_and_is_used_by_others(cells, wss, tmp_path):
+    segments = "superpixels.method.segments=5"
+    first = wss("superpixels", "-m", "ucm", "-e", "gradient", "--set", segments, "-o", tmp_path / "out", "--json")
+    assert first.code == 0, first.err
+    assert "edges: running" in first.said
+    assert first.json["most"] == 5
+    assert len(first.json["files"]) == 18
+    contours = _read(tmp_path / "out" / "c2_contours.png")
+    assert contours.shape == (63, 79)
+    ids = np.load(tmp_path / "out" / "c2.npy")
+    assert ((contours[::2, 1::2] > 0) >= (ids[:, 1:] != ids[:, :-1])).all()
+    assert Store(artifact(cells, "edges")).params["detector"] == "gradient"
+    used = wss("propagate", "--method", "superpixel", "--json")
+    assert "using the superpixels of `wss superpixels` (name ucm" in used.said
+    assert [s["key"] for s in Store(artifact(cells, "propagate")).inputs["superpixels"]] == [first.json["key"]]
+    other = wss("superpixels", "-m", "slic", "--json")
+    assert "edges" not in other.said
+    assert wss("propagate", "--method", "superpixel").code == 0
+
+
+def test_ucm_superpixels_of_one_image(files, wss, tmp_path):
+    arguments = ["propagate", files[0], "-s", files[1], "-m", "superpixel", "-o", tmp_path / "m.png", "--json"]
+
+    def coverage(segments):
+        cut = f"superpixels.method={{name: ucm, segments: {segments}}}"
+        more = ["--set", cut, "--set", "edges.detector=gradient", "--set", "propagate.method.fill=none"]
+        result = wss(*arguments, *more)
+        assert result.code == 0, result.err
+        return result.json["coverage"]
+
+    assert coverage(1) == 1
+    assert coverage(30) < 1
+    refused = wss(*arguments, "--set", "edges.detector=gradient")
+    assert refused.code == 2
+    assert "looks at no edges here" in refused.said
+
+
 def test_superpixels_are_counted_and_written(cells, wss, tmp_path):
     result = wss("superpixels", "--out", tmp_path / "out", "--json")
     assert result.code == 0, result.err
@@ -170,6 +207,8 @@ def test_superpixels_are_counted_and_written(cells, wss, tmp_path):
     [
         (["superpixels", "-m", "slick"], "did you mean 'slic'"),
         (["superpixels", "--set", "superpixels.method.segments=3"], "unknown parameter"),
+        (["superpixels", "-m", "slic", "--edges", "gradient"], "method 'slic' looks at no edges"),
+        (["superpixels", "-m", "ucm", "--edges", "gradeint"], "gradient"),
         (["propagate", "--split", "trian"], "did you mean 'train'"),
         (["propagate", "-m", "grabcut", "--edges", "embedded"], "method 'grabcut' looks at no edges"),
         (["propagate", "-m", "random-walk", "--edges", "embeded"], "embedded"),

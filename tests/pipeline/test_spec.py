@@ -72,6 +72,15 @@ def test_changes_are_nested_and_leave_the_rest(load):
     assert pipeline.nodes["train"].params.method.name == "pce"
 
 
+def test_a_method_of_another_name_takes_no_settings_over():
+    old = {"method": {"name": "slic", "segments": 5}, "network": {"name": "unet", "width": 8}}
+    assert merge(old, {"method": {"segments": 6}})["method"] == {"name": "slic", "segments": 6}
+    assert merge(old, {"method": {"name": "slic"}})["method"] == {"name": "slic", "segments": 5}
+    assert merge(old, {"method": {"name": "ucm"}})["method"] == {"name": "ucm"}
+    assert merge({"method": {"segments": 5}}, {"method": {"name": "ucm"}})["method"] == {"name": "ucm", "segments": 5}
+    assert merge(old, {"network": {"name": "other"}})["network"] == {"name": "other", "width": 8}
+
+
 def test_a_change_ranks_before_what_holds_everywhere(load):
     pipeline = load(GOOD, {"labels": {"seed": 1}}, {"seed": 7})
     assert pipeline.nodes["labels"].params.seed == 1

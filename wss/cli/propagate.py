@@ -88,13 +88,21 @@ def _one(
         raise UsageError(f"--out {out}: a mask is written as PNG; give it a name that ends with .png")
     if out.resolve() in (image.resolve(), scribbles.resolve()):
         raise UsageError(f"--out {out}: is one of the files to read and would be overwritten; give another name")
-    named = {"propagate": {"method": {"name": method}}, "superpixels": {"method": {"name": "felzenszwalb"}}}
+    named: dict[str, Any] = {
+        "propagate": {"method": {"name": method}},
+        "superpixels": {"method": {"name": "felzenszwalb"}},
+        "edges": {} if edges is None else {"detector": edges},
+    }
     changes = merge(named, parse_overrides(settings))
-    for name in set(changes) - {"propagate", "superpixels"}:
-        raise UsageError(f"--set {name}: no such step{nearest(name, ('propagate', 'superpixels'))}")
+    for name in set(changes) - {"propagate", "superpixels", "edges"}:
+        raise UsageError(f"--set {name}: no such step{nearest(name, ('propagate', 'superpixels', 'edges'))}")
     propagation = validate(PropagateParams, changes["propagate"], "propagate").method
-    detector = None if edges is None else validate(DetectorParams, {"detector": edges}, "--edges")
+    detector = validate(DetectorParams, changes["edges"], "--edges")
     cutting = validate(SuperpixelsParams, changes["superpixels"], "superpixels").method
+    reads_edges = "edges" in propagation.accepts and bool(changes["edges"])
+    cuts_along = "superpixels" in propagation.needs and cutting.needs_edges
+    if changes["edges"] and not (reads_edges or cuts_along):
+        raise UsageError(f"--set edges: method {method!r} looks at no edges here; leave it out")
     pixels, labels = read_image(image), read_label(scribbles)
     if labels.shape != pixels.shape[:2]:
         raise DataError(
@@ -109,9 +117,10 @@ def _one(
     if labelled.all():
         terminal.say(f"{scribbles}: every pixel is labelled; unlabelled pixels should be 255")
     num_classes = int(labels[labelled].max()) + 1
-    extras: dict[str, Any] = {"superpixels": cutting.segment(pixels)} if "superpixels" in propagation.needs else {}
-    if detector is not None:
-        extras["edges"] = build_detector(detector, torch.device("cpu"))(pixels)
+    found_edges = build_detector(detector, torch.device("cpu"))(pixels) if reads_edges or cuts_along else None
+    extras: dict[str, Any] = {"edges": found_edges} if reads_edges else {}
+    if "superpixels" in propagation.needs:
+        extras["superpixels"] = cutting.segment(pixels, found_edges)
     found = propagation.propagate(pixels, labels, num_classes, **extras).labels
     write_bytes(out, indexed_png(found, distinct_palette(num_classes)))
     classes = [int(label) for label in np.unique(labels[labelled])]

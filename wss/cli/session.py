@@ -19,6 +19,7 @@ from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, refe
 from wss.pipeline.workspace import Workspace
 from wss.stages.prepare import PrepareParams
 from wss.stages.stage import Context
+from wss.store import Store
 
 DEFAULT_METHOD = "pce"
 
@@ -105,7 +106,16 @@ class Session(AbstractContextManager["Session"]):
             details = ", ".join(f"{n} {v}" for n, v in cut["method"].items())
             self.terminal.say(f"using the superpixels of `wss superpixels` ({details})")
             changes["superpixels"] = cut
+            node = load_pipeline(find_pipeline(pipeline), {"superpixels": cut}).nodes["superpixels"]
+            for source in node.inputs["edges"]:
+                changes[source] = state.get("superpixel-edges", {})
         return changes
+
+    def remember_superpixels(self, pipeline: Pipeline, superpixels: Store) -> None:
+        """Let later commands cut superpixels as this pipeline did."""
+        self.workspace.remember("superpixels", {"method": superpixels.params["method"]})
+        if "edges" in pipeline.nodes:
+            self.workspace.remember("superpixel-edges", pipeline.nodes["edges"].params.model_dump(mode="json"))
 
     def trainings(self, pipeline: str) -> list[str]:
         """Ids of the nodes of a pipeline that train a network."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wss.cli import options
+from wss.cli.edges import Weights
 
 if TYPE_CHECKING:
     from wss.store import Store
@@ -16,10 +17,21 @@ PIPELINE = "scribblesup"  # the shipped pipeline that has the stages up to super
 
 
 def superpixels(
-    method: Annotated[str | None, typer.Option("--method", "-m", help="felzenszwalb (the default) or slic.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for pictures and ids (.npy, int32).")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="felzenszwalb (the default), slic or ucm.")
+    ] = None,
+    edges: Annotated[
+        str | None,
+        typer.Option("--edges", "-e", help="Of ucm: the detector, as in `wss edges`; embedded by default."),
+    ] = None,
+    weights: Weights = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for pictures and ids (.npy, int32); of ucm the contour map too."),
+    ] = None,
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
+    device: options.Device = "auto",
     jobs: options.Jobs = 0,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -27,21 +39,32 @@ def superpixels(
 ) -> None:
     """Cut every image into superpixels; `wss propagate` and `wss train` use them in this workspace.
 
-    Example: [bold]wss superpixels --method slic --set superpixels.method.segments=200[/bold]
+    ucm cuts along the boundaries that an edge detector sees, which runs first.
+
+    Example: [bold]wss superpixels --method ucm --set superpixels.method.segments=200 --out superpixels[/bold]
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.errors import UsageError
     from wss.pipeline.changes import merge, parse_overrides
 
     changes = parse_overrides(settings or [])
     if method is not None:
         changes = merge(changes, {"superpixels": {"method": {"name": method}}})
-    with Session(workspace, Terminal(quiet, verbose, as_json), "cpu", jobs) as session:
-        outcomes = session.run(session.pipeline(PIPELINE, changes).up_to("superpixels"))
+    detector = {} if edges is None else {"detector": edges}
+    if weights is not None:
+        detector["weights"] = str(weights.resolve())
+    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+        pipeline = session.pipeline(PIPELINE, {"edges": detector}, changes).up_to("superpixels")
+        if detector and "edges" not in pipeline.nodes:
+            name = pipeline.nodes["superpixels"].params.model_dump()["method"]["name"]
+            raise UsageError(f"--edges and --weights: method {name!r} looks at no edges; leave them out, or choose ucm")
+        outcomes = session.run(pipeline)
         samples, store = outcomes["samples"].store, outcomes["superpixels"].store
-        session.workspace.remember("superpixels", {"method": store.params["method"]})
+        session.remember_superpixels(pipeline, store)
+        found = outcomes["edges"].store if "edges" in outcomes else None
         counts = [int(store.get("superpixels", i).max()) + 1 for i in store.ids]
-        written = [] if out is None else _write(session.context.progress, samples, store, out)
+        written = [] if out is None else _write(session.context.progress, samples, store, found, out)
         mean = sum(counts) / len(counts)
         session.terminal.result(
             {
@@ -60,12 +83,13 @@ def superpixels(
         )
 
 
-def _write(progress: Any, samples: Store, store: Store, out: Path) -> list[Path]:
+def _write(progress: Any, samples: Store, store: Store, edges: Store | None, out: Path) -> list[Path]:
     import io
 
     import numpy as np
 
     from wss.store.atomic import write_bytes
+    from wss.superpixels import contour_hierarchy
     from wss.viz import encode_png, outlined
 
     advance = progress.task("writing", len(store))
@@ -74,8 +98,12 @@ def _write(progress: Any, samples: Store, store: Store, out: Path) -> list[Path]
         ids = store.get("superpixels", image_id)
         buffer = io.BytesIO()
         np.save(buffer, ids)
-        picture = encode_png(outlined(samples.get("image", image_id), ids))
-        for ending, data in ((".png", picture), (".npy", buffer.getvalue())):
+        files = {".png": encode_png(outlined(samples.get("image", image_id), ids)), ".npy": buffer.getvalue()}
+        if edges is not None:
+            strength = (edges.get("edges", image_id) / 255).astype(np.float32)
+            contours = contour_hierarchy(strength).saliency()
+            files["_contours.png"] = encode_png(np.rint(255 * contours).astype(np.uint8))
+        for ending, data in files.items():
             written.append(out / f"{image_id}{ending}")
             write_bytes(written[-1], data)
         advance(1, image_id)

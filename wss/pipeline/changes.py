@@ -14,15 +14,22 @@ from wss.errors import UsageError
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings with the changes applied.
 
-    Lists and values are replaced whole, unless a list is changed by a mapping from positions, or ``*``, to changes.
+    Lists and values are replaced whole, unless a list is changed by a mapping from positions, or ``*``, to changes. A ``method``
+    is replaced whole by one of another ``name``, which has other settings.
 
     Raises:
         UsageError: A list has no such position.
     """
     result = dict(values)
     for name, change in changes.items():
-        result[name] = _changed(result.get(name), change)
+        replaced = name == "method" and _renamed(result.get(name), change)
+        result[name] = change if replaced else _changed(result.get(name), change)
     return result
+
+
+def _renamed(old: Any, change: Any) -> bool:
+    both = isinstance(old, Mapping) and isinstance(change, Mapping) and "name" in old and "name" in change
+    return both and old["name"] != change["name"]
 
 
 def _changed(old: Any, change: Any) -> Any:
