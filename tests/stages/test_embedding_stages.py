@@ -160,9 +160,9 @@ def test_walks_label_what_the_classifier_does_not_see(stores, tmp_path):
         given = stores["labels"].get("labels", i)
         known = given != 255
         assert (found.get("labels", i)[known] == given[known]).all()
-        assert (found.get("confidence", i)[known] == 255).all()
+        assert (found.get("certainty", i)[known] == 255).all()
         assert set(np.unique(found.get("labels", i))) == set(np.unique(given[known]))
-    assert (found.get("labels", "d") == 255).all() and (found.get("confidence", "d") == 0).all()
+    assert (found.get("labels", "d") == 255).all() and (found.get("certainty", "d") == 0).all()
     assert found.meta == {"annotation": "scribble", "simulated": False, "options": {}, "proposals": "similarity-walk"}
 
 
@@ -207,7 +207,7 @@ def test_background_of_activation_maps_by_hand():
 def test_rescaled_scores_reach_one(stores, tmp_path):
     plain = _run(tmp_path, "similarity-walk", _only(stores, "labels"), steps=0)
     rescaled = _run(tmp_path, "similarity-walk", _only(stores, "labels"), "rescaled", steps=0, rescale=True)
-    assert (plain.get("confidence", "a") != rescaled.get("confidence", "a")).any()
+    assert (plain.get("certainty", "a") != rescaled.get("certainty", "a")).any()
 
 
 # --- prototypes and retrieval ----------------------------------------------------------------------------------------
@@ -309,9 +309,7 @@ def test_predictions_become_labels(stores, tmp_path):
     assert found.ids == list("abcd")
     given = stores["labels"].get("labels", "a")
     known = given != 255
-    assert (found.get("labels", "a")[known] == given[known]).all() and (
-        found.get("confidence", "a")[known] == 255
-    ).all()
+    assert (found.get("labels", "a")[known] == given[known]).all() and (found.get("certainty", "a")[known] == 255).all()
     assert (found.get("labels", "a")[~known] == predictions.get("labels", "a")[~known]).all()
     assert found.meta["proposals"] == "spml, nearest segments" and found.meta["annotation"] == "scribble"
     anew = _run(tmp_path, "pseudo-labels", {"labels": stores["tags"], "predictions": predictions}, "anew", keep=False)

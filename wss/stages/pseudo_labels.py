@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError
+from wss.metrics import certainty_levels
 from wss.params import Params
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -22,7 +23,7 @@ class PseudoLabelsParams(Params):
 def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Label every predicted image that is among the labels, with its prediction; its tags are kept.
 
-    The confidence is the probability of the label, where predictions were stored with probabilities and without CRF.
+    The doubt is 1 less the probability of the label, where predictions were stored with probabilities.
 
     Raises:
         DataError: Labels and predictions have no image in common.
@@ -50,8 +51,8 @@ def _arrays(
     given = labels.get("labels", image_id) if params.keep else np.full_like(found, 255)
     arrays = {"labels": np.where(given == 255, found, given)}
     if predictions.has("probs", image_id):
-        best = predictions.get("probs", image_id).max(0).astype(np.float32).clip(0, 1)
-        arrays["confidence"] = np.where(given == 255, np.rint(255 * best), 255).astype(np.uint8)
+        doubt = 1 - predictions.get("probs", image_id).max(0).astype(np.float64)
+        arrays["certainty"] = certainty_levels(np.where(given == 255, doubt, 0))
     if labels.has("tags", image_id):
         arrays["tags"] = labels.get("tags", image_id)
     return arrays

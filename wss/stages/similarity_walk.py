@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wss.errors import DataError
+from wss.metrics import certainty_levels
 from wss.ops import similarity_walk
 from wss.params import Params
 from wss.predictor import InferenceParams, Predictor
@@ -56,7 +57,7 @@ class SimilarityWalkParams(Params):
 def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Label every image of the split that has labels or tags, from the network's probabilities or class activation maps.
 
-    The confidence is the score of the winning class. An image of which no class is known stays unlabelled.
+    The doubt is 1 less the probability of the winning class. An image of which no class is known stays unlabelled.
 
     Raises:
         DataError: No image of the split can be labelled.
@@ -79,7 +80,7 @@ def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, conte
     for image_id in todo:
         image, given = samples.get("image", image_id), labels.get("labels", image_id)
         classes = known_classes(labels, image_id)
-        arrays = {"labels": given, "confidence": np.where(given == 255, 0, 255).astype(np.uint8)}
+        arrays = {"labels": given, "certainty": certainty_levels(given == 255)}
         if len(classes):
             if not params.restrict:
                 classes = np.arange(num_classes)
@@ -129,7 +130,7 @@ def walked(params: SimilarityWalkParams, image: NDArray[np.uint8], scores: Tenso
 def pseudo_labels(
     probs: NDArray[np.float32], classes: NDArray[np.int64], given: NDArray[np.uint8] | None
 ) -> dict[str, NDArray[np.uint8]]:
-    """The likeliest classes and their probabilities as labels and confidence, uint8 (H,W).
+    """The likeliest classes as labels, uint8 (H,W), with their certainty.
 
     Args:
         probs: (L,H,W).
@@ -137,11 +138,11 @@ def pseudo_labels(
         given: Labels (H,W) that stay, 255 where there is none; None for none at all.
     """
     labels = classes[probs.argmax(0)].astype(np.uint8)
-    confidence = np.rint(255 * probs.max(0).clip(0, 1)).astype(np.uint8)
+    doubt = 1 - probs.max(0).astype(np.float64)
     if given is not None:
         labels = np.where(given == 255, labels, given)
-        confidence = np.where(given == 255, confidence, np.uint8(255))
-    return {"labels": labels, "confidence": confidence}
+        doubt = np.where(given == 255, doubt, 0)
+    return {"labels": labels, "certainty": certainty_levels(doubt)}
 
 
 STAGE = Stage(
