@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from commands import QUICK, artifact, assert_whole, stores
+from commands import QUICK, artifact, assert_whole, stores, write_cells
 from PIL import Image
 from scipy import ndimage
 
@@ -608,3 +608,26 @@ def test_quiet_says_nothing_and_verbose_shows_parameters(fresh, wss):
     assert result.err == ""
     assert result.out
     assert "'shrink': 0.0" in wss("prepare", "--verbose").err
+
+
+def test_drawings_are_converted_without_a_workspace(wss, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_cells(tmp_path / "cells")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "wss.yaml").write_text("dataset: {kind: folder, root: ../cells}\n")
+    written = wss("data", "convert", "--to", "painted", "--out", "tifs", "-w", "work", "--json").json
+    assert len(written) == 6
+    arguments = ("--classes", "cells/classes.txt", "--to", "png", "--out", "back", "--json")
+    assert len(wss("data", "convert", "tifs", "--from", "painted", *arguments).json) == 6
+    for name in ("c0", "c5"):
+        wanted, found = (np.array(Image.open(f"{folder}/{name}.png")) for folder in ("cells/scribbles", "back"))
+        np.testing.assert_array_equal(found, wanted)
+    for wrong, hint in ((("--from", "paint"), "painted"), ((), "which program")):
+        result = wss("data", "convert", "tifs", *wrong, *arguments)
+        assert result.code == 2
+        assert hint in result.said
+    result = wss("data", "convert", "tifs", "--from", "painted", "--to", "png", "--out", "back")
+    assert result.code == 2
+    assert "--classes" in result.said
+    result = wss("data", "convert", "--from", "painted", *arguments, "-w", "work")
+    assert result.code == 2

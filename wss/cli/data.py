@@ -88,7 +88,7 @@ def info(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
-    to: Annotated[str, typer.Option(help="png, xml or txt.")] = "png",
+    to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat or painted.")] = "png",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     seed: options.Seed = None,
     workspace: options.Workspace = Path(),
@@ -123,15 +123,72 @@ def simulate(
 @app.command()
 def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
-    to: Annotated[str, typer.Option(help="png, xml or txt.")],
+    to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat or painted.")],
+    drawings: Annotated[
+        Path | None,
+        typer.Argument(help="A drawing program's file or folder; default: the data set.", show_default=False),
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option("--from", help="labelme, cvat, or painted (napari, ilastik: classes count from 1).")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Class names, for drawings.", show_default=False)] = None,
+    rest: Annotated[
+        str | None, typer.Option(help="Class of what lies in no shape, for masks; default: unlabelled.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     workspace: options.Workspace = Path(),
     jobs: options.Jobs = 0,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the data set's scribbles in another format: ScribbleSup XML, text polylines, or PNG with 255 = unlabelled."""
-    _convert(out, to, split, workspace, jobs, quiet, as_json, lambda source: source)
+    """Write scribbles in another format: those of the data set, or out of Labelme, CVAT, napari or ilastik.
+
+    Formats: ScribbleSup's XML, text polylines, PNG with 255 = unlabelled, Labelme's JSON, one XML for CVAT,
+    or TIFF with 0 = unlabelled (painted).
+
+    Example: wss data convert annotations.xml --from cvat --classes classes.txt --to png --out cells/scribbles
+    """
+    from wss.errors import UsageError
+
+    if drawings is None:
+        if program or classes or rest:
+            raise UsageError("--from, --classes and --rest belong to a file or folder of drawings; name it")
+        _convert(out, to, split, workspace, jobs, quiet, as_json, lambda source: source)
+        return
+    _convert_drawings(drawings, program, classes, rest, out, to, quiet, as_json)
+
+
+def _convert_drawings(
+    drawings: Path,
+    program: str | None,
+    classes: Path | None,
+    rest: str | None,
+    out: Path,
+    to: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from typing import get_args
+
+    from wss.cli.console import Terminal
+    from wss.datasets.classlist import read_classes
+    from wss.datasets.convert import convert as write
+    from wss.datasets.drawn import Program, open_drawings
+    from wss.errors import UsageError
+    from wss.params import nearest
+
+    if program not in get_args(Program):
+        raise UsageError(f"--from {program}: which program wrote {drawings}?{nearest(program, get_args(Program))}")
+    if classes is None:
+        raise UsageError("--classes FILE: one class name a line, in the order of their indices")
+    with Terminal(quiet, as_json=as_json) as terminal:
+        source = open_drawings(drawings, program, read_classes(classes), rest=rest)  # type: ignore[arg-type]
+        files = write(source, out, to)  # type: ignore[arg-type]
+        terminal.result([str(path) for path in files], lambda: terminal.line(f"{_count(files)} written to {out}"))
+
+
+def _count(files: list[Path]) -> str:
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}"
 
 
 def _convert(
@@ -153,7 +210,7 @@ def _convert(
         advance = session.context.progress.task("writing scribbles", len(ids))
         files = write(wrap(source), out, to, ids=ids, progress=advance)  # type: ignore[arg-type]
         session.terminal.result(
-            [str(path) for path in files], lambda: session.terminal.line(f"{len(files)} scribbles written to {out}")
+            [str(path) for path in files], lambda: session.terminal.line(f"{_count(files)} written to {out}")
         )
 
 

@@ -1,36 +1,57 @@
-"""Scribbles of a data set in another format: ScribbleSup XML, text polylines, or label images."""
+"""Scribbles of a data set in another format: of ScribbleSup, Labelme or CVAT, text polylines, or label images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wss.datasets.source import Sample, Source
+from wss.datasets.cvat import format_cvat
+from wss.datasets.labelme import format_labelme
+from wss.datasets.painted import write_painted
+from wss.datasets.source import Catalogue, Sample
 from wss.datasets.strokes_io import format_polylines, format_xml
 from wss.errors import DataError, UsageError
+from wss.params import nearest
 from wss.scribbles import rasterise, skeleton_paths
 from wss.scribbles.strokes import Stroke
 from wss.store.atomic import replace_file, write_text
 
-Format = Literal["xml", "txt", "png"]
+Format = Literal["xml", "txt", "png", "labelme", "cvat", "painted"]
 """``xml``: ScribbleSup's polygons of tags and points; ``txt``: ``class,x1,y1,...``, one stroke a line; ``png``: class
-indices with 255 for unlabelled and the data set's palette."""
+indices with 255 for unlabelled and the data set's palette; ``labelme``: its JSON; ``cvat``: one annotations.xml for all;
+``painted``: TIFF as napari and ilastik have it, 0 for unlabelled and classes from 1."""
+
+
+_ENDINGS = {"labelme": "json", "painted": "tif"}
+
+
+class Scribbles(Protocol):
+    """What can be converted: a data set, or what ``open_drawings`` reads."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Classes, palette and ids."""
+        ...
+
+    def read(self, image_id: str) -> Sample:
+        """One image with its scribble."""
+        ...
 
 
 def convert(
-    source: Source,
+    source: Scribbles,
     folder: Path,
     to: Format,
     *,
     ids: Sequence[str] | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Path]:
-    """Write every scribble of a data set as one file, named as its image, that the readers read back.
+    """Write every scribble of a data set as one file, named as its image (``cvat``: all in one), that the readers read back.
 
     Strokes become label images by drawing them, label images become strokes along their centre lines; stroke files keep no
     brush width. Existing files of the same name are replaced.
@@ -49,19 +70,24 @@ def convert(
         UsageError: No such format.
         DataError: An image or its scribble cannot be read, or no image has a scribble.
     """
-    if to not in ("xml", "txt", "png"):
-        raise UsageError(f"no scribble format {to!r}; known: xml, txt, png")
+    if to not in get_args(Format):
+        raise UsageError(f"no scribble format {to!r}{nearest(to, get_args(Format))}")
     if ids is None:
         ids = list(dict.fromkeys(i for split in source.catalogue.splits.values() for i in split))
     written = []
+    together: list[tuple[str, tuple[int, int], Sequence[Stroke]]] = []
     for image_id in ids:
         sample = source.read(image_id)
         if sample.strokes is not None or sample.scribble is not None:
-            path = folder / f"{image_id}.{to}"
-            _write(path, sample, source, to)
-            written.append(path)
+            if to == "cvat":
+                together.append((image_id, _shape(sample), strokes_of(sample)))
+            else:
+                written.append(_write(folder, sample, source, to))
         if progress is not None:
             progress(1, image_id)
+    if together:
+        written.append(folder / "annotations.xml")
+        write_text(written[0], format_cvat(together, source.catalogue.classes))
     if not written:
         raise DataError(f"no image of the {source.catalogue.kind} data set has a scribble; nothing to convert")
     return written
@@ -81,14 +107,27 @@ def raster_of(sample: Sample) -> NDArray[np.uint8]:
     return rasterise(sample.strokes or (), sample.image.shape[:2])
 
 
-def _write(path: Path, sample: Sample, source: Source, to: Format) -> None:
-    shape = (sample.image.shape[0], sample.image.shape[1])
-    if to == "xml":
-        write_text(path, format_xml(sample.id, shape, strokes_of(sample), source.catalogue.classes))
-    elif to == "txt":
-        write_text(path, format_polylines(strokes_of(sample)))
-    else:
+def _write(folder: Path, sample: Sample, source: Scribbles, to: Format) -> Path:
+    path = folder / f"{sample.id}.{_ENDINGS.get(to, to)}"
+    if to == "png":
         write_label(path, raster_of(sample), source.catalogue.palette)
+        return path
+    if to == "painted":
+        write_painted(path, raster_of(sample))
+        return path
+    strokes, classes = strokes_of(sample), source.catalogue.classes
+    if to == "xml":
+        text = format_xml(sample.id, _shape(sample), strokes, classes)
+    elif to == "labelme":
+        text = format_labelme(sample.id, _shape(sample), strokes, classes)
+    else:
+        text = format_polylines(strokes)
+    write_text(path, text)
+    return path
+
+
+def _shape(sample: Sample) -> tuple[int, int]:
+    return sample.image.shape[0], sample.image.shape[1]
 
 
 def write_label(path: Path, labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:

@@ -48,6 +48,22 @@ def read_raw_arrays(path: Path, names: Sequence[str], *, index: int | None = Non
     return arrays
 
 
+def read_only_array(path: Path) -> NDArray[Any]:
+    """Read the one array that an HDF5 file holds at its root.
+
+    Raises:
+        DataError: Missing, damaged or not an HDF5 file, no array or several, or one that is not numeric or too large.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            names = [name for name in file if _is_inside(file, name) and isinstance(file[name], h5py.Dataset)]
+    except (OSError, RuntimeError, KeyError) as error:
+        raise DataError(f"{path}: not a readable HDF5 file ({error}); copy or download it again") from error
+    if len(names) != 1:
+        raise DataError(f"{path}: expected one array, it has {', '.join(names) or 'none'}; export one image per file")
+    return read_raw_arrays(path, names)[names[0]]
+
+
 def raw_shape(path: Path, name: str) -> tuple[int, ...]:
     """Shape of an array of an HDF5 file, without reading it.
 

@@ -1,0 +1,131 @@
+"""Labelme's JSON, one file per image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wss.datasets.finding import FileProblem
+from wss.datasets.shapes import Drawing, box_outline, ellipse_outline
+from wss.datasets.strokes_io import unknown_class
+from wss.scribbles.strokes import Stroke
+
+MAX_BYTES = 64 * 2**20
+"""Larger files are refused; Labelme may store the image itself inside."""
+
+_LINES = ("line", "linestrip", "point", "points")
+_AREAS = ("polygon", "rectangle", "circle")
+
+
+def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Drawing:
+    """Read one file: ``line``, ``linestrip``, ``point``, ``points`` as strokes; ``polygon``, ``rectangle``, ``circle`` as areas.
+
+    Args:
+        path: The JSON file.
+        labels: Class index by name.
+        width: Brush width of the strokes in pixels, which the file does not tell.
+
+    Raises:
+        DataError: Missing, damaged, larger than ``MAX_BYTES``, an unknown class, or a shape of another type.
+    """
+    content = _content(path)
+    shape = (_side(path, content, "imageHeight"), _side(path, content, "imageWidth"))
+    strokes, areas = [], []
+    shapes = content.get("shapes")
+    if not isinstance(shapes, list):
+        raise _malformed(path, "no list of shapes")
+    for number, item in enumerate(shapes, 1):
+        if not isinstance(item, dict):
+            raise _malformed(path, f"shape {number} is no object")
+        name, kind = str(item.get("label", "")), item.get("shape_type") or "polygon"
+        if name not in labels:
+            raise unknown_class(path, f"shape {number}", name, labels)
+        points = _points(path, number, item.get("points"))
+        label = labels[name]
+        if kind in ("point", "points"):
+            strokes += [Stroke(label, point[None], width) for point in points]
+        elif kind in _LINES:
+            strokes.append(Stroke(label, points, width))
+        elif kind == "rectangle" and len(points) == 2:
+            areas.append((label, box_outline(points)))
+        elif kind == "circle" and len(points) == 2:
+            radius = float(np.hypot(*(points[1] - points[0])))
+            areas.append((label, ellipse_outline(points[0], (radius, radius))))
+        elif kind in _AREAS and len(points) > 2:
+            areas.append((label, points))
+        else:
+            raise _malformed(
+                path, f"shape {number} is a {kind!r} of {len(points)} points; known are {', '.join((*_LINES, *_AREAS))}"
+            )
+    return Drawing(shape, tuple(strokes), tuple(areas))
+
+
+def format_labelme(image_id: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:
+    """Strokes as a file that Labelme and ``read_labelme`` open; brush widths are lost.
+
+    Args:
+        image_id: Written as the image's name, without its ending, which strokes do not know.
+        shape: Height and width of the image.
+        strokes: What to write.
+        classes: Class names by index.
+    """
+    shapes = [
+        {
+            "label": classes[stroke.label],
+            "points": stroke.points.tolist(),
+            "group_id": None,
+            "shape_type": "linestrip" if len(stroke.points) > 1 else "point",
+            "flags": {},
+        }
+        for stroke in strokes
+    ]
+    content: dict[str, Any] = {
+        "version": "5.0.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": image_id,
+        "imageData": None,
+        "imageHeight": shape[0],
+        "imageWidth": shape[1],
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _malformed(path, f"{size} bytes, more than the limit of {MAX_BYTES}")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FileProblem("unreadable-label", path, f"cannot be read ({error})", "copy or download it again") from None
+    except (ValueError, RecursionError) as error:
+        raise _malformed(path, f"not a JSON file ({str(error)[:80]})") from None
+    if not isinstance(content, dict):
+        raise _malformed(path, "not an object of Labelme")
+    return content
+
+
+def _side(path: Path, content: Mapping[str, Any], name: str) -> int:
+    value = content.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**15:
+        raise _malformed(path, f"{name} is {str(value)[:20]}, expected the image's size in pixels")
+    return value
+
+
+def _points(path: Path, number: int, values: Any) -> Any:
+    try:
+        points = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = np.zeros(0)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not np.isfinite(points).all():
+        raise _malformed(path, f"shape {number}: expected points [[x, y], ...]")
+    return points
+
+
+def _malformed(path: Path, message: str) -> FileProblem:
+    return FileProblem("malformed-file", path, message, "save it again in Labelme")
