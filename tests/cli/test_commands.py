@@ -546,6 +546,13 @@ def test_gc_all_keeps_what_the_last_runs_used(work, wss):
     assert_whole(work)
 
 
+def test_gc_all_keeps_the_network_when_other_labels_were_prepared(work, wss):
+    before = stores(work)
+    assert wss("prepare", "--shrink", 0.5).code == 0
+    assert wss("gc", "--all").code == 0
+    assert set(before) < set(stores(work))
+
+
 def test_gc_leaves_files_of_living_processes_alone(work, wss):
     import fcntl
     import os

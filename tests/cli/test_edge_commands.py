@@ -41,6 +41,26 @@ def test_settings_and_weights_decide_the_store(fresh, wss, tmp_path):
     assert "expected a state dict" in failed.said
 
 
+def test_the_choice_is_remembered(fresh, wss, tmp_path):
+    quick = ["--set", "train.phases.0.epochs=1", "--set", "train.validation_split=null"]
+    chosen = wss("edges", "--detector", "gradient", "--nms", "--json").json["key"]
+    trained = wss("train", "--method", "bpg", *quick, "--json")
+    assert "using the edges of `wss edges` (detector gradient, nms True)" in trained.said
+    store = Store(trained.json["store"])
+    assert [source["key"] for source in store.inputs["edges"]] == [chosen]
+    assert "detector': 'gradient'" in wss("status").out
+    assert wss("gc", "--all").code == 0
+    assert artifact(fresh, "edges").stem == chosen
+    assert "using the edges" not in wss("train", "--method", "pce", *quick).said
+    walk = ["propagate", "--method", "random-walk", "--json"]
+    assert wss(*walk, "--edges", "embedded").code == 0
+    assert len(list((fresh / "artifacts" / "edges").glob("*.h5"))) == 2
+    assert wss("edges").code == 0
+    again = wss("train", "--method", "bpg", *quick, "--json")
+    assert "using the edges of `wss edges` (detector embedded)" in again.said
+    assert again.json["key"] != trained.json["key"]
+
+
 def test_wrong_usage(fresh, wss):
     assert wss("edges", "--detector", "canny").code == 2
     hed = wss("edges", "--detector", "hed")

@@ -337,3 +337,20 @@ def test_only_stores_count_as_artifacts(place):
     assert list(place.artifacts()) == [store.path]
     assert [s.key for s in place.stores("toy")] == [store.key]
     assert isinstance(place.stores("toy")[0], Store)
+
+
+def test_a_workspace_forgets_nothing_that_others_record_at_once(place):
+    def work(name):
+        for count in range(10):
+            place.remember(name, {"count": count})
+            place.remember_results(name, [f"{count}"])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    state = place.state()
+    assert state.pop("results") == {name: ["9"] for name in "abcd"}
+    assert state == {name: {"count": 9} for name in "abcd"}
+    assert [path.name for path in place.root.iterdir()] == ["state.yaml"]

@@ -12,6 +12,8 @@ from wss.cli import options
 if TYPE_CHECKING:
     from wss.store import Store
 
+PIPELINE = "bpg"  # the shipped pipeline that has the stages up to edges
+
 Detector = Annotated[str, typer.Option("--detector", "-d", help="embedded, hed, structured or gradient.")]
 Weights = Annotated[
     Path | None,
@@ -39,7 +41,7 @@ def edges(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Detect boundaries in every image of the data set.
+    """Detect boundaries in every image of the data set; `wss train` uses them in this workspace.
 
     The embedded network needs nothing further; HED and structured forests need a file of weights; the gradient is
     without learning.
@@ -47,17 +49,14 @@ def edges(
     Example: [bold]wss edges --scales 0.5,1,1.5 --out edges[/bold]
     """
     from wss.cli.console import Terminal
-    from wss.cli.session import DEFAULT_METHOD, Session
-    from wss.pipeline.run import run_node
-    from wss.pipeline.spec import Node
-    from wss.stages.edges import STAGE, EdgesParams
+    from wss.cli.session import Session
+    from wss.stages.edges import EdgesParams
 
     values = settings(detector, weights, alignment, scales, flip) | {"nms": nms}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
-        params = checked(EdgesParams, values)
-        samples = session.run(session.pipeline(DEFAULT_METHOD).up_to("samples"))["samples"].store
-        node = Node("edges", STAGE, params, {"samples": ("samples",)})
-        store = run_node(node, {"samples": (samples,)}, session.workspace, session.context).store
+        choice = checked(EdgesParams, values).model_dump(mode="json")
+        store = session.run(session.pipeline(PIPELINE, {"edges": choice}).up_to("edges"))["edges"].store
+        session.workspace.remember("edges", choice)
         files = _write(store, out) if out else []
         session.terminal.result(
             {"store": str(store.path), "key": store.key, "images": len(store), "files": [str(f) for f in files]},

@@ -154,7 +154,7 @@ def _split(
     with Session(workspace, terminal, "cpu", jobs) as session:
         changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
         if edges is not None:
-            changes = merge(changes, {"edges": {"detector": edges}})
+            changes["edges"] = {"detector": edges}  # whatever `wss edges` chose
         chosen = session.pipeline(pipeline, merge(changes, parse_overrides(settings))).up_to("propagate")
         outcomes = session.run(chosen)
         samples, store = outcomes["samples"].store, outcomes["propagate"].store

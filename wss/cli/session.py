@@ -17,6 +17,7 @@ from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference
 from wss.pipeline.workspace import Workspace
+from wss.stages.edges import EdgesParams
 from wss.stages.prepare import PrepareParams
 from wss.stages.stage import Context
 from wss.store import Store
@@ -87,7 +88,7 @@ class Session(AbstractContextManager["Session"]):
         return load_pipeline(find_pipeline(name), merged, everywhere, preset)
 
     def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
-        """What `wss prepare` and `wss superpixels` chose, as changes to a pipeline that has such stages.
+        """What `wss prepare`, `wss superpixels` and `wss edges` chose, as changes to a pipeline that has such stages.
 
         Labels go to a stage of the same annotation, or to one named ``prepare``.
         """
@@ -99,17 +100,24 @@ class Session(AbstractContextManager["Session"]):
         target = next((n for n, annotation in annotations.items() if annotation == wanted), "prepare")
         changes: dict[str, dict[str, Any]] = {}
         if choice and target in annotations:
-            self.terminal.say(f"using the labels of `wss prepare` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
+            self._using("labels", "prepare", choice)
             changes[target] = choice
         cut = state.get("superpixels")
         if cut and "superpixels" in nodes:
-            details = ", ".join(f"{n} {v}" for n, v in cut["method"].items())
-            self.terminal.say(f"using the superpixels of `wss superpixels` ({details})")
+            self._using("superpixels", "superpixels", cut["method"])
             changes["superpixels"] = cut
             node = load_pipeline(find_pipeline(pipeline), {"superpixels": cut}).nodes["superpixels"]
             for source in node.inputs["edges"]:
                 changes[source] = state.get("superpixel-edges", {})
+        detected = state.get("edges")
+        if detected and "edges" in nodes:
+            usual = EdgesParams().model_dump(mode="json")
+            self._using("edges", "edges", {n: v for n, v in detected.items() if n == "detector" or v != usual.get(n)})
+            changes["edges"] = detected
         return changes
+
+    def _using(self, what: str, command: str, choice: Mapping[str, Any]) -> None:
+        self.terminal.say(f"using the {what} of `wss {command}` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
 
     def remember_superpixels(self, pipeline: Pipeline, superpixels: Store) -> None:
         """Let later commands cut superpixels as this pipeline did."""
@@ -159,10 +167,8 @@ class Session(AbstractContextManager["Session"]):
     def run(self, pipeline: Pipeline) -> dict[str, Outcome]:
         """Run a pipeline, telling what is skipped, resumed and made, and remember its results so that `wss gc` keeps them."""
         outcomes = run_pipeline(pipeline, self.workspace, self.context, before=self._announce)
-        results = self.workspace.state().get("results", {})
-        keys = [outcome.store.key for outcome in outcomes.values()]
-        if not set(keys) <= set(results.get(pipeline.name, [])):
-            self.workspace.remember("results", {**results, pipeline.name: keys})
+        last = list(outcomes)[-1]  # `wss prepare` must not make `wss gc` forget the network that `wss train` trained
+        self.workspace.remember_results(f"{pipeline.name} to {last}", [o.store.key for o in outcomes.values()])
         return outcomes
 
     def plan(self, pipeline: Pipeline) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def status(workspace: options.Workspace = Path(), as_json: options.Json = False)
 
     def render() -> None:
         terminal.line(f"data set: {dataset}" + ("" if place.configured else "  (no wss.yaml: the embedded sample)"))
-        for command in ("prepare", "train"):
+        for command in ("prepare", "superpixels", "edges", "train"):
             choice = place.state().get(command)
             if choice is not None:
                 terminal.line(f"last {command}: {choice}")

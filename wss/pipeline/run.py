@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import torch
 
-from wss.errors import StoreError
 from wss.params import canonical
 from wss.pipeline.spec import Node, Pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context, Inputs, Stage
-from wss.store import Store, StoreWriter, artifact_key
-from wss.store.atomic import storage_errors
+from wss.store import Store, StoreWriter, artifact_key, exclusive
 from wss.version import __version__
 
 State = Literal["done", "partial", "missing", "unknown"]
@@ -180,38 +176,15 @@ def _provenance(
     }
 
 
-@contextlib.contextmanager
-def _exclusive(path: Path, context: Context) -> Iterator[None]:
-    """Hold the lock of one artifact; a second process waits and then finds the result. A dead process holds no lock."""
+def _exclusive(path: Path, context: Context) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of one artifact; a second process waits and then finds the result."""
     if path.exists():
-        yield
-        return
-    lock = path.with_suffix(".lock")
-    with _locked(lock, path, context):
-        try:
-            yield
-        finally:
-            if path.exists():
-                lock.unlink(missing_ok=True)
-
-
-def _locked(lock: Path, path: Path, context: Context) -> IO[str]:
-    """Open and lock a file; closing it gives the lock back."""
-    while True:
-        with storage_errors(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = lock.open("a")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            context.progress.say(f"another wss process is making {path.parent.name} {path.stem[:12]}; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            raise StoreError(f"{lock}: this file system cannot lock files ({error})") from error
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(handle.fileno()).st_ino == lock.stat().st_ino:
-                return handle
-        handle.close()  # removed while we waited, by the one before us or by `wss gc`: others may lock a new file
+        return contextlib.nullcontext()
+    what = f"{path.parent.name} {path.stem[:12]}"
+    return exclusive(
+        path.with_suffix(".lock"),
+        lambda: context.progress.say(f"another wss process is making {what}; waiting for it"),
+    )
 
 
 def describe(value: Any) -> str:

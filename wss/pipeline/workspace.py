@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from wss.datasets import DatasetSpec
 from wss.errors import UsageError, WssError
 from wss.params import validate
-from wss.store import Store
+from wss.store import Store, exclusive
 from wss.store.atomic import write_text
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -66,6 +66,7 @@ class Workspace:
             yield from sorted(self.root.glob(pattern))
         for name in ("wss.yaml", "state.yaml", "metrics.json", "report.html"):
             yield from sorted(self.root.glob(f"{name}.*.tmp"))
+        yield from self.root.glob("state.lock")
 
     @property
     def configured(self) -> bool:
@@ -110,16 +111,26 @@ class Workspace:
             UsageError: ``state.yaml`` was changed into something else.
         """
         values = _read_yaml(self.state_path) if self.state_path.exists() else {}
-        if not all(isinstance(values.get(name, {}), dict) for name in ("prepare", "train", "results")):
+        if not all(isinstance(choice, dict) for choice in values.values()):
             raise UsageError(f"{self.state_path}: not what wss wrote; remove it, it only remembers choices")
         return values
 
-    def remember(self, command: str, choice: Any) -> None:
-        """Record a command's choice."""
-        text = yaml.safe_dump({**self.state(), command: choice}, sort_keys=True, allow_unicode=True)
-        write_text(
-            self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
-        )
+    def remember(self, command: str, choice: Mapping[str, Any]) -> None:
+        """Record a command's choice in place of its last one."""
+        self._change(lambda state: {**state, command: dict(choice)})
+
+    def remember_results(self, what: str, keys: Sequence[str]) -> None:
+        """Record which stores a run used, in place of those of the last run under this name."""
+        if self.state().get("results", {}).get(what) != keys:
+            self._change(lambda state: {**state, "results": {**state.get("results", {}), what: list(keys)}})
+
+    def _change(self, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Replace the state by what ``changed`` makes of it, so that what another process records meanwhile is kept."""
+        with exclusive(self.state_path.with_suffix(".lock")):
+            text = yaml.safe_dump(changed(self.state()), sort_keys=True, allow_unicode=True)
+            write_text(
+                self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
+            )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from wss.store.journal import Journal
 from wss.store.key import artifact_key, canonical_json
+from wss.store.lock import exclusive
 from wss.store.reader import Store
 from wss.store.schema import (
     CAM,
@@ -39,4 +40,5 @@ __all__ = [
     "StoreWriter",
     "artifact_key",
     "canonical_json",
+    "exclusive",
 ]
