@@ -16,6 +16,7 @@ STUDIES = {  # levels of their factors that are tried here
     "study-proposals": {"fine": ["crf-adm"], "run": ["grabcut", "scribblesup", "crf-adm"]},
     "study-losses": {"loss": ["pce", "densecrf"], "run": ["pce", "densecrf", "dense"]},
     "study-rawks": {"bound": ["spcon"], "run": ["pce", "rawks-then-q", "spcon"]},
+    "study-rw-ss": {"parts": ["baseline", "walk", "flip-before", "random-transition-entropy"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
     "study-tags": {"constraint": ["none", "constrain-no-backprop"]},
 }

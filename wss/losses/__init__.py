@@ -5,11 +5,14 @@ from wss.losses.constrain_to_boundary import constrain_to_boundary_loss
 from wss.losses.dense_crf import dense_crf_loss
 from wss.losses.edges import edge_loss
 from wss.losses.expansion import expansion_loss
+from wss.losses.feature_consistency import feature_consistency_loss
 from wss.losses.kernel_cut import kernel_cut_loss
+from wss.losses.maximum_entropy import maximum_entropy_loss
 from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
 from wss.losses.proposal import proposal_loss
 from wss.losses.rawks import rawks_loss, uncertainty_weights
+from wss.losses.transition_consistency import transition_consistency_loss
 
 __all__ = [
     "boundary_regression_loss",
@@ -17,10 +20,13 @@ __all__ = [
     "dense_crf_loss",
     "edge_loss",
     "expansion_loss",
+    "feature_consistency_loss",
     "kernel_cut_loss",
+    "maximum_entropy_loss",
     "normalized_cut_loss",
     "partial_cross_entropy",
     "proposal_loss",
     "rawks_loss",
+    "transition_consistency_loss",
     "uncertainty_weights",
 ]

@@ -13,6 +13,7 @@ from wss.methods.method import Batch, Method, Phase
 from wss.methods.proposals import GrabCut, RandomWalk, ScribbleSup
 from wss.methods.rawks import Rawks
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
+from wss.methods.rw_ss import RwSs, WalkingSegmenter
 from wss.methods.sec import Sec
 from wss.methods.segmenter import Segmenter
 
@@ -31,6 +32,7 @@ METHODS: tuple[type[Method], ...] = (
     Classifier,
     Sec,
     Bpg,
+    RwSs,
 )
 """Every method, in the order of ``wss methods``."""
 
@@ -48,7 +50,8 @@ AnyMethod = Annotated[
     | ScribbleSup
     | Classifier
     | Sec
-    | Bpg,
+    | Bpg
+    | RwSs,
     Field(discriminator="name"),
 ]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
@@ -72,7 +75,9 @@ __all__ = [
     "Phase",
     "RandomWalk",
     "Rawks",
+    "RwSs",
     "ScribbleSup",
     "Sec",
     "Segmenter",
+    "WalkingSegmenter",
 ]

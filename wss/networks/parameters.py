@@ -18,8 +18,8 @@ class ParameterGroup:
     Attributes:
         head: Outside the backbone; a CRF layer is neither.
         bias: Biases and the shifts of normalisation layers.
-        decay: Weight decay is meant for them: neither biases nor scales of normalisation layers nor a CRF's weights, which
-            are at rest where the CRF was set, not at 0.
+        decay: Weight decay is meant for them: neither biases nor scales of normalisation layers nor single numbers (how far a
+            random walk goes) nor a CRF's weights, which are at rest where the CRF was set, not at 0.
         parameters: At least one.
         rate: Multiple of the learning rate that their layer asks for.
     """
@@ -58,7 +58,7 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
                 continue
             bias = leaf == "bias" or leaf.endswith("_bias")
             normalises = isinstance(module, _BatchNorm | nn.GroupNorm | nn.LayerNorm)
-            found[head, bias, not (bias or normalises), 1.0].append(parameter)
+            found[head, bias, not (bias or normalises or parameter.ndim == 0), 1.0].append(parameter)
     return [
         ParameterGroup(head, bias, decay, tuple(parameters), rate)
         for (head, bias, decay, rate), parameters in found.items()

@@ -6,19 +6,26 @@ from wss.ops.random_walk import hitting_probabilities, reachable
 from wss.ops.segments import Segments, segment_labels, segment_prototypes, split_segments
 from wss.ops.similarity_walk import similarity_walk
 from wss.ops.spherical_kmeans import spherical_kmeans
+from wss.ops.transform import Transform, draw_transform
+from wss.ops.transition import random_walk_step, transform_transition, transition_matrix
 
 __all__ = [
     "BilateralFilter",
     "Segments",
+    "Transform",
     "differentiable_mean_field",
+    "draw_transform",
     "hitting_probabilities",
     "mean_field",
     "nearest",
+    "random_walk_step",
     "reachable",
     "segment_labels",
     "segment_prototypes",
     "similarity_walk",
     "spherical_kmeans",
     "split_segments",
+    "transform_transition",
+    "transition_matrix",
     "vote",
 ]

@@ -1,0 +1,221 @@
+"""RW-SS: features walk to what resembles them, and should resemble the same in the image and in its transform."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.errors import UsageError
+from wss.losses import (
+    feature_consistency_loss,
+    maximum_entropy_loss,
+    partial_cross_entropy,
+    transition_consistency_loss,
+)
+from wss.losses.transition_consistency import Direction
+from wss.methods.method import Batch, Method
+from wss.methods.segmenter import Segmenter
+from wss.networks import NetworkSpec
+from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
+from wss.networks.layers.random_walk import Embedding, RandomWalk, Walk, cells
+from wss.ops import Transform, draw_transform, transform_transition
+from wss.ops.transform import TransformKind
+
+
+class WalkingSegmenter(Segmenter):
+    """A segmentation network whose features walk at random before they are classified.
+
+    The walk is on the input of the network's classifier. Where that has more channels than ``width``, a 1x1 convolution with
+    normalisation and ReLU reduces it, and the convolutions of the classifier that read it are made anew for that width.
+
+    Args:
+        spec: The network.
+        num_classes: K, background included.
+        walk: False leaves the walk out, and keeps the reduction.
+        embed: See ``RandomWalk``.
+        width: Most channels of the features that walk.
+        stride: Side in pixels of the cells between which they walk, for networks with finer features; where those of the
+            network are as coarse or coarser it has no effect.
+        scale: See ``RandomWalk``.
+
+    Attributes:
+        stride: Side of the cells in pixels: the larger of the argument and the network's stride.
+        cell: The same in positions of the features.
+
+    Raises:
+        UsageError: The stride is no multiple of the network's.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        num_classes: int,
+        *,
+        walk: bool = True,
+        embed: Embedding = "none",
+        width: int = 512,
+        stride: int = 8,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(spec, num_classes)
+        network = self.network
+        self.stride = max(stride, network.output_stride)
+        if self.stride % network.output_stride:
+            raise UsageError(
+                f"the stride of a random walk must be a multiple of the network's, {network.output_stride}; got {stride}"
+            )
+        channels = network.feature_channels
+        self.reduction: nn.Module | None = None
+        if channels > width:
+            self.reduction = conv_bn_relu(channels, width, 1)
+            initialise(self.reduction)
+            _reconnect(network.classifier, channels, width)
+            channels = width
+        self.cell = self.stride // network.output_stride
+        self.random_walk = RandomWalk(channels, embed=embed, cell=self.cell, scale=scale) if walk else None
+
+    def features(self, rgb: Tensor) -> Tensor:
+        """f^{L-1}, (B,C,h,w) at the network's stride, of RGB images (B,3,H,W) in 0..255."""
+        features = self.network.forward_features(self.normalise(rgb))
+        return features if self.reduction is None else cast(Tensor, self.reduction(features))
+
+    def walk(self, features: Tensor, transition: bool = False) -> Walk:
+        """The walk on features of ``features``; without a walk they stay, and there is no transition matrix.
+
+        Args:
+            features: (B,C,h,w).
+            transition: Keep log P, see ``RandomWalk``.
+        """
+        if self.random_walk is None:
+            still = cells(features, self.cell)
+            return Walk(features, still, still, None)
+        return cast(Walk, self.random_walk(features, transition))
+
+    def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B,K,H,W), float32, of features (B,C,h,w) that have walked, interpolated to ``size``."""
+        logits = self.network.classify(features)
+        return functional.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255."""
+        return self.classify(self.walk(self.features(rgb)).features, (rgb.shape[2], rgb.shape[3]))
+
+
+def _reconnect(classifier: nn.Module, before: int, after: int) -> None:
+    """Let the convolutions that read ``before`` channels read ``after``, with new weights."""
+    for module in classifier.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels == before and module.groups == 1:
+            module.in_channels = after
+            module.weight = nn.Parameter(module.weight.new_empty(module.out_channels, after, *module.kernel_size))
+            initialise_classifier(module)
+
+
+class RwSs(Method):
+    """Random walk on neural representation and self-supervision on its eigenspace.
+
+    The term ``pce`` is partial cross-entropy after the walk, ``entropy`` the maximum-entropy loss (of weight 0.2 in the paper)
+    and ``consistency`` the self-supervision (1). In a phase without the latter no transformed image is seen and P is not held.
+    The transformed image is the target: it takes no gradient, so that training keeps nothing of its pass in memory.
+
+    ``walk``, ``location`` and ``transform`` are the rows of the paper's Table 1. A phase whose only term is ``pce`` is its first
+    phase, and with ``walk: false`` its baseline.
+
+    Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
+        Self-Supervision on Neural Eigenspace", (11), Tables 1 and 2.
+    Differs: means over labelled and over all pixels where the paper has a sum and a mean. Networks with fine features (U-Net,
+        DeepLabv3+) walk between cells of ``stride`` pixels instead of single positions, for a U-Net's 513x513 positions would
+        be a matrix of 69 billion. Rows of P whose cells are padding do not count.
+    """
+
+    name: Literal["rw-ss"] = "rw-ss"
+    summary: ClassVar[str] = "random walk on features, self-supervision on its eigenspace"
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "entropy", "consistency"})
+
+    walk: bool = True
+    """Features walk before they are classified."""
+    embed: Embedding = "none"
+    """Similarity of the features themselves (``none``, the paper), or of 1x1 convolutions of them (``qkv``, the authors' later
+    code and the parameters of Table 5)."""
+    width: int = Field(default=512, ge=1)
+    """Most channels of features that walk; wider ones are reduced."""
+    stride: int = Field(default=8, ge=1)
+    """Side in pixels of the cells between which features walk. Networks with a larger stride walk at theirs."""
+    scale: float = Field(default=1.0, gt=0)
+    """Multiplies inner products of features. 1 is the paper's; smaller ones let features walk farther."""
+    location: Literal["transition", "before", "after"] = "transition"
+    """What is compared with that of the transformed image: the transition matrix P, or the features before the walk, f^{L-1}, or
+    after it, f^L."""
+    transform: TransformKind = "random"
+    """``flip`` left and right, vertical ``translation``, or one of them at random for each batch."""
+    max_shift: float = Field(default=0.25, gt=0, lt=1)
+    """Largest translation as a share of the height; not published."""
+    gamma: float = Field(default=0.01, ge=0)
+    """Weight of the traces beside the divergence of P."""
+    direction: Direction = "target-found"
+    """Direction of the divergence, see ``transition_consistency_loss``."""
+    reduction: Literal["mean", "batchmean"] = "mean"
+    """Divergences of rows: their mean, or their sum for each image."""
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """See ``Method.build``."""
+        return WalkingSegmenter(
+            network,
+            num_classes,
+            walk=self.walk,
+            embed=self.embed,
+            width=self.width,
+            stride=self.stride,
+            scale=self.scale,
+        )
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``.
+
+        Raises:
+            UsageError: P is to be compared where nothing walks.
+        """
+        walking = cast(WalkingSegmenter, model)
+        compares = "consistency" in terms
+        if compares and not self.walk and self.location == "transition":
+            raise UsageError("without a walk there is no transition matrix to compare: set location to before")
+        transition = compares and self.location == "transition"
+        walk = walking.walk(walking.features(batch.rgb), transition)
+        logits = walking.classify(walk.features, (batch.rgb.shape[2], batch.rgb.shape[3]))
+        found = {"pce": partial_cross_entropy(logits, batch.labels)}
+        if "entropy" in terms:
+            found["entropy"] = maximum_entropy_loss(logits, valid=batch.valid)
+        if compares:
+            transform = draw_transform(self.transform, walk.before.shape[2], max_shift=self.max_shift)
+            with torch.no_grad():
+                features = walking.features(transform.image(batch.rgb, walking.stride))
+                target = walking.walk(features, transition)
+            found["consistency"] = self._consistency(walk, target, transform, _cells(batch.valid, walking.stride))
+        return found
+
+    def _consistency(self, walk: Walk, target: Walk, transform: Transform, valid: Tensor) -> Tensor:
+        valid = transform.features(valid)
+        if self.location != "transition":
+            mine, other = (walk.before, target.before) if self.location == "before" else (walk.after, target.after)
+            return feature_consistency_loss(transform.features(mine), other, valid=valid)
+        if walk.log_transition is None or target.log_transition is None:
+            raise UsageError("the walk kept no transition matrix to compare")
+        size = (walk.before.shape[2], walk.before.shape[3])
+        return transition_consistency_loss(
+            transform_transition(walk.log_transition, transform, size, log=True),
+            target.log_transition,
+            log=True,
+            gamma=self.gamma,
+            direction=self.direction,
+            reduction=self.reduction,
+            valid=valid.flatten(1),
+        )
+
+
+def _cells(valid: Tensor, stride: int) -> Tensor:
+    """Which cells of ``stride`` pixels a side hold a valid pixel: bool (B,ceil(H/stride),ceil(W/stride)) of (B,H,W)."""
+    return functional.max_pool2d(valid[:, None].float(), stride, ceil_mode=True)[:, 0] > 0
