@@ -53,3 +53,28 @@ def hd95(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing: tuple[float, ...])
     low = math.floor(position)
     high = min(low + 1, len(distances) - 1)
     return distances[low] + (position - low) * (distances[high] - distances[low])
+
+
+def covering(truth: NDArray[Any], regions: NDArray[Any]) -> float:
+    def sets(labels: NDArray[Any]) -> list[set[int]]:
+        flat = labels.ravel().tolist()
+        return [{i for i, value in enumerate(flat) if value == label} for label in set(flat)]
+
+    best = [(len(t), max(len(t & r) / len(t | r) for r in sets(regions))) for t in sets(truth)]
+    return sum(size * share for size, share in best) / truth.size
+
+
+def rand_index(truth: NDArray[Any], regions: NDArray[Any]) -> float:
+    pairs = list(itertools.combinations(zip(truth.ravel().tolist(), regions.ravel().tolist(), strict=True), 2))
+    return sum((a[0] == b[0]) == (a[1] == b[1]) for a, b in pairs) / len(pairs)
+
+
+def variation_of_information(truth: NDArray[Any], regions: NDArray[Any]) -> float:
+    """H(truth | regions) + H(regions | truth), in bits."""
+    pixels = list(zip(truth.ravel().tolist(), regions.ravel().tolist(), strict=True))
+    total = 0.0
+    for t, r in pixels:
+        joint = sum(p == (t, r) for p in pixels) / len(pixels)
+        own, theirs = sum(p[0] == t for p in pixels) / len(pixels), sum(p[1] == r for p in pixels) / len(pixels)
+        total -= (math.log2(joint / theirs) + math.log2(joint / own)) / len(pixels)
+    return total

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wss.cli import options
+from wss.cli import bench_superpixels, options
 from wss.cli.edges import Alignment, Detector, Flip, Scales, Weights
 
 if TYPE_CHECKING:
     from wss.datasets.bsds import BoundaryImage
-    from wss.edges import Detect, DetectorParams
+    from wss.edges import DetectorParams
     from wss.metrics.boundaries import BoundaryCounts
 
 app = typer.Typer(no_args_is_help=True, help="Score one part of the whole on a public benchmark.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `edges` a subcommand."""
+app.command()(bench_superpixels.superpixels)
 
 
 @app.command()
@@ -109,23 +104,14 @@ def _score(params: DetectorParams, item: BoundaryImage, thresholds: int, device:
     import time
 
     from wss.metrics.boundaries import boundary_counts, boundary_thresholds
+    from wss.stages.edges import loaded_detector
 
     image, boundaries, _ = item.read()
-    detect = _detector(params, device)
+    detect = loaded_detector(params, device)
     started = time.process_time()
     found = detect(image)
     spent = time.process_time() - started
     return boundary_counts(found, boundaries, boundary_thresholds(thresholds)), spent
-
-
-@lru_cache(maxsize=1)
-def _detector(params: DetectorParams, device: str) -> Detect:
-    """The detector, loaded once per process."""
-    import torch
-
-    from wss.edges import build_detector
-
-    return build_detector(params, torch.device(device))
 
 
 def _render(terminal: Any, result: dict[str, Any]) -> None:

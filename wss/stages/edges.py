@@ -26,7 +26,7 @@ def run(params: EdgesParams, inputs: Inputs, output: StoreWriter, context: Conte
         UsageError: OpenCV lacks structured forests.
     """
     samples = inputs["samples"]
-    _detector(params, str(context.device))  # faulty weights are told here and not from some other process
+    loaded_detector(params, str(context.device))  # faulty weights are told here and not from some other process
     todo = pending(samples.ids, output)
     advance = context.progress.task(f"edges ({params.detector})", len(samples), len(samples) - len(todo))
     jobs = 1 if context.device.type == "cuda" else context.jobs
@@ -45,12 +45,12 @@ def run(params: EdgesParams, inputs: Inputs, output: StoreWriter, context: Conte
 
 
 def _detect(params: EdgesParams, samples: Store, image_id: str, device: str) -> NDArray[np.uint8]:
-    edges = _detector(params, device)(np.array(samples.get("image", image_id)))
+    edges = loaded_detector(params, device)(np.array(samples.get("image", image_id)))
     return np.rint(edges * 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
-def _detector(params: EdgesParams, device: str) -> Detect:
+def loaded_detector(params: DetectorParams, device: str) -> Detect:
     """The detector, loaded once per process."""
     return build_detector(params, torch.device(device))
 
