@@ -16,7 +16,7 @@ from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.cam import activation, class_maps
-from wss.stages.seeds import seeds
+from wss.stages.seeds import box_seeds, sec_seeds, spml_seeds
 from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
@@ -76,11 +76,11 @@ def test_seeds_by_hand():
     cam = np.zeros((3, 2, 5), np.float16)
     cam[1] = [[1.0, 0.6, 0.3, 0.1, 0.05], [0.5, 0.4, 0.2, 0.19, 0.0]]
     cam[2, 0, :2] = 0.3, 1.0
-    marked = seeds(cam, threshold=0.2, background=0, background_share=0.2)
+    marked = sec_seeds(cam, threshold=0.2, background=0, background_share=0.2)
     assert marked.dtype == np.uint8
     assert marked.tolist() == [[2, 2, 1, 255, 0], [1, 1, 1, 255, 0]]  # class 2 is the smaller; 0.0 and 0.05 are lowest
-    assert seeds(cam, threshold=0.2, background=None, background_share=0.2).tolist()[0] == [2, 2, 1, 255, 255]
-    assert seeds(cam, threshold=1.0, background=0, background_share=0).tolist() == [
+    assert sec_seeds(cam, threshold=0.2, background=None, background_share=0.2).tolist()[0] == [2, 2, 1, 255, 255]
+    assert sec_seeds(cam, threshold=1.0, background=0, background_share=0).tolist() == [
         [1, 2, 255, 255, 255],
         [255, 255, 255, 255, 255],
     ]
@@ -90,26 +90,30 @@ def test_pixels_without_any_activation_are_background_together():
     cam = np.zeros((3, 4, 4), np.float16)
     cam[1, :2] = 0.1
     cam[1, 0, 0] = 1
-    marked = seeds(cam, threshold=0.2, background=0, background_share=0.1)
+    marked = sec_seeds(cam, threshold=0.2, background=0, background_share=0.1)
     assert (marked[2:] == 0).all()
     assert marked[0, 0] == 1
     assert (marked == 255).sum() == 7
-    assert (seeds(cam * 0, threshold=0.2, background=0, background_share=0.1) == 0).all()
+    assert (sec_seeds(cam * 0, threshold=0.2, background=0, background_share=0.1) == 0).all()
 
 
 def test_seeds_are_class_seeds_even_where_activation_is_lowest():
     cam = np.ones((2, 3, 3), np.float16)
-    assert (seeds(cam, threshold=0.2, background=0, background_share=0.1) == 1).all()
+    assert (sec_seeds(cam, threshold=0.2, background=0, background_share=0.1) == 1).all()
 
 
 def test_more_share_and_lower_thresholds_mark_more():
     cam = np.random.default_rng(0).random((4, 20, 20)).astype(np.float16)
     cam[0] = 0
     cam[1:] **= 6
-    background = [(seeds(cam, threshold=0.9, background=0, background_share=s) == 0).mean() for s in (0.1, 0.3, 0.6)]
+    background = [
+        (sec_seeds(cam, threshold=0.9, background=0, background_share=s) == 0).mean() for s in (0.1, 0.3, 0.6)
+    ]
     assert background == sorted(background)
     assert background[0] == pytest.approx(0.1, abs=0.02)
-    marked = [(seeds(cam, threshold=t, background=None, background_share=0.1) != 255).mean() for t in (0.9, 0.5, 0.2)]
+    marked = [
+        (sec_seeds(cam, threshold=t, background=None, background_share=0.1) != 255).mean() for t in (0.9, 0.5, 0.2)
+    ]
     assert marked == sorted(marked)
 
 
@@ -158,7 +162,7 @@ def test_seeds_keep_their_tags_and_say_what_they_are(done):
         assert (marked.get("tags", image_id) == labels.get("tags", image_id)).all()
         values = np.unique(marked.get("labels", image_id))
         assert set(values.tolist()) <= {255, *np.flatnonzero(labels.get("tags", image_id)).tolist()}
-        expected = seeds(cam.get("cam", image_id), threshold=0.2, background=0, background_share=0.1)
+        expected = sec_seeds(cam.get("cam", image_id), threshold=0.2, background=0, background_share=0.1)
         assert (marked.get("labels", image_id) == expected).all()
 
 
@@ -169,7 +173,7 @@ def test_the_report_says_that_tags_were_the_supervision(done):
 
 
 def test_other_seeds_are_named(done):
-    changes = {"seeds": {"threshold": 0.5, "background_share": 0.3}, "tags": {"fraction": 0.5}}
+    changes = {"seeds": {"method": {"threshold": 0.5, "background_share": 0.3}}, "tags": {"fraction": 0.5}}
     marked = _run(done[0], "seeds", changes)["seeds"].store
     assert marked.meta["options"] == {"fraction": 0.5, "threshold": 0.5, "background_share": 0.3}
     assert len(marked) == 2

@@ -52,7 +52,7 @@ def info(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Count images, sizes, classes and labelled pixels."""
+    """Count images, sizes, classes, labelled pixels and boxes."""
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.datasets.check import info as summarise
@@ -67,8 +67,11 @@ def info(
         def render() -> None:
             session.terminal.table(
                 f"{facts['kind']} data set",
-                ["split", "images", "with mask", "with scribble"],
-                [(n, s["images"], s["with_mask"], s["with_scribble"]) for n, s in facts["splits"].items()],
+                ["split", "images", "with mask", "with scribble", "with boxes"],
+                [
+                    (n, s["images"], s["with_mask"], s["with_scribble"], s["with_boxes"])
+                    for n, s in facts["splits"].items()
+                ],
             )
             size = facts["sizes"]
             session.terminal.line(
@@ -76,10 +79,11 @@ def info(
                 f"{facts['volumes']} volumes; scribbles cover {percent(facts['scribble_coverage'])} % of the pixels"
             )
             shares = [facts[name] or {} for name in ("mask_share", "scribble_share")]
+            boxes = facts["boxes"] or {}
             session.terminal.table(
                 "",
-                ["class", "% of masks", "% of scribbles"],
-                [(c, *(percent(s.get(c)) for s in shares)) for c in facts["classes"]],
+                ["class", "% of masks", "% of scribbles", "boxes"],
+                [(c, *(percent(s.get(c)) for s in shares), boxes.get(c, "-")) for c in facts["classes"]],
             )
 
         session.terminal.result(facts, render)

@@ -52,11 +52,13 @@ def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] 
         progress: Called with 1 and the image id after each image.
 
     Returns:
-        ``kind``; ``classes``; ``splits``: per split the number of ``images``, of those ``with_mask`` and ``with_scribble``;
+        ``kind``; ``classes``; ``splits``: per split the number of ``images``, of those ``with_mask``, ``with_scribble`` and
+        ``with_boxes``;
         ``volumes``; ``sizes``: ``distinct``, and ``smallest`` and ``largest`` by pixels as [height, width];
         ``mask_share`` and ``scribble_share``: per class the share of labelled pixels; ``mask_images`` and
-        ``scribble_images``: per class the number of images; ``mask_void``: share of void pixels in masks;
-        ``scribble_coverage``: share of labelled pixels in scribbles. Shares are None when there is nothing to count.
+        ``scribble_images``: per class the number of images; ``boxes``: per class how many there are;
+        ``mask_void``: share of void pixels in masks; ``scribble_coverage``: share of labelled pixels in scribbles.
+        What there is nothing to count for is None.
     """
     catalogue = source.catalogue
     inspections = {i.image_id: i for i in survey(source, jobs=jobs, progress=progress)}
@@ -65,6 +67,7 @@ def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] 
     )
     masks = [i.mask for i in inspections.values() if i.mask is not None]
     scribbles = [i.scribble for i in inspections.values() if i.scribble is not None]
+    boxes = [i.boxes for i in inspections.values() if i.boxes is not None]
     coverage = _void(scribbles)
     return {
         "kind": catalogue.kind,
@@ -74,6 +77,7 @@ def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] 
                 "images": len(ids),
                 "with_mask": sum(inspections[i].mask is not None for i in ids),
                 "with_scribble": sum(inspections[i].scribble is not None for i in ids),
+                "with_boxes": sum(inspections[i].boxes is not None for i in ids),
             }
             for name, ids in catalogue.splits.items()
         },
@@ -87,6 +91,7 @@ def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] 
         "scribble_share": _shares(catalogue, scribbles),
         "mask_images": _images(catalogue, masks),
         "scribble_images": _images(catalogue, scribbles),
+        "boxes": None if not boxes else dict(zip(catalogue.classes, _sum(boxes).tolist(), strict=False)),
         "mask_void": _void(masks),
         "scribble_coverage": None if coverage is None else 1 - coverage,
     }

@@ -116,7 +116,7 @@ class FileSource(ABC):
                 self.require_labels(file or entry.image, labels, image.shape[:2])
         for stroke in strokes or ():
             self.require_class(entry.scribble or entry.image, stroke.label)
-        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster)
+        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster, boxes=self.load_boxes(image_id))
 
     def entry(self, image_id: str) -> Entry:
         """The files of an image.
@@ -151,6 +151,10 @@ class FileSource(ABC):
         if path.suffix.lower() == ".txt":
             return read_polylines(path, width=width)
         return self._label(path)
+
+    def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
+        """The boxes alone, int32 (N, 5), rows ``class, x0, y0, x1, y1`` as in the file; None where there are none to read."""
+        return None
 
     def labels_by_name(self) -> Mapping[str, int]:
         """Class indices by every accepted spelling of the class names."""

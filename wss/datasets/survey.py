@@ -41,6 +41,7 @@ class Inspection:
         mask: int64 (256,), pixels per label of the mask, or None when there is none.
         scribble: int64 (256,), pixels per label of the scribble, or None when there is none.
         pairs: int64 (N, 3): scribble label, mask label, pixels, where both are labelled.
+        boxes: int64 (256,), boxes per class, or None when the image has none to read.
         findings: What is wrong with this image's files.
     """
 
@@ -50,6 +51,7 @@ class Inspection:
     mask: Counts | None
     scribble: Counts | None
     pairs: Counts
+    boxes: Counts | None
     findings: tuple[Finding, ...]
 
 
@@ -77,9 +79,10 @@ def survey(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None
 def inspect_image(source: Source, image_id: str) -> Inspection:
     """Read one image with its annotations and note everything that is wrong with them; nothing is raised."""
     found: list[Finding] = []
-    image, mask, scribble = _read(source, image_id, found)
+    image, mask, scribble, boxes = _read(source, image_id, found)
     entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
     mask_file, scribble_file = entry.mask or entry.image, entry.scribble or entry.image
+    box_file = entry.objects or entry.image
     shape = None if image is None else (image.shape[0], image.shape[1])
     if image is not None and entry.image.suffix.lower() in IMAGE_SUFFIXES:
         found += _image_notes(image_id, entry.image)
@@ -96,6 +99,8 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     if raster is not None and (raster == IGNORE_INDEX).all():
         message = "the scribble has no labelled pixel"
         found.append(Finding("warning", "empty-scribble", image_id, scribble_file, message, "scribble on the image"))
+    if boxes is not None:
+        found += _box_findings(image_id, box_file, boxes, shape, len(source.catalogue.classes))
     return Inspection(
         image_id,
         shape,
@@ -103,13 +108,14 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
         None if mask is None else np.bincount(mask.ravel(), minlength=256),
         None if raster is None else np.bincount(raster.ravel(), minlength=256),
         _pairs(raster, mask),
+        None if boxes is None else np.bincount(np.clip(boxes[:, 0], 0, 255), minlength=256),
         tuple(dict.fromkeys(found)),
     )
 
 
 def _read(
     source: Source, image_id: str, found: list[Finding]
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, Scribble]:
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, Scribble, NDArray[np.int32] | None]:
     def attempt(load: Callable[[str], T]) -> T | None:
         try:
             return load(image_id)
@@ -120,11 +126,12 @@ def _read(
         return None
 
     if isinstance(source, FileSource):
-        return attempt(source.load_image), attempt(source.load_mask), attempt(source.load_scribble)
+        image, mask = attempt(source.load_image), attempt(source.load_mask)
+        return image, mask, attempt(source.load_scribble), attempt(source.load_boxes)
     sample = attempt(source.read)
     if sample is None:
-        return None, None, None
-    return sample.image, sample.mask, sample.strokes if sample.strokes is not None else sample.scribble
+        return None, None, None, None
+    return sample.image, sample.mask, sample.strokes if sample.strokes is not None else sample.scribble, sample.boxes
 
 
 def _image_notes(image_id: str, file: Path) -> list[Finding]:
@@ -175,6 +182,23 @@ def _stroke_findings(
         )
         remedy = "they are cut off; if there are many, x and y are swapped or the image has another size"
         found.append(Finding("warning", "strokes-outside", image_id, file, message, remedy))
+    return found
+
+
+def _box_findings(
+    image_id: str, file: Path, boxes: NDArray[np.int32], shape: tuple[int, int] | None, count: int
+) -> list[Finding]:
+    found = []
+    for label in sorted({label for label in boxes[:, 0].tolist() if not 0 <= label < count}):
+        found.append(label_out_of_range(file, label, count).finding(image_id))
+    for _, x0, y0, x1, y1 in boxes.tolist():
+        if x1 < x0 or y1 < y0:
+            message = f"a box goes from ({x0}, {y0}) to ({x1}, {y1})"
+            found.append(Finding("error", "box-inverted", image_id, file, message, "write the upper left corner first"))
+        elif shape is not None and (min(x0, y0) < -1 or x1 > shape[1] or y1 > shape[0]):
+            message = f"a box from ({x0}, {y0}) to ({x1}, {y1}) in an image of {shape[1]}x{shape[0]} pixels"
+            remedy = "what is outside is cut off; if there are many, x and y are swapped or the image has another size"
+            found.append(Finding("warning", "box-outside", image_id, file, message, remedy))
     return found
 
 

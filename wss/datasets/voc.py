@@ -100,12 +100,14 @@ class VocSource(FileSource):
             DataError: A file is missing, unreadable or breaks a convention; the message names it and the remedy.
         """
         sample = super().read(image_id)
-        path = self.entry(image_id).objects
-        if path is None:
+        if sample.boxes is None:
             return sample
-        boxes = read_objects(path, self.labels_by_name())
-        tags = sorted({0, *(int(label) for label in boxes[:, 0])})
-        return replace(sample, boxes=boxes, tags=tuple(tags))
+        return replace(sample, tags=tuple(sorted({0, *sample.boxes[:, 0].tolist()})))
+
+    def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
+        """The boxes of ``Annotations``."""
+        path = self.entry(image_id).objects
+        return None if path is None else read_objects(path, self.labels_by_name())
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The mask alone, from PNG or from an SBD .mat file."""

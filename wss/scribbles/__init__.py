@@ -1,3 +1,5 @@
+from wss.scribbles.boxes import box_labels, box_windows, boxes_of
+from wss.scribbles.clicks import click, surrounded
 from wss.scribbles.dropping import drop
 from wss.scribbles.rasters import connected_regions, rasterise
 from wss.scribbles.seeds import image_seed
@@ -8,6 +10,10 @@ from wss.scribbles.strokes import Stroke
 
 __all__ = [
     "Stroke",
+    "box_labels",
+    "box_windows",
+    "boxes_of",
+    "click",
     "connected_regions",
     "drop",
     "image_seed",
@@ -16,4 +22,5 @@ __all__ = [
     "shrink",
     "simulate",
     "skeleton_paths",
+    "surrounded",
 ]

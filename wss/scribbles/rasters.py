@@ -59,6 +59,22 @@ def components(mask: NDArray[np.uint8]) -> Iterator[Component]:
             yield Component(int(label), window, ids[window] == index)
 
 
+def noticed(mask: NDArray[np.uint8], min_area: float | None = None) -> list[Component]:
+    """The regions of a dense mask that an annotator would not overlook, in the order of ``components``.
+
+    Args:
+        mask: uint8 (H, W), class indices and 255 for void.
+        min_area: Regions with fewer pixels are left out, unless the region is the largest of its class in the image. None
+            takes 1/1000 of the image.
+    """
+    smallest = mask.size / 1000 if min_area is None else min_area
+    regions = [(region, int(region.inside.sum())) for region in components(mask)]
+    largest: dict[int, int] = {}
+    for region, area in regions:
+        largest[region.label] = max(area, largest.get(region.label, 0))
+    return [region for region, area in regions if area >= min(smallest, largest[region.label])]
+
+
 def connected_regions(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Number the connected regions of a dense mask, as stand-ins for objects where there is no instance mask.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from wss.errors import UsageError
-from wss.scribbles.rasters import UNLABELLED, check_raster, components, rasterise
+from wss.scribbles.rasters import UNLABELLED, check_raster, noticed, rasterise
 from wss.scribbles.skeletons import skeleton_of
 from wss.scribbles.strokes import Stroke
 
@@ -44,20 +44,11 @@ def simulate(
     if width is not None and width < 1:
         raise UsageError(f"expected a brush width of at least 1 pixel, got {width}")
     brush = max(1, round(min(mask.shape) / 125)) if width is None else width
-    smallest = mask.size / 1000 if min_area is None else min_area
     rng = np.random.default_rng(seed)
-
-    largest: dict[int, int] = {}
-    regions = [(region, int(region.inside.sum())) for region in components(mask)]
-    for region, area in regions:
-        largest[region.label] = max(area, largest.get(region.label, 0))
-
     strokes = []
-    for region, area in regions:
-        if area < min(smallest, largest[region.label]):
-            continue
+    for region in noticed(mask, min_area):
         rows, columns = region.window
-        share = area / mask.size
+        share = region.inside.sum() / mask.size
         wanted = 1 + sum(share > limit and rng.random() < 0.6 for limit in (LARGE_REGION, 2 * LARGE_REGION))
         inside = np.pad(region.inside, 1)
         free = inside

@@ -1,4 +1,4 @@
-"""Stage ``prepare``: the labels a network is trained on, made from a data set's scribbles or masks, or its image tags."""
+"""Stage ``prepare``: the labels a network is trained on, from scribbles, points, boxes, image tags or masks of a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from pydantic import Field, model_validator
 
 from wss.errors import DataError
 from wss.params import Params
-from wss.scribbles import Stroke, drop, image_seed, points, rasterise, shrink, simulate
+from wss.scribbles import (
+    Stroke,
+    box_labels,
+    boxes_of,
+    click,
+    drop,
+    image_seed,
+    points,
+    rasterise,
+    shrink,
+    simulate,
+    skeleton_paths,
+    surrounded,
+)
 from wss.stages.parallel import each
 from wss.stages.samples import unpack_strokes
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -22,16 +35,23 @@ Labels = NDArray[np.uint8]
 class PrepareParams(Params):
     """Which annotation, and how it is thinned out."""
 
-    annotation: Literal["scribble", "mask", "tag"] = "scribble"
-    """``scribble``; ``mask`` for the dense upper bound; ``tag`` for no pixel at all, but the classes that are in the image."""
+    annotation: Literal["scribble", "mask", "tag", "point", "box"] = "scribble"
+    """``scribble``; ``point``, one click per object: the data set's own clicks (strokes of one point) as they are, other
+    strokes reduced to a point each as ``points`` does, and without scribbles a click anywhere in the inner part of each
+    region of the masks; ``box``, where the background is outside all boxes and nothing is known inside; ``mask`` for the dense
+    upper bound; ``tag`` for no pixel at all, but the classes that are in the image."""
     source: Literal["auto", "given", "simulated"] = "auto"
-    """Scribbles of the data set, or drawn from its masks; ``auto`` draws them only where the data set has none at all."""
+    """Scribbles, points or boxes of the data set, or drawn from its masks; ``auto`` draws them only where the data set has none
+    at all."""
     drop: float = Field(default=0.0, ge=0, le=1)
-    """Probability with which an object loses all its scribbles (scribble-drop, RW-SS section 4)."""
+    """Probability with which an object loses all its scribbles or its point (scribble-drop, RW-SS section 4)."""
     shrink: float = Field(default=0.0, ge=0, le=1)
     """Share of every stroke's length that is cut away (scribble-shrink): 0 keeps all, 1 leaves a point."""
     points: bool = False
-    """One labelled point per stroke instead of the stroke."""
+    """One labelled point on each scribble instead of the scribble, also of scribbles that are drawn from masks."""
+    halo: float | None = Field(default=None, ge=1)
+    """Of points only: what is farther from all points than this many of their radii is background (SPML's labels of key
+    points); None labels nothing around them."""
     fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the training images that keep their labels; the others become unlabelled images."""
     seed: int = Field(default=0, ge=0)
@@ -39,8 +59,14 @@ class PrepareParams(Params):
 
     @model_validator(mode="after")
     def _only_scribbles_are_thinned(self) -> PrepareParams:
-        if self.annotation != "scribble" and (self.drop or self.shrink or self.points or self.source != "auto"):
+        if self.annotation in ("mask", "tag") and self.source != "auto":
             raise ValueError(f"annotation {self.annotation!r} takes no scribble options")
+        if self.annotation not in ("scribble", "point") and self.drop:
+            raise ValueError(f"annotation {self.annotation!r} takes no scribble options")
+        if self.annotation != "scribble" and (self.shrink or self.points):
+            raise ValueError(f"annotation {self.annotation!r} takes no scribble options")
+        if self.halo is not None and self.annotation != "point":
+            raise ValueError(f"halo is around points (annotation 'point'), not around annotation {self.annotation!r}")
         if self.points and self.shrink:
             raise ValueError("points already shrinks every stroke to a point; give one of points and shrink")
         return self
@@ -50,10 +76,12 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     """Make the labels of every image; images without any annotation get labels that are 255 everywhere.
 
     With image tags, labels are 255 everywhere, and images that have an annotation have ``tags``: the classes of the mask, or
-    else of boxes or scribbles, and always the background where the data set has one.
+    else of boxes or scribbles, and always the background where the data set has one. With boxes, labels are background
+    outside of them and 255 inside; images that have them, be it none, have ``boxes``, and ``tags`` with the classes of the
+    boxes and the background. A data set without background class has boxes and tags only.
 
     Raises:
-        DataError: The data set has neither scribbles nor masks, or not what is asked for.
+        DataError: The data set has neither scribbles nor masks, or not what is asked for; or no background for a halo.
     """
     samples = inputs["samples"]
     simulated = _must_simulate(params, samples)
@@ -71,31 +99,36 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
 def _options(params: PrepareParams) -> dict[str, float | bool]:
     """How the annotation was thinned out, where it was."""
     whole = PrepareParams()
-    names = ("drop", "shrink", "points", "fraction")
+    names = ("drop", "shrink", "points", "halo", "fraction")
     return {name: getattr(params, name) for name in names if getattr(params, name) != getattr(whole, name)}
 
 
 def _must_simulate(params: PrepareParams, samples: Store) -> bool:
-    masks = any(samples.has("mask", i) for i in samples.ids)
-    given = any(samples.has("scribble", i) or samples.has("strokes", i) for i in samples.ids)
+    def there(*names: str) -> bool:
+        return any(samples.has(name, i) for name in names for i in samples.ids)
+
+    masks, given, boxes = there("mask"), there("scribble", "strokes"), there("boxes")
+    if params.halo is not None and samples.meta["background"] is None:
+        raise DataError("what is around a halo is background, and this data set has no background class")
     if params.annotation == "mask":
         if not masks:
             raise DataError("dense training needs masks, and this data set has none")
         return False
     if params.annotation == "tag":
-        if not masks and not given and not any(samples.has("boxes", i) for i in samples.ids):
+        if not masks and not given and not boxes:
             raise DataError(
                 "image tags are those of masks, boxes or scribbles, and this data set has none of them; "
                 "`wss data check` lists what it has"
             )
         return masks
+    what, given = ("boxes", boxes) if params.annotation == "box" else ("scribbles", given)
     simulated = params.source == "simulated" or (params.source == "auto" and not given)
     if simulated and not masks:
         raise DataError(
-            "this data set has neither scribbles nor masks to draw them from; `wss data check` lists what it has"
+            f"this data set has neither {what} nor masks to draw them from; `wss data check` lists what it has"
         )
     if params.source == "given" and not given:
-        raise DataError("this data set has no scribbles; source 'simulated' draws them from its masks")
+        raise DataError(f"this data set has no {what}; source 'simulated' draws them from its masks")
     return simulated
 
 
@@ -109,7 +142,7 @@ def _kept(params: PrepareParams, samples: Store) -> set[str]:
 
 def _annotate(
     params: PrepareParams, samples: Store, image_id: str, simulated: bool, keep: bool
-) -> dict[str, NDArray[np.uint8]]:
+) -> dict[str, NDArray[Any]]:
     shape = samples.get("image", image_id).shape[:2]
     nothing: Labels = np.full(shape, 255, np.uint8)
     if not keep:
@@ -117,7 +150,23 @@ def _annotate(
     if params.annotation == "tag":
         tags = _tags(samples, image_id)
         return {"labels": nothing} if tags is None else {"labels": nothing, "tags": tags}
+    if params.annotation == "box":
+        boxes = _boxes(samples, image_id, simulated)
+        return {"labels": nothing} if boxes is None else _boxed(samples, boxes, nothing)
     return {"labels": _labels(params, samples, image_id, simulated, nothing)}
+
+
+def _boxes(samples: Store, image_id: str, simulated: bool) -> NDArray[np.int32] | None:
+    if not simulated:
+        return samples.get("boxes", image_id) if samples.has("boxes", image_id) else None
+    if not samples.has("mask", image_id):
+        return None
+    return boxes_of(samples.get("mask", image_id), background=samples.meta["background"])
+
+
+def _boxed(samples: Store, boxes: NDArray[np.int32], nothing: Labels) -> dict[str, NDArray[Any]]:
+    labels = box_labels(boxes, nothing.shape[:2], background=samples.meta["background"])
+    return {"labels": labels, "boxes": boxes, "tags": _present(samples, boxes[:, 0])}
 
 
 def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
@@ -133,6 +182,11 @@ def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
         found = samples.get("scribble", image_id)
     else:
         return None
+    return _present(samples, found)
+
+
+def _present(samples: Store, found: NDArray[Any]) -> NDArray[np.uint8]:
+    """Tags, uint8 (K,), of the labels that were found; the background is always there."""
     tags = np.isin(np.arange(len(samples.meta["classes"])), found).astype(np.uint8)
     if samples.meta["background"] is not None:
         tags[samples.meta["background"]] = 1
@@ -147,28 +201,32 @@ def _labels(params: PrepareParams, samples: Store, image_id: str, simulated: boo
     if simulated:
         if not samples.has("mask", image_id):
             return nothing
-        return _rasterised(_thinned(params, simulate(samples.get("mask", image_id), seed), seed), shape)
-    if samples.has("strokes", image_id):
-        return _rasterised(_thinned(params, list(unpack_strokes(samples.get("strokes", image_id))), seed), shape)
-    if samples.has("scribble", image_id):
-        return _thinned_raster(params, samples.get("scribble", image_id), seed)
-    return nothing
+        draw = click if params.annotation == "point" else simulate
+        strokes = _thinned(params, draw(samples.get("mask", image_id), seed), seed)
+    elif samples.has("strokes", image_id):
+        strokes = _thinned(params, list(unpack_strokes(samples.get("strokes", image_id))), seed)
+    elif samples.has("scribble", image_id):
+        scribble = _thinned_raster(params, samples.get("scribble", image_id), seed)
+        if params.halo is None:
+            return scribble
+        strokes = skeleton_paths(scribble)
+    else:
+        return nothing
+    if params.halo is None or not strokes:
+        return rasterise(strokes, shape)
+    return surrounded(strokes, shape, background=samples.meta["background"], radii=params.halo)
 
 
 def _thinned(params: PrepareParams, strokes: list[Stroke], seed: int) -> list[Stroke]:
     strokes = list(drop(strokes, params.drop, seed)) if params.drop else strokes
-    strokes = list(points(strokes, seed)) if params.points else strokes
+    strokes = list(points(strokes, seed)) if params.points or params.annotation == "point" else strokes
     return list(shrink(strokes, params.shrink, seed)) if params.shrink else strokes
 
 
 def _thinned_raster(params: PrepareParams, scribble: Labels, seed: int) -> Labels:
     scribble = drop(scribble, params.drop, seed) if params.drop else scribble
-    scribble = points(scribble, seed) if params.points else scribble
+    scribble = points(scribble, seed) if params.points or params.annotation == "point" else scribble
     return shrink(scribble, params.shrink, seed) if params.shrink else scribble
-
-
-def _rasterised(strokes: list[Stroke], shape: tuple[int, int]) -> Labels:
-    return rasterise(strokes, shape)
 
 
 STAGE = Stage("prepare", 1, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run)

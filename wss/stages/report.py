@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.errors import UsageError
@@ -183,6 +184,8 @@ def _supervision(annotation: str, simulated: bool) -> str:
         "mask": "dense masks",
         "tag": "image tags",
         "scribble": "simulated scribbles" if simulated else "scribbles",
+        "point": "simulated points" if simulated else "points",
+        "box": "boxes of masks" if simulated else "boxes",
     }
     return names.get(annotation, annotation)
 
@@ -229,7 +232,8 @@ def _pictures(
                 image_id=image_id,
                 rank=rank,
                 image=samples.get("image", image_id),
-                scribble=labels.get("labels", image_id) if labels is not None and image_id in labels else None,
+                scribble=_of(labels, "labels", image_id),
+                boxes=_of(labels, "boxes", image_id),
                 truth=samples.get("mask", image_id) if samples.has("mask", image_id) else None,
                 predictions={name: stores[1].get("labels", image_id) for name, stores in here.items()},
                 scores={name: _image_score(stores[0], image_id) for name, stores in here.items()},
@@ -237,6 +241,11 @@ def _pictures(
             )
         )
     return pictures
+
+
+def _of(labels: Store | None, item: str, image_id: str) -> NDArray[Any] | None:
+    here = labels is not None and image_id in labels and labels.has(item, image_id)
+    return labels.get(item, image_id) if labels is not None and here else None
 
 
 def _gallery(store: Store, image_id: str) -> Gallery:

@@ -113,6 +113,12 @@ def _check(sample: Sample, num_classes: int) -> None:
     for stroke in sample.strokes or ():
         if not 0 <= stroke.label < num_classes:
             raise DataError(f"image {sample.id!r}: a stroke has class {stroke.label}, there are {num_classes} classes")
+    for label, x0, y0, x1, y1 in () if sample.boxes is None else sample.boxes.tolist():
+        if not 0 <= label < num_classes or x1 < x0 or y1 < y0:
+            raise DataError(
+                f"image {sample.id!r}: a box has class {label} and corners ({x0}, {y0}) and ({x1}, {y1}); expected a class "
+                f"from 0 to {num_classes - 1}, and the upper left corner first; run `wss data check` for all such files"
+            )
 
 
 def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:

@@ -151,7 +151,22 @@ def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[st
             f"no image of split {params.split!r} has a labelled pixel; `wss data info` shows what is labelled, and "
             "--drop or --shrink may have removed it, and image tags label no pixel"
         )
+    _require_objects(params, samples, labels, ids)
     return ids
+
+
+def _require_objects(params: TrainParams, samples: Store, labels: Store, ids: Sequence[str]) -> None:
+    """Raise if labels are those of boxes alone, which tell where the background is and of no pixel that it is an object."""
+    background = samples.meta["background"]
+    if labels.meta["annotation"] != "box" or any(
+        bool(np.isin(labels.get("labels", i), (background, 255), invert=True).any()) for i in ids
+    ):
+        return
+    raise DataError(
+        f"boxes label nothing but the background, and method {params.method.name!r} learns from labelled pixels of every "
+        "class; put stage `seeds` with method {name: box} between, as the pipelines for boxes do (`wss pipelines`), or train "
+        "on `wss prepare --annotation point`"
+    )
 
 
 def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]:

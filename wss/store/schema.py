@@ -37,17 +37,19 @@ SAMPLES = Schema(
     required=frozenset({"image"}),
     rebuild="wss prepare",
 )
-"""Images (uint8 (H,W,3)) with every annotation the data set has; ``strokes`` is float64 (N, 5), see the import stage."""
+"""Images (uint8 (H,W,3)) with every annotation the data set has; ``strokes`` is float64 (N, 5), see the import stage;
+``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels."""
 
 LABELS = Schema(
     "labels",
     1,
-    items={"labels": "deflate", "certainty": "deflate", "tags": "deflate"},
+    items={"labels": "deflate", "certainty": "deflate", "tags": "deflate", "boxes": "deflate"},
     required=frozenset({"labels"}),
     rebuild="wss prepare",
 )
 """What a network is trained on: uint8 (H,W), 255 = unlabelled; optional certainty uint8 (H,W), levels of
-``wss.metrics.certainty_levels``, 255 = certain; optional image tags uint8 (K,), 1 where the class is in the image."""
+``wss.metrics.certainty_levels``, 255 = certain; optional image tags uint8 (K,), 1 where the class is in the image; optional
+boxes int32 (N,5) as in samples."""
 
 EDGES = Schema("edges", 1, items={"edges": "deflate"}, required=frozenset({"edges"}), rebuild="wss edges")
 """Edge maps uint8 (H,W): strength in [0,1] times 255."""

@@ -2,7 +2,7 @@
 
 from wss.viz.error_map import error_map
 from wss.viz.heat_map import heat_map
-from wss.viz.overlays import outlined, overlay, scribble_overlay, spotlight
+from wss.viz.overlays import box_overlay, outlined, overlay, scribble_overlay, spotlight
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
 from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Picture, Report, Step, render_report
@@ -20,6 +20,7 @@ __all__ = [
     "Run",
     "Step",
     "Thumbnail",
+    "box_overlay",
     "colourise",
     "distinct_palette",
     "encode_png",

@@ -88,6 +88,39 @@ def scribble_overlay(
     return paled
 
 
+def box_overlay(
+    image: Picture,
+    labels: NDArray[Any],
+    boxes: NDArray[np.integer],
+    palette: NDArray[np.uint8],
+    *,
+    background: int | None = None,
+) -> Picture:
+    """Draw boxes as outlines over a paled image, with a light rim, and what is labelled inside of them.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        labels: Integers (H, W), class indices where labelled, 255 elsewhere.
+        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; the last is drawn on top.
+        palette: uint8 (K, 3), RGB.
+        background: A class that is not drawn: what is outside of all boxes.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        DataError: A label that is neither a class nor 255.
+        UsageError: ``image`` and ``labels`` differ in size or are of the wrong type.
+    """
+    inside = labels if background is None else np.where(labels == background, VOID, labels)
+    drawn = scribble_overlay(image, inside, palette, thickness_px=1)
+    width = max(1, round(0.008 * max(labels.shape)))
+    for label, x0, y0, x1, y1 in boxes.tolist():
+        for colour, thickness in (((255, 255, 255), width + 2), (palette[label].tolist(), width)):
+            cv2.rectangle(drawn, (x0, y0), (x1, y1), colour, thickness)
+    return drawn
+
+
 def outlined(image: Picture, regions: NDArray[Any]) -> Picture:
     """Draw the borders between regions over an image, one pixel wide and yellow.
 

@@ -17,7 +17,7 @@ from wss.errors import UsageError
 from wss.viz.error_map import VOID_COLOUR as ERROR_MAP_VOID
 from wss.viz.error_map import WRONG_COLOUR, error_map
 from wss.viz.figures import SERIES_STYLES, Series, confusion_figure, factor_chart, line_chart, row_shares
-from wss.viz.overlays import overlay, scribble_overlay
+from wss.viz.overlays import box_overlay, overlay, scribble_overlay
 from wss.viz.palette import distinct_palette
 from wss.viz.run import Run
 from wss.viz.study import FRACTIONS, Cell, Column, Study, featured, level_text
@@ -66,6 +66,7 @@ class Picture:
         image: uint8 (H, W, 3), RGB.
         rank: Why it was chosen, for example ``best``, ``median`` or ``worst``; pictures of equal rank stand together.
         scribble: Integers (H, W), 255 = unlabelled, or None.
+        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1``, that the labels in ``scribble`` come from, or None.
         truth: Integers (H, W), 255 = void, or None.
         predictions: Integers (H, W) by the name of the run.
         scores: mIoU on this image, a fraction, by the name of the run.
@@ -76,6 +77,7 @@ class Picture:
     image: NDArray[np.uint8]
     rank: str = ""
     scribble: NDArray[Any] | None = None
+    boxes: NDArray[np.integer] | None = None
     truth: NDArray[Any] | None = None
     predictions: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     scores: Mapping[str, float | None] = field(default_factory=dict)
@@ -399,7 +401,10 @@ class _Page:
     ) -> tuple[list[_Painted], list[tuple[str, list[_Painted]]], list[tuple[_Row, list[_Painted]]]]:
         name, image, palette, unpainted = picture.image_id, picture.image, self.palette, self.report.background
         data: list[_Painted] = [("Image", f"Image {name}", image)]
-        if picture.scribble is not None:
+        if picture.scribble is not None and picture.boxes is not None:
+            painted = box_overlay(image, picture.scribble, picture.boxes, palette, background=unpainted)
+            data.append(("Boxes", f"Boxes on {name}: {self._spoken(picture.boxes[:, 0])}", painted))
+        elif picture.scribble is not None:
             painted = scribble_overlay(image, picture.scribble, palette)
             data.append(("Scribbles", f"Scribbles on {name}: {self._spoken(picture.scribble)}", painted))
         if picture.truth is not None:

@@ -1,0 +1,93 @@
+"""Clicks: one point on every object, made from dense masks, and what points say about the pixels around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.errors import UsageError
+from wss.scribbles.rasters import UNLABELLED, check_raster, noticed, rasterise
+from wss.scribbles.strokes import Stroke
+
+
+def click(mask: NDArray[np.uint8], seed: int, *, width: int | None = None, min_area: int | None = None) -> list[Stroke]:
+    """Click once on each region of a dense mask, somewhere in its inner part.
+
+    The place is drawn evenly from the pixels of the region that are at least half as far from its boundary as its deepest
+    pixel. No pixel of the print lies outside the region.
+
+    Args:
+        mask: uint8 (H, W), class indices and 255 for void.
+        seed: Seed of the random choices; ``image_seed`` gives one per image.
+        width: Largest diameter in pixels; None takes 1/125 of the image's shorter side, as ``simulate`` does. Clicks near
+            the boundary leave smaller prints.
+        min_area: Regions with fewer pixels are left out, unless the region is the largest of its class in the image. None
+            takes 1/1000 of the image.
+
+    Returns:
+        Strokes of one point by ascending class, with integer coordinates; empty for a mask that is all void.
+
+    Raises:
+        UsageError: ``mask`` is not uint8 (H, W), or ``width`` is below 1.
+
+    Source: Bearman et al. 2016, "What's the Point: Semantic Segmentation with Point Supervision", arXiv:1506.02106: one
+        point per instance.
+    Differs: their annotators clicked on every instance; regions of a mask are instances only where none touch and none are
+        cut in two by what is before them.
+    """
+    check_raster(mask, "a dense mask")
+    if width is not None and width < 1:
+        raise UsageError(f"expected a diameter of at least 1 pixel, got {width}")
+    brush = max(1, round(min(mask.shape) / 125)) if width is None else width
+    rng = np.random.default_rng(seed)
+    strokes = []
+    for region in noticed(mask, min_area):
+        rows, columns = region.window
+        inside = np.pad(region.inside, 1).view(np.uint8)
+        depth = np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+        inner = np.argwhere(depth >= depth.max() / 2)
+        y, x = inner[rng.integers(len(inner))]
+        point = np.array([[columns.start + x - 1, rows.start + y - 1]], np.float64)
+        # All pixels nearer than the depth are inside; a print of even width is half a pixel off and reaches w / 2 + 0.71.
+        strokes.append(Stroke(region.label, point, int(np.clip(2 * depth[y, x] - 1.5, 1, brush))))
+    return strokes
+
+
+def surrounded(
+    strokes: Sequence[Stroke], shape: tuple[int, int], *, background: int, radii: float
+) -> NDArray[np.uint8]:
+    """Label points, and as background what is far from all of them; what is between is left unlabelled.
+
+    The three zones are those of a Gaussian around each point that is cut at two heights: labelled above the upper, unknown
+    between, background below the lower. With the standard deviation equal to a point's radius these heights are
+    exp(-1/2) and exp(-radii^2 / 2).
+
+    Args:
+        strokes: Points; each one's radius is half of its width. Of longer strokes, the nearest of their points counts.
+        shape: Height and width of the image in pixels.
+        background: Index of the background class.
+        radii: Distance from a point, in its radii, up to which pixels stay unlabelled, at least 1.
+
+    Returns:
+        uint8 (H, W). Without any stroke all of it is background.
+
+    Raises:
+        UsageError: ``radii`` is below 1, or a stroke cannot be drawn.
+
+    Source: Ke, Hwang and Yu 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning",
+        appendix A.3. They publish no heights.
+    """
+    if radii < 1:
+        raise UsageError(f"expected a distance of at least 1 radius, got {radii}")
+    labels = rasterise(strokes, shape)
+    near = labels != UNLABELLED
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    for stroke in strokes:
+        reach = radii * stroke.width / 2
+        for x, y in stroke.points:
+            near |= (columns - x) ** 2 + (rows - y) ** 2 <= reach**2
+    labels[~near] = background
+    return labels
