@@ -43,7 +43,7 @@ def test_init_writes_what_data_info_reads(cells, wss, tmp_path):
     assert config == {"dataset": {"kind": "folder", "root": str(tmp_path / "cells")}}
     info = wss("data", "info", "--workspace", tmp_path / "new", "--json").json
     assert info["classes"] == ["background", "cell", "wall"]
-    assert info["splits"]["val"] == {"images": 2, "with_mask": 2, "with_scribble": 2}
+    assert info["splits"]["val"] == {"images": 2, "with_mask": 2, "with_scribble": 2, "with_boxes": 0}
     assert info["sizes"] == {"distinct": 1, "smallest": [32, 40], "largest": [32, 40]}
 
 
@@ -173,6 +173,22 @@ def test_prepare_takes_image_tags(fresh, wss):
     assert "no image of split 'train' has a labelled pixel" in refused.said
     for arguments in (("--annotation", "tags"), ("--annotation", "tag", "--shrink", 0.5)):
         assert wss("prepare", *arguments).code == 2
+
+
+def test_prepare_takes_points_and_boxes(fresh, wss):
+    summary, _ = _prepared(wss, "--annotation", "point")
+    thinned, _ = _prepared(wss, "--points")
+    assert summary["coverage"] == thinned["coverage"] > 0
+    around, _ = _prepared(wss, "--annotation", "point", "--halo", 3)
+    assert around["coverage"] > 5 * summary["coverage"]
+    summary, store = _prepared(wss, "--annotation", "box")
+    boxes = [len(store.get("boxes", i)) for i in store.ids]
+    assert (summary["with_boxes"], summary["boxes_per_image"]) == (len(boxes), pytest.approx(np.mean(boxes)))
+    assert "boxes each" in wss("prepare", "--annotation", "box").out
+    refused = wss("train", "--method", "pce")
+    assert refused.code == 1
+    assert "boxes label nothing but the background" in refused.err
+    assert wss("prepare", "--annotation", "box", "--points").code == 2
 
 
 def test_dense_training_follows_what_prepare_chose_of_masks(fresh, wss):

@@ -226,6 +226,29 @@ def test_strokes(root):
     assert "'dog'" in findings(root)["unknown-class"].message
 
 
+def test_boxes(tmp_path):
+    for number in range(3):
+        save(
+            tmp_path / f"JPEGImages/i{number}.jpg",
+            np.random.default_rng(number).integers(0, 256, (*SHAPE, 3), np.uint8),
+        )
+    height, width = SHAPE
+    corners = {"i0": (1, 1, width, height), "i1": (5, 2, 3, 4), "i2": (2, 2, width + 9, height)}
+    (tmp_path / "Annotations").mkdir()
+    for name, box in corners.items():
+        parts = "".join(f"<{n}>{v}</{n}>" for n, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+        text = f"<annotation><object><name>dog</name><bndbox>{parts}</bndbox></object></annotation>"
+        (tmp_path / f"Annotations/{name}.xml").write_text(text)
+    source = open_source("voc", tmp_path)
+    found = {f.code: f for f in check(source)}
+    assert (found["box-inverted"].severity, found["box-inverted"].image_id) == ("error", "i1")
+    assert found["box-inverted"].file == tmp_path / "Annotations/i1.xml"
+    assert (found["box-outside"].severity, found["box-outside"].image_id) == ("warning", "i2")
+    facts = info(source)
+    assert sum(split["with_boxes"] for split in facts["splits"].values()) == 3
+    assert (facts["boxes"]["dog"], facts["boxes"]["cat"]) == (3, 0)
+
+
 def test_notes(root):
     save(root / "images/i0.png", np.random.default_rng(5).integers(0, 256, SHAPE, dtype=np.uint8))
     save(root / "images/i1.png", np.random.default_rng(6).integers(0, 4000, SHAPE).astype(np.uint16))
@@ -262,8 +285,8 @@ def test_info(root):
     (root / "masks/i5.png").unlink()
     numbers = info(open_source("folder", root))
     assert numbers["splits"] == {
-        "train": {"images": 4, "with_mask": 4, "with_scribble": 4},
-        "val": {"images": 2, "with_mask": 1, "with_scribble": 2},
+        "train": {"images": 4, "with_mask": 4, "with_scribble": 4, "with_boxes": 0},
+        "val": {"images": 2, "with_mask": 1, "with_scribble": 2, "with_boxes": 0},
     }
     assert numbers["sizes"] == {"distinct": 1, "smallest": [10, 12], "largest": [10, 12]}
     counts = sum(np.bincount(truth(n)[truth(n) < 255], minlength=3) for n in range(5))

@@ -117,6 +117,65 @@ def test_more_share_and_lower_thresholds_mark_more():
     assert marked == sorted(marked)
 
 
+def test_spml_seeds_by_hand():
+    # background confidences at exponent 2: 1, .25, .36, .04, .16
+    cam = np.array([[[0, 0, 0, 0, 0]], [[0, 0.5, 0.3, 0.8, 0.1]], [[0, 0.2, 0.4, 0.1, 0.6]]], np.float16)
+    for threshold, expected in (
+        (0.0, [0, 1, 2, 1, 2]),
+        (0.45, [0, 1, 255, 1, 2]),
+        (0.7, [0, 255, 255, 1, 255]),
+        (1.0, [0, 255, 255, 255, 255]),
+    ):
+        assert spml_seeds(cam, threshold=threshold, background=0, exponent=2)[0].tolist() == expected
+    assert spml_seeds(cam, threshold=0.45, background=None, exponent=2)[0].tolist() == [255, 1, 255, 1, 2]
+    assert spml_seeds(cam, threshold=0.0, background=None, exponent=2)[0].tolist() == [255, 1, 2, 1, 2]
+
+
+def test_with_spml_s_numbers_every_pixel_is_labelled_and_the_border_lies_at_0_222():
+    cam = np.zeros((2, 1, 1001))
+    cam[1, 0] = np.linspace(0, 1, 1001)
+    marked = spml_seeds(cam, threshold=0.2, background=0, exponent=6)[0]
+    assert (marked[cam[1, 0] < 0.2219] == 0).all()
+    assert (marked[cam[1, 0] > 0.222] == 1).all()
+    open_ones = cam[1, 0][spml_seeds(cam, threshold=0.3, background=0, exponent=6)[0] == 255]
+    assert open_ones.min() == pytest.approx(1 - 0.3 ** (1 / 6), abs=1.5e-3)
+    assert open_ones.max() == pytest.approx(0.3, abs=1.5e-3)
+
+
+def test_a_larger_exponent_gives_less_background():
+    cam = np.random.default_rng(0).random((3, 30, 30)) ** 3
+    cam[0] = 0
+    shares = [(spml_seeds(cam, threshold=0, background=0, exponent=e) == 0).mean() for e in (1, 2, 6, 20)]
+    assert shares == sorted(shares, reverse=True) and shares[0] > shares[-1]
+
+
+def test_box_seeds_by_hand():
+    cam = np.zeros((3, 4, 6), np.float16)
+    cam[1] = np.arange(6) * 0.125  # from left to right
+    cam[2] = np.arange(4)[:, None] * 0.25  # from top to bottom
+    boxes = np.array([[2, 3, 1, 4, 3], [1, 1, 0, 4, 3]], np.int32)
+    marked = box_seeds(cam, boxes, threshold=0.5, background=0)
+    assert marked.tolist() == [
+        [0, 255, 255, 1, 1, 0],
+        [0, 255, 255, 1, 1, 0],  # in the smaller box, what is not of its class stays with the larger
+        [0, 255, 255, 2, 2, 0],
+        [0, 255, 255, 2, 2, 0],
+    ]
+    assert (box_seeds(cam, boxes[::-1], threshold=0.5, background=0) == marked).all()
+    assert (box_seeds(cam * 2 + 0.25, boxes, threshold=0.5, background=0) == marked).all()  # each box has its own scale
+    assert (box_seeds(cam, boxes, threshold=1.0, background=None)[:3] == [[255] * 4 + [1, 255]] * 3).all()
+    none = np.zeros((0, 5), np.int32)
+    assert (box_seeds(cam, none, threshold=0.5, background=0) == 0).all()
+
+
+def test_a_box_without_activity_or_outside_the_image_stays_open():
+    cam = np.zeros((2, 3, 3), np.float16)
+    boxes = np.array([[1, 0, 0, 1, 1], [1, 9, 9, 12, 12], [1, 2, 2, 2, 2]], np.int32)
+    for level in (0.0, 0.7):
+        marked = box_seeds(cam + level, boxes, threshold=0.5, background=0)
+        assert marked.tolist() == [[255, 255, 0], [255, 255, 0], [0, 0, 255]]
+
+
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +236,39 @@ def test_other_seeds_are_named(done):
     marked = _run(done[0], "seeds", changes)["seeds"].store
     assert marked.meta["options"] == {"fraction": 0.5, "threshold": 0.5, "background_share": 0.3}
     assert len(marked) == 2
+
+
+def test_the_rules_of_spml(done, tmp_path):
+    marked = _run(done[0], "seeds", {"seeds": {"method": {"name": "spml", "threshold": 0.4}}})["seeds"].store
+    assert marked.meta["options"] == {"threshold": 0.4}
+    cam = done[1]["cam"].store
+    for image_id in marked.ids:
+        expected = spml_seeds(cam.get("cam", image_id), threshold=0.4, background=0, exponent=6)
+        assert (marked.get("labels", image_id) == expected).all()
+    with pytest.raises(UsageError, match=r"the labels of 'train-0000' have none .*--annotation box"):
+        _run(done[0], "seeds", {"seeds": {"method": {"name": "box"}}})
+
+
+def test_boxes_from_the_data_set_to_seeds_and_a_network(tmp_path):
+    document = yaml.safe_load(find_pipeline("sec").read_text())
+    document["stages"][1]["params"] = {"annotation": "box"}
+    document["stages"][5]["params"]["method"] = {"name": "pce"}
+    document["stages"][5]["params"]["phases"][0]["terms"] = {"pce": 1}
+    path = tmp_path / "boxes.yaml"
+    path.write_text(yaml.safe_dump(document))
+    done = _run(tmp_path, "report", {"seeds": {"method": {"name": "box"}}}, name=str(path))
+    boxes, cam, marked = (done[n].store for n in ("tags", "cam", "seeds"))
+    assert marked.meta == {"annotation": "box", "simulated": False, "options": {}}
+    for image_id in marked.ids:
+        given = boxes.get("boxes", image_id)
+        assert (marked.get("boxes", image_id) == given).all()
+        assert (marked.get("tags", image_id) == boxes.get("tags", image_id)).all()
+        expected = box_seeds(cam.get("cam", image_id), given, threshold=0.5, background=0)
+        assert (marked.get("labels", image_id) == expected).all()
+        assert (expected[boxes.get("labels", image_id) == 0] == 0).all()
+    page = (tmp_path / "report.html").read_text()
+    assert "upper bound" not in page
+    assert ">boxes<" in page
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from PIL import Image
 
 from wss.errors import DataError, UsageError
 from wss.viz import (
+    box_overlay,
     colourise,
     distinct_palette,
     encode_png,
@@ -141,6 +142,24 @@ def test_an_empty_scribble_draws_nothing():
     assert (painted == painted[0, 0]).all()
     full = scribble_overlay(image, np.ones((5, 5), np.uint8), PALETTE)
     assert (full == PALETTE[1]).all()
+
+
+def test_boxes_are_outlined_in_the_colour_of_their_class():
+    image = np.full((40, 50, 3), 100, np.uint8)
+    labels = np.zeros((40, 50), np.uint8)
+    labels[5:30, 10:40] = 255
+    labels[12:16, 20:24] = 2
+    boxes = np.array([[1, 10, 5, 39, 29], [2, 30, 20, 80, 90]], np.int32)
+    painted = box_overlay(image, labels, boxes, PALETTE, background=0)
+    assert (painted[5, 10:40] == PALETTE[1]).all() and (painted[5:18, 39] == PALETTE[1]).all()
+    assert (painted[29, 10:27] == PALETTE[1]).all()
+    assert (painted[20, 31:] == PALETTE[2]).all()  # goes on beyond the image, and lies on top
+    assert (painted[13:15, 21:23] == PALETTE[2]).all()
+    assert (painted[4, 10:40] == 255).all()  # a rim
+    assert (painted[0, 0] == painted[10, 15]).all() and (painted[0, 0] > 100).all()  # background is only paled
+    assert (image == 100).all()
+    plain = box_overlay(image, labels, boxes[:0], PALETTE)
+    assert (plain[0, 0] == PALETTE[0]).all()
 
 
 def test_error_map_by_hand():

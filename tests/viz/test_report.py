@@ -437,6 +437,14 @@ def test_names_of_studies_cannot_inject_markup(report):
     assert "<script" not in page.lower()
 
 
+def test_boxes_take_the_place_of_scribbles(report):
+    boxes = np.array([[1, 1, 1, 3, 3]], np.int32)
+    pictures = [dataclasses.replace(picture, boxes=boxes) for picture in report.pictures]
+    page = render_report(dataclasses.replace(report, pictures=pictures))
+    assert f"Boxes on {report.pictures[0].image_id}: {report.classes[1]}" in page
+    assert "Scribbles on" not in page
+
+
 def test_galleries_stand_with_their_image(report):
     red = np.full((60, 80, 3), (255, 0, 0), np.uint8)
     gallery = Gallery("Gradients of cat", [(f"loss {n}", red) for n in range(4)])

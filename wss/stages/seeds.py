@@ -31,7 +31,7 @@ class SpmlSeeds(Params):
 
     name: Literal["spml"] = "spml"
     exponent: float = Field(default=6.0, gt=0)
-    """Confidence of the background is (1 - largest activation) to this power; a larger one gives less background. Published: 6."""
+    """The background's confidence is (1 - largest activation) to this power; a larger one gives less background. Published: 6."""
     threshold: float = Field(default=0.2, ge=0, le=1)
     """Pixels whose largest confidence is below it stay unlabelled. Published: 0.2, which with exponent 6 leaves none."""
 
@@ -155,7 +155,7 @@ def spml_seeds(
         appendix A.2, after Ahn and Kwak 2018.
     """
     highest = cam.max(0).astype(np.float64)
-    labels = cam.argmax(0).astype(np.uint8)
+    labels: NDArray[np.uint8] = cam.argmax(0).astype(np.uint8)
     confidence = highest
     if background is not None:
         empty = (1 - highest) ** exponent
@@ -192,11 +192,11 @@ def box_seeds(
     """
     labels = box_labels(boxes, cam.shape[1:], background=background)
     windows = box_windows(boxes, cam.shape[1:])
-    for label, *window in sorted(windows, key=lambda w: (w[1].start - w[1].stop) * (w[2].stop - w[2].start)):
-        part = cam[label][*window].astype(np.float64)
+    for label, rows, columns in sorted(windows, key=lambda w: (w[1].start - w[1].stop) * (w[2].stop - w[2].start)):
+        part = cam[label, rows, columns].astype(np.float64)
         low, high = part.min(), part.max()
         if high > low:
-            labels[*window][part - low >= threshold * (high - low)] = label
+            labels[rows, columns][part - low >= threshold * (high - low)] = label
     return labels
 
 

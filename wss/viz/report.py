@@ -66,22 +66,22 @@ class Picture:
         image: uint8 (H, W, 3), RGB.
         rank: Why it was chosen, for example ``best``, ``median`` or ``worst``; pictures of equal rank stand together.
         scribble: Integers (H, W), 255 = unlabelled, or None.
-        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1``, that the labels in ``scribble`` come from, or None.
         truth: Integers (H, W), 255 = void, or None.
         predictions: Integers (H, W) by the name of the run.
         scores: mIoU on this image, a fraction, by the name of the run.
         galleries: Further pictures.
+        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1``, that the labels in ``scribble`` come from, or None.
     """
 
     image_id: str
     image: NDArray[np.uint8]
     rank: str = ""
     scribble: NDArray[Any] | None = None
-    boxes: NDArray[np.integer] | None = None
     truth: NDArray[Any] | None = None
     predictions: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     scores: Mapping[str, float | None] = field(default_factory=dict)
     galleries: Sequence[Gallery] = ()
+    boxes: NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True)
