@@ -9,8 +9,11 @@ from torch import Tensor
 
 from wss.errors import UsageError
 
-_ENTRIES = 2**22
-"""Most entries of T that exist at a time; 16 MiB in float32."""
+_ENTRIES = {"cpu": 2**17}
+_ENTRIES_ELSEWHERE = 2**24
+"""Entries of T that exist at a time: as many as stay in a CPU's cache, or keep a GPU busy."""
+_LEAST = {torch.float32: -80.0, torch.float64: -700.0}
+"""Exponents below are raised to it."""
 
 
 @torch.no_grad()
@@ -52,9 +55,10 @@ def similarity_walk(
     """
     _check(embeddings, probs, gamma, beta, steps, normalised)
     wide = torch.float64 if torch.float64 in (embeddings.dtype, probs.dtype) else torch.float32
+    tiny = torch.finfo(wide).tiny
     with torch.autocast(embeddings.device.type, enabled=False):
-        points = embeddings.to(wide).flatten(2).transpose(1, 2)
-        scores = probs.to(wide).flatten(2).transpose(1, 2)
+        points = embeddings.to(wide).flatten(2)
+        scores = probs.to(wide).flatten(2)
         if normalised == "after":
             for _ in range(steps):
                 scores, _ = _average(points, gamma * beta, None, scores)
@@ -64,37 +68,44 @@ def similarity_walk(
             scale = torch.zeros_like(loss)
             for _ in range(steps):
                 scores, scale = _average(points, gamma * beta, scale - loss, scores)
-                total = scores.sum(2).clamp(min=torch.finfo(wide).tiny)
-                scores, scale = scores / total[..., None], scale + total.log()
+                total = scores.sum(1).clamp(min=tiny)
+                scores, scale = scores / total[:, None], scale + total.log()
                 scale = scale - scale.amax(1, keepdim=True)
-        scores = scores / scores.sum(2, keepdim=True).clamp(min=torch.finfo(wide).tiny)
-    return scores.transpose(1, 2).reshape(probs.shape).to(probs.dtype)
+        scores = scores / scores.sum(1, keepdim=True).clamp(min=tiny)
+    return scores.reshape(probs.shape).to(probs.dtype)
 
 
 def _average(points: Tensor, sharpness: float, bias: Tensor | None, values: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of values over all pixels i, weighted with exp(sharpness e_i'e_j + bias_i), for every pixel j.
 
     Args:
-        points: e, (B,N,C).
+        points: e, (B,C,N).
         sharpness: At least 0.
         bias: (B,N), or None for 0.
-        values: (B,N,K).
+        values: (B,K,N).
 
     Returns:
-        The means (B,N,K), and the logarithms of the sums of the weights (B,N).
+        The means (B,K,N), and the logarithms of the sums of the weights (B,N).
     """
+    scaled = sharpness * points
+    counted = torch.cat([values, torch.ones_like(values[:, :1])], 1)
     means, logs = [], []
-    size = max(1, _ENTRIES // max(1, points.shape[0] * points.shape[1]))
-    for start in range(0, points.shape[1], size):
-        exponents = sharpness * (points[:, start : start + size] @ points.transpose(1, 2))
-        if bias is not None:
-            exponents += bias[:, None]
-        most = exponents.amax(2, keepdim=True)
-        weights = exponents.sub_(most).exp_()
-        mass = weights.sum(2, keepdim=True)
-        means.append(weights @ values / mass)
-        logs.append((most + mass.log())[..., 0])
-    return torch.cat(means, 1), torch.cat(logs, 1)
+    size = max(1, _ENTRIES.get(points.device.type, _ENTRIES_ELSEWHERE) // max(1, points.shape[0] * points.shape[2]))
+    for start in range(0, points.shape[2], size):
+        block = points[..., start : start + size].transpose(1, 2)
+        if bias is None:  # no exponent is above that of a pixel with itself
+            exponents = (block @ scaled).sub_(sharpness)
+            most = torch.full_like(exponents[..., 0], sharpness)
+        else:
+            exponents = torch.baddbmm(bias[:, None], block, scaled)
+            most = exponents.amax(2)
+            exponents -= most[..., None]
+        # Exponentials that are no normal numbers take ten times as long, and do not count beside the largest.
+        weights = exponents.clamp_(min=_LEAST[points.dtype]).exp_()
+        sums = counted @ weights.transpose(1, 2)
+        means.append(sums[:, :-1] / sums[:, -1:])
+        logs.append(most + sums[:, -1].log())
+    return torch.cat(means, 2), torch.cat(logs, 1)
 
 
 def _check(embeddings: Tensor, probs: Tensor, gamma: float, beta: float, steps: int, normalised: str) -> None:

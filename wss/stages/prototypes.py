@@ -96,7 +96,7 @@ class Bank:
         device: Where they are kept.
 
     Attributes:
-        prototypes: float16 (S,C).
+        prototypes: float32 (S,C).
         labels: int64 (S,).
         image: int64 (S,), position of its image among ``ids``.
         ids: The images.
@@ -112,7 +112,8 @@ class Bank:
             )
         self.ids = store.ids
         counts = [len(store.get("labels", i)) for i in store.ids]
-        self.prototypes = torch.from_numpy(np.concatenate([store.get("prototypes", i) for i in store.ids])).to(device)
+        prototypes = np.concatenate([store.get("prototypes", i) for i in store.ids])
+        self.prototypes = torch.from_numpy(prototypes).to(device).float()  # once, not at every search
         self.labels = torch.from_numpy(np.concatenate([store.get("labels", i) for i in store.ids])).to(device).long()
         self.image = torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
         self.first = np.cumsum(counts) - counts
