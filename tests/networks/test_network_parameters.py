@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from wss.networks import DeepLabV2, DeepLabV3Plus, MobileNetV2, ResNet, UNet, freeze_batch_norm, parameter_groups
+from wss.networks import (
+    DeepLabLargeFOV,
+    DeepLabV2,
+    DeepLabV3Plus,
+    MiT,
+    MobileNetV2,
+    ResNet,
+    SegFormer,
+    UNet,
+    freeze_batch_norm,
+    parameter_groups,
+)
 from wss.networks.layers.batch_norm import BatchNorm2d
 
 
@@ -47,6 +58,22 @@ def test_normalisation_has_no_decay_and_only_shifts_are_biases():
     assert "network.backbone.bn1.bias" in names_of(model, head=False, bias=True, decay=False)
     assert names_of(model, bias=True) == {n for n, _ in model.named_parameters() if n.endswith("bias")}
     assert all(p.ndim == 4 for g in parameter_groups(model) if g.decay for p in g.parameters)
+
+
+def test_layer_normalisation_has_no_decay():
+    model = SegFormer(MiT(0), 3)
+    norms = {n for n, _ in model.named_parameters() if "norm" in n}
+    assert len(norms) == 2 * (4 + 4 + 16 + 6)  # embeddings, stages, two in each block, those of reduced keys
+    assert norms <= names_of(model, head=False, decay=False)
+    assert "backbone.block1.0.attn.q.weight" in names_of(model, head=False, decay=True)
+    assert "projections.0.weight" in names_of(model, head=True, decay=True)
+
+
+def test_the_convolutional_layers_of_vgg_learn_at_the_backbones_rate():
+    with torch.device("meta"):
+        model = DeepLabLargeFOV(3)
+    assert names_of(model, head=True) == {"classifier.weight", "classifier.bias"}
+    assert {"backbone.fc.0.fc6.weight", "backbone.fc.0.fc7.bias"} <= names_of(model, head=False)
 
 
 def test_a_network_without_backbone_has_no_head():

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from wss.networks import ASPP, DeepLabV2, DeepLabV3Plus, MobileNetV2, ResNet, SummedASPP, UNet
+from wss.networks import (
+    ASPP,
+    DeepLabV2,
+    DeepLabV3Plus,
+    MobileNetV2,
+    NetworkSpec,
+    ResNet,
+    SummedASPP,
+    UNet,
+    build_network,
+)
 from wss.networks.deeplab_v2 import aspp_dilations
 
 NETWORKS = {
@@ -56,6 +66,45 @@ def test_the_gradient_reaches_every_parameter(name):
         if "unet" in name and parameter_name.endswith(("0.bias", "4.bias")):
             continue  # a bias in front of a normalisation has no effect
         assert parameter.grad.abs().max() > 0, parameter_name
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "stride"),
+    [
+        ("deeplab-largefov", None, 8),
+        ("deeplab-msc-largefov", None, 1),
+        ("deeplab-vgg16", None, 8),
+        ("pspnet", "resnet18", 8),
+        ("segformer", "mit_b0", 4),
+    ],
+)
+def test_a_network_works_at_any_size_and_learns_everywhere(name, backbone, stride):
+    """One test for what the others check singly, since these networks are large."""
+    torch.manual_seed(0)
+    network = build_network(NetworkSpec(name=name, backbone=backbone), 3).eval()
+    with torch.no_grad():
+        for size in ((1, 1), (17, 39), (64, 48)):
+            image = torch.randn(1, 3, *size)
+            features, logits = network.forward_features(image), network(image)
+            low = tuple(math.ceil(side / stride) for side in size)
+            assert features.shape == (1, network.feature_channels, *low)
+            assert logits.shape == (1, 3, *low)
+            torch.testing.assert_close(network.classify(features), logits)
+        assert (logits.softmax(1) - 1 / 3).abs().mean() < 0.2
+        network.to(memory_format=torch.channels_last)
+        strided = network(image.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(strided, logits, atol=1e-4, rtol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (network(image).float() - logits).abs().max() < 0.05 * logits.abs().max() + 0.02
+    network.train()
+    logits = network(torch.randn(2, 3, 40, 56))
+    (logits * torch.randn_like(logits)).sum().backward()
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+    network(torch.randn(1, 3, 1, 1)).sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -107,3 +107,21 @@ def test_refuses_malformed_presets(tmp_path, text, message):
 def test_names_the_nearest_preset():
     with pytest.raises(UsageError, match="no preset 'voc2012-resnet'; did you mean 'voc2012-resnet101'"):
         load_preset("voc2012-resnet")
+
+
+@pytest.mark.parametrize(
+    ("preset", "network", "crf"),
+    [
+        ("voc2012-largefov", "deeplab-largefov", "largefov"),
+        ("voc2012-msc-largefov", "deeplab-msc-largefov", "msc"),
+        ("voc2012-vgg16", "deeplab-vgg16", "vgg16"),
+    ],
+)
+def test_vgg_presets_agree_with_the_paper(preset, network, crf):
+    nodes = load_pipeline(find_pipeline("study-losses"), preset=load_preset(preset)).nodes.values()
+    trained = [node.params for node in nodes if node.stage.name == "train"]
+    assert {(params.network.name, params.network.backbone) for params in trained} == {(network, "vgg16")}
+    assert {params.method.sigma_rgb for params in trained if params.method.name == "densecrf"} == {15}
+    assert {params.method.sigma_xy for params in trained if params.method.name == "kernelcut"} == {100}
+    assert {node.params.preset for node in nodes if node.stage.name == "crf"} == {crf}
+    assert all(network.removeprefix("deeplab-") in node.id for node in nodes if node.stage.name == "train")

@@ -14,8 +14,16 @@ def train(
     method: Annotated[
         str, typer.Option("--method", "-m", help="Method or pipeline; `wss methods` lists them.")
     ] = "pce",
-    network: Annotated[str | None, typer.Option(help="unet, deeplab-v2 or deeplab-v3plus.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="resnet18/34/50/101 or mobilenet_v2.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="unet, deeplab-v2, deeplab-v3plus, pspnet, segformer; with VGG16 deeplab-largefov, deeplab-msc-largefov, "
+            "deeplab-vgg16."
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="resnet18/34/50/101 or mobilenet_v2; below segformer mit_b0/1/2.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Backbone weights: a state dict file, or 'imagenet' to download.")
     ] = None,

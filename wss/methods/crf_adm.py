@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from wss.losses import dense_crf_loss, partial_cross_entropy, proposal_loss
+from wss.losses import dense_crf_loss, proposal_loss
+from wss.methods.cross_entropy import cross_entropy_of
 from wss.methods.method import Batch, Method
 from wss.ops import differentiable_mean_field, mean_field
 
@@ -29,6 +30,7 @@ class CrfAdm(Method):
     summary: ClassVar[str] = "partial cross-entropy, then also cross-entropy to online CRF proposals"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "adm", "densecrf"})
     uses_unlabelled: ClassVar[bool] = True
+    multi_scale: ClassVar[bool] = True
 
     pos_weight: float = Field(default=3.0, ge=0)
     """Weight of the CRF's position kernel. Published: 3, as SEC."""
@@ -53,8 +55,8 @@ class CrfAdm(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits = model(batch.rgb).float()
-        found = {"pce": partial_cross_entropy(logits, batch.labels)}
+        logits, pce = cross_entropy_of(model, batch)
+        found = {"pce": pce}
         if "adm" in terms:
             unlabelled = batch.valid & (batch.labels == 255)
             proposals = self.proposals(logits, batch)

@@ -36,7 +36,7 @@ class RefinedSegmenter(Segmenter):
             refine: False leaves the CRF out: logits of the network itself.
             valid: bool (B,H,W), False where a crop reaches beyond its image, which takes no part in the CRF.
         """
-        logits = super().forward(rgb)
+        logits: Tensor = super().forward(rgb)
         if not refine:
             return logits
         refined: Tensor = self.crf(logits, rgb, valid)

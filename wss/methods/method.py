@@ -96,6 +96,8 @@ class Method(Params, ABC):
     """Maps beside image and labels that ``losses`` reads: ``edges``, ``superpixels``; ``tags``."""
     uses_unlabelled: ClassVar[bool] = False
     """Whether images without any labelled pixel help."""
+    multi_scale: ClassVar[bool] = False
+    """Whether it can train a network that sees each image at several scales (``NetworkSpec.multi_scale``)."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """The module to train: RGB (B,3,H,W) in 0..255 in, logits (B,K,H,W) out."""

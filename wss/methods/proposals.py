@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from wss.losses import partial_cross_entropy
+from wss.methods.cross_entropy import cross_entropy_of
 from wss.methods.method import Batch, Method
 
 
@@ -15,10 +15,11 @@ class Proposals(Method):
     """Cross-entropy on proposals; how they are made, and how often, is the pipeline's matter."""
 
     term_names: ClassVar[frozenset[str]] = frozenset({"ce"})
+    multi_scale: ClassVar[bool] = True
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        return {"ce": partial_cross_entropy(model(batch.rgb), batch.labels)}
+        return {"ce": cross_entropy_of(model, batch)[1]}
 
 
 class GrabCut(Proposals):

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss, partial_cross_entropy
+from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss
+from wss.methods.cross_entropy import cross_entropy_of
 from wss.methods.method import Batch, Method
 
 
@@ -22,6 +23,7 @@ class RegularisedLoss(Method):
     """
 
     uses_unlabelled: ClassVar[bool] = True
+    multi_scale: ClassVar[bool] = True
 
     sigma_rgb: float = Field(default=15.0, gt=0)
     """Standard deviation of the affinity in colour, 0-255 units. Published: 15 (VGG networks), 13 (ResNet-101)."""
@@ -36,8 +38,8 @@ class RegularisedLoss(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits = model(batch.rgb)
-        found = {"pce": partial_cross_entropy(logits, batch.labels)}
+        logits, pce = cross_entropy_of(model, batch)
+        found = {"pce": pce}
         if self.name in terms:
             found[self.name] = self.regulariser(logits.float().softmax(1), batch, self._roi(batch))
         return found

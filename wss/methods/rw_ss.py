@@ -101,7 +101,7 @@ class WalkingSegmenter(Segmenter):
         logits = self.network.classify(features)
         return functional.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
-    def forward(self, rgb: Tensor) -> Tensor:
+    def forward(self, rgb: Tensor) -> Tensor:  # type: ignore[override]  # sees one scale
         """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255."""
         return self.classify(self.walk(self.features(rgb)).features, (rgb.shape[2], rgb.shape[3]))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +17,9 @@ class Segmenter(nn.Module):
     Args:
         spec: The network.
         num_classes: K, background included.
+
+    Attributes:
+        scales: At which the network sees each image beside its own size (``NetworkSpec.multi_scale``).
     """
 
     mean: Tensor
@@ -23,6 +28,7 @@ class Segmenter(nn.Module):
     def __init__(self, spec: NetworkSpec, num_classes: int) -> None:
         super().__init__()
         self.network = build_network(spec, num_classes)
+        self.scales = spec.multi_scale
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -30,7 +36,28 @@ class Segmenter(nn.Module):
         """Scale RGB values, uint8 or float 0..255 (B,3,H,W), to what the network's weights expect."""
         return (rgb.to(self.mean.dtype) - self.mean) / self.std
 
-    def forward(self, rgb: Tensor) -> Tensor:
-        """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255, interpolated bilinearly from the network's stride."""
-        logits: Tensor = self.network(self.normalise(rgb))
-        return functional.interpolate(logits.float(), rgb.shape[2:], mode="bilinear", align_corners=False)
+    def forward(self, rgb: Tensor, every: bool = False) -> Any:
+        """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255, interpolated bilinearly from the network's stride.
+
+        Where the network sees several scales, they are the largest of all.
+
+        Args:
+            rgb: Images.
+            every: Give a list: these logits, and where there are several scales those of each, the images' own first.
+
+        Source: Chen et al. 2017, "DeepLab", arXiv:1606.00915, section 4.1.2, for several scales.
+        """
+        images = self.normalise(rgb)
+        logits: list[Tensor] = [self.network(images)]
+        fused = logits[0]
+        for scale in self.scales:
+            size = [max(1, int(side * scale + 0.5)) for side in images.shape[2:]]
+            scaled = self.network(functional.interpolate(images, size, mode="bilinear", align_corners=False))
+            logits.append(functional.interpolate(scaled, fused.shape[2:], mode="bilinear", align_corners=False))
+            fused = torch.maximum(fused, logits[-1])
+        outputs = [fused, *logits] if self.scales else logits
+        outputs = [
+            functional.interpolate(maps.float(), rgb.shape[2:], mode="bilinear", align_corners=False)
+            for maps in (outputs if every else outputs[:1])
+        ]
+        return outputs if every else outputs[0]

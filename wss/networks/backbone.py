@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
@@ -40,6 +41,17 @@ class Backbone(nn.Module, ABC):
         Raises:
             UsageError: The backbone was built without a classifier.
         """
+
+    def adapt(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """A file's parameters under the names and in the shapes of this backbone.
+
+        Args:
+            state: As published.
+
+        Returns:
+            The parameters, and the parts of the backbone that the file lacks and that keep their random weights.
+        """
+        return dict(state), ()
 
 
 def stage_dilations(output_stride: int) -> list[tuple[int, int, int]]:

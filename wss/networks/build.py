@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from wss.errors import UsageError
 from wss.networks.backbone import Backbone, OutputStride
+from wss.networks.deeplab_largefov import DeepLabLargeFOV
+from wss.networks.deeplab_msc_largefov import DeepLabMScLargeFOV
 from wss.networks.deeplab_v2 import DeepLabV2
 from wss.networks.deeplab_v3plus import DeepLabV3Plus
+from wss.networks.deeplab_vgg16 import DeepLabVGG16
+from wss.networks.mit import MiT
 from wss.networks.mobilenet_v2 import MobileNetV2, Padding
 from wss.networks.network import SegmentationNetwork
+from wss.networks.pspnet import PSPNet
 from wss.networks.resnet import ResNet
+from wss.networks.segformer import SegFormer
 from wss.networks.unet import UNet, Upsampling
 from wss.params import Params
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+NetworkName = Literal[
+    "unet",
+    "deeplab-largefov",
+    "deeplab-msc-largefov",
+    "deeplab-vgg16",
+    "deeplab-v2",
+    "deeplab-v3plus",
+    "pspnet",
+    "segformer",
+]
+BackboneName = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "vgg16", "mit_b0", "mit_b1", "mit_b2"
+]
 
 RGB = tuple[float, float, float]
+
+_DILATED = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What goes together in a network.
+
+    Attributes:
+        backbones: Those it builds on; one alone need not be named.
+        dropout: Rate, if none is given.
+        output_stride: Of the backbone, if none is given.
+        any_stride: Whether another one can be given.
+        logits_stride: Stride of the logits where it does not follow the backbone's.
+    """
+
+    backbones: tuple[str, ...]
+    dropout: float
+    output_stride: OutputStride = 8
+    any_stride: bool = False
+    logits_stride: int | None = None
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "unet": Architecture((), 0.5, logits_stride=1),
+    "deeplab-largefov": Architecture(("vgg16",), 0.5),
+    "deeplab-msc-largefov": Architecture(("vgg16",), 0.5, logits_stride=1),
+    "deeplab-vgg16": Architecture(("vgg16",), 0.5),
+    "deeplab-v2": Architecture(_DILATED, 0.0, any_stride=True),
+    "deeplab-v3plus": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=4),
+    "pspnet": Architecture(_DILATED, 0.1, any_stride=True),
+    "segformer": Architecture(("mit_b0", "mit_b1", "mit_b2"), 0.1, 32, logits_stride=4),
+}
+"""Every network by name."""
 
 
 class NetworkSpec(Params):
@@ -28,43 +82,59 @@ class NetworkSpec(Params):
         UsageError: The options contradict each other; the message names those that go together.
     """
 
-    name: Literal["unet", "deeplab-v2", "deeplab-v3plus"] = "unet"
+    name: NetworkName = "unet"
     """Architecture. ``unet`` trains from scratch; the others build on a backbone."""
     backbone: BackboneName | None = None
-    """Classification network below a DeepLab; None with ``unet``."""
+    """Classification network below the others; may be left out where there is one alone (``vgg16`` below ``deeplab-largefov``,
+    ``deeplab-msc-largefov`` and ``deeplab-vgg16``)."""
     output_stride: OutputStride | None = None
-    """Stride of the backbone's last features; None is 8 for ``deeplab-v2`` and 16 for ``deeplab-v3plus``."""
+    """Stride of the backbone's last features; None is 16 for ``deeplab-v3plus`` and 8 for ``deeplab-v2`` and ``pspnet``. The
+    others have one alone."""
     padding: Padding = "symmetric"
     """Of MobileNetV2's strided convolutions: ``same`` for weights that were trained in TensorFlow."""
     upsampling: Upsampling = "bilinear"
     """How a ``unet`` doubles the size of its features."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Rate at the deepest level of ``unet`` (None is 0.5), in front of ``deeplab-v2``'s classifiers (None is 0), after
-    ``deeplab-v3plus``'s pyramid pooling (None is 0.1)."""
+    """Rate at the deepest level of ``unet`` (None is 0.5), after ``fc6`` and ``fc7`` of VGG16 (0.5), in front of the classifiers
+    of ``deeplab-v2`` (0), ``pspnet`` and ``segformer`` (0.1), after ``deeplab-v3plus``'s pyramid pooling (0.1)."""
+    multi_scale: tuple[Annotated[float, Field(gt=0, le=2)], ...] = ()
+    """Further scales at which the network sees each image, beside its own, in training and at test time: at every pixel the
+    largest logit of all counts. DeepLab-v2 with ResNet-101 was published with 0.5 and 0.75. The terms ``pce`` and ``ce`` are then
+    the sum of the cross-entropies of each scale's logits and of the largest ones."""
     mean: RGB = (0.485, 0.456, 0.406)
     """Mean of RGB values in 0..1, subtracted; ImageNet's."""
     std: RGB = (0.229, 0.224, 0.225)
     """Deviation of RGB values in 0..1, divided by; ImageNet's."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_backbone(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("backbone") is None:
+            known = ARCHITECTURES.get(str(values.get("name")))
+            if known is not None and len(known.backbones) == 1:
+                return {**values, "backbone": known.backbones[0]}
+        return values
+
     @model_validator(mode="after")
     def _options_agree(self) -> NetworkSpec:
-        names = "resnet18, resnet34, resnet50, resnet101, mobilenet_v2"
-        if self.name == "unet":
-            if self.backbone is not None:
-                raise UsageError(
-                    f"network unet has no backbone, got {self.backbone}: leave backbone out, or choose the network "
-                    "deeplab-v2 or deeplab-v3plus"
-                )
-            if self.output_stride is not None:
-                raise UsageError(
-                    f"network unet always works at stride 1, got output_stride {self.output_stride}: leave it out, or "
-                    "choose the network deeplab-v2 or deeplab-v3plus"
-                )
-        else:
-            if self.backbone is None:
-                raise UsageError(f"network {self.name} needs a backbone: one of {names}")
-            if self.upsampling != "bilinear":
-                raise UsageError(f"upsampling is an option of unet, not of {self.name}: leave it out")
+        known = ARCHITECTURES[self.name]
+        if self.backbone is None and known.backbones:
+            raise UsageError(f"network {self.name} needs a backbone: one of {', '.join(known.backbones)}")
+        if self.backbone is not None and self.backbone not in known.backbones:
+            own = f"takes the backbone {_or(known.backbones)}" if known.backbones else "has no backbone"
+            instead = _or([name for name, other in ARCHITECTURES.items() if self.backbone in other.backbones])
+            remedy = "choose that" if known.backbones else "leave backbone out"
+            raise UsageError(
+                f"network {self.name} {own}, got {self.backbone}: {remedy}, or choose the network {instead}"
+            )
+        if self.output_stride is not None and not known.any_stride:
+            instead = _or([name for name, other in ARCHITECTURES.items() if other.any_stride])
+            raise UsageError(
+                f"network {self.name} always works at stride {known.logits_stride or known.output_stride}, got output_stride "
+                f"{self.output_stride}: leave it out, or choose the network {instead}"
+            )
+        if self.upsampling != "bilinear" and self.name != "unet":
+            raise UsageError(f"upsampling is an option of unet, not of {self.name}: leave it out")
         if self.padding != "symmetric" and self.backbone != "mobilenet_v2":
             raise UsageError(
                 f"padding {self.padding!r} is an option of backbone mobilenet_v2, not of {self.backbone or self.name}: "
@@ -76,7 +146,7 @@ class NetworkSpec(Params):
 
 
 def build_network(spec: NetworkSpec, num_classes: int) -> SegmentationNetwork:
-    """The network that ``spec`` describes, with random weights.
+    """The network that ``spec`` describes, with random weights, for images at their own scale.
 
     Args:
         spec: The network.
@@ -87,17 +157,29 @@ def build_network(spec: NetworkSpec, num_classes: int) -> SegmentationNetwork:
     """
     if num_classes < 1:
         raise UsageError(f"a network needs at least one class, got num_classes {num_classes}")
-    if spec.name == "unet":
-        return UNet(num_classes, dropout=0.5 if spec.dropout is None else spec.dropout, upsampling=spec.upsampling)
-    if spec.name == "deeplab-v2":
-        dropout = 0.0 if spec.dropout is None else spec.dropout
-        return DeepLabV2(_backbone(spec, spec.output_stride or 8), num_classes, dropout)
-    dropout = 0.1 if spec.dropout is None else spec.dropout
-    light = spec.backbone == "mobilenet_v2"
-    return DeepLabV3Plus(_backbone(spec, spec.output_stride or 16), num_classes, dropout, separable=light)
+    dropout = ARCHITECTURES[spec.name].dropout if spec.dropout is None else spec.dropout
+    match spec.name:
+        case "unet":
+            return UNet(num_classes, dropout=dropout, upsampling=spec.upsampling)
+        case "deeplab-largefov":
+            return DeepLabLargeFOV(num_classes, dropout)
+        case "deeplab-msc-largefov":
+            return DeepLabMScLargeFOV(num_classes, dropout)
+        case "deeplab-vgg16":
+            return DeepLabVGG16(num_classes, dropout)
+        case "deeplab-v2":
+            return DeepLabV2(_backbone(spec), num_classes, dropout)
+        case "deeplab-v3plus":
+            light = spec.backbone == "mobilenet_v2"
+            return DeepLabV3Plus(_backbone(spec), num_classes, dropout, separable=light)
+        case "pspnet":
+            return PSPNet(_backbone(spec), num_classes, dropout)
+        case "segformer":
+            return SegFormer(_backbone(spec), num_classes, dropout, width=768 if spec.backbone == "mit_b2" else 256)
 
 
-def _backbone(spec: NetworkSpec, output_stride: OutputStride) -> Backbone:
+def _backbone(spec: NetworkSpec) -> Backbone:
+    output_stride = spec.output_stride or ARCHITECTURES[spec.name].output_stride
     match spec.backbone:
         case "resnet18":
             return ResNet(18, output_stride)
@@ -109,5 +191,15 @@ def _backbone(spec: NetworkSpec, output_stride: OutputStride) -> Backbone:
             return ResNet(101, output_stride)
         case "mobilenet_v2":
             return MobileNetV2(output_stride, padding=spec.padding)
-        case None:
-            raise UsageError(f"network {spec.name} needs a backbone")
+        case "mit_b0":
+            return MiT(0)
+        case "mit_b1":
+            return MiT(1)
+        case "mit_b2":
+            return MiT(2)
+        case _:
+            raise UsageError(f"network {spec.name} has no backbone {spec.backbone} of its own to choose")
+
+
+def _or(names: tuple[str, ...] | list[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

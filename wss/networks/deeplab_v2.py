@@ -52,8 +52,8 @@ class DeepLabV2(SegmentationNetwork):
 
     Source: Chen et al. 2017, arXiv:1606.00915, section 3.2 and figure 4.
     Differs: with a ResNet the published network has no dropout, the default here as well; at strides 16 and 32 the
-        dilations shrink in proportion (``aspp_dilations``). Multi-scale input with max fusion is left to the method
-        that trains it.
+        dilations shrink in proportion (``aspp_dilations``). Multi-scale input with max fusion is an option of every
+        network, ``NetworkSpec.multi_scale``.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.0) -> None:

@@ -28,6 +28,7 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
         "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
+        "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     },
     "coco": {
         "resnet50": "https://download.pytorch.org/models/deeplabv3_resnet50_coco-cd0a2569.pth",
@@ -41,7 +42,7 @@ end in the first digits of the SHA-256."""
 TIMEOUT_S = 60.0
 PREFIXES = ("module.", "_orig_mod.", "network.", "backbone.")
 """Names of wrappers in front of parameter names: data parallel, compiled, whole models, segmentation networks."""
-CLASSIFIERS = ("fc.", "classifier.", "features.18.", "aux_classifier.")
+CLASSIFIERS = ("fc.", "classifier.", "features.18.", "aux_classifier.", "head.")
 """Parameters that belong to the task a file was trained on, left out unless the network has the same."""
 
 
@@ -54,6 +55,8 @@ class Initialisation(Params):
     """Name of the weights' file, without its folder."""
     sha256: str | None = None
     """Of that file."""
+    random: tuple[str, ...] = ()
+    """Parts of the backbone that the file lacks: they started from random weights."""
 
 
 def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Path | None = None) -> Initialisation:
@@ -62,7 +65,8 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
     Weights go into every backbone of the network, or into a whole network that has none (a U-Net; its classifier stays
     random). A file may be a backbone's state dict with torchvision's names or that of a segmentation network with that
     backbone; it may be wrapped in ``{"state_dict": ...}`` or ``{"model": ...}``, have names that begin with
-    ``module.``, and be of half precision. It is read as plain tensors: code in a file is never run.
+    ``module.``, and be of half precision. Files of other names or shapes are converted where a backbone knows them
+    (``Backbone.adapt``). It is read as plain tensors: code in a file is never run.
 
     Args:
         network: A segmentation network, a backbone, or whatever contains one.
@@ -93,9 +97,8 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
             )
         digest = _sha256(path)
     state = read_state_dict(path)
-    for target in targets:
-        _load(target, state, path)
-    return Initialisation(kind=_kind(path.name), source=path.name, sha256=digest)
+    random = dict.fromkeys(part for target in targets for part in _load(target, state, path))
+    return Initialisation(kind=_kind(path.name), source=path.name, sha256=digest, random=tuple(random))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -204,11 +207,12 @@ def _published_url(name: str, target: nn.Module) -> str:
     return known[architecture]
 
 
-def _load(target: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def _load(target: nn.Module, state: Mapping[str, Tensor], path: Path) -> tuple[str, ...]:
+    """Load a file's parameters into one target; the parts that the file lacks and that stay random."""
     own = target.state_dict()
     whole = not isinstance(target, Backbone)  # its classifier depends on the classes of the data set
     expected = {name for name in own if not (whole and name.startswith(CLASSIFIERS))}
-    given = dict(state)
+    given, random = target.adapt(state) if isinstance(target, Backbone) else (dict(state), ())
     for name in [name for name in given if name.startswith(CLASSIFIERS)]:
         if name not in expected:
             del given[name]
@@ -235,6 +239,7 @@ def _load(target: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
             "torchvision's names, or choose the network they were made for"
         )
     target.load_state_dict({**own, **given})
+    return random
 
 
 def _kind(name: str) -> Literal["imagenet", "coco", "file"]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from wss.checkpoints import model_meta
 from wss.errors import DataError, UsageError
-from wss.methods import AnyMethod, Phase
+from wss.methods import METHODS, AnyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, load_pretrained
 from wss.params import LOCAL, Params, nearest
@@ -76,6 +76,16 @@ class TrainParams(Params):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _several_scales(self) -> TrainParams:
+        if self.network.multi_scale and not self.method.multi_scale:
+            able = [method.model_fields["name"].default for method in METHODS if method.multi_scale]
+            raise ValueError(
+                f"method {self.method.name!r} needs one set of logits, and network.multi_scale asks for several; leave it "
+                f"out, or choose one of {', '.join(able)}"
+            )
+        return self
+
 
 def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Train, checkpointing as it goes, and store the weights of the last step.
@@ -92,7 +102,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
         torch.manual_seed(params.seed)
         model = params.method.build(params.network, num_classes)
-        initialisation = _initialise(model, params, inputs)
+        initialisation = _initialise(model, params, inputs, context)
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
         model = model.to(context.device).to(memory_format=memory)  # type: ignore[call-overload]
         batch = min(params.batch_size, len(ids))
@@ -241,12 +251,17 @@ class _Reader:
         return image, maps
 
 
-def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs) -> dict[str, Any]:
+def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs, context: Context) -> dict[str, Any]:
     store = inputs.maybe("initial")
     if store is not None:
         absent = _continue(model, store)
         return {**store.meta["initialisation"], "continued_from": store.key, "new": absent}
-    return dict(load_pretrained(model, params.weights).model_dump(mode="json"))
+    initialisation = load_pretrained(model, params.weights)
+    if initialisation.random:
+        context.progress.say(
+            f"{initialisation.source} has no {' and '.join(initialisation.random)}: they start from random weights"
+        )
+    return dict(initialisation.model_dump(mode="json"))
 
 
 def _continue(model: nn.Module, store: Store) -> list[str]:

@@ -1,0 +1,98 @@
+"""DeepLab-MSc-LargeFOV: DeepLab-LargeFOV with classifiers on the image and on the first four poolings, summed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.networks.deeplab_largefov import DILATION, large_field
+from wss.networks.layers.convolution import initialise, initialise_classifier
+from wss.networks.network import SegmentationNetwork
+from wss.networks.vgg import FC_WIDTH, VGG16
+
+SIDE_WIDTH = 128
+SIDE_CHANNELS = (3, 64, 128, 256, 512)
+"""Of the image and the first four poolings."""
+
+
+class DeepLabMScLargeFOV(SegmentationNetwork):
+    """DeepLab-MSc-LargeFOV: 21.7 M parameters with 21 classes.
+
+    Five side branches of two layers, on the image and the first four poolings, have 128 channels each. Their maps and those of
+    DeepLab-LargeFOV, enlarged to the image's size, are the features; one 1x1 convolution of all is the sum of a classifier of
+    each. ``output_stride`` is 1. ``forward`` classifies each map at its own resolution and sums the enlarged logits, which is the
+    same and takes a fraction of the memory of ``forward_features``.
+
+    Args:
+        num_classes: K, background included.
+        dropout: Rate after ``fc6``, ``fc7`` and both layers of a side branch.
+
+    Source: Chen et al. 2015, arXiv:1412.7062, section 4.3, and the published network definitions.
+    Differs: the published network evaluates side branches at every pixel for testing and at every eighth for training, on labels
+        reduced to match, and trains them after the rest; here training sees what testing sees. Images are padded (border
+        repeated) to the 8 n + 1 pixels a side for which the cells of all strides fall on pixels, and cropped again. Side
+        branches begin with He-normal weights instead of deviations of 0.001, which suit pixel values in 0..255.
+    """
+
+    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.output_stride = 1
+        self.feature_channels = SIDE_WIDTH * len(SIDE_CHANNELS) + FC_WIDTH
+        self.backbone = VGG16(8, dilations=(DILATION,), dropout=dropout)
+        self.sides = nn.ModuleList(_side(channels, dropout) for channels in SIDE_CHANNELS)
+        self.classifier: nn.Module = nn.Conv2d(self.feature_channels, num_classes, 1)
+        initialise(self.sides)
+        initialise_classifier(self.classifier)
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """Features (B,1664,H,W) of normalised images (B,3,H,W)."""
+        return torch.cat([_enlarge(maps, image) for maps in self._branches(image)], 1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B,K,H,W) of features (B,1664,H,W)."""
+        logits: Tensor = self.classifier(features)
+        return logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B,K,H,W) of normalised images (B,3,H,W)."""
+        if not isinstance(self.classifier, nn.Conv2d) or self.classifier.kernel_size != (1, 1):
+            return super().forward(image)  # a classifier that cannot be split
+        bias = self.classifier.bias
+        total = torch.zeros((), device=image.device) if bias is None else bias.view(1, -1, 1, 1)
+        start = 0
+        for maps in self._branches(image):
+            weight = self.classifier.weight[:, start : start + maps.shape[1]]
+            total = total + _enlarge(functional.conv2d(maps, weight), image)
+            start += maps.shape[1]
+        return total
+
+    def _branches(self, image: Tensor) -> Iterator[Tensor]:
+        height, width = image.shape[2:]
+        padded = functional.pad(image, (0, -(width - 1) % 8, 0, -(height - 1) % 8), mode="replicate")
+        _, pooled = self.backbone.stage_outputs(padded)
+        for side, maps in zip(self.sides, (padded, *pooled[:4]), strict=True):
+            yield side(maps)
+        yield large_field(self.backbone, pooled[4])
+
+
+def _side(channels: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, SIDE_WIDTH, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Conv2d(SIDE_WIDTH, SIDE_WIDTH, 1),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+    )
+
+
+def _enlarge(maps: Tensor, image: Tensor) -> Tensor:
+    """Maps of the padded image at any of its strides, interpolated to its pixels and cropped to the image's size."""
+    height, width = image.shape[2:]
+    size = [side + -(side - 1) % 8 for side in (height, width)]
+    # corners fall on corners: cell i is centred on pixel s i, and the padded size is a multiple of s plus 1
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=True)[:, :, :height, :width]
