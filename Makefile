@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: setup demo test check test-slow lint clean
+.PHONY: setup demo test check test-slow test-reliability lint clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -n $(JOBS) -q -m slow
+
+test-reliability: setup
+	$(BIN)/python -m pytest -q tests/reliability tests/cli/test_faults.py tests/store -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

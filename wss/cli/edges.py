@@ -37,6 +37,8 @@ def edges(
     workspace: options.Workspace = Path(),
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -50,10 +52,12 @@ def edges(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.cli.workers import workers
     from wss.stages.edges import EdgesParams
 
     values = settings(detector, weights, alignment, scales, flip) | {"nms": nms}
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+    terminal = Terminal(quiet, verbose, as_json)
+    with workers(backend, address, jobs) as jobs, Session(workspace, terminal, device, jobs) as session:
         choice = checked(EdgesParams, values).model_dump(mode="json")
         store = session.run(session.pipeline(PIPELINE, {"edges": choice}).up_to("edges"))["edges"].store
         session.workspace.remember("edges", choice)

@@ -23,6 +23,8 @@ def evaluate(
     workspace: options.Workspace = Path(),
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -33,6 +35,7 @@ def evaluate(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.cli.workers import workers
     from wss.pipeline.changes import merge, parse_overrides
 
     test_time: dict[str, Any] = {}
@@ -42,7 +45,10 @@ def evaluate(
         test_time["flip"] = True
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
     target = "evaluate-crf" if crf else "evaluate"
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+    with (
+        workers(backend, address, jobs) as jobs,
+        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
+    ):
         name, changes = session.trained()
         changes = merge(changes, {"predict": {"split": split, "test_time": test_time}})
         changes = merge(changes, {"crf": kernels}) if kernels else changes

@@ -69,6 +69,8 @@ def _message(error: Exception) -> str | None:
             "out of memory; use smaller crops (`--set train.augment.crop=256`) or batches (`--set train.batch_size=2`), "
             "fewer --jobs, or a window for large images (`--set predict.test_time.window=512`)"
         )
+    if name == "KilledWorker":
+        return f"a task ended every worker of the cluster that tried it, most likely for want of memory there ({text[:200]})"
     if name == "TerminatedWorkerError" or "DataLoader worker" in text:
         return f"a worker process died, most likely for want of memory; use fewer --jobs ({text.splitlines()[0]})"
     return None

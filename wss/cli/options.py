@@ -24,6 +24,14 @@ Jobs = Annotated[
     int,
     typer.Option("--jobs", "-j", help="Processes for work on the CPU; 0 = all cores.", min=0, rich_help_panel=_COMMON),
 ]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", help="Where work on the CPU runs: loky (here), dask or ray.", rich_help_panel=_COMMON),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Scheduler of the dask or ray cluster.", metavar="URL", rich_help_panel=_COMMON),
+]
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", help="Show what each stage is given; tracebacks.", rich_help_panel=_COMMON),

@@ -39,6 +39,8 @@ def prepare(
     workspace: options.Workspace = Path(),
     seed: options.Seed = None,
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -57,6 +59,7 @@ def prepare(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import DEFAULT_METHOD, Session
+    from wss.cli.workers import workers
     from wss.errors import UsageError
 
     if shrink is not None and length is not None:
@@ -75,7 +78,10 @@ def prepare(
         )
         if value != default
     } | {"seed": seed or 0}
-    with Session(workspace, Terminal(quiet, verbose, as_json), "cpu", jobs) as session:
+    with (
+        workers(backend, address, jobs) as jobs,
+        Session(workspace, Terminal(quiet, verbose, as_json), "cpu", jobs) as session,
+    ):
         pipeline = session.pipeline(DEFAULT_METHOD, {"prepare": choice})
         store = session.run(pipeline.up_to("prepare"))["prepare"].store
         session.workspace.remember("prepare", choice)

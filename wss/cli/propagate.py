@@ -37,6 +37,8 @@ def propagate(
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -49,6 +51,7 @@ def propagate(
     Example: [bold]wss propagate photo.jpg --scribbles scribbles.png --out mask.png[/bold]
     """
     from wss.cli.console import Terminal
+    from wss.cli.workers import workers
     from wss.errors import UsageError
     from wss.params import nearest
     from wss.propagation import PROPAGATIONS
@@ -65,7 +68,8 @@ def propagate(
         with terminal:
             _one(terminal, image, scribbles, out or Path(f"{image.stem}_mask.png"), method, edges, settings or [])
     else:
-        _split(terminal, workspace, jobs, split, out, known[method], edges, settings or [])
+        with workers(backend, address, jobs) as jobs:
+            _split(terminal, workspace, jobs, split, out, known[method], edges, settings or [])
 
 
 def _one(

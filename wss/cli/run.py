@@ -19,6 +19,8 @@ def run(
     seed: options.Seed = None,
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -29,9 +31,13 @@ def run(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.cli.workers import workers
     from wss.pipeline.changes import parse_overrides
 
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
+    with (
+        workers(backend, address, jobs) as jobs,
+        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,
+    ):
         changes = parse_overrides(settings or [])
         spec = session.pipeline(pipeline, changes)
         if dry_run:

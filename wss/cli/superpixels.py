@@ -33,6 +33,8 @@ def superpixels(
     workspace: options.Workspace = Path(),
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -45,6 +47,7 @@ def superpixels(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.cli.workers import workers
     from wss.errors import UsageError
     from wss.pipeline.changes import merge, parse_overrides
 
@@ -54,7 +57,10 @@ def superpixels(
     detector = {} if edges is None else {"detector": edges}
     if weights is not None:
         detector["weights"] = str(weights.resolve())
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+    with (
+        workers(backend, address, jobs) as jobs,
+        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
+    ):
         pipeline = session.pipeline(PIPELINE, {"edges": detector}, changes).up_to("superpixels")
         if detector and "edges" not in pipeline.nodes:
             name = pipeline.nodes["superpixels"].params.model_dump()["method"]["name"]

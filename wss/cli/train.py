@@ -40,6 +40,8 @@ def train(
     seed: options.Seed = None,
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -53,6 +55,7 @@ def train(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.cli.workers import workers
     from wss.pipeline.changes import merge, parse_overrides
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
@@ -66,7 +69,10 @@ def train(
         changes["phases"] = {"*": phase_changes}
     if weights is not None:
         changes["weights"] = weights if weights == "imagenet" else str(Path(weights).resolve())
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
+    with (
+        workers(backend, address, jobs) as jobs,
+        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,
+    ):
         overrides = merge(session.prepared(method), parse_overrides(settings or []))
         if changes:
             overrides = merge(overrides, dict.fromkeys(session.trainings(method), changes))

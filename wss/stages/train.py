@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -314,7 +315,8 @@ def _validator(
 
 def _workers(context: Context, size: int) -> int:
     """Loader processes: none on one core or for a handful of images, otherwise up to one per core beyond the first."""
-    return 0 if size < 16 else min(8, context.jobs - 1)
+    cores = len(os.sched_getaffinity(0))  # jobs may count those of a cluster
+    return 0 if size < 16 else min(8, context.jobs - 1, cores)
 
 
 def _done(state: Mapping[str, Any] | None, size: int, batch: int, phases: Sequence[Phase]) -> int:
