@@ -169,6 +169,12 @@ def test_ucm_detects_edges_first_and_is_used_by_others(cells, wss, tmp_path):
     used = wss("propagate", "--method", "superpixel", "--json")
     assert "using the superpixels of `wss superpixels` (name ucm" in used.said
     assert [s["key"] for s in Store(artifact(cells, "propagate")).inputs["superpixels"]] == [first.json["key"]]
+    assert wss("edges", "-d", "gradient", "--flip").code == 0
+    assert "using the edges of `wss edges` (detector gradient, flip True)" in wss("superpixels", "-m", "ucm").said
+    again = wss("superpixels", "-m", "ucm", "-e", "gradient", "--set", segments, "--json")
+    assert again.json["key"] == first.json["key"]
+    kept = wss("propagate", "--method", "superpixel", "--json")
+    assert kept.json["key"] == used.json["key"]
     other = wss("superpixels", "-m", "slic", "--json")
     assert "edges" not in other.said
     assert wss("propagate", "--method", "superpixel").code == 0

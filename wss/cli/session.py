@@ -110,11 +110,15 @@ class Session(AbstractContextManager["Session"]):
             for source in node.inputs["edges"]:
                 changes[source] = state.get("superpixel-edges", {})
         detected = state.get("edges")
-        if detected and "edges" in nodes:
-            usual = EdgesParams().model_dump(mode="json")
-            self._using("edges", "edges", {n: v for n, v in detected.items() if n == "detector" or v != usual.get(n)})
+        if detected and "edges" in nodes and "edges" not in changes:
+            self.say_edges(detected)
             changes["edges"] = detected
         return changes
+
+    def say_edges(self, choice: Mapping[str, Any]) -> None:
+        """Tell which choice of `wss edges` is used."""
+        usual = EdgesParams().model_dump(mode="json")
+        self._using("edges", "edges", {n: v for n, v in choice.items() if n == "detector" or v != usual.get(n)})
 
     def _using(self, what: str, command: str, choice: Mapping[str, Any]) -> None:
         self.terminal.say(f"using the {what} of `wss {command}` ({', '.join(f'{n} {v}' for n, v in choice.items())})")

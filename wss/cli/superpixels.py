@@ -22,7 +22,9 @@ def superpixels(
     ] = None,
     edges: Annotated[
         str | None,
-        typer.Option("--edges", "-e", help="Of ucm: the detector, as in `wss edges`; embedded by default."),
+        typer.Option(
+            "--edges", "-e", help="Of ucm: the detector, as in `wss edges`; by default what that chose, or embedded."
+        ),
     ] = None,
     weights: Weights = None,
     out: Annotated[
@@ -61,10 +63,13 @@ def superpixels(
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
     ):
-        pipeline = session.pipeline(PIPELINE, {"edges": detector}, changes).up_to("superpixels")
+        earlier = session.workspace.state().get("edges", {})
+        pipeline = session.pipeline(PIPELINE, {"edges": detector or earlier}, changes).up_to("superpixels")
         if detector and "edges" not in pipeline.nodes:
             name = pipeline.nodes["superpixels"].params.model_dump()["method"]["name"]
             raise UsageError(f"--edges and --weights: method {name!r} looks at no edges; leave them out, or choose ucm")
+        if "edges" in pipeline.nodes and earlier and not detector:
+            session.say_edges(earlier)
         outcomes = session.run(pipeline)
         samples, store = outcomes["samples"].store, outcomes["superpixels"].store
         session.remember_superpixels(pipeline, store)
