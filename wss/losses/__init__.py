@@ -13,6 +13,7 @@ from wss.losses.partial_cross_entropy import partial_cross_entropy
 from wss.losses.proposal import proposal_loss
 from wss.losses.rawks import rawks_loss, uncertainty_weights
 from wss.losses.transition_consistency import transition_consistency_loss
+from wss.losses.segsort import segsort_loss
 
 __all__ = [
     "boundary_regression_loss",
@@ -28,5 +29,6 @@ __all__ = [
     "proposal_loss",
     "rawks_loss",
     "transition_consistency_loss",
+    "segsort_loss",
     "uncertainty_weights",
 ]

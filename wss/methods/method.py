@@ -24,9 +24,10 @@ class Batch:
         rgb: Images, float32 (B,3,H,W) in 0..255.
         labels: int64 (B,H,W), 255 = unlabelled.
         valid: bool (B,H,W), False where a crop reaches beyond its image.
-        maps: Further maps that the method asked for in ``needs``, (B,H,W), by name.
-        tags: Classes in each image, bool (B,K), for methods whose ``needs`` name ``tags``; they are those of the whole image,
-            whatever the crop.
+        maps: Further maps that the method asked for in ``needs``, (B,H,W), by name: ``edges``, float32 in 0..1 and 0 outside the
+            image; ``superpixels``, int64 ids, -1 outside.
+        tags: Classes in each image, bool (B,K), for methods whose ``needs`` name ``tags`` or ``classes``; they are those of the
+            whole image, whatever the crop.
         background: Index of the background class, or None where every class is an object or stuff class.
     """
 
@@ -93,7 +94,8 @@ class Method(Params, ABC):
     term_names: ClassVar[frozenset[str]]
     """Loss terms that a phase may weigh."""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Maps beside image and labels that ``losses`` reads: ``edges``, ``superpixels``; ``tags``."""
+    """What ``losses`` reads beside image and labels: the maps ``edges`` and ``superpixels``; ``tags``, which the labels must have
+    then; ``classes``, tags where the labels have them and otherwise the classes of the image's labelled pixels."""
     uses_unlabelled: ClassVar[bool] = False
     """Whether images without any labelled pixel help."""
     multi_scale: ClassVar[bool] = False

@@ -23,7 +23,7 @@ from wss.params import LOCAL, Params, nearest
 from wss.predictor import Predictor
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
-from wss.store import EDGES, LABELS, MODEL, SAMPLES, Store, StoreWriter
+from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams
 from wss.training.batches import TrainingSet
 from wss.training.log import TrainingLog
@@ -31,6 +31,8 @@ from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 
 LARGEST_WHOLE_PX = 512
 LARGEST_CROP_PX = 321
+MAPS = {"edges": "edge map", "superpixels": "superpixel map"}
+"""Maps that methods may need, as inputs of this stage, and what errors call one."""
 
 
 class TrainParams(Params):
@@ -93,12 +95,12 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
 
     Raises:
         DataError: No training image has a label, or tags where the method needs them.
-        UsageError: Parameters that contradict the data or the network, or edge maps that the method needs and that are missing.
+        UsageError: Parameters that contradict the data or the network, or maps that the method needs and that are missing.
         WssError: The loss diverged.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     ids = _training_ids(params, samples, labels)
-    edges = _edges(params, inputs, ids)
+    maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
         torch.manual_seed(params.seed)
@@ -119,10 +121,10 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             params.phases,
             TrainingSet(
                 ids,
-                _Reader(samples, labels, edges),
+                _Reader(samples, labels, maps),
                 augment,
                 params.seed,
-                {i: labels.get("tags", i).astype(bool) for i in ids} if "tags" in params.method.needs else None,
+                _tags(params, labels, ids, num_classes),
                 samples.meta["background"],
             ),
             LoopSettings(
@@ -194,23 +196,38 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
     return tagged
 
 
-def _edges(params: TrainParams, inputs: Inputs, ids: Sequence[str]) -> Store | None:
-    """The edge maps, where the method needs them, with one for every training image."""
-    if "edges" not in params.method.needs:
+def _tags(
+    params: TrainParams, labels: Store, ids: Sequence[str], num_classes: int
+) -> dict[str, NDArray[np.bool_]] | None:
+    """Classes in each image, bool (K,): its tags or, for methods that need no more, the classes of its labelled pixels."""
+    if not {"tags", "classes"} & params.method.needs:
         return None
-    edges, name = inputs.maybe("edges"), params.method.name
-    if edges is None:
+    every = np.arange(num_classes)
+    return {
+        i: labels.get("tags", i).astype(bool) if labels.has("tags", i) else np.isin(every, labels.get("labels", i))
+        for i in ids
+    }
+
+
+def _maps(params: TrainParams, inputs: Inputs, ids: Sequence[str]) -> dict[str, Store]:
+    """The maps beside labels that the method needs, by name, with one of each for every training image."""
+    return {name: _map(params, inputs, ids, name) for name in MAPS if name in params.method.needs}
+
+
+def _map(params: TrainParams, inputs: Inputs, ids: Sequence[str], name: str) -> Store:
+    store, method, what = inputs.maybe(name), params.method.name, MAPS[name]
+    if store is None:
         raise UsageError(
-            f"method {name!r} learns from edge maps, and this train stage has no input 'edges': put a stage `edges` before it "
+            f"method {method!r} learns from {what}s, and this train stage has no input {name!r}: put a stage `{name}` before it "
             "in the pipeline and name it there"
         )
-    missing = next((i for i in ids if i not in edges), None)
+    missing = next((i for i in ids if i not in store), None)
     if missing is not None:
         raise UsageError(
-            f"method {name!r} learns from edge maps, and {edges.path} has none of {missing!r}; `wss edges` makes one of every "
-            "image"
+            f"method {method!r} learns from {what}s, and {store.path} has none of {missing!r}; `wss {name}` makes one of "
+            "every image"
         )
-    return edges
+    return store
 
 
 def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> AugmentParams:
@@ -233,21 +250,22 @@ def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Con
 class _Reader:
     """Reads one training sample; picklable, so that loader workers can have it."""
 
-    def __init__(self, samples: Store, labels: Store, edges: Store | None) -> None:
+    def __init__(self, samples: Store, labels: Store, maps: Mapping[str, Store]) -> None:
         self._samples = samples
         self._labels = labels
-        self._edges = edges
+        self._maps = maps
 
     def __call__(self, image_id: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
         image = self._samples.get("image", image_id)
         maps: dict[str, NDArray[Any]] = {"labels": self._labels.get("labels", image_id)}
-        if self._edges is not None:
+        for name, store in self._maps.items():
+            values = store.get(name, image_id)
             # strengths are interpolated where labels, uint8 as well, are not
-            maps["edges"] = self._edges.get("edges", image_id).astype(np.float32) / 255
-            if maps["edges"].shape != image.shape[:2]:
+            maps[name] = values.astype(np.float32) / 255 if name == "edges" else values
+            if values.shape != image.shape[:2]:
                 raise DataError(
-                    f"{self._edges.path}: the edge map of {image_id!r} is {maps['edges'].shape}, its image "
-                    f"{image.shape[:2]}; make the edges from the same images (`wss edges`)"
+                    f"{store.path}: the {MAPS[name]} of {image_id!r} is {values.shape}, its image "
+                    f"{image.shape[:2]}; make the {name} from the same images (`wss {name}`)"
                 )
         return image, maps
 
@@ -340,6 +358,7 @@ STAGE = Stage(
         "samples": Input(SAMPLES),
         "labels": Input(LABELS),
         "edges": Input(EDGES, optional=True),
+        "superpixels": Input(SUPERPIXELS, optional=True),
         "initial": Input(MODEL, optional=True),
     },
     MODEL,

@@ -147,7 +147,7 @@ def batches(
         rgb = host.rgb.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
         rgb = rgb.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         maps: Mapping[str, torch.Tensor] = {n: m.to(device, non_blocking=True) for n, m in host.maps.items()}
-        rest = {name: value for name, value in maps.items() if name != "labels"}
+        rest = {n: m.long() if m.dtype == torch.int32 else m for n, m in maps.items() if n != "labels"}
         valid = host.valid.to(device, non_blocking=True)
         tags = None if host.tags is None else host.tags.to(device, non_blocking=True)
         yield Batch(rgb, maps["labels"].long(), valid, rest, tags, data.background)
