@@ -3,7 +3,7 @@ import torch
 
 from wss.losses import partial_cross_entropy, rawks_loss
 from wss.methods import Batch, Phase, Rawks
-from wss.methods.rawks import coarse_labels
+from wss.methods.coarse import coarse_labels
 from wss.networks import NetworkSpec
 from wss.ops import hitting_probabilities
 from wss.training.augment import AugmentParams

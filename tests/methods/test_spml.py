@@ -1,12 +1,24 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
-from wss.methods.spml import EmbeddingSegmenter
+from tests.reference.segsort import mean_loss
+from wss.losses import partial_cross_entropy
+from wss.methods import Batch, Phase, Spml
+from wss.methods.coarse import cell_centres, coarse_labels
+from wss.methods.spml import EmbeddingSegmenter, annotation, cooccurrence, similarity, spread
 from wss.networks import NetworkSpec
 from wss.networks.deeplab_v2 import SummedASPP
+from wss.ops import segment_prototypes
+from wss.ops.spherical_kmeans import with_places
 from wss.predictor import InferenceParams, Predictor
+from wss.training.augment import AugmentParams
+from wss.training.batches import TrainingSet
+from wss.training.loop import Hooks, LoopSettings, fit
 
 NETWORKS = {
     "unet": NetworkSpec(),
@@ -87,3 +99,304 @@ def test_predicts_at_several_scales_and_in_windows(network):
         probs = Predictor(model, "abc", palette, torch.device("cpu"), test_time).probabilities(image)
         assert probs.shape == (3, 41, 57)
         np.testing.assert_allclose(probs.sum(0), 1, rtol=1e-4)
+
+
+def test_relations_of_a_hand_made_example():
+    """Two images: segments 0, 1, 2 of the first, 3, 4 of the second; 5 and 6 are the bank's, of two other images."""
+    image, region = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([7, 7, 8, 7, 8])
+    label = torch.tensor([1, 255, 0, 1, 0, 1, 255])
+    positive, negative = similarity(image, region)
+    assert _pairs(positive) == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (3, 3), (4, 4)}
+    assert _pairs(negative) == {(0, 2), (1, 2), (2, 0), (2, 1), (3, 4), (4, 3)}
+    positive, negative = annotation(label, 5)
+    assert _pairs(positive) == {(0, 0), (0, 3), (0, 5), (2, 2), (2, 4), (3, 0), (3, 3), (3, 5), (4, 2), (4, 4)}
+    assert _pairs(negative) == {(0, 2), (0, 4), (2, 0), (2, 3), (2, 5), (3, 2), (3, 4), (4, 0), (4, 3), (4, 5)}
+    # the images have the foreground classes {1}, {1, 2}, {2} and, of an image without labels, unknown ones
+    classes = torch.tensor([[1, 0], [1, 0], [1, 0], [1, 1], [1, 1], [0, 1], [0, 0]]).bool()
+    known = torch.tensor([1, 1, 1, 1, 1, 1, 0]).bool()
+    positive, negative = cooccurrence(image, classes, known)
+    first = {(s, t) for s in range(3) for t in range(5)}
+    second = {(s, t) for s in (3, 4) for t in range(6)}
+    assert _pairs(positive) == first | second
+    assert _pairs(negative) == {(s, 5) for s in range(3)}
+    classes[:3] = False  # background alone, which is known: nothing in common with any other image
+    positive, negative = cooccurrence(image, classes, known)
+    assert _pairs(positive[:3]) == {(s, t) for s in range(3) for t in range(3)}
+    assert _pairs(negative[:3]) == {(s, t) for s in range(3) for t in (3, 4, 5)}
+
+
+def _pairs(relation):
+    return set(map(tuple, relation.nonzero().tolist()))
+
+
+def test_unlabelled_segments_take_the_label_of_the_nearest_labelled():
+    angles = torch.tensor([0.0, 0.4, 1.0, 1.4, 2.0])
+    prototypes = torch.stack([angles.cos(), angles.sin()], 1)
+    label = torch.tensor([2, 255, 255, 0, 255])
+    assert spread(prototypes, label).tolist() == [2, 2, 0, 0, 0]
+    assert spread(prototypes, torch.full_like(label, 255)).tolist() == [255] * 5
+    assert spread(prototypes[:0], label[:0]).tolist() == []
+
+
+def _batch(background=0):
+    """Two images of 24x32 with a stroke each of two of three classes, superpixels of 8x8, the second partly beyond its image."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.full((2, 24, 32), 255)
+    labels[0, 4:6, 2:30], labels[0, 18:20, 2:30] = 0, 1
+    labels[1, 4:6, 2:20], labels[1, 18:20, 2:20] = 2, 0
+    rgb = torch.rand(2, 3, 24, 32, generator=generator) * 60 + 60 * (labels.where(labels < 3, 1))[:, None]
+    superpixels = (torch.arange(24) // 8)[:, None] * 4 + torch.arange(32) // 8
+    superpixels = superpixels.repeat(2, 1, 1)
+    valid = torch.ones(2, 24, 32, dtype=torch.bool)
+    valid[1, :, 24:] = False
+    superpixels[~valid] = -1
+    tags = torch.tensor([[1, 1, 0], [1, 0, 1]]).bool()
+    return Batch(rgb, labels, valid, {"superpixels": superpixels}, tags, background)
+
+
+SETTINGS = {"dimension": 8, "grid": 2, "iterations": 3, "stride": 4}
+
+
+def _trained(method, network="unet"):
+    torch.manual_seed(0)
+    return method.build(NETWORKS[network], 3).train()
+
+
+@pytest.mark.parametrize("labels", ["split", "majority"])
+def test_losses_are_those_of_the_equations(labels):
+    """Against loops over pixels and segments, the memory bank of two batches included."""
+    method, batch = Spml(**SETTINGS, labels=labels), _batch()
+    model = _trained(method, "v3plus").eval()
+    banked = []
+    for seed in range(3):  # the first of three batches is forgotten
+        generator = torch.Generator().manual_seed(seed)
+        other = dataclasses.replace(batch, rgb=torch.rand(2, 3, 24, 32, generator=generator) * 255)
+        embedding = model.embed(other.rgb)
+        segments, facts = method.segments(embedding, other, 3)
+        rows = {name: getattr(facts, name) for name in ("label", "classes", "known")}
+        model.bank.push(prototypes=segment_prototypes(embedding, segments), **rows)
+        banked.append((segment_prototypes(embedding, segments), rows))
+    embedding = model.embed(batch.rgb)
+    segments, facts = method.segments(embedding, batch, 3)
+    prototypes = torch.cat([segment_prototypes(embedding, segments), *(p for p, _ in banked[1:])]).detach()
+    label, classes, known = (
+        torch.cat([getattr(facts, name), *(rows[name] for _, rows in banked[1:])]).tolist()
+        for name in ("label", "classes", "known")
+    )
+    own = segments.ids.flatten().tolist()
+    pixels = embedding.detach().permute(0, 2, 3, 1).flatten(0, 2).tolist()
+    count, total = segments.count, len(label)
+    image = facts.image.tolist()
+    nearest = list(label)
+    for s in range(total):
+        if label[s] == 255:
+            labelled = [t for t in range(total) if label[t] != 255]
+            nearest[s] = label[max(labelled, key=lambda t, s=s: float(prototypes[s] @ prototypes[t]))]
+
+    def same(names):
+        counts = [[names[s] != 255 and names[t] != 255 for t in range(total)] for s in range(count)]
+        alike = [[names[s] == names[t] for t in range(total)] for s in range(count)]
+        return _both(counts, alike)
+
+    shared = [
+        [any(a and b for a, b in zip(classes[s], classes[t], strict=True)) for t in range(total)] for s in range(count)
+    ]
+    for s in range(count):
+        for t in range(count):
+            shared[s][t] |= image[s] == image[t]
+    everywhere = [[known[s] and known[t] for t in range(total)] for s in range(count)]
+    region = facts.region.tolist()
+    within = [[image[s] == image[t] for t in range(count)] for s in range(count)]
+    alike = [[region[s] == region[t] for t in range(count)] for s in range(count)]
+    placed = with_places(embedding.detach())
+    near = segment_prototypes(placed, segments).tolist()
+    expected = {
+        "annotation": mean_loss(pixels, prototypes.tolist(), own, *same(label), 6.0),
+        "affinity": mean_loss(pixels, prototypes.tolist(), own, *same(nearest), 12.0),
+        "cooccurrence": mean_loss(pixels, prototypes.tolist(), own, *_both(everywhere, shared), 12.0),
+        "similarity": mean_loss(
+            placed.permute(0, 2, 3, 1).flatten(0, 2).tolist(), near, own, *_both(within, alike), 16.0
+        ),
+    }
+    found = method.losses(model, batch, method.term_names)
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value, rel=1e-4), name
+        assert value > 0
+    torch.testing.assert_close(found["classifier"], partial_cross_entropy(model(batch.rgb), batch.labels))
+
+
+def _both(counts, alike):
+    pairs = [list(zip(a, b, strict=True)) for a, b in zip(counts, alike, strict=True)]
+    return [[c and a for c, a in row] for row in pairs], [[c and not a for c, a in row] for row in pairs]
+
+
+def test_segments_are_of_one_image_superpixel_and_label():
+    batch = _batch()
+    for labels in ("split", "majority"):
+        method = Spml(**SETTINGS, labels=labels)
+        embedding = _trained(method).embed(batch.rgb)
+        segments, facts = method.segments(embedding, batch, 3)
+        cells = torch.stack(
+            [
+                torch.arange(2)[:, None, None].expand(2, 6, 8),
+                cell_centres(batch.maps["superpixels"], 4),
+                coarse_labels(batch.labels, 4, 3),
+            ]
+        )
+        assert (segments.ids == -1).equal(~cell_centres(batch.valid, 4))
+        for s in range(segments.count):
+            image, region, label = (part[segments.ids == s] for part in cells)
+            assert set(image.tolist()) == {facts.image[s].item()}
+            assert set(region.tolist()) == {facts.region[s].item()}
+            if labels == "split":
+                assert set(label.tolist()) == {facts.label[s].item()}
+            else:
+                assert facts.label[s].item() in {*label.tolist()}
+                assert facts.label[s] != 255 or (label == 255).all()
+    assert facts.classes.tolist() == [[False, True, False] if i == 0 else [False, False, True] for i in facts.image]
+
+
+def test_bank_keeps_the_last_batches_without_gradient():
+    method, batch = Spml(**SETTINGS), _batch()
+    model = _trained(method)
+    for step in range(4):
+        found = method.losses(model, batch, {"cooccurrence"})
+        assert len(model.bank.state) == min(step + 1, 2)
+    assert not any(values.requires_grad for kept in model.bank.state for values in kept.values())
+    found["cooccurrence"].backward()
+    before = model.bank.state
+    model.eval()
+    method.losses(model, batch, {"cooccurrence"})
+    assert model.bank.state == before  # only training fills it
+    assert not any("bank" in name for name in model.state_dict())
+    none = Spml(**SETTINGS, bank_batches=0)
+    model = _trained(none)
+    none.losses(model, batch, {"annotation"})
+    assert none.carried(model) == {"bank": []}
+
+
+def test_contrasts_teach_the_embedding_and_the_classifier_term_the_classifier():
+    method, batch = Spml(**SETTINGS), _batch()
+    for term in ("similarity", "annotation", "cooccurrence", "affinity"):
+        model = _trained(method)
+        method.losses(model, batch, {term})[term].backward()
+        assert any(p.grad is not None and p.grad.any() for p in model.network.parameters()), term
+        assert all(p.grad is None for p in model.classifier.parameters()), term
+    model = _trained(method)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    found = method.losses(model, batch, {"classifier"})
+    assert set(found) == {"classifier"}
+    found["classifier"].backward()
+    assert all(p.grad is None for p in model.network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+    assert all(p.grad is not None for p in model.classifier.parameters())
+    method.losses(model, batch, {"classifier", "annotation"})
+    assert model.network.training
+
+
+@pytest.mark.parametrize("background", [0, None])
+def test_nothing_labelled_is_a_differentiable_zero(background):
+    method, batch = Spml(**SETTINGS), _batch(background)
+    empty = dataclasses.replace(
+        batch, labels=torch.full_like(batch.labels, 255), tags=torch.zeros(2, 3, dtype=torch.bool)
+    )
+    model = _trained(method)
+    found = method.losses(model, empty, method.term_names)
+    sum(found.values()).backward()
+    assert found["similarity"] > 0  # which needs no labels
+    assert all(found[name].item() == 0 for name in ("annotation", "cooccurrence", "affinity", "classifier"))
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    outside = dataclasses.replace(empty, valid=torch.zeros_like(batch.valid))
+    found = method.losses(_trained(method), outside, method.term_names)
+    sum(found.values()).backward()
+    assert all(value.item() == 0 for value in found.values())
+
+
+def test_autocast_keeps_losses_in_float32():
+    method, batch = Spml(**SETTINGS), _batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method.losses(_trained(method).eval(), batch, method.term_names)
+    exact = method.losses(_trained(method).eval(), batch, method.term_names)
+    for name, value in found.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, exact[name], rtol=0.2, atol=0.2)
+
+
+def _fit(model, method, state=None, save=lambda state: None, advance=lambda n, note: None, epochs=3):
+    batch = _batch()
+    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    maps = {"labels": batch.labels.to(torch.uint8).numpy(), "superpixels": batch.maps["superpixels"].int().numpy()}
+    data = TrainingSet(
+        ["0", "1", "2", "3"],
+        lambda i: (images[int(i) % 2], {name: values[int(i) % 2] for name, values in maps.items()}),
+        AugmentParams(crop=24),
+        seed=0,
+        tags={i: batch.tags[int(i) % 2].numpy() for i in "0123"},
+        background=0,
+    )
+    terms = {"similarity": 0.1, "annotation": 1.0, "cooccurrence": 0.5, "affinity": 0.1}
+    rates = {"optimiser": "adamw", "lr": 0.003, "head_multiplier": 1.0}
+    phases = (Phase(epochs=epochs, terms=terms, **rates), Phase(epochs=1, terms={"classifier": 1.0}, **rates))
+    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
+    return fit(model, method, phases, data, settings, Hooks(lambda: {}, save, lambda rows: None, advance), state)
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 7])
+def test_resumed_training_equals_uninterrupted(stop_after, monkeypatch, tmp_path):
+    """Also what it has of the memory bank, which the trained network does not have."""
+    from wss.store.checkpoint import read_checkpoint, write_checkpoint
+
+    monkeypatch.setattr("wss.training.loop.CHECKPOINT_INTERVAL_S", -1.0)
+    method = Spml(**SETTINGS)
+    whole = _trained(method)
+    torch.manual_seed(5)
+    rows = _fit(whole, method)
+    steps = []
+
+    def advance(n, note):
+        steps.append(n)
+        if len(steps) > stop_after:
+            raise _Stop
+
+    torch.manual_seed(0)
+    model = _trained(method)
+    torch.manual_seed(5)
+    with pytest.raises(_Stop):
+        _fit(model, method, save=lambda state: write_checkpoint(tmp_path / "c", state), advance=advance)
+    other = _trained(method)
+    torch.manual_seed(99)
+    state = read_checkpoint(tmp_path / "c")
+    assert len(state["carried"]["bank"]) == min(2, stop_after)
+    again = _fit(other, method, state=state)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    for row, same in zip(rows, again, strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in same.items() if k != "seconds"}
+
+
+def test_training_lowers_the_terms():
+    method = Spml(**SETTINGS)
+    rows = _fit(_trained(method), method, epochs=12)
+    for term in ("similarity", "annotation"):
+        assert rows[11][term] < 0.8 * rows[0][term], term
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same():
+    method, batch = Spml(**SETTINGS), _batch()
+    model = _trained(method).eval()
+    expected = method.losses(model, batch, method.term_names)
+    compiled = torch.compile(model, backend="eager")
+    for name, value in method.losses(compiled, batch, method.term_names).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValidationError, match="stride"):
+        Spml(stride=3)
+    with pytest.raises(ValidationError, match="kappa_annotation"):
+        Spml(kappa_annotation=41)

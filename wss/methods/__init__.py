@@ -16,6 +16,7 @@ from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.methods.rw_ss import RwSs, WalkingSegmenter
 from wss.methods.sec import Sec
 from wss.methods.segmenter import Segmenter
+from wss.methods.spml import EmbeddingSegmenter, Spml
 
 METHODS: tuple[type[Method], ...] = (
     PartialCrossEntropy,
@@ -33,6 +34,7 @@ METHODS: tuple[type[Method], ...] = (
     Sec,
     Bpg,
     RwSs,
+    Spml,
 )
 """Every method, in the order of ``wss methods``."""
 
@@ -52,6 +54,7 @@ AnyMethod = Annotated[
     | Sec
     | Bpg
     | RwSs,
+    | Spml,
     Field(discriminator="name"),
 ]
 """The ``method`` parameter of the train stage: settings of one method, chosen by its ``name``."""
@@ -67,6 +70,7 @@ __all__ = [
     "CrfRnn",
     "Dense",
     "DenseCRF",
+    "EmbeddingSegmenter",
     "GrabCut",
     "KernelCut",
     "Method",
@@ -80,4 +84,5 @@ __all__ = [
     "Sec",
     "Segmenter",
     "WalkingSegmenter",
+    "Spml",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
@@ -108,3 +108,13 @@ class Method(Params, ABC):
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """The requested loss terms, scalars, not weighted."""
+
+    def carried(self, model: nn.Module) -> dict[str, Any]:
+        """What training carries from step to step beside weights and optimiser, for checkpoints; trained networks do not have
+        it.
+        """
+        return {}
+
+    def carry(self, model: nn.Module, state: dict[str, Any]) -> None:
+        """Take up what ``carried`` gave, before training goes on."""
+        return

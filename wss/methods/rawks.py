@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.losses import partial_cross_entropy, rawks_loss
+from wss.methods.coarse import cell_means, coarse_labels
 from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec, build_network
@@ -84,7 +85,7 @@ class Rawks(Method):
             with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
                 boundary = both.boundary(batch.rgb)
             scribble = coarse_labels(batch.labels, self.stride, logits.shape[1])
-            valid = _coarse(batch.valid.float(), self.stride) > 0
+            valid = cell_means(batch.valid.float(), self.stride) > 0
             with torch.autocast(logits.device.type, enabled=False):
                 boundary = boundary.masked_fill(~valid, torch.inf)
                 walk = hitting_probabilities(boundary, scribble, logits.shape[1])
@@ -94,29 +95,3 @@ class Rawks(Method):
                 if "fixed" in terms:
                     found["fixed"] = rawks_loss(walk.detach(), logits, alpha=self.alpha, valid=valid)
         return found
-
-
-def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
-    """Labels on a grid of ``stride`` pixels a side: the class with the most labelled pixels of a cell (the lower of equals), or
-    255 where none is labelled, so that no stroke is too thin to stay.
-
-    Args:
-        labels: int64 (B,H,W), 255 = unlabelled.
-        stride: Side of a cell.
-        num_classes: K.
-
-    Returns:
-        int64 (B,ceil(H/stride),ceil(W/stride)).
-    """
-    if stride == 1:
-        return labels
-    classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
-    share, label = _coarse((labels[:, None] == classes).float(), stride).max(1)
-    return torch.where(share > 0, label, 255)
-
-
-def _coarse(maps: Tensor, stride: int) -> Tensor:
-    """Means over cells, those at the margin as if what lies beyond were 0."""
-    height, width = maps.shape[-2:]
-    padded = functional.pad(maps, (0, -width % stride, 0, -height % stride))
-    return functional.avg_pool2d(padded, stride)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.losses import partial_cross_entropy, segsort_loss
+from wss.losses.segsort import LARGEST_CONCENTRATION
+from wss.methods.coarse import cell_centres, coarse_labels
+from wss.methods.memory_bank import MemoryBank
+from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import initialise, initialise_classifier
+from wss.ops import nearest, segment_labels, segment_prototypes, spherical_kmeans, split_segments
+from wss.ops.segments import Segments
+from wss.ops.spherical_kmeans import with_places
+
+CONTRASTS = frozenset({"similarity", "annotation", "cooccurrence", "affinity"})
 
 
 class EmbeddingSegmenter(Segmenter):
@@ -24,6 +39,7 @@ class EmbeddingSegmenter(Segmenter):
         dimension: Channels of the embedding.
         stride: Of the embedding, in pixels.
         dropout: In front of the classifier's last convolution.
+        bank_batches: Batches that ``bank`` remembers in training.
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3.2,
         A.4: DeepLab with ResNet-101, unit-length embeddings of 64 channels, a softmax classifier on the fixed embedding. The
@@ -34,9 +50,18 @@ class EmbeddingSegmenter(Segmenter):
     """
 
     def __init__(
-        self, spec: NetworkSpec, num_classes: int, *, dimension: int = 64, stride: int = 4, dropout: float = 0.65
+        self,
+        spec: NetworkSpec,
+        num_classes: int,
+        *,
+        dimension: int = 64,
+        stride: int = 4,
+        dropout: float = 0.65,
+        bank_batches: int = 2,
     ) -> None:
         super().__init__(spec, dimension)
+        self.num_classes = num_classes
+        self.bank = MemoryBank(bank_batches)
         self.stride = stride
         self.classifier = nn.Sequential(
             nn.Conv2d(dimension, 2 * dimension, 3, padding=1, bias=False),
@@ -77,3 +102,227 @@ class EmbeddingSegmenter(Segmenter):
         """
         embedding = self.embed(rgb)
         return embedding if embedded else self.classify(embedding.detach(), rgb.shape[2:])
+
+
+class Spml(Method):
+    """Semi-supervised pixel-wise metric learning.
+
+    Terms, of which the first four contrast pixels with segments (``wss.losses.segsort_loss``) and teach the embedding, while the
+    last one teaches the classifier only. Their weights are the paper's lambda.
+
+        ``similarity``: a segment is positive if it is of the same superpixel, negative if elsewhere in the image. Both are
+            compared with their places in the image beside their embeddings.
+        ``annotation``: positive with the same label, negative with another, within and across images; others do not count.
+        ``cooccurrence``: all segments of images that share a class other than the background are positive, and those of the same
+            image, all others negative.
+        ``affinity``: as ``annotation``, after each segment without a label took that of the nearest that has one.
+        ``classifier``: partial cross-entropy of the classifier on the embedding. In a phase with this term alone the embedding
+            is fixed, batch normalisation included.
+
+    Segments are the clusters of each image's embedding by spherical k-means, split by superpixels and labels, on the embedding's
+    grid. Those of the last batches remain in a memory bank for the terms that reach across images.
+
+    Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3, Table
+        5; what the paper leaves open (places in ``similarity`` only, labels that split segments) from the authors' code.
+    Differs: the paper's label of a segment is the majority's, and in its code scribbles are widened by 3 pixels; here a cell of
+        the grid has the label that most of its labelled pixels have, and ``labels`` chooses between splitting and majority. The
+        authors' code does not train ``affinity``; here it is as the paper has it, over all segments of batch and bank. Classes of
+        images are tags where labels have them, or else those of the image's labelled pixels.
+    """
+
+    name: Literal["spml"] = "spml"
+    summary: ClassVar[str] = (
+        "pixels drawn to segments that are alike in colour, label, company or features; needs superpixels"
+    )
+    term_names: ClassVar[frozenset[str]] = CONTRASTS | {"classifier"}
+    needs: ClassVar[frozenset[str]] = frozenset({"superpixels", "classes"})
+
+    dimension: int = Field(default=64, ge=1)
+    """Channels of the embedding. Published: 64, for DensePose 32."""
+    stride: Literal[1, 2, 4, 8] = 4
+    """Of the embedding in pixels; segments and loss are on this grid."""
+    grid: int = Field(default=6, ge=1)
+    """k-means starts from so many rows and columns of clusters. Published: 6, for DensePose 12."""
+    iterations: int = Field(default=10, ge=0)
+    """Of k-means."""
+    bank_batches: int = Field(default=2, ge=0)
+    """Batches in the memory bank."""
+    labels: Literal["split", "majority"] = "split"
+    """``split``: labelled and unlabelled pixels, and those of different labels, are different segments. ``majority``: labels do
+    not split segments, and all pixels of one have the label that most of its labelled pixels have."""
+    kappa_similarity: float = Field(default=16.0, gt=0, le=LARGEST_CONCENTRATION)
+    """Concentration of ``similarity``."""
+    kappa_annotation: float = Field(default=6.0, gt=0, le=LARGEST_CONCENTRATION)
+    """Concentration of ``annotation``."""
+    kappa_cooccurrence: float = Field(default=12.0, gt=0, le=LARGEST_CONCENTRATION)
+    """Concentration of ``cooccurrence``. Published: 12 for scribbles, 8 for points, boxes and tags."""
+    kappa_affinity: float = Field(default=12.0, gt=0, le=LARGEST_CONCENTRATION)
+    """Concentration of ``affinity``."""
+    dropout: float = Field(default=0.65, ge=0, lt=1)
+    """In front of the classifier's last convolution; not published. The authors' code has 0.75 and, on pseudo-labels, 0.65."""
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """See ``Method.build``."""
+        return EmbeddingSegmenter(
+            network,
+            num_classes,
+            dimension=self.dimension,
+            stride=self.stride,
+            dropout=self.dropout,
+            bank_batches=self.bank_batches,
+        )
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``."""
+        segmenter = cast(EmbeddingSegmenter, model)
+        learns = bool(CONTRASTS & set(terms))
+        segmenter.network.train(segmenter.training and learns)  # what is fixed keeps its statistics too
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            embedding = model(batch.rgb, embedded=True)
+        found = {}
+        if learns:
+            with torch.autocast(embedding.device.type, enabled=False):
+                found = self._contrasts(embedding, segmenter, batch, terms)
+        if "classifier" in terms:
+            logits = segmenter.classify(embedding.detach(), batch.rgb.shape[2:])
+            found["classifier"] = partial_cross_entropy(logits, batch.labels)
+        return found
+
+    def carried(self, model: nn.Module) -> dict[str, Any]:
+        """See ``Method.carried``: the memory bank."""
+        return {"bank": cast(EmbeddingSegmenter, model).bank.state}
+
+    def carry(self, model: nn.Module, state: dict[str, Any]) -> None:
+        """See ``Method.carry``."""
+        segmenter = cast(EmbeddingSegmenter, model)
+        segmenter.bank.restore(state["bank"], segmenter.mean.device)
+
+    def segments(self, embedding: Tensor, batch: Batch, num_classes: int) -> tuple[Segments, SegmentFacts]:
+        """The segments of a batch, with what relates them.
+
+        Args:
+            embedding: (B,C,h,w).
+            batch: With superpixels and classes of images.
+            num_classes: K.
+        """
+        superpixels = cell_centres(batch.maps["superpixels"], self.stride)
+        labels = coarse_labels(batch.labels, self.stride, num_classes)
+        valid = cell_centres(batch.valid, self.stride)
+        clusters = spherical_kmeans(embedding.detach(), grid=self.grid, iterations=self.iterations, valid=valid)
+        parts = (superpixels, labels) if self.labels == "split" else (superpixels,)
+        segments = split_segments(clusters, *parts, valid=valid)
+        classes = batch.image_tags[segments.image]
+        known = classes.any(1)
+        if batch.background is not None:
+            classes = classes.index_fill(1, classes.new_full((1,), batch.background, dtype=torch.int64), False)
+        region = labels.new_zeros(segments.count + 1)
+        region.scatter_(0, torch.where(segments.ids < 0, segments.count, segments.ids).flatten(), superpixels.flatten())
+        label = segment_labels(labels, segments, num_classes)
+        return segments, SegmentFacts(segments.image, region[:-1], label, classes, known)
+
+    def _contrasts(
+        self, embedding: Tensor, model: EmbeddingSegmenter, batch: Batch, terms: Collection[str]
+    ) -> dict[str, Tensor]:
+        segments, facts = self.segments(embedding, batch, model.num_classes)
+        prototypes = segment_prototypes(embedding, segments)
+        bank = model.bank
+        everything = bank.after("prototypes", prototypes)
+        label, classes, known = (bank.after(name, getattr(facts, name)) for name in ("label", "classes", "known"))
+        own = segments.ids.flatten()
+        pixels = _rows(embedding)
+        found = {}
+        if "similarity" in terms:
+            placed = with_places(embedding)
+            found["similarity"] = segsort_loss(
+                _rows(placed),
+                segment_prototypes(placed, segments),
+                own,
+                *similarity(facts.image, facts.region),
+                concentration=self.kappa_similarity,
+            )
+        if "annotation" in terms:
+            relation = annotation(label, segments.count)
+            found["annotation"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_annotation)
+        if "cooccurrence" in terms:
+            relation = cooccurrence(facts.image, classes, known)
+            found["cooccurrence"] = segsort_loss(
+                pixels, everything, own, *relation, concentration=self.kappa_cooccurrence
+            )
+        if "affinity" in terms:
+            relation = annotation(spread(everything, label), segments.count)
+            found["affinity"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_affinity)
+        if model.training:
+            bank.push(prototypes=prototypes, label=facts.label, classes=facts.classes, known=facts.known)
+        return found
+
+
+@dataclass(frozen=True)
+class SegmentFacts:
+    """What relates segments, one row each.
+
+    Attributes:
+        image: int64 (S,), the image.
+        region: int64 (S,), the superpixel.
+        label: int64 (S,), 255 = unlabelled.
+        classes: bool (S,K), the classes in the image, the background not among them.
+        known: bool (S,), whether anything is known of the classes in the image.
+    """
+
+    image: Tensor
+    region: Tensor
+    label: Tensor
+    classes: Tensor
+    known: Tensor
+
+
+Relation = tuple[Tensor, Tensor]
+"""Which segments are positive and which negative to the pixels of each, bool (S,T) both; T counts the memory bank's."""
+
+
+def similarity(image: Tensor, region: Tensor) -> Relation:
+    """Low-level image similarity: within an image, the same superpixel is positive, others negative."""
+    same = image[:, None] == image
+    alike = region[:, None] == region
+    return same & alike, same & ~alike
+
+
+def annotation(label: Tensor, count: int) -> Relation:
+    """Semantic annotation: the same label is positive, another one negative.
+
+    Args:
+        label: int64 (T,), of all segments, 255 = unlabelled.
+        count: S, how many of them are the present batch's, in front.
+    """
+    labelled = label != 255
+    both = labelled[:count, None] & labelled
+    alike = label[:count, None] == label
+    return both & alike, both & ~alike
+
+
+def cooccurrence(image: Tensor, classes: Tensor, known: Tensor) -> Relation:
+    """Semantic co-occurrence: segments of images that share a class are positive, others negative.
+
+    Args:
+        image: int64 (S,), the image of each segment of the present batch.
+        classes: bool (T,K), of all segments: the classes in their image.
+        known: bool (T,), False for segments of images of which no class is known; they take no part.
+    """
+    count = len(image)
+    shared = classes[:count].float() @ classes.float().T > 0
+    shared[:, :count] |= image[:, None] == image
+    both = known[:count, None] & known
+    return both & shared, both & ~shared
+
+
+def spread(prototypes: Tensor, label: Tensor) -> Tensor:
+    """Labels (T,) after each segment without one took that of the nearest that has one; 255 where none has."""
+    if not len(label):
+        return label
+    closeness, index = nearest(prototypes.detach(), prototypes.detach(), 1, allowed=label != 255)
+    found = torch.where(closeness[:, 0].isfinite(), label[index[:, 0]], 255)
+    return torch.where(label == 255, found, label)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Maps (B,C,h,w) as rows (B h w,C), pixel after pixel."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)

@@ -48,7 +48,7 @@ def spherical_kmeans(
     batch, _, height, width = embeddings.shape
     wide = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
-        points = _points(embeddings.to(wide), location_scale).flatten(2)
+        points = with_places(embeddings.to(wide), location_scale).flatten(2)
         clusters = _cells(height, width, rows, columns, embeddings.device).flatten().expand(batch, -1)
         used = points.new_ones(batch, 1, height * width) if valid is None else valid.flatten(1)[:, None].to(wide)
         means = points.new_zeros(batch, rows * columns, points.shape[1])
@@ -63,12 +63,12 @@ def spherical_kmeans(
     return clusters.contiguous() if valid is None else torch.where(valid, clusters, -1)
 
 
-def _points(embeddings: Tensor, location_scale: float) -> Tensor:
-    """Embeddings with places, (B,C+2,H,W), unit length."""
+def with_places(embeddings: Tensor, scale: float = 1.0) -> Tensor:
+    """Embeddings (B,C,H,W) with their places (y, x) in [-0.5, 0.5], times ``scale``, beside them: (B,C+2,H,W) of unit length."""
     batch, _, height, width = embeddings.shape
     y = _places(height, embeddings)[:, None].expand(height, width)
     x = _places(width, embeddings).expand(height, width)
-    places = location_scale * torch.stack([y, x]).expand(batch, -1, -1, -1)
+    places = scale * torch.stack([y, x]).expand(batch, -1, -1, -1)
     return normalize(torch.cat([embeddings, places], 1), dim=1)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wss.errors import DataError, UsageError
-from wss.methods.rawks import coarse_labels
+from wss.methods.coarse import coarse_labels
 from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import nearest, segment_labels, segment_prototypes, split_segments, vote
 from wss.params import Params

@@ -15,7 +15,8 @@ from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.losses.rawks import uncertainty_weights
 from wss.methods import Rawks
-from wss.methods.rawks import RawksNetwork, coarse_labels
+from wss.methods.coarse import coarse_labels
+from wss.methods.rawks import RawksNetwork
 from wss.metrics import certainty_levels
 from wss.ops import hitting_probabilities, reachable
 from wss.params import Params, validate

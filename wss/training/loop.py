@@ -98,6 +98,7 @@ def fit(
     sums: dict[str, float] = {}
     if state is not None:
         model.load_state_dict(state["model"])
+        method.carry(model, state.get("carried", {}))
         rows, start_phase, start_step, sums = state["rows"], state["phase"], state["step"], state["sums"]
         torch.set_rng_state(state["rng"])
         if settings.device.type == "cuda" and state["cuda_rng"] is not None:
@@ -157,12 +158,12 @@ def fit(
                 hooks.log(rows)
             hooks.advance(1, f"loss {float(loss.detach()):.3f}")
             if step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
-                hooks.save(_state(model, optimiser, number, step + 1, rows, sums))
+                hooks.save(_state(model, method, optimiser, number, step + 1, rows, sums))
                 saved = time.monotonic()
         sums = {}
         done, first_draw = done + steps, first_draw + steps * epochs.batch_size
         if number + 1 < len(phases):
-            hooks.save(_state(model, optimiser, number + 1, 0, rows, sums))
+            hooks.save(_state(model, method, optimiser, number + 1, 0, rows, sums))
     return rows
 
 
@@ -178,6 +179,7 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
 
 def _state(
     model: nn.Module,
+    method: Method,
     optimiser: torch.optim.Optimizer,
     phase: int,
     step: int,
@@ -186,6 +188,7 @@ def _state(
 ) -> dict[str, Any]:
     return {
         "model": model.state_dict(),
+        "carried": method.carried(model),
         "optimiser": optimiser.state_dict(),
         "phase": phase,
         "step": step,

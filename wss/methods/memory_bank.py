@@ -1,0 +1,39 @@
+"""A memory of the segments of the last batches, with which those of the present one are contrasted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+class MemoryBank:
+    """What describes the segments of the last batches, one row each, by name; it takes no gradient.
+
+    Args:
+        batches: How many batches are kept.
+    """
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+        self._kept: list[dict[str, Tensor]] = []
+
+    def push(self, **rows: Tensor) -> None:
+        """Keep the present batch, and forget the oldest of too many."""
+        self._kept = [*self._kept, {name: values.detach() for name, values in rows.items()}][-self.batches :]
+        if not self.batches:
+            self._kept = []
+
+    def after(self, name: str, rows: Tensor) -> Tensor:
+        """Rows of the present batch, and behind them those of the bank, the oldest first."""
+        return torch.cat([rows, *(batch[name] for batch in self._kept)])
+
+    @property
+    def state(self) -> list[dict[str, Tensor]]:
+        """The batches, the oldest first."""
+        return list(self._kept)
+
+    def restore(self, state: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
+        """Take up a former ``state``."""
+        self._kept = [{name: values.to(device) for name, values in batch.items()} for batch in state]
