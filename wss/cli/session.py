@@ -15,7 +15,7 @@ from wss.errors import UsageError
 from wss.pipeline.changes import merge
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
-from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference
+from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference, shipped_pipelines
 from wss.pipeline.workspace import Workspace
 from wss.stages.edges import EdgesParams
 from wss.stages.prepare import PrepareParams
@@ -86,6 +86,15 @@ class Session(AbstractContextManager["Session"]):
             everywhere["seed"] = self.seed
         preset = load_preset(self.preset) if self.preset is not None else None
         return load_pipeline(find_pipeline(name), merged, everywhere, preset)
+
+    def named(self, method: str) -> str:
+        """The pipeline for what ``--method`` says: its own name or, of a method with one for each kind of annotation, that for
+        the kind that `wss prepare` chose last.
+        """
+        known = shipped_pipelines()
+        annotation = (self.workspace.state().get("prepare") or {}).get("annotation", "scribble")
+        fitting = f"{method}-{annotation}"
+        return fitting if method not in known and fitting in known else method
 
     def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
         """What `wss prepare`, `wss superpixels` and `wss edges` chose, as changes to a pipeline that has such stages.

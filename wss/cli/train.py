@@ -73,6 +73,7 @@ def train(
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,
     ):
+        method = session.named(method)
         overrides = merge(session.prepared(method), parse_overrides(settings or []))
         if changes:
             overrides = merge(overrides, dict.fromkeys(session.trainings(method), changes))
