@@ -12,8 +12,8 @@ from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
 from wss.losses.proposal import proposal_loss
 from wss.losses.rawks import rawks_loss, uncertainty_weights
-from wss.losses.transition_consistency import transition_consistency_loss
 from wss.losses.segsort import segsort_loss
+from wss.losses.transition_consistency import transition_consistency_loss
 
 __all__ = [
     "boundary_regression_loss",
@@ -28,7 +28,7 @@ __all__ = [
     "partial_cross_entropy",
     "proposal_loss",
     "rawks_loss",
-    "transition_consistency_loss",
     "segsort_loss",
+    "transition_consistency_loss",
     "uncertainty_weights",
 ]

@@ -53,7 +53,7 @@ AnyMethod = Annotated[
     | Classifier
     | Sec
     | Bpg
-    | RwSs,
+    | RwSs
     | Spml,
     Field(discriminator="name"),
 ]
@@ -83,6 +83,6 @@ __all__ = [
     "ScribbleSup",
     "Sec",
     "Segmenter",
-    "WalkingSegmenter",
     "Spml",
+    "WalkingSegmenter",
 ]
