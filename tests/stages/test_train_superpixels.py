@@ -29,6 +29,7 @@ def _store(path, schema, items):
     writer = StoreWriter(path, schema, {"key": "k", "params": "{}", "inputs": "{}"})
     for image_id, arrays in items.items():
         writer.append(image_id, arrays)
+    writer.meta["annotation"] = "scribble"
     writer.finish({})
     return Store(path, schema)
 
