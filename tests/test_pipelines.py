@@ -11,12 +11,14 @@ DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "wi
 STUDIES = {  # levels of their factors that are tried here
     "study-bpg": {"parts": ["plain", "BPG"], "run": ["plain", "BPG", "dense"]},
     "study-crf": {"training": ["pce", "crf-rnn"]},
+    "study-drop": {"drop": [0, 0.5]},
     "study-full-supervision": {"weight": [0, 0.5]},
     "study-lengths": {"length": [1, 0], "loss": ["pce", "ncut"]},
     "study-proposals": {"fine": ["crf-adm"], "run": ["grabcut", "scribblesup", "crf-adm"]},
     "study-losses": {"loss": ["pce", "densecrf"], "run": ["pce", "densecrf", "dense"]},
     "study-rawks": {"bound": ["spcon"], "run": ["pce", "rawks-then-q", "spcon"]},
     "study-rw-ss": {"parts": ["baseline", "walk", "flip-before", "random-transition-entropy"]},
+    "study-shrink": {"shrink": [0, 1], "parts": ["baseline", "self-supervision"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
     "study-tags": {"constraint": ["none", "constrain-no-backprop"]},
 }

@@ -14,6 +14,7 @@ from wss.metrics.confusion import (
 from wss.metrics.label_quality import abstaining, confusion_by_certainty, label_record
 from wss.metrics.record import metrics_record
 from wss.metrics.surface import dice_volume, hd95
+from wss.metrics.variation import relative_variation
 
 __all__ = [
     "CERTAIN",
@@ -33,4 +34,5 @@ __all__ = [
     "metrics_record",
     "miou",
     "pixel_accuracy",
+    "relative_variation",
 ]

@@ -1,5 +1,6 @@
 from wss.ops.bilateral import BilateralFilter
 from wss.ops.differentiable_mean_field import differentiable_mean_field
+from wss.ops.eigenvectors import leading_eigenvectors
 from wss.ops.mean_field import mean_field
 from wss.ops.nearest import nearest, vote
 from wss.ops.random_walk import hitting_probabilities, reachable
@@ -16,6 +17,7 @@ __all__ = [
     "differentiable_mean_field",
     "draw_transform",
     "hitting_probabilities",
+    "leading_eigenvectors",
     "mean_field",
     "nearest",
     "random_walk_step",

@@ -67,9 +67,12 @@ CAM = Schema("cam", 1, items={"cam": "deflate", "scores": "deflate"}, required=f
 """Class activation maps float16 (K,H,W) in 0..1, zero for classes that the image's tags do not name and for the background;
 optional scores of the whole image float32 (K,), logits."""
 
-PICTURES = Schema("pictures", 1, items={"tiles": "deflate"}, required=frozenset({"tiles"}), rebuild="wss run")
+PICTURES = Schema(
+    "pictures", 1, items={"tiles": "deflate", "numbers": "deflate"}, required=frozenset({"tiles"}), rebuild="wss run"
+)
 """Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]`` and,
-optionally, a heading by image id in ``meta["titles"]``."""
+optionally, a heading by image id in ``meta["titles"]``; optional numbers measured on the image, and tables made of them in
+``meta["tables"]``, see ``wss.viz.Table``."""
 
 PROTOTYPES = Schema(
     "prototypes",

@@ -5,7 +5,7 @@ from wss.viz.heat_map import heat_map
 from wss.viz.overlays import box_overlay, outlined, overlay, scribble_overlay, spotlight
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
-from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Picture, Report, Step, render_report
+from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Picture, Report, Step, Table, render_report
 from wss.viz.run import Run
 from wss.viz.signed_map import signed_map
 from wss.viz.study import featured, level_text, tabulate
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "Run",
     "Step",
+    "Table",
     "Thumbnail",
     "box_overlay",
     "colourise",

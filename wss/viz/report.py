@@ -121,6 +121,23 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Numbers that a stage measured.
+
+    Attributes:
+        title: Heading.
+        text: A paragraph below it.
+        columns: Headings of the columns.
+        rows: A name, then shares in 0..1, for each row.
+    """
+
+    title: str
+    text: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page. What is empty or None leaves its section out.
 
@@ -134,6 +151,7 @@ class Report:
         summary: A paragraph, before the scores.
         studies: Tables over factors that were varied.
         labels: Records of ``wss.metrics.label_record``: made labels against masks.
+        tables: What stages measured besides scores.
         pictures: Examples.
         data: About the data set.
         provenance: The artifacts behind the scores, in order.
@@ -150,6 +168,7 @@ class Report:
     summary: str = ""
     studies: Sequence[Study] = ()
     labels: Sequence[Mapping[str, Any]] = ()
+    tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     data: DataSummary | None = None
     provenance: Sequence[Step] = ()

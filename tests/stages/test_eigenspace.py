@@ -1,0 +1,80 @@
+"""Pictures of the random walk of an RW-SS network, and how stable its representations are, on a tiny data set."""
+
+import numpy as np
+import pytest
+import torch
+
+from wss.errors import UsageError
+from wss.pipeline.run import run_pipeline
+from wss.pipeline.spec import load_pipeline
+from wss.pipeline.workspace import Workspace
+from wss.stages.stage import Context
+
+DATASET = {"kind": "sample", "options": {"train": 2, "val": 2, "height": 37, "width": 42}}
+STAGES = """
+title: eigenspace
+stages:
+  - stage: samples
+  - {stage: prepare, inputs: {samples: samples}}
+  - id: train
+    stage: train
+    inputs: {samples: samples, labels: prepare}
+    params:
+      method: {name: rw-ss, walk: WALK}
+      network: {name: unet}
+      augment: {crop: 32}
+      phases: [{epochs: 1, terms: {pce: 1}, lr: 0.01}]
+  - {stage: eigenspace, inputs: {samples: samples, model: train}, params: {eigenvectors: 2}}
+  - {stage: predict, inputs: {samples: samples, model: train}}
+  - {stage: evaluate, inputs: {samples: samples, predictions: predict}}
+  - stage: report
+    inputs: {samples: samples, models: [train], predictions: [predict], metrics: [evaluate], pictures: [eigenspace]}
+"""
+
+
+def _run(folder, walk):
+    torch.set_num_threads(1)
+    path = folder / "e.yaml"
+    path.write_text(STAGES.replace("WALK", walk))
+    return run_pipeline(load_pipeline(path, {}, {"dataset": DATASET}), Workspace(folder / "w"), Context())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    return {name: o.store for name, o in _run(tmp_path_factory.mktemp("e"), "true").items()}
+
+
+def test_there_is_a_tile_of_the_images_size_for_each_caption(done):
+    store = done["eigenspace"]
+    assert store.ids == done["samples"].meta["splits"]["val"]
+    assert store.meta["captions"] == ["Before the walk", "After it", "Eigenvector 2", "Eigenvector 3"]
+    for image_id in store.ids:
+        tiles = store.get("tiles", image_id)
+        assert tiles.shape == (4, 37, 42, 3)
+        assert all(len(np.unique(tile)) > 3 for tile in tiles)
+        assert (tiles[2, :8, :8] == tiles[2, 0, 0]).all()  # one cell of the walk
+
+
+def test_variations_are_shares_and_those_of_the_images(done):
+    store = done["eigenspace"]
+    (table,) = store.meta["tables"]
+    assert [row[0] for row in table["rows"]] == ["flip", "translation"]
+    assert len(table["columns"]) == 4
+    numbers = np.mean([store.get("numbers", i) for i in store.ids], axis=0)
+    np.testing.assert_allclose(numbers, [row[1:] for row in table["rows"]], rtol=1e-6)
+    assert (numbers > 0).all()
+    assert (numbers < 1).all()
+
+
+def test_the_report_shows_table_and_pictures(done):
+    page = done["report"].array("html").tobytes().decode()
+    (table,) = done["eigenspace"].meta["tables"]
+    assert "What a transform changes" in page
+    assert page.count('<h2 id="table-1">') == 1
+    assert f"{100 * table['rows'][0][1]:.1f}" in page
+    assert "Eigenvector 3" in page
+
+
+def test_a_network_without_a_walk_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"train `rw-ss`"):
+        _run(tmp_path, "false")
