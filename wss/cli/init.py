@@ -11,7 +11,9 @@ from wss.cli import options
 
 
 def init(
-    kind: Annotated[str, typer.Option("--kind", "-k", help="voc, context, folder, camvid, acdc or sample.")],
+    kind: Annotated[
+        str, typer.Option("--kind", "-k", help="voc, context, coco, densepose, folder, camvid, acdc or sample.")
+    ],
     root: Annotated[Path | None, typer.Option("--root", "-r", help="The data set's folder.")] = None,
     option: Annotated[
         list[str] | None,

@@ -11,7 +11,7 @@ from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source, Volume
 from wss.errors import UsageError
 from wss.params import LOCAL, Params, nearest, validate
 
-Kind = Literal["voc", "context", "folder", "camvid", "acdc", "sample"]
+Kind = Literal["voc", "context", "coco", "densepose", "folder", "camvid", "acdc", "sample"]
 """The readers, as in ``wss init --kind``."""
 
 
@@ -86,6 +86,14 @@ def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **o
             from wss.datasets.context import ContextOptions, ContextSource
 
             return ContextSource(spec.root, validate(ContextOptions, spec.options, where))
+        case "coco":
+            from wss.datasets.coco import CocoOptions, CocoSource
+
+            return CocoSource(spec.root, validate(CocoOptions, spec.options, where))
+        case "densepose":
+            from wss.datasets.densepose import DenseposeOptions, DenseposeSource
+
+            return DenseposeSource(spec.root, validate(DenseposeOptions, spec.options, where))
         case "folder":
             from wss.datasets.folder import FolderOptions, FolderSource
 

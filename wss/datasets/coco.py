@@ -1,0 +1,275 @@
+"""COCO's annotations of objects, and data sets in that format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from skimage.draw import polygon
+
+from wss.datasets.cards import colour_map
+from wss.datasets.files import Entry, FileSource, ReadOptions
+from wss.datasets.finding import FileProblem
+from wss.datasets.listing import split_by_hash
+from wss.datasets.rle import RleError, decode_rle
+from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.errors import DataError
+
+_YEARS = ("2017", "2014")
+
+
+@dataclass(frozen=True)
+class Instances:
+    """One annotation file.
+
+    Attributes:
+        path: The file.
+        images: File name (relative, with ``/``), height and width by image id, which is the file name without folder and suffix.
+        annotations: What is annotated in each image, as in the file.
+        categories: Class names by category id.
+    """
+
+    path: Path
+    images: Mapping[str, tuple[str, int, int]]
+    annotations: Mapping[str, Sequence[Mapping[str, Any]]]
+    categories: Mapping[int, str]
+
+    def problem(self, annotation: Mapping[str, Any], message: str) -> FileProblem:
+        """Something wrong with one annotation."""
+        where = f"annotation {annotation.get('id', 'without id')} of image {annotation.get('image_id', 'without id')}"
+        return FileProblem("annotation", self.path, f"{where} {message}", "correct it or download the file again")
+
+    def box(self, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
+        """Left, top, width and height of an annotation's box, in pixels with the upper left corner of the first at 0.
+
+        Raises:
+            DataError: It has none, or one without extent.
+        """
+        box = annotation.get("bbox")
+        try:
+            x, y, width, height = (float(value) for value in box)  # type: ignore[union-attr]
+        except (TypeError, ValueError):
+            raise self.problem(annotation, f"has the box {box!r}, expected [x, y, width, height]") from None
+        if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
+            raise self.problem(annotation, f"has the box {box!r}, expected finite numbers and a positive size")
+        return x, y, width, height
+
+    def rle(self, annotation: Mapping[str, Any], encoded: Any, what: str) -> NDArray[np.bool_]:
+        """Decode a mask of an annotation.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        try:
+            return decode_rle(encoded)
+        except RleError as error:
+            raise self.problem(annotation, f"has a {what} that {error}") from None
+
+    def region(self, annotation: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """The pixels of an annotated object, from polygons or a run-length encoding: those whose centre is inside.
+
+        Raises:
+            DataError: The annotation is damaged or of another size.
+        """
+        given = annotation.get("segmentation")
+        if isinstance(given, Mapping):
+            region = self.rle(annotation, given, "segmentation")
+            if region.shape != shape:
+                raise self.problem(annotation, f"has a segmentation of {region.shape}, its image is {shape}")
+            return region
+        region = np.zeros(shape, bool)
+        for outline in given if isinstance(given, list) else ():
+            try:
+                points = np.array(outline, np.float64).reshape(-1, 2)
+            except (TypeError, ValueError):
+                points = np.full((1, 2), np.nan)
+            if not np.isfinite(points).all():
+                raise self.problem(annotation, "has an outline that is no list of x and y by turns")
+            region[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, shape)] = True  # type: ignore[no-untyped-call]
+        if not isinstance(given, list):
+            raise self.problem(annotation, "has no segmentation, neither polygons nor a run-length encoding")
+        return region
+
+
+def read_instances(path: Path) -> Instances:
+    """Read an annotation file in COCO's format.
+
+    Raises:
+        DataError: Missing, no JSON, or without the lists and fields of this format; the message names the entry.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FileProblem("missing-file", path, "no such annotation file", "correct its name") from None
+    except (OSError, ValueError) as error:
+        raise FileProblem("annotation-file", path, f"no readable JSON ({error})", "download it again") from None
+    images: dict[str, tuple[str, int, int]] = {}
+    names: dict[Any, str] = {}
+    for row in _rows(path, content, "images"):
+        try:
+            file, size = PurePosixPath(str(row["file_name"])), (int(row["height"]), int(row["width"]))
+            number = row["id"]
+        except (KeyError, TypeError, ValueError):
+            message = f"has the image {str(row)[:100]}, expected id, file_name, height and width"
+            raise FileProblem("annotation-file", path, message, "correct it") from None
+        if file.is_absolute() or ".." in file.parts or "\\" in str(file) or not file.stem.isprintable():
+            message = f"names the image file {str(file)[:100]!r}, which is not inside the folder of images"
+            raise FileProblem("unsafe-name", path, message, "give file names relative to it")
+        if file.stem in images:
+            message = f"names two images {file.stem!r}"
+            raise FileProblem("annotation-file", path, message, "give every image its own file name")
+        images[file.stem] = (str(file), *size)
+        names[number] = file.stem
+    annotations: dict[str, list[Mapping[str, Any]]] = {name: [] for name in images}
+    for row in _rows(path, content, "annotations"):
+        if row.get("image_id") not in names:
+            message = (
+                f"has annotation {row.get('id', 'without id')} of image {row.get('image_id')!r}, which it does not list"
+            )
+            raise FileProblem("annotation-file", path, message, "correct it")
+        annotations[names[row["image_id"]]].append(row)
+    try:
+        categories = {int(row["id"]): str(row["name"]) for row in _rows(path, content, "categories")}
+    except (KeyError, TypeError, ValueError):
+        message = "has a category without id and name"
+        raise FileProblem("annotation-file", path, message, "correct it") from None
+    return Instances(path, images, annotations, categories)
+
+
+def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
+    rows = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        message = f"has no list {name!r}"
+        remedy = "give a file in COCO's format of object annotations (images, annotations, categories)"
+        raise FileProblem("annotation-file", path, message, remedy)
+    return rows
+
+
+def find_folder(candidates: Sequence[Path], instances: Instances) -> Path:
+    """The first folder that has the first image of an annotation file; the first of all where none has it."""
+    first = next((name for name, _, _ in instances.images.values()), "")
+    return next((folder for folder in candidates if (folder / first).exists()), candidates[0])
+
+
+class CocoOptions(ReadOptions):
+    """Options of kind ``coco``; relative paths are taken from the data set's root.
+
+    Attributes:
+        train: Annotation file of the training images; None looks for ``instances_train2017.json``, ``instances_train2014.json``
+            and ``train.json``, in ``annotations`` and in the root.
+        val: The same for the validation images; a fifth of the training images where there is none.
+        images: Folder of images; None looks where COCO's archives put them (``train2017`` and the like) and in ``images``.
+        val_fraction: Share of the images that becomes ``val`` when there is no file for them.
+    """
+
+    train: Path | None = None
+    val: Path | None = None
+    images: Path | None = None
+    val_fraction: float = Field(default=0.2, ge=0, lt=1)
+
+
+class CocoSource(FileSource):
+    """Objects in COCO's format: the classes are its categories by ascending id, after the background.
+
+    Masks are drawn from the objects' outlines, smaller objects over larger ones; what only an annotation of a crowd covers is
+    void. Boxes are those of the annotations, without crowds.
+    """
+
+    options: CocoOptions
+
+    def scan(self) -> None:
+        """Fill in ``catalogue``, ``entries`` and ``notes``."""
+        self.instances: dict[str, Instances] = {}
+        self.entries = {}
+        self.notes = []
+        splits: dict[str, tuple[str, ...]] = {}
+        categories: Mapping[int, str] | None = None
+        for split in ("train", "val"):
+            path = self._file(split)
+            if path is None:
+                continue
+            found = read_instances(path)
+            if categories is not None and found.categories != categories:
+                raise DataError(
+                    f"{path}: has other categories than the file of the training images; give both the same"
+                )
+            categories = found.categories
+            folder = self._folder(split, found)
+            for name, (file, _, _) in found.images.items():
+                if name in self.instances:
+                    message = f"names image {name!r}, which {self.instances[name].path.name} has too"
+                    raise FileProblem("split-overlap", path, message, "give every image its own file name and split")
+                self.instances[name] = found
+                self.entries[name] = Entry(folder / file, path, None, path)
+            splits[split] = tuple(found.images)
+        if categories is None:
+            raise DataError(
+                f"{self.root}: no annotation file such as annotations/instances_train2017.json; name yours with the option "
+                "train (and val)"
+            )
+        if "val" not in splits:
+            chosen = split_by_hash(splits["train"], self.options.val_fraction)
+            splits = {
+                "train": tuple(i for i in splits["train"] if i not in chosen),
+                "val": tuple(i for i in splits["train"] if i in chosen),
+            }
+        ordered = sorted(categories)
+        if len(ordered) >= IGNORE_INDEX:
+            raise DataError(f"{self.root}: {len(ordered)} categories, at most {IGNORE_INDEX - 1} are possible")
+        self.label_of = {number: 1 + index for index, number in enumerate(ordered)}
+        classes = ("background", *(categories[number] for number in ordered))
+        self.catalogue = Catalogue("coco", classes, colour_map(len(classes)), splits, background=0)
+
+    def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
+        """The mask, drawn from the outlines of objects."""
+        instances, rows = self._rows(image_id)
+        _, height, width = instances.images[image_id]
+        regions = [(self._class(instances, row), instances.region(row, (height, width))) for row in rows]
+        mask = np.zeros((height, width), np.uint8)
+        for label, region in sorted(regions, key=lambda pair: (pair[0] != IGNORE_INDEX, -int(pair[1].sum()))):
+            mask[region] = label
+        return mask
+
+    def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
+        """The boxes of single objects."""
+        instances, rows = self._rows(image_id)
+        boxes = []
+        for row in rows:
+            label = self._class(instances, row)
+            x, y, width, height = instances.box(row)
+            corner = (int(np.floor(x)), int(np.floor(y)))
+            end = (int(np.ceil(x + width)) - 1, int(np.ceil(y + height)) - 1)
+            if label != IGNORE_INDEX:
+                boxes.append((label, *corner, *end))
+        return np.array(boxes, np.int32).reshape(-1, 5)
+
+    def _rows(self, image_id: str) -> tuple[Instances, Sequence[Mapping[str, Any]]]:
+        self.entry(image_id)
+        instances = self.instances[image_id]
+        return instances, instances.annotations[image_id]
+
+    def _class(self, instances: Instances, row: Mapping[str, Any]) -> int:
+        if row.get("category_id") not in self.label_of:
+            raise instances.problem(row, f"has category {row.get('category_id')!r}, which is not in the file's list")
+        return IGNORE_INDEX if row.get("iscrowd") else self.label_of[row["category_id"]]
+
+    def _file(self, split: str) -> Path | None:
+        given = self.options.train if split == "train" else self.options.val
+        if given is not None:
+            return self.root / given
+        names = [f"instances_{split}{year}.json" for year in _YEARS] + [f"{split}.json"]
+        paths = [folder / name for name in names for folder in (self.root / "annotations", self.root)]
+        return next((path for path in paths if path.is_file()), None)
+
+    def _folder(self, split: str, instances: Instances) -> Path:
+        if self.options.images is not None:
+            return self.root / self.options.images
+        archives = [f"{split}{year}" for year in _YEARS]
+        names = [*archives, *(f"images/{name}" for name in archives), f"images/{split}", "images", split, "."]
+        return find_folder([self.root / name for name in names], instances)

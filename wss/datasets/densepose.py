@@ -1,0 +1,161 @@
+"""DensePose-COCO: people cut into body parts, with a point on each part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from wss.datasets.cards import load_card
+from wss.datasets.coco import Instances, find_folder, read_instances
+from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
+from wss.datasets.finding import FileProblem
+from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.errors import DataError
+from wss.scribbles.strokes import Stroke
+
+_FILES = {"train": "train", "val": "minival", "valminusminival": "valminusminival"}
+"""Split by the name of its annotation file."""
+
+
+class DenseposeOptions(ReadOptions):
+    """Options of kind ``densepose``.
+
+    Attributes:
+        points: ``centre``, one point per person and part, the place of the part nearest to its centre of mass; ``annotated``,
+            the some hundred points per person that annotators put correspondences on.
+        point_std: Standard deviation of the Gaussian around a point, as a share of the person's size (the root of its box's
+            area). The point's width is twice that.
+    """
+
+    points: Literal["centre", "annotated"] = "centre"
+    point_std: float = Field(default=0.02, gt=0, le=1)
+
+
+class DenseposeSource(FileSource):
+    """DensePose-COCO as described in the card ``densepose``: 14 body parts and background.
+
+    Masks are the parts of the people that are annotated, larger people below smaller ones; what only people without such
+    annotation cover is void, since it is neither background nor of a known part. Points are strokes of one point.
+
+    Source: Gueler, Neverova and Kokkinos 2018, "DensePose: Dense Human Pose Estimation In The Wild", arXiv:1802.00434; Ke,
+        Hwang and Yu 2021, section 4 and appendix A.3, for points in the centre of parts and Gaussians around them.
+    Differs: Ke et al. take the Gaussian's deviation from the size of an instance too, but publish no numbers.
+    """
+
+    options: DenseposeOptions
+
+    def scan(self) -> None:
+        """Fill in ``catalogue``, ``entries`` and ``notes``."""
+        card = load_card("densepose")
+        self.part_of: Sequence[int] = card.facts["part_of_chart"]
+        self.instances: dict[str, Instances] = {}
+        self.entries, self.notes = {}, []
+        splits: dict[str, tuple[str, ...]] = {}
+        for split, name in _FILES.items():
+            file = f"densepose_coco_2014_{name}.json"
+            path = next((p for p in (self.root / "annotations" / file, self.root / file) if p.is_file()), None)
+            if path is None:
+                continue
+            found = read_instances(path)
+            archive = "train2014" if split == "train" else "val2014"
+            folder = find_folder([self.root / archive, self.root / "images" / archive, self.root / "images"], found)
+            for image_id, (image, _, _) in found.images.items():
+                if image_id in self.instances:
+                    message = f"names image {image_id!r}, which {self.instances[image_id].path.name} has too"
+                    raise FileProblem("split-overlap", path, message, "download the annotation files again")
+                self.instances[image_id] = found
+                self.entries[image_id] = Entry(folder / image, path, path)
+            splits[split] = tuple(found.images)
+        if not splits:
+            raise DataError(
+                f"{self.root}: no annotation file densepose_coco_2014_train.json, neither here nor in annotations/; see the "
+                "card data/densepose.yaml for where to get it"
+            )
+        self.catalogue = Catalogue("densepose", card.classes, card.colours, splits, background=card.background)
+
+    def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
+        """The parts of all annotated people; None where nobody is."""
+        instances, people, others = self._people(image_id)
+        if not people:
+            return None
+        _, height, width = instances.images[image_id]
+        mask = np.zeros((height, width), np.uint8)
+        for row in others:
+            mask[instances.region(row, (height, width))] = IGNORE_INDEX
+        for row in people:
+            x, y, wide, high = instances.box(row)
+            parts = self._parts(instances, row)
+            down, inside_rows = _cells(y, high, height)
+            right, inside_columns = _cells(x, wide, width)
+            there = parts[np.ix_(down, right)]
+            window = mask[inside_rows, inside_columns]
+            window[there > 0] = there[there > 0]
+        return mask
+
+    def load_scribble(self, image_id: str) -> Scribble:
+        """The points of all annotated people, strokes of one point; None where nobody is."""
+        instances, people, _ = self._people(image_id)
+        strokes: list[Stroke] = []
+        for row in people:
+            x, y, wide, high = instances.box(row)
+            width = max(1, round(2 * self.options.point_std * (wide * high) ** 0.5))
+            for label, across, down in self._points(instances, row):
+                place = (x + across * wide - 0.5, y + down * high - 0.5)  # the centre of the first pixel is 0
+                strokes.append(Stroke(label, np.array([place], np.float64), width))
+        return tuple(strokes) if people else None
+
+    def _people(self, image_id: str) -> tuple[Instances, list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+        """The file, people whose parts are annotated, larger ones first, and the others."""
+        self.entry(image_id)
+        instances = self.instances[image_id]
+        rows = instances.annotations[image_id]
+        people = [row for row in rows if row.get("dp_masks")]
+        people.sort(key=lambda row: -instances.box(row)[2] * instances.box(row)[3])
+        return instances, people, [row for row in rows if not row.get("dp_masks")]
+
+    def _parts(self, instances: Instances, row: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """Parts on the grid of a person's box, uint8 (256, 256), 0 where there is none."""
+        masks = row["dp_masks"]
+        count = len(self.catalogue.classes) - 1
+        if not isinstance(masks, list) or len(masks) != count:
+            raise instances.problem(row, f"has no {count} masks of parts in dp_masks")
+        parts = np.zeros((256, 256), np.uint8)
+        for label, encoded in enumerate(masks, 1):
+            if encoded:
+                there = instances.rle(row, encoded, f"mask of part {label}")
+                if there.shape != parts.shape:
+                    raise instances.problem(row, f"has a mask of part {label} of {there.shape}, expected {parts.shape}")
+                parts[there] = label
+        return parts
+
+    def _points(self, instances: Instances, row: Mapping[str, Any]) -> list[tuple[int, float, float]]:
+        """Part, and place in the person's box, in 0..1 across and down."""
+        if self.options.points == "annotated":
+            try:
+                charts = np.array(row["dp_I"], np.float64).astype(np.int64)
+                places = np.array([row["dp_x"], row["dp_y"]], np.float64) / 255
+            except (KeyError, TypeError, ValueError):
+                raise instances.problem(row, "has no lists dp_I, dp_x and dp_y of equal length") from None
+            if places.shape != (2, len(charts)) or not np.isfinite(places).all():
+                raise instances.problem(row, "has no lists dp_I, dp_x and dp_y of equal length")
+            if ((charts < 1) | (charts > len(self.part_of))).any():
+                raise instances.problem(row, f"has a point in dp_I on no part from 1 to {len(self.part_of)}")
+            return [(self.part_of[chart - 1], float(x), float(y)) for chart, x, y in zip(charts, *places, strict=True)]
+        parts = self._parts(instances, row)
+        found = []
+        for label in np.unique(parts[parts > 0]):
+            cells = np.argwhere(parts == label)
+            y, x = cells[((cells - cells.mean(0)) ** 2).sum(1).argmin()]
+            found.append((int(label), (x + 0.5) / 256, (y + 0.5) / 256))
+        return found
+
+
+def _cells(start: float, extent: float, size: int) -> tuple[NDArray[np.intp], slice]:
+    """Which of 256 cells of a box the pixels with their centre inside it fall into, and which pixels these are."""
+    first, last = max(0, int(np.ceil(start - 0.5))), min(size, int(np.ceil(start + extent - 0.5)))
+    pixels = np.arange(first, max(first, last))
+    return np.clip(((pixels + 0.5 - start) * 256 / extent).astype(np.intp), 0, 255), slice(first, max(first, last))

@@ -1,0 +1,74 @@
+"""Run-length encoded masks as COCO writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class RleError(ValueError):
+    """What is wrong with an encoding, as the end of a sentence about whose it is."""
+
+
+def decode_rle(encoded: Any) -> NDArray[np.bool_]:
+    """Decode a run-length encoded mask.
+
+    Runs go down the columns, from left to right, and are by turns outside and inside the mask, outside first. They come as a
+    list of numbers, or compressed into a string: each number, from the fourth on less the last but one before it, in base 32
+    with the lowest digit first; a character is 48 plus its digit, plus 32 if another follows, and 16 in the last digit is the
+    sign.
+
+    Args:
+        encoded: A mapping with ``size``, height and width, and ``counts``, a list, or a string or bytes if compressed.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        RleError: Not of this form, or the runs are not as many pixels as the size.
+    """
+    if not isinstance(encoded, Mapping) or not {"size", "counts"} <= set(encoded):
+        raise RleError("is no run-length encoding, expected size and counts")
+    size, counts = encoded["size"], encoded["counts"]
+    whole = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    if not whole:
+        raise RleError(f"has size {size!r}, expected [height, width]")
+    height, width = size
+    if isinstance(counts, list):
+        if not all(type(count) is int for count in counts):
+            raise RleError("has counts that are not whole numbers")
+        runs = np.array(counts, np.int64)
+    elif isinstance(counts, str | bytes):
+        runs = _uncompressed(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+    else:
+        raise RleError(f"has counts of type {type(counts).__name__}, expected a list or a string")
+    if (runs < 0).any():
+        raise RleError("has a run of negative length")
+    if runs.sum() != height * width:
+        raise RleError(f"covers {runs.sum()} pixels, {height}x{width} are {height * width}")
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
+def _uncompressed(text: bytes) -> NDArray[np.int64]:
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if ((codes < 0) | (codes > 63)).any():
+        raise RleError("has compressed counts with a character that does not belong there")
+    if not len(codes):
+        return codes
+    last = codes < 32
+    if not last[-1]:
+        raise RleError("has compressed counts that end in the middle of a number")
+    ends = np.flatnonzero(last)
+    starts = np.append(0, ends[:-1] + 1)
+    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if place.max() > 7:
+        raise RleError("has compressed counts with a number of more than 8 digits")
+    values: NDArray[np.int64] = np.add.reduceat((codes & 31) << (5 * place), starts)
+    values -= ((codes[ends] & 16) > 0) * (np.int64(1) << (5 * (place[ends] + 1)))
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
