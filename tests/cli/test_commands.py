@@ -409,6 +409,22 @@ def test_predict_with_a_checkpoint_needs_no_workspace(work, wss, tmp_path, monke
     assert not (tmp_path / "artifacts" / "train").exists()
 
 
+def test_predict_leaves_out_what_cannot_be_read_and_says_so_at_the_end(work, wss):
+    for name in "ac":
+        Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(work / f"{name}.png")
+    (work / "b.png").write_text("text")
+    (work / "d.png").touch()
+    result = wss("predict", "b.png", "a.png", "d.png", "c.png", "--out", "o", "--no-overlays", "--json")
+    assert result.code == 1
+    assert result.json["images"] == 2
+    assert result.json["files"] == ["o/a.png", "o/c.png"]
+    assert set(result.json["faults"]) == {"b", "d"}
+    assert {path.name for path in (work / "o").iterdir()} == {"a.png", "c.png"}
+    assert "2 of 4 images left out" in result.said
+    assert "b.png: not an image" in result.said
+    assert "d.png" in result.said.split("b.png")[1]
+
+
 def test_predict_does_not_take_its_own_results_for_images(work, wss):
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(work / "a.png")
     for _ in range(2):

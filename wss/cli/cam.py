@@ -43,6 +43,7 @@ def cam(
     from wss.pipeline.spec import find_pipeline, load_pipeline
 
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
+        session.guard(out)
         name, changes = PIPELINE, session.prepared(PIPELINE)
         trained = session.workspace.state().get("train")
         if trained and "cam" in load_pipeline(find_pipeline(trained["pipeline"])).nodes:

@@ -58,6 +58,7 @@ def edges(
     values = settings(detector, weights, alignment, scales, flip) | {"nms": nms}
     terminal = Terminal(quiet, verbose, as_json)
     with workers(backend, address, jobs) as jobs, Session(workspace, terminal, device, jobs) as session:
+        session.guard(out)
         choice = checked(EdgesParams, values).model_dump(mode="json")
         store = session.run(session.pipeline(PIPELINE, {"edges": choice}).up_to("edges"))["edges"].store
         session.workspace.remember("edges", choice)

@@ -37,29 +37,43 @@ def predict(
 ) -> None:
     """Segment images: indexed PNG masks with palette and overlays.
 
-    Images may be of any size, grey or colour, 8 or 16 bit, rotated by EXIF.
+    Images may be of any size, grey or colour, 8 or 16 bit, rotated by EXIF. Those that cannot be read are left out and listed at
+    the end.
 
     Example: [bold]wss predict holiday/*.jpg --out masks[/bold]
     """
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
     from wss.cli.session import Session
+    from wss.errors import DataError
     from wss.predictor import InferenceParams
 
     test_time = InferenceParams(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
-        predictor = _predictor(session, checkpoint, test_time)
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
-        sources = _files(images, out, endings) if images else _split(session, split)
+        named = _files(images, out, endings) if images else None
+        session.guard(out, None if named is None else [name for name, _ in named])
+        predictor = _predictor(session, checkpoint, test_time)
+        sources = _split(session, split) if named is None else named
         advance = session.context.progress.task("predicting", len(sources))
-        written = []
+        written: list[Path] = []
+        faults: dict[str, str] = {}
         for name, read in sources:
-            written += _write(predictor, out, name, read(), probs, overlays)
+            try:
+                image = read()
+            except DataError as error:
+                faults[name] = str(error)
+            else:
+                written += _write(predictor, out, name, image, probs, overlays)
             advance(1, name)
+        done = len(sources) - len(faults)
         session.terminal.result(
-            {"images": len(sources), "files": [str(path) for path in written]},
-            lambda: session.terminal.line(f"{len(sources)} images -> {len(written)} files in {out}"),
+            {"images": done, "files": [str(path) for path in written], "faults": faults},
+            lambda: session.terminal.line(f"{done} images -> {len(written)} files in {out}"),
         )
+        if faults:
+            reasons = "".join(f"\n  {reason}" for reason in faults.values())
+            raise DataError(f"{len(faults)} of {len(sources)} images left out:{reasons}")
 
 
 def _predictor(session: Session, checkpoint: Path | None, test_time: InferenceParams) -> Predictor:

@@ -52,8 +52,10 @@ def propagate(
     """
     from wss.cli.console import Terminal
     from wss.cli.workers import workers
+    from wss.datasets.guard import keep_apart
     from wss.errors import UsageError
     from wss.params import nearest
+    from wss.pipeline.workspace import Workspace
     from wss.propagation import PROPAGATIONS
 
     known = {m.model_fields["name"].default: m for m in PROPAGATIONS}
@@ -66,7 +68,9 @@ def propagate(
     terminal = Terminal(quiet, verbose, as_json)
     if image is not None and scribbles is not None:
         with terminal:
-            _one(terminal, image, scribbles, out or Path(f"{image.stem}_mask.png"), method, edges, settings or [])
+            target = out or Path(f"{image.stem}_mask.png")
+            keep_apart(Workspace(workspace).dataset(), target.parent, [target.stem])
+            _one(terminal, image, scribbles, target, method, edges, settings or [])
     else:
         with workers(backend, address, jobs) as jobs:
             _split(terminal, workspace, jobs, split, out, known[method], edges, settings or [])
@@ -156,6 +160,7 @@ def _split(
     # each of these begins with a stage `propagate` and what it needs
     pipeline = "scribblesup" if "superpixels" in method.needs else "grabcut" if edges is None else "random-walk"
     with Session(workspace, terminal, "cpu", jobs) as session:
+        session.guard(out)
         changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
         if edges is not None:
             changes["edges"] = {"detector": edges}  # whatever `wss edges` chose

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Any
 
 from wss.cli import interrupt
 from wss.cli.console import Terminal
+from wss.datasets.guard import keep_apart
 from wss.errors import UsageError
 from wss.pipeline.changes import merge
 from wss.pipeline.presets import load_preset, shipped_presets
@@ -176,6 +177,11 @@ class Session(AbstractContextManager["Session"]):
                 path = self.workspace.artifact(plan.node.stage.name, plan.key)
                 for file in (path, path.with_suffix(".partial"), path.with_suffix(".checkpoint.partial")):
                     file.unlink(missing_ok=True)
+
+    def guard(self, out: Path | None, names: Iterable[str] | None = None) -> None:
+        """Refuse to write results among the files of the data set, see ``keep_apart``."""
+        if out is not None:
+            keep_apart(self.workspace.dataset(), out, names)
 
     def run(self, pipeline: Pipeline) -> dict[str, Outcome]:
         """Run a pipeline, telling what is skipped, resumed and made, and remember its results so that `wss gc` keeps them."""

@@ -63,6 +63,7 @@ def superpixels(
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
     ):
+        session.guard(out)
         earlier = session.workspace.state().get("edges", {})
         pipeline = session.pipeline(PIPELINE, {"edges": detector or earlier}, changes).up_to("superpixels")
         if detector and "edges" not in pipeline.nodes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     ids = _training_ids(params, samples, labels)
     maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
-    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
+    logs = TrainingLog(context.logs / output.path.stem[:12]) if context.logs else nullcontext(lambda rows: None)
+    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []), logs as log:
         torch.manual_seed(params.seed)
         model = params.method.build(params.network, num_classes)
         initialisation = _initialise(model, params, inputs, context)
@@ -140,7 +142,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             Hooks(
                 validate=_validator(model, params, samples, context),
                 save=output.save_checkpoint,
-                log=TrainingLog(context.logs / output.path.stem[:12]) if context.logs else lambda rows: None,
+                log=log,
                 advance=advance,
             ),
             state,

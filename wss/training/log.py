@@ -6,13 +6,19 @@ import csv
 import importlib.util
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from wss.store.atomic import write_text
 
 
-class TrainingLog:
-    """Writes the rows of a training run into a folder, ``log.csv`` and TensorBoard events.
+class TrainingLog(AbstractContextManager["TrainingLog"]):
+    """Writes the rows of one training into a folder: ``log.csv`` and one TensorBoard event file, closed at the end.
+
+    Where an interrupted training goes on, its event file takes the place of the earlier ones: it begins with all rows so far,
+    and tells TensorBoard to forget what was recorded before for the same steps.
 
     Args:
         folder: Made when missing.
@@ -20,8 +26,14 @@ class TrainingLog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._events: object | None = None
+        self._events: Any = None
         self._written = 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._events is not None:
+            self._events.close()
 
     def __call__(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write all rows so far; rows written before are replaced (CSV) or left alone (TensorBoard)."""
@@ -31,12 +43,17 @@ class TrainingLog:
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.folder / "log.csv", text.getvalue())
-        if importlib.util.find_spec("tensorboard") is not None:
+        if rows and importlib.util.find_spec("tensorboard") is not None:
+            self._record(rows[self._written :])
+        self._written = len(rows)
+
+    def _record(self, rows: Sequence[Mapping[str, float]]) -> None:
+        if self._events is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            with SummaryWriter(str(self.folder)) as events:
-                for row in rows[self._written :]:
-                    for name, value in row.items():
-                        if name not in ("step", "epoch"):
-                            events.add_scalar(name, value, int(row["step"]))
-        self._written = len(rows)
+            self._events = SummaryWriter(str(self.folder), purge_step=int(rows[0]["step"]))
+        for row in rows:
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    self._events.add_scalar(name, value, int(row["step"]))
+        self._events.flush()
