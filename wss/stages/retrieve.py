@@ -53,8 +53,8 @@ def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Co
         UsageError: The network does not embed pixels, other embeddings were collected, or the strides do not fit.
 
     Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4 and 7; Hwang et al. 2019, SegSort, section 3.4.
-    Differs: equal numbers of votes are decided by similarity; the authors' code takes the lowest class, and lets segments of
-        all classes vote where the image's are known.
+    Differs: equal numbers of votes are decided by similarity. In the authors' code the lowest such class wins, an image's own
+        segments vote too, and so do those of classes that the image is known not to have.
     """
     samples, labels = inputs["samples"], inputs.maybe("labels")
     model = load_embedder(inputs["model"], context.device)
