@@ -6,6 +6,7 @@ from torch.nn.functional import normalize
 from tests.reference import similar_pixels as reference
 from wss.errors import UsageError
 from wss.ops import spherical_kmeans
+from wss.ops.spherical_kmeans import cluster_sums
 
 
 def unit(batch, channels, height, width, seed=0, dtype=torch.float64):
@@ -89,6 +90,16 @@ def test_a_view_of_halves_without_gradient():
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(found, spherical_kmeans(view))
     assert spherical_kmeans(view.half()).shape == (2, 9, 9)
+
+
+def test_sums_of_clusters_by_adding_and_by_multiplying():
+    points = unit(3, 4, 5, 6).flatten(2).transpose(1, 2)
+    clusters = torch.randint(0, 5, (3, 30), generator=torch.Generator().manual_seed(1))
+    want = torch.stack(
+        [torch.stack([p[c == s].sum(0) for s in range(4)]) for p, c in zip(points, clusters, strict=True)]
+    )
+    for adding in (True, False, None):
+        assert torch.allclose(cluster_sums(points, clusters, 4, adding=adding), want)
 
 
 @pytest.mark.parametrize(

@@ -47,20 +47,45 @@ def spherical_kmeans(
     _check(embeddings, rows, columns, iterations, location_scale, valid)
     batch, _, height, width = embeddings.shape
     wide = torch.promote_types(embeddings.dtype, torch.float32)
+    count = rows * columns
     with torch.autocast(embeddings.device.type, enabled=False):
-        points = with_places(embeddings.to(wide), location_scale).flatten(2)
+        places = with_places(embeddings.to(wide), location_scale).flatten(2).transpose(1, 2)
+        # The column of ones counts members in the M-step, and in the E-step carries what closes a cluster without mean.
+        points = torch.cat([places, torch.ones_like(places[..., :1])], 2)
+        means = points.new_zeros(batch, count, places.shape[2])
+        closed = points.new_full((batch, count, 1), -torch.inf)
         clusters = _cells(height, width, rows, columns, embeddings.device).flatten().expand(batch, -1)
-        used = points.new_ones(batch, 1, height * width) if valid is None else valid.flatten(1)[:, None].to(wide)
-        means = points.new_zeros(batch, rows * columns, points.shape[1])
-        closed = torch.full((batch, rows * columns, 1), -torch.inf, dtype=wide, device=points.device)
+        outside = None if valid is None else ~valid.flatten(1)
         for _ in range(iterations):
-            members = points.new_zeros(batch, rows * columns, height * width).scatter_(1, clusters[:, None], used)
-            filled = members.any(2, keepdim=True)
-            means = torch.where(filled, normalize(members @ points.transpose(1, 2), dim=2), means)
+            sums = cluster_sums(points, clusters if outside is None else clusters.masked_fill(outside, count), count)
+            filled = sums[..., -1:] > 0
+            means = torch.where(filled, normalize(sums[..., :-1], dim=2), means)
             closed = torch.where(filled, 0, closed)
-            clusters = torch.baddbmm(closed, means, points).max(1).indices
+            clusters = (points @ torch.cat([means, closed], 2).transpose(1, 2)).max(2).indices
     clusters = clusters.reshape(batch, height, width)
     return clusters.contiguous() if valid is None else torch.where(valid, clusters, -1)
+
+
+def cluster_sums(points: Tensor, clusters: Tensor, count: int, *, adding: bool | None = None) -> Tensor:
+    """Sums of points over clusters, the same on every run.
+
+    Args:
+        points: (B,N,D).
+        clusters: int64 (B,N), 0 to ``count``; what is in ``count`` is left out.
+        count: Clusters of an image.
+        adding: Add points one by one, or multiply with membership matrices: a GPU would add in any order, and a CPU takes ten
+            times as long to multiply. None decides by the device.
+
+    Returns:
+        (B,count,D).
+    """
+    batch, number, size = points.shape
+    if points.device.type == "cpu" if adding is None else adding:
+        row = clusters + (count + 1) * torch.arange(batch, device=points.device)[:, None]
+        sums = points.new_zeros(batch * (count + 1), size).index_add_(0, row.flatten(), points.flatten(0, 1))
+        return sums.reshape(batch, count + 1, size)[:, :-1]
+    members = points.new_zeros(batch, count + 1, number).scatter_(1, clusters[:, None], 1.0)
+    return members[:, :-1] @ points
 
 
 def with_places(embeddings: Tensor, scale: float = 1.0) -> Tensor:
