@@ -20,6 +20,8 @@ STUDIES = {  # levels of their factors that are tried here
     "study-rw-ss": {"parts": ["baseline", "walk", "flip-before", "random-transition-entropy"]},
     "study-shrink": {"shrink": [0, 1], "parts": ["baseline", "self-supervision"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
+    "study-spml": {"relations": ["annotation", "with-affinity"], "run": ["pce", "annotation", "with-affinity"]},
+    "study-spml-sparsity": {"length": [1, 0]},
     "study-tags": {"constraint": ["none", "constrain-no-backprop"]},
 }
 

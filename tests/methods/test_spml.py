@@ -411,6 +411,10 @@ def _phases(name, **options):
 
 TABLE_5 = {  # lambda of similarity, annotation, cooccurrence, affinity; kappa of the same
     "spml-scribble": ((0.1, 1.0, 0.5, None), (16, 6, 12, None)),
+    "spml-point": ((1.0, 1.0, 1.0, None), (16, 6, 8, None)),
+    "spml-box": ((0.3, 1.0, 1.0, None), (16, 6, 8, None)),
+    "spml-tag": ((0.3, 1.0, 1.0, None), (16, 6, 8, None)),
+    "spml-densepose": ((0.1, 1.0, None, 0.5), (16, 6, None, 12)),
 }
 
 
@@ -427,10 +431,30 @@ def test_pipelines_have_the_settings_of_table_5(name):
     assert final.phases[0].terms == {"classifier": 1}
 
 
-def test_preset_holds_the_settings_of_the_paper():
-    embedding, final = _phases("spml-scribble", preset=load_preset("voc2012-spml"))
+@pytest.mark.parametrize(
+    ("name", "preset", "images", "batch", "steps"),
+    [
+        ("spml-scribble", "voc2012-spml", 10582, 12, 30000),
+        ("spml-point", "voc2012-spml", 10582, 12, 30000),
+        ("spml-box", "voc2012-spml-cam", 10582, 16, 30000),
+        ("spml-tag", "voc2012-spml-cam", 10582, 16, 30000),
+        ("spml-densepose", "densepose-spml", 26437, 16, 45000),
+    ],
+)
+def test_presets_hold_the_settings_of_the_paper(name, preset, images, batch, steps):
+    embedding, final = _phases(name, preset=load_preset(preset))
     (phase,) = embedding.phases
     assert (phase.lr, phase.momentum, phase.schedule, phase.power) == (0.003, 0.9, "poly", 0.9)
-    assert (embedding.batch_size, embedding.augment.crop, embedding.network.backbone) == (12, 512, "resnet101")
-    assert abs(phase.epochs * (10582 // 12) - 30000) < 10582 // 12
-    assert abs(final.phases[0].epochs * (10582 // final.batch_size) - 4000) < 100
+    assert (embedding.batch_size, embedding.augment.crop, embedding.network.backbone) == (batch, 512, "resnet101")
+    assert embedding.network.name == ("pspnet" if name == "spml-densepose" else "deeplab-v2")
+    assert abs(phase.epochs * (images // batch) - steps) < images // batch
+    assert abs(final.phases[0].epochs * (images // final.batch_size) - 4000) < 1000
+
+
+def test_study_adds_the_relations_of_table_6():
+    nodes = load_pipeline(find_pipeline("study-spml")).nodes
+    trained = [node.params for name, node in nodes.items() if name.startswith("train-embedding-")]
+    weights = [[p.phases[0].terms.get(t, 0) for t in ("similarity", "cooccurrence", "affinity")] for p in trained]
+    assert weights == [[0, 0, 0], [0.1, 0, 0], [0.1, 0.5, 0], [0.1, 0.5, 0.1]]
+    rest = [p.model_dump(exclude={"phases": {"__all__": {"terms"}}}) for p in trained]
+    assert all(other == rest[0] for other in rest)
