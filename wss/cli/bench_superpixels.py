@@ -147,7 +147,7 @@ def _score(
 
     import numpy as np
 
-    from wss.metrics.regions import contingency, merged, region_agreement
+    from wss.metrics.regions import contingency, region_agreement
     from wss.stages.edges import loaded_detector
     from wss.superpixels import contour_hierarchy
 
@@ -158,13 +158,13 @@ def _score(
         hierarchy = contour_hierarchy(edges)
         spent = time.process_time() - started
         finest = [contingency(hierarchy.regions, truth) for truth in truths]
-        tables = [[merged(table, hierarchy.leaf_ids(value)) for table in finest] for value in values]
+        tables = [[table.merged(ids) for table in finest] for ids in map(hierarchy.leaf_ids, values)]
     else:
         started = time.process_time()
         cuts = [level.segment(image) for level in levels]
         spent = (time.process_time() - started) / len(levels)
         tables = [[contingency(regions, truth) for truth in truths] for regions in cuts]
-    return region_agreement(tables), [level[0].shape[0] for level in tables], spent
+    return region_agreement(tables), [len(level[0].sizes()[0]) for level in tables], spent
 
 
 def _render(terminal: Any, result: dict[str, Any], parameter: str) -> None:

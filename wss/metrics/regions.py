@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from wss.errors import DataError
 
@@ -66,8 +65,32 @@ class RegionScores:
     best_covering: float
 
 
-def contingency(regions: NDArray[Any], truth: NDArray[Any]) -> csr_matrix:
-    """How many pixels each region shares with each of the truth's: int64 (N,G), sparse.
+@dataclass(frozen=True)
+class Contingency:
+    """How many pixels each region of a segmentation shares with each of the truth's; pairs that share none are left out.
+
+    Attributes:
+        regions: int64 (P,), a region of the segmentation.
+        truths: int64 (P,), a region of the truth.
+        counts: int64 (P,), the pixels in both, above 0.
+    """
+
+    regions: NDArray[np.int64]
+    truths: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def merged(self, ids: NDArray[Any]) -> Contingency:
+        """The table of a coarser segmentation, whose ``ids[n]`` the region n is part of; integers from 0."""
+        return _table(ids[self.regions], self.truths, self.counts)
+
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pixels per region of the segmentation, (N,), and of the truth, (G,); 0 for ids that do not occur."""
+        own, theirs = (np.bincount(ids, self.counts).astype(np.int64) for ids in (self.regions, self.truths))
+        return own, theirs
+
+
+def contingency(regions: NDArray[Any], truth: NDArray[Any]) -> Contingency:
+    """Compare a segmentation with an annotator's.
 
     Args:
         regions: Integers (H,W) from 0.
@@ -78,62 +101,53 @@ def contingency(regions: NDArray[Any], truth: NDArray[Any]) -> csr_matrix:
     """
     if regions.shape != truth.shape or not regions.size:
         raise DataError(f"expected annotated regions of the segmentation's size {regions.shape}, got {truth.shape}")
-    columns = int(truth.max()) + 1
-    codes, counts = np.unique(regions.ravel().astype(np.int64) * columns + truth.ravel(), return_counts=True)
-    places = np.divmod(codes, columns)
-    return csr_matrix((counts.astype(np.int64), places), shape=(int(regions.max()) + 1, columns))
+    return _table(regions.ravel(), truth.ravel(), np.ones(regions.size, np.int64))
 
 
-def merged(table: csr_matrix, ids: NDArray[Any]) -> csr_matrix:
-    """The table of a coarser segmentation.
-
-    Args:
-        table: (N,G), of regions 0..N-1.
-        ids: Integers (N,), the coarser region that each of them is part of, from 0.
-    """
-    parts = np.arange(len(ids))
-    return csr_matrix((np.ones(len(ids), np.int64), (ids, parts)), shape=(int(ids.max()) + 1, len(ids))) @ table
+def _table(regions: NDArray[Any], truths: NDArray[Any], counts: NDArray[np.int64]) -> Contingency:
+    """Counts summed over equal pairs; sums of float64 are exact for any image's pixels."""
+    columns = int(truths.max()) + 1
+    codes = regions.astype(np.int64) * columns + truths
+    pairs, inverse = np.unique(codes, return_inverse=True)
+    own, theirs = np.divmod(pairs, columns)
+    return Contingency(own, theirs, np.bincount(inverse, counts).astype(np.int64))
 
 
-def overlaps(table: csr_matrix) -> Values:
+def overlaps(table: Contingency) -> Values:
     """Per region of the truth, the largest intersection over union with any region of the segmentation, float64 (G,)."""
-    cells = table.tocoo()
-    rows, columns = (np.asarray(table.sum(axis)).ravel() for axis in (1, 0))
-    share = cells.data / (rows[cells.row] + columns[cells.col] - cells.data)
-    largest = np.zeros(table.shape[1])
-    np.maximum.at(largest, cells.col, share)
+    own, theirs = table.sizes()
+    share = table.counts / (own[table.regions] + theirs[table.truths] - table.counts)
+    largest = np.zeros(len(theirs))
+    np.maximum.at(largest, table.truths, share)
     return largest
 
 
-def covering(table: csr_matrix) -> float:
+def covering(table: Contingency) -> float:
     """The truth's regions' overlaps, averaged by their sizes.
 
     Source: Arbelaez, Maire, Fowlkes, Malik 2011, equation 11.
     """
-    sizes = np.asarray(table.sum(0)).ravel()
-    return float(sizes @ overlaps(table) / sizes.sum())
+    return float(np.average(overlaps(table), weights=table.sizes()[1]))
 
 
-def rand_index(table: csr_matrix) -> float:
+def rand_index(table: Contingency) -> float:
     """The share of pairs of pixels that both segmentations join, or both part; 1 for a single pixel.
 
     Source: Rand 1971.
     """
-    count = int(table.sum())
+    count = int(table.counts.sum())
     pairs = count * (count - 1) // 2
-    both, own, theirs = (
-        int((values.astype(np.int64) ** 2).sum()) for values in (table.data, table.sum(1).A1, table.sum(0).A1)
-    )
+    both, own, theirs = (int((values**2).sum()) for values in (table.counts, *table.sizes()))
     return 1 - ((own + theirs) / 2 - both) / pairs if pairs else 1.0
 
 
-def variation_of_information(table: csr_matrix) -> float:
+def variation_of_information(table: Contingency) -> float:
     """The entropy of each segmentation given the other, added up, in bits.
 
     Source: Meila 2005.
     """
-    count = table.sum()
-    joint, own, theirs = (_entropy(values / count) for values in (table.data, table.sum(1).A1, table.sum(0).A1))
+    count = int(table.counts.sum())
+    joint, own, theirs = (_entropy(values / count) for values in (table.counts, *table.sizes()))
     return 2 * joint - own - theirs
 
 
@@ -142,7 +156,7 @@ def _entropy(shares: Values) -> float:
     return float(-(present * np.log2(present)).sum())
 
 
-def region_agreement(levels: Iterable[Sequence[csr_matrix]]) -> RegionAgreement:
+def region_agreement(levels: Iterable[Sequence[Contingency]]) -> RegionAgreement:
     """Agreement of one image's segmentations with its annotators; Rand index and variation are means over annotators.
 
     Args:
@@ -156,11 +170,11 @@ def region_agreement(levels: Iterable[Sequence[csr_matrix]]) -> RegionAgreement:
     """
     covers, rands, variations = [], [], []
     best: list[Values] = []
-    sizes: list[Values] = []
+    sizes: list[NDArray[np.int64]] = []
     for tables in levels:
         if not tables:
             raise DataError("expected at least one annotator's regions")
-        sizes = sizes or [np.asarray(table.sum(0)).ravel() for table in tables]
+        sizes = sizes or [table.sizes()[1] for table in tables]
         found = [overlaps(table) for table in tables]
         covers.append(_mean(found, sizes))
         best = [np.maximum(a, b) for a, b in zip(best or found, found, strict=True)]
@@ -172,7 +186,7 @@ def region_agreement(levels: Iterable[Sequence[csr_matrix]]) -> RegionAgreement:
     return RegionAgreement(np.array(covers), np.array(rands), np.array(variations), _mean(best, sizes), pixels)
 
 
-def _mean(values: Sequence[Values], weights: Sequence[Values]) -> float:
+def _mean(values: Sequence[Values], weights: Sequence[NDArray[np.int64]]) -> float:
     return float(np.average(np.concatenate(values), weights=np.concatenate(weights)))
 
 
