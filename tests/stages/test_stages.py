@@ -312,3 +312,12 @@ def test_each_gives_the_same_in_several_processes():
 def test_each_passes_errors_on():
     with pytest.raises(ZeroDivisionError):
         list(each(partial(divmod, 1), [(1,), (0,)], 1))
+
+
+def test_the_report_shows_superpixels(tmp_path):
+    phases = [{"epochs": 1, "terms": {"ce": 1.0}, "lr": 0.01, "head_multiplier": 1}]
+    training = {"train": {"phases": phases}, "train-*": {"phases": phases}}
+    cut = {"superpixels": {"method": {"name": "ucm", "segments": 7}}, "edges": {"detector": "gradient"}}
+    page = _run(tmp_path, {**training, **cut}, "report", "scribblesup")["report"].store.array("html").tobytes().decode()
+    assert page.count(">7 superpixels<") == 3  # one for each image shown
+    assert "ucm" in page

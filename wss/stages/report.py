@@ -15,7 +15,19 @@ from wss.errors import UsageError
 from wss.metrics import iou
 from wss.params import Params
 from wss.stages.stage import Context, Input, Inputs, Stage
-from wss.store import LABELS, METRICS, MODEL, PICTURES, PREDICTIONS, QUALITY, REPORT, SAMPLES, Store, StoreWriter
+from wss.store import (
+    LABELS,
+    METRICS,
+    MODEL,
+    PICTURES,
+    PREDICTIONS,
+    QUALITY,
+    REPORT,
+    SAMPLES,
+    SUPERPIXELS,
+    Store,
+    StoreWriter,
+)
 from wss.store.atomic import write_bytes
 from wss.viz import (
     MOST_RUNS,
@@ -28,6 +40,7 @@ from wss.viz import (
     Table,
     featured,
     level_text,
+    outlined,
     render_report,
     tabulate,
 )
@@ -81,9 +94,12 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
     leading = featured(runs, studies, MOST_RUNS)
     shown = {n: (m, p) for n, m, p in zip(names, metrics, predictions, strict=True) if n in leading}
     pictures = inputs.many("pictures")
+    superpixels = inputs.many("superpixels")
     quality = inputs.many("quality")
     made = [store for role in ("labels", "models", "predictions") for store in inputs.many(role)]
-    everything = list({store.key: store for store in (samples, *made, *metrics, *quality, *pictures)}.values())
+    everything = list(
+        {store.key: store for store in (samples, *made, *metrics, *quality, *superpixels, *pictures)}.values()
+    )
     page = render_report(
         Report(
             title=params.title,
@@ -95,7 +111,7 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             studies=studies,
             labels=[store.meta["record"] for store in quality],
             tables=[Table(**table) for store in pictures for table in store.meta.get("tables", [])],
-            pictures=_pictures(params.pictures, samples, labels, shown, runs, pictures),
+            pictures=_pictures(params.pictures, samples, labels, shown, runs, superpixels, pictures),
             data=_data(samples, labels),
             provenance=[_step(store) for store in everything],
             environment=_environment(everything),
@@ -204,6 +220,7 @@ def _pictures(
     labels: Store | None,
     shown: Mapping[str, tuple[Store, Store]],
     runs: Sequence[Run],
+    superpixels: Sequence[Store],
     illustrated: Sequence[Store],
 ) -> list[Picture]:
     """Best, median and worst images of the first shown run that is no upper bound.
@@ -229,17 +246,19 @@ def _pictures(
     pictures = []
     for image_id, rank in chosen.items():
         here = {name: stores for name, stores in shown.items() if image_id in stores[1]}
+        image = samples.get("image", image_id)
+        borders = [_borders(store, image_id, image) for store in superpixels if image_id in store]
         pictures.append(
             Picture(
                 image_id=image_id,
                 rank=rank,
-                image=samples.get("image", image_id),
+                image=image,
                 scribble=_of(labels, "labels", image_id),
                 boxes=_of(labels, "boxes", image_id),
                 truth=samples.get("mask", image_id) if samples.has("mask", image_id) else None,
                 predictions={name: stores[1].get("labels", image_id) for name, stores in here.items()},
                 scores={name: _image_score(stores[0], image_id) for name, stores in here.items()},
-                galleries=[_gallery(store, image_id) for store in illustrated if image_id in store],
+                galleries=borders + [_gallery(store, image_id) for store in illustrated if image_id in store],
             )
         )
     return pictures
@@ -248,6 +267,12 @@ def _pictures(
 def _of(labels: Store | None, item: str, image_id: str) -> NDArray[Any] | None:
     here = labels is not None and image_id in labels and labels.has(item, image_id)
     return labels.get(item, image_id) if labels is not None and here else None
+
+
+def _borders(superpixels: Store, image_id: str, image: NDArray[np.uint8]) -> Gallery:
+    """The borders of an image's superpixels over it."""
+    ids = superpixels.get("superpixels", image_id)
+    return Gallery(f"{ids.max() + 1} superpixels", [(str(superpixels.meta["method"]), outlined(image, ids))])
 
 
 def _gallery(store: Store, image_id: str) -> Gallery:
@@ -313,6 +338,7 @@ STAGE = Stage(
         "metrics": Input(METRICS, many=True),
         "quality": Input(QUALITY, many=True, optional=True),
         "pictures": Input(PICTURES, many=True, optional=True),
+        "superpixels": Input(SUPERPIXELS, many=True, optional=True),
     },
     REPORT,
     run,
