@@ -50,6 +50,20 @@ def test_a_step_on_the_features_themselves():
     torch.testing.assert_close(random_walk_step(features), walked.reshape(features.shape))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("similar", "moved"), [(4, 4), (2, 6), (6, 2)])
+def test_a_step_is_taken_by_the_fused_kernel(layout, similar, moved):
+    queries = _maps((2, similar, 9, 7), dtype=torch.float32).to(memory_format=layout).requires_grad_()
+    values = _maps((2, moved, 9, 7), 1, torch.float32).to(memory_format=layout)
+    names, nodes = set(), [random_walk_step(queries, queries, values).grad_fn]
+    while nodes:
+        node = nodes.pop()
+        names.add(node.name())
+        nodes += [following for following, _ in node.next_functions if following is not None]
+    assert any("ScaledDotProduct" in name for name in names), names
+    assert not any("Softmax" in name for name in names), names
+
+
 def test_gradients_of_the_matrix_and_of_a_step():
     queries, keys, values = (_maps((1, 2, 2, 3), seed).requires_grad_() for seed in (0, 1, 2))
     assert gradcheck(transition_matrix, (queries, keys))

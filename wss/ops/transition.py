@@ -69,8 +69,11 @@ def random_walk_step(
             functional.pad(keys, (0, max(more, 0))),
             functional.pad(moved, (0, max(-more, 0))),
         )
+    # in another memory layout PyTorch would form (B,N,N) without a word
     with torch.autocast(features.device.type, enabled=False):
-        walked = functional.scaled_dot_product_attention(queries[:, None], keys[:, None], moved[:, None], scale=scale)
+        walked = functional.scaled_dot_product_attention(
+            queries.contiguous()[:, None], keys.contiguous()[:, None], moved.contiguous()[:, None], scale=scale
+        )
     return walked[:, 0, :, :width].transpose(1, 2).reshape(values.shape)
 
 
