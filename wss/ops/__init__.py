@@ -1,4 +1,5 @@
 from wss.ops.bilateral import BilateralFilter
+from wss.ops.colour_gradient import colour_gradient
 from wss.ops.differentiable_mean_field import differentiable_mean_field
 from wss.ops.eigenvectors import leading_eigenvectors
 from wss.ops.mean_field import mean_field
@@ -14,6 +15,7 @@ __all__ = [
     "BilateralFilter",
     "Segments",
     "Transform",
+    "colour_gradient",
     "differentiable_mean_field",
     "draw_transform",
     "hitting_probabilities",

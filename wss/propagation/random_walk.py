@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from skimage.segmentation import random_walker
 
-from wss.ops import hitting_probabilities
+from wss.ops import colour_gradient, hitting_probabilities
 from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
 
 
@@ -107,13 +106,5 @@ def _ranked(scribble: NDArray[np.uint8], present: NDArray[np.uint8]) -> NDArray[
 
 
 def _gradient(image: NDArray[np.uint8], sigma: float) -> NDArray[np.float64]:
-    """Length of the gradient in CIELAB, per pixel, in standard deviations of the image's colours."""
-    lab: NDArray[Any] = np.asarray(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float64)
-    spread = float(np.sqrt(lab.var((0, 1)).sum()))
-    if sigma > 0:
-        lab = cv2.GaussianBlur(lab, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    squares = np.zeros(image.shape[:2])
-    for axis in (0, 1):
-        if image.shape[axis] > 1:
-            squares += (np.gradient(lab, axis=axis) ** 2).sum(2)
-    return np.sqrt(squares) / max(spread, 1e-6)
+    rgb = torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[None]
+    return np.asarray(colour_gradient(rgb, smooth_px=sigma)[0])
