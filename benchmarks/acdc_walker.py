@@ -28,8 +28,8 @@ from wss.propagation import Propagation, RandomWalk
 
 CLASSES = ("right ventricle", "myocardium", "left ventricle")
 METHODS: dict[str, Propagation] = {
-    "scikit-image, beta 100": RandomWalk(model="skimage", beta=100 * 2 / 1.7),
     "hitting, defaults": RandomWalk(),
+    "scikit-image, beta 100": RandomWalk(model="skimage", beta=100 * 2 / 1.7),
 }
 
 

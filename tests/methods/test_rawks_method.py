@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -5,7 +6,7 @@ from wss.losses import partial_cross_entropy, rawks_loss
 from wss.methods import Batch, Phase, Rawks
 from wss.methods.coarse import coarse_labels
 from wss.networks import NetworkSpec
-from wss.ops import hitting_probabilities
+from wss.ops import colour_gradient, hitting_probabilities
 from wss.training.augment import AugmentParams
 from wss.training.batches import TrainingSet
 from wss.training.loop import Hooks, LoopSettings, fit
@@ -105,3 +106,42 @@ def test_training_lowers_the_loss_and_then_leaves_the_boundaries_alone():
     assert rows[9]["rawks"] < rows[0]["rawks"]
     for name, value in model.boundary_network.state_dict().items():
         assert torch.equal(value, kept[-1][f"boundary_network.{name}"]), name
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_boundaries_that_start_from_the_image(stride):
+    """What the network says is multiplied by the gradient, per cell by that of all pixels that a walk crosses there."""
+    batch = _batch(20, 26)
+    flat, seeing = Rawks(stride=stride), Rawks(stride=stride, edge_strength=1e3, edge_power=3)
+    plain, model = _model(flat).eval(), _model(seeing).eval()
+    model.load_state_dict(plain.state_dict())
+    gradient = 1e3 * colour_gradient(batch.rgb).numpy() ** 3
+    padded = np.pad(gradient, ((0, 0), (0, -20 % stride), (0, -26 % stride)))
+    rows, columns = (side // stride for side in padded.shape[1:])
+    crossed = padded.reshape(2, rows, stride, columns, stride).sum((2, 4)) / stride
+    with torch.no_grad():
+        ratio = model.boundary(batch.rgb) / plain.boundary(batch.rgb)
+    np.testing.assert_allclose(ratio, crossed.clip(0.01, 1e3), rtol=1e-4)
+
+
+def test_walks_that_start_from_the_image_stop_at_its_edges_before_any_training():
+    rgb = torch.full((1, 3, 32, 40), 60.0)
+    rgb[..., 20:] = 90
+    scribble = torch.full((1, 32, 40), 255)
+    scribble[:, :, 1], scribble[:, :, 22] = 0, 1  # half way between them lies far from the edge at 20
+    model = _model(Rawks(stride=1, edge_strength=1e6)).eval()
+    with torch.no_grad():
+        found = hitting_probabilities(model.boundary(rgb), scribble, 3).argmax(1)
+    assert (found[:, :, 1:19] == 0).float().mean() > 0.95
+    assert (found[:, :, 21:] == 1).all()
+
+
+def test_the_boundary_network_learns_on_top_of_the_image():
+    method, batch = Rawks(stride=1, edge_strength=1e6), _batch()
+    model = _model(method)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = method.losses(model, batch, {"rawks"})["rawks"]
+    loss.backward()
+    gradients = [p.grad for p in model.boundary_network.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert sum(float(g.abs().sum()) for g in gradients) > 0

@@ -15,7 +15,10 @@ from wss.methods.coarse import cell_means, coarse_labels
 from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec, build_network
-from wss.ops import hitting_probabilities, reachable
+from wss.ops import colour_gradient, hitting_probabilities, reachable
+
+_FAINT, _WALL = 0.01, 1e3
+"""Least and largest boundaries of an image: so that the network can still raise the one and tear down the other."""
 
 
 class RawksNetwork(Segmenter):
@@ -25,16 +28,29 @@ class RawksNetwork(Segmenter):
         spec: Architecture of both.
         num_classes: K, background included.
         stride: Random walks run on a grid of this many pixels a side.
+        edge_strength: See ``Rawks``.
+        edge_power: See ``Rawks``.
     """
 
-    def __init__(self, spec: NetworkSpec, num_classes: int, stride: int) -> None:
+    def __init__(
+        self, spec: NetworkSpec, num_classes: int, stride: int, edge_strength: float, edge_power: float
+    ) -> None:
         super().__init__(spec, num_classes)
         self.boundary_network = build_network(spec, 1)
         self.stride = stride
+        self.edge_strength = edge_strength
+        self.edge_power = edge_power
 
     def boundary(self, rgb: Tensor) -> Tensor:
         """Boundary scores B >= 0, float32 (B,ceil(H/stride),ceil(W/stride)), of images (B,3,H,W) in 0..255."""
-        return functional.softplus(self._on_grid(self.boundary_network, rgb))[:, 0]
+        scores = functional.softplus(self._on_grid(self.boundary_network, rgb))[:, 0]
+        return scores * self._seen(rgb) if self.edge_strength > 0 else scores
+
+    @torch.no_grad()
+    def _seen(self, rgb: Tensor) -> Tensor:
+        """Boundaries of the image itself. A walk through a cell crosses ``stride`` pixels."""
+        seen = self.edge_strength * colour_gradient(rgb.float()) ** self.edge_power
+        return (self.stride * _coarse(seen, self.stride)).clamp(_FAINT, _WALL)
 
     def logits(self, rgb: Tensor) -> Tensor:
         """Logits of Q on the grid of the walks, float32 (B,K,ceil(H/stride),ceil(W/stride))."""
@@ -56,7 +72,8 @@ class Rawks(Method):
 
     Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation",
         (11) and section 4.
-    Differs: alpha, the nonlinearity of B (softplus) and the rates are not published.
+    Differs: alpha, the nonlinearity of B (softplus) and the rates are not published. The paper's B is learned from nothing;
+        ``edge_strength`` above 0 lets it start from the colour gradients of the image.
     """
 
     name: Literal["rawks"] = "rawks"
@@ -68,9 +85,15 @@ class Rawks(Method):
     stride: int = Field(default=4, ge=1)
     """Walks run on a grid of this many pixels a side; the paper's networks have outputs at a quarter of the resolution."""
 
+    edge_strength: float = Field(default=0.0, ge=0)
+    """Above 0, what the boundary network says is multiplied by this and the colour gradient to the power ``edge_power``: B starts
+    near the boundaries of the propagation ``random-walk``. 0 is the paper's B, which sees no such thing."""
+    edge_power: float = Field(default=4.0, gt=0)
+    """Above 1, weak gradients count for less."""
+
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """Both networks."""
-        return RawksNetwork(network, num_classes, self.stride)
+        return RawksNetwork(network, num_classes, self.stride, self.edge_strength, self.edge_power)
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""

@@ -36,10 +36,11 @@ class RandomWalk(Propagation):
 
     model: Literal["hitting", "skimage"] = "hitting"
     """Which walk."""
-    strength: float = Field(default=300.0, ge=0)
+    strength: float = Field(default=1e6, ge=0)
     """Of ``hitting``: boundary score of an edge of 1: a gradient of one standard deviation of the colours per pixel."""
-    power: float = Field(default=2.0, gt=0)
-    """Of ``hitting``: above 1, weak edges count for less."""
+    power: float = Field(default=4.0, gt=0)
+    """Of ``hitting``: above 1, weak edges count for less. Chosen, like the strength, on training images of cardiac MRI with human
+    scribbles; on photographs with simulated ones it gains even more over 2, which lets texture stop walks."""
     smooth_px: float = Field(default=0.5, ge=0)
     """Of ``hitting``: standard deviation of the smoothing before the gradient; 0 is none."""
     beta: float = Field(default=120.0, gt=0)
