@@ -50,7 +50,7 @@ class RawksNetwork(Segmenter):
     def _seen(self, rgb: Tensor) -> Tensor:
         """Boundaries of the image itself. A walk through a cell crosses ``stride`` pixels."""
         seen = self.edge_strength * colour_gradient(rgb.float()) ** self.edge_power
-        return (self.stride * _coarse(seen, self.stride)).clamp(_FAINT, _WALL)
+        return (self.stride * cell_means(seen, self.stride)).clamp(_FAINT, _WALL)
 
     def logits(self, rgb: Tensor) -> Tensor:
         """Logits of Q on the grid of the walks, float32 (B,K,ceil(H/stride),ceil(W/stride))."""
