@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 from datetime import date
 from pathlib import Path
 from statistics import mean
@@ -172,7 +171,7 @@ def main() -> None:
     if options.out is None:
         return
     record = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": f"python benchmarks/bilateral_accuracy.py --data DIR --images {options.images} --rows {options.rows}",
         "processor": processor(),
         "date": date.today().isoformat(),
         "versions": {
@@ -185,7 +184,7 @@ def main() -> None:
         "summary": summary,
         "results": results,
     }
-    options.out.write_text(json.dumps(_rounded(record), indent=2) + "\n")
+    options.out.write_text(json.dumps(_rounded(record), indent=1) + "\n")
 
 
 def _rounded(value: Any) -> Any:

@@ -9,6 +9,7 @@ from commands import artifact
 from PIL import Image
 
 from tests.datasets.bsds_files import write_bsds
+from wss.edges.build import EMBEDDED
 from wss.store import EDGES, Store
 from wss.store.checkpoint import read_checkpoint
 
@@ -34,8 +35,15 @@ def test_edges_of_a_data_set(fresh, wss):
 
 def test_settings_and_weights_decide_the_store(fresh, wss, tmp_path):
     torch.save({}, tmp_path / "empty.pt")
-    keys = {wss("edges", "--detector", "gradient", *more, "--json").json["key"] for more in ([], ["--nms"], ["--flip"])}
-    assert len(keys) == 3
+    maps = {}
+    for option in ("", "--nms", "--flip", "--scales=0.5,1"):
+        result = wss("edges", "--weights", EMBEDDED, *filter(None, [option]), "--json").json
+        maps[option] = Store(result["store"]).get("edges", "train-0000").astype(float)
+    whole, ridges, flipped, scaled = maps.values()
+    assert len({values.tobytes() for values in maps.values()}) == 4
+    assert 0 < (ridges > 0).mean() < 0.5 * (whole > 0).mean()
+    assert np.corrcoef(flipped.ravel(), whole.ravel())[0, 1] > 0.9
+    assert np.corrcoef(scaled.ravel(), whole.ravel())[0, 1] > 0.5
     failed = wss("edges", "--weights", tmp_path / "empty.pt")
     assert failed.code == 1
     assert "expected a state dict" in failed.said

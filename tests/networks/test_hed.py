@@ -114,6 +114,19 @@ def test_both_loaders_give_the_same_edge_map(tmp_path, network, image, prefix):
         kind, b = edges(tmp_path / "network-bsds500.pytorch", image, alignment)
         assert kind == "conversion"
         assert (a.sigmoid() - b.sigmoid()).abs().max() < 1e-4
+        assert a.sigmoid()[:, -1].std() > 0.01  # maps of nothing but 0 and 1, or of one value, would hide mistakes
+
+
+def test_every_weight_counts_for_the_edge_map(tmp_path, network, image):
+    """So that equal edge maps mean equal weights: any other layer in the place of one shows."""
+    with torch.no_grad():
+        before = network(image).sigmoid()
+        other = HED().eval()
+        for name, value in network.state_dict().items():
+            state = network.state_dict()
+            state[name] = value.flip(0) if value.ndim > 1 and len(value) > 1 else value + 0.1 * value.abs().max() + 0.1
+            other.load_state_dict(state)
+            assert (other(image).sigmoid() - before).abs().max() > 1e-4, name
 
 
 def test_own_state_dict_of_half_precision(tmp_path, network, image, expected):
