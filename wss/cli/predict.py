@@ -67,13 +67,19 @@ def predict(
                 written += _write(predictor, out, name, image, probs, overlays)
             advance(1, name)
         done = len(sources) - len(faults)
+        if faults and not done:
+            raise DataError(next(iter(faults.values())) if len(faults) == 1 else _left_out(faults, len(sources)))
         session.terminal.result(
             {"images": done, "files": [str(path) for path in written], "faults": faults},
             lambda: session.terminal.line(f"{done} images -> {len(written)} files in {out}"),
         )
         if faults:
-            reasons = "".join(f"\n  {reason}" for reason in faults.values())
-            raise DataError(f"{len(faults)} of {len(sources)} images left out:{reasons}")
+            raise DataError(_left_out(faults, len(sources)))
+
+
+def _left_out(faults: dict[str, str], count: int) -> str:
+    reasons = "".join(f"\n  {reason}" for reason in faults.values())
+    return f"{len(faults)} of {count} images left out:{reasons}"
 
 
 def _predictor(session: Session, checkpoint: Path | None, test_time: InferenceParams) -> Predictor:
