@@ -55,6 +55,18 @@ def test_scores_stay_among_pixels_that_look_alike():
         assert torch.allclose(found.sum(1), torch.ones(1, 2, 6))
 
 
+def test_as_printed_a_pixel_like_no_other_overrules_all():
+    # 59 pixels that are alike say class 0, one at 60 degrees from them says class 1.
+    embeddings = torch.zeros(1, 2, 6, 10, dtype=torch.float64)
+    embeddings[0, 0] = 1
+    embeddings[0, :, 0, 0] = torch.tensor([0.5, 0.75**0.5])
+    scores = torch.tensor([0.9, 0.1], dtype=torch.float64).view(1, 2, 1, 1).repeat(1, 1, 6, 10)
+    scores[0, :, 0, 0] = scores[0, :, 0, 0].flip(0)
+    kept = similarity_walk(embeddings, scores).argmax(1)
+    assert kept.sum() == kept[0, 0, 0] == 1
+    assert similarity_walk(embeddings, scores, normalised="before").argmax(1).sum() == 60
+
+
 def test_one_pixel_one_class_and_nothing_at_all():
     embeddings, scores = maps(1, size=(1, 1))
     assert torch.allclose(similarity_walk(embeddings, scores), scores / scores.sum(1, keepdim=True))

@@ -151,7 +151,7 @@ def test_cells_average_what_there_is_and_are_enlarged_in_place():
 
 
 def test_walks_label_what_the_classifier_does_not_see(stores, tmp_path):
-    found = _run(tmp_path, "similarity-walk", _only(stores, "labels"), stride=4, normalised="after")
+    found = _run(tmp_path, "similarity-walk", _only(stores, "labels"), stride=4)
     still = _run(tmp_path, "similarity-walk", _only(stores, "labels"), "still", stride=4, steps=0)
     assert found.ids == list("abcd")
     for i in "abc":
@@ -167,14 +167,13 @@ def test_walks_label_what_the_classifier_does_not_see(stores, tmp_path):
 
 
 def test_a_crf_sharpens_the_borders_of_cells(stores, tmp_path):
-    coarse = _run(tmp_path, "similarity-walk", _only(stores, "labels"), stride=8, normalised="after")
+    coarse = _run(tmp_path, "similarity-walk", _only(stores, "labels"), stride=8)
     sharp = _run(
         tmp_path,
         "similarity-walk",
         _only(stores, "labels"),
         "sharp",
         stride=8,
-        normalised="after",
         crf={"bi_xy_std": 20},
     )
     assert all(_error(sharp, i) < _error(coarse, i) - 0.02 for i in "abc")
@@ -191,7 +190,7 @@ def test_only_classes_of_the_image_unless_told_otherwise(stores, tmp_path):
 
 def test_walks_start_from_class_activation_maps(stores, tmp_path):
     stores["labels"] = stores["tags"]
-    found = _run(tmp_path, "similarity-walk", _only(stores, "labels", "cam"), stride=4, normalised="after")
+    found = _run(tmp_path, "similarity-walk", _only(stores, "labels", "cam"), stride=4)
     assert found.ids == ["a", "b"]
     assert all(_error(found, i) < 0.12 for i in "ab")
 

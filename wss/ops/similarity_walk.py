@@ -24,14 +24,15 @@ def similarity_walk(
     gamma: float = 5.0,
     beta: float = 20.0,
     steps: int = 6,
-    normalised: Literal["before", "after"] = "before",
+    normalised: Literal["before", "after"] = "after",
 ) -> Tensor:
     """Spread class scores to similar pixels: M <- T' M, ``steps`` times, with T from the embeddings e of the pixels.
 
-    ``before``, as the paper prints it: T_ij = (exp(gamma e_i'e_j) / sum_j exp(gamma e_i'e_j))^beta. Its entries leave the range
-    of floating point, and only the order of the classes within a pixel matters: each pixel's scores are kept as shares with a
-    logarithmic scale, which gives the product exactly.
     ``after``: T_ij = exp(gamma beta e_i'e_j) / sum_i exp(gamma beta e_i'e_j), so that a pixel gets the weighted mean of all.
+    ``before``, as the paper prints it: T_ij = (exp(gamma e_i'e_j) / sum_j exp(gamma e_i'e_j))^beta. A pixel that is like few
+    others has a small sum, and its power lets it overrule all the rest: within six steps a few odd pixels decide the whole image.
+    The entries leave the range of floating point, and only the order of the classes within a pixel matters: each pixel's scores
+    are kept as shares with a logarithmic scale, which gives the product exactly.
 
     Neither T nor a power of it is ever kept: blocks of its columns are made anew for each step, in memory that grows with the
     number of pixels, not with its square.
@@ -42,7 +43,7 @@ def similarity_walk(
         gamma: Sharpness of the similarities, above 0.
         beta: Power, above 0. A large one keeps walks between pixels that are nearly alike.
         steps: At least 0. 64 for the six squarings of T in the authors' code.
-        normalised: Whether a sum is divided by before or after raising to ``beta``.
+        normalised: Whether the sum is divided by after or before raising to ``beta``.
 
     Returns:
         (B,K,H,W) of the dtype of ``probs``, summing to 1 over K, or 0 where nothing arrives.
@@ -50,8 +51,9 @@ def similarity_walk(
     Raises:
         UsageError: Shapes, devices or options are unusable.
 
-    Source: Ke, Hwang, Yu 2021, appendix A.4, and Ahn, Kwak 2018, section 3.2, (5) and (6).
-    Differs: the authors' code divides after raising, by sums over i, and takes the 64th power of T.
+    Source: Ke, Hwang, Yu 2021, appendix A.4, and Ahn, Kwak 2018, "Learning Pixel-level Semantic Affinity", section 3.3, on which
+        it builds and where the power comes first, too.
+    Differs: the default, ``after``, is not what the paper prints but what its authors' code does, which takes the 64th power.
     """
     _check(embeddings, probs, gamma, beta, steps, normalised)
     wide = torch.float64 if torch.float64 in (embeddings.dtype, probs.dtype) else torch.float32

@@ -35,8 +35,9 @@ class SimilarityWalkParams(Params):
     """Power of the transition probabilities. Published: 20."""
     steps: int = Field(default=6, ge=0)
     """Steps of the walk; 0 leaves the scores as they are. Published: 6; the authors' code squares six times, so 64 steps."""
-    normalised: Literal["before", "after"] = "before"
-    """Whether sums over all pixels are divided by before raising to ``beta``, as printed, or after, as in the authors' code."""
+    normalised: Literal["before", "after"] = "after"
+    """Whether sums over all pixels are divided by after raising to ``beta``, as in the authors' code, or before, as the paper
+    prints it, which lets a few odd pixels decide the whole image."""
     stride: int = Field(default=8, ge=1)
     """Side of the cells between which it walks, in pixels. Published: 8."""
     rescale: bool = False
