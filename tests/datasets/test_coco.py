@@ -233,8 +233,8 @@ def test_points_in_the_middle_of_parts_and_as_annotated(densepose):
     source = open_source("densepose", densepose)
     first = source.catalogue.splits["train"][0]
     found = [(s.label, *np.rint(s.points[0]).tolist(), s.width) for s in source.read(first).strokes]
-    # width: twice .02 of the root of the box's area, at least 1
-    assert found == [(1, 25.0, 27.0, 1), (14, 25.0, 7.0, 1), (14, 32.0, 13.0, 1)]
+    # width: twice .03 of the root of the box's area, at least 1
+    assert found == [(1, 25.0, 27.0, 2), (14, 25.0, 7.0, 2), (14, 32.0, 13.0, 1)]
     wide = open_source("densepose", densepose, point_std=0.1).read(first).strokes
     assert [s.width for s in wide] == [6, 6, 1]
     mask = source.read(first).mask

@@ -117,6 +117,29 @@ def test_more_share_and_lower_thresholds_mark_more():
     assert marked == sorted(marked)
 
 
+def test_floors_by_hand():
+    maps = torch.tensor(
+        [[[0.0, 0.0, 0.0, 0.0]], [[4.0, 2.0, 1.0, 1.0]], [[-4.0, -2.0, -1.0, -1.0]], [[9.0, 1.0, 1.0, 1.0]]]
+    )
+    assert activation(maps, [1, 2]).tolist()[1:] == [[[1, 0.5, 0.25, 0.25]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]]
+    assert activation(maps, [1, 2], "mean").tolist()[1:] == [[[1, 0, 0, 0]], [[0, 0, 1, 1]], [[0, 0, 0, 0]]]
+    lowest = activation(maps, [1, 2], "minimum")
+    torch.testing.assert_close(lowest[1:3, 0], torch.tensor([[3.0, 1, 0, 0], [0, 2, 3, 3]]) / 3)
+    for floor in ("mean", "minimum"):
+        assert (activation(maps, [0], floor) == 0).all()  # constant
+        assert (activation(maps, [], floor) == 0).all()
+        torch.testing.assert_close(activation(maps * 3 + 5, [1, 2], floor), activation(maps, [1, 2], floor))
+
+
+def test_boxes_see_the_scores_themselves_above_the_minimum():
+    scores = torch.randn(2, 9, 11, generator=torch.Generator().manual_seed(0))
+    cam = activation(scores, [1], "minimum").numpy()
+    boxes = np.array([[1, 2, 3, 7, 8]], np.int32)
+    part = scores[1, 3:9, 2:8].numpy()
+    expected = (part - part.min()) / (part.max() - part.min()) >= 0.5
+    assert ((box_seeds(cam, boxes, threshold=0.5, background=0)[3:9, 2:8] == 1) == expected).all()
+
+
 def test_spml_seeds_by_hand():
     # background confidences at exponent 2: 1, .25, .36, .04, .16
     cam = np.array([[[0, 0, 0, 0, 0]], [[0, 0.5, 0.3, 0.8, 0.1]], [[0, 0.2, 0.4, 0.1, 0.6]]], np.float16)

@@ -28,11 +28,12 @@ class DenseposeOptions(ReadOptions):
         points: ``centre``, one point per person and part, the place of the part nearest to its centre of mass; ``annotated``,
             the some hundred points per person that annotators put correspondences on.
         point_std: Standard deviation of the Gaussian around a point, as a share of the person's size (the root of its box's
-            area). The point's width is twice that.
+            area). The point's width is twice that. Of a person who stands upright, most pixels are within a third of the size
+            from the centre of their part: with 0.03, `halo: 10` leaves these open.
     """
 
     points: Literal["centre", "annotated"] = "centre"
-    point_std: float = Field(default=0.02, gt=0, le=1)
+    point_std: float = Field(default=0.03, gt=0, le=1)
 
 
 class DenseposeSource(FileSource):

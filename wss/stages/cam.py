@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 
+Floor = Literal["zero", "mean", "minimum"]
+"""What is subtracted from a class's scores before they are cut off at 0."""
+
 
 class CamParams(Params):
     """Which images, and how they go through the classifier."""
@@ -30,6 +33,10 @@ class CamParams(Params):
     """Image scales whose maps are averaged."""
     flip: bool = True
     """Average with the mirrored image."""
+    floor: Floor = "zero"
+    """Score from which on a class counts as active: ``zero``, as published; the ``mean`` of its map over the image, so that of a
+    class that nearly all images have, whose map is positive everywhere, the parts above average are left; or the ``minimum``
+    of its map, which keeps all scores in order, as scores that are normalised within boxes want."""
     amp: bool = False
     """Autocast to bfloat16."""
 
@@ -60,7 +67,7 @@ def run(params: CamParams, inputs: Inputs, output: StoreWriter, context: Context
         image = torch.from_numpy(np.array(samples.get("image", image_id))).to(context.device)
         maps = class_maps(network, image, params.scales, params.flip, params.amp)
         tags = labels.get("tags", image_id).astype(bool)
-        cam = activation(maps, [k for k, tag in enumerate(tags) if tag and k != background])
+        cam = activation(maps, [k for k, tag in enumerate(tags) if tag and k != background], params.floor)
         scores = maps.mean((1, 2)).cpu().numpy().astype(np.float32)
         output.append(image_id, {"cam": cam.cpu().numpy().astype(np.float16), "scores": scores})
         advance(1, image_id)
@@ -99,19 +106,25 @@ def class_maps(model: nn.Module, image: Tensor, scales: Sequence[float], flip: b
     return total / len(scales)
 
 
-def activation(maps: Tensor, classes: Sequence[int]) -> Tensor:
-    """Class activation maps: positive scores, each class divided by its maximum.
+def activation(maps: Tensor, classes: Sequence[int], floor: Floor = "zero") -> Tensor:
+    """Class activation maps: scores above a floor, each class divided by its maximum.
 
     Args:
         maps: Class scores per pixel, float (K,H,W).
         classes: The others become 0 everywhere.
+        floor: ``zero``, or the ``mean`` or ``minimum`` of each map.
 
     Returns:
-        (K,H,W) in 0..1. A class without any positive score is 0 everywhere.
+        (K,H,W) in 0..1. A class without any score above the floor is 0 everywhere.
     """
     result = torch.zeros_like(maps)
     chosen = torch.as_tensor(list(classes), dtype=torch.int64, device=maps.device)
-    positive = maps[chosen].clamp(min=0)
+    scores = maps[chosen]
+    if floor == "mean":
+        scores = scores - scores.mean((1, 2), keepdim=True)
+    elif floor == "minimum" and len(chosen):
+        scores = scores - scores.amin((1, 2), keepdim=True)
+    positive = scores.clamp(min=0)
     peak = positive.amax((1, 2), keepdim=True) if len(chosen) else positive
     result[chosen] = positive / peak.clamp(min=torch.finfo(maps.dtype).tiny)
     return result

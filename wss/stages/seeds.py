@@ -187,8 +187,8 @@ def box_seeds(
 
     Source: Ke, Hwang and Yu 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning",
         appendix A.2.
-    Differs: they normalise a classifier's scores, these maps are cut off at 0; they do not say what happens where boxes
-        overlap.
+    Differs: they normalise a classifier's scores, which are seen here if the maps have the floor ``minimum`` (``wss stages cam``)
+        and are cut off elsewhere; they do not say what happens where boxes overlap.
     """
     labels = box_labels(boxes, cam.shape[1:], background=background)
     windows = box_windows(boxes, cam.shape[1:])
