@@ -258,6 +258,27 @@ def test_segments_are_of_one_image_superpixel_and_label():
     assert facts.classes.tolist() == [[False, True, False] if i == 0 else [False, False, True] for i in facts.image]
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (23, 30)])
+def test_coarse_cells_stand_for_the_mean_of_their_pixels(height, width):
+    """The losses of a fine embedding on cells of 4 are those of an embedding at stride 4 that is made of the same means."""
+    whole = _batch()
+    maps = {"superpixels": whole.maps["superpixels"][:, :height, :width]}
+    cut = {"labels": whole.labels[:, :height, :width], "valid": whole.valid[:, :height, :width], "maps": maps}
+    batch = dataclasses.replace(whole, rgb=whole.rgb[:, :, :height, :width], **cut)
+    fine, coarse = Spml(**{**SETTINGS, "stride": 1}, cell=4), Spml(**SETTINGS)
+    model = _trained(fine).eval()
+    embedding = model.embed(batch.rgb)
+    cells = fine.cells(embedding)
+    assert cells.shape == (2, 8, 6, 8)
+    last = embedding[:, :, 20:, 28:].sum((2, 3))
+    torch.testing.assert_close(cells[:, :, -1, -1], functional.normalize(last, dim=1))
+    found = fine.losses(model, batch, fine.term_names)
+    given = _trained(coarse).eval()
+    given.embed = lambda rgb: cells
+    for name, value in coarse.losses(given, batch, coarse.term_names - {"classifier"}).items():
+        torch.testing.assert_close(found[name], value)
+
+
 def test_bank_keeps_the_last_batches_without_gradient():
     method, batch = Spml(**SETTINGS), _batch()
     model = _trained(method)
@@ -400,6 +421,8 @@ def test_a_compiled_network_trains_the_same():
 def test_settings_are_checked():
     with pytest.raises(ValidationError, match="stride"):
         Spml(stride=3)
+    with pytest.raises(ValidationError, match="multiple of stride, 4; got 2"):
+        Spml(cell=2)
     with pytest.raises(ValidationError, match="kappa_annotation"):
         Spml(kappa_annotation=41)
 

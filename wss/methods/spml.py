@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.losses import partial_cross_entropy, segsort_loss
 from wss.losses.segsort import LARGEST_CONCENTRATION
-from wss.methods.coarse import cell_centres, coarse_labels
+from wss.methods.coarse import cell_centres, cell_means, coarse_labels
 from wss.methods.memory_bank import MemoryBank
 from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
@@ -119,8 +119,8 @@ class Spml(Method):
         ``classifier``: partial cross-entropy of the classifier on the embedding. In a phase with this term alone the embedding
             is fixed, batch normalisation included.
 
-    Segments are the clusters of each image's embedding by spherical k-means, split by superpixels and labels, on the embedding's
-    grid. Those of the last batches remain in a memory bank for the terms that reach across images.
+    Segments are the clusters of each image's embedding by spherical k-means, split by superpixels and labels, on
+    a grid of cells. Those of the last batches remain in a memory bank for the terms that reach across images.
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3, Table
         5; what the paper leaves open (places in ``similarity`` only, labels that split segments) from the authors' code.
@@ -140,7 +140,10 @@ class Spml(Method):
     dimension: int = Field(default=64, ge=1)
     """Channels of the embedding. Published: 64, for DensePose 32."""
     stride: Literal[1, 2, 4, 8] = 4
-    """Of the embedding in pixels; segments and loss are on this grid."""
+    """Of the embedding, in pixels. Published: 4."""
+    cell: Literal[1, 2, 4, 8] | None = None
+    """Side in pixels of the cells that are clustered and contrasted, a multiple of ``stride``; None is that. A larger one
+    stands for the mean direction of its pixels, which saves time where the embedding is fine."""
     grid: int = Field(default=6, ge=1)
     """k-means starts from so many rows and columns of clusters. Published: 6, for DensePose 12."""
     iterations: int = Field(default=10, ge=0)
@@ -160,6 +163,12 @@ class Spml(Method):
     """Concentration of ``affinity``."""
     dropout: float = Field(default=0.65, ge=0, lt=1)
     """In front of the classifier's last convolution; not published. The authors' code has 0.75 and, on pseudo-labels, 0.65."""
+
+    @model_validator(mode="after")
+    def _cells_hold_whole_steps(self) -> Spml:
+        if self.cell is not None and self.cell < self.stride:
+            raise ValueError(f"cell must be a multiple of stride, {self.stride}; got {self.cell}")
+        return self
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""
@@ -182,7 +191,7 @@ class Spml(Method):
         found = {}
         if learns:
             with torch.autocast(embedding.device.type, enabled=False):
-                found = self._contrasts(embedding, segmenter, batch, terms)
+                found = self._contrasts(self.cells(embedding), segmenter, batch, terms)
         if "classifier" in terms:
             logits = segmenter.classify(embedding.detach(), batch.rgb.shape[2:])
             found["classifier"] = partial_cross_entropy(logits, batch.labels)
@@ -197,17 +206,23 @@ class Spml(Method):
         segmenter = cast(EmbeddingSegmenter, model)
         segmenter.bank.restore(state["bank"], segmenter.mean.device)
 
+    def cells(self, embedding: Tensor) -> Tensor:
+        """The embedding (B,C,h,w) of cells, of one at the network's stride."""
+        side = (self.cell or self.stride) // self.stride
+        return embedding if side == 1 else functional.normalize(cell_means(embedding, side), dim=1)
+
     def segments(self, embedding: Tensor, batch: Batch, num_classes: int) -> tuple[Segments, SegmentFacts]:
         """The segments of a batch, with what relates them.
 
         Args:
-            embedding: (B,C,h,w).
+            embedding: (B,C,h,w), of cells.
             batch: With superpixels and classes of images.
             num_classes: K.
         """
-        superpixels = cell_centres(batch.maps["superpixels"], self.stride)
-        labels = coarse_labels(batch.labels, self.stride, num_classes)
-        valid = cell_centres(batch.valid, self.stride)
+        side = self.cell or self.stride
+        superpixels = cell_centres(batch.maps["superpixels"], side)
+        labels = coarse_labels(batch.labels, side, num_classes)
+        valid = cell_centres(batch.valid, side)
         clusters = spherical_kmeans(embedding.detach(), grid=self.grid, iterations=self.iterations, valid=valid)
         parts = (superpixels, labels) if self.labels == "split" else (superpixels,)
         segments = split_segments(clusters, *parts, valid=valid)
