@@ -62,6 +62,19 @@ def test_flip_mirrors_everything():
     assert valid.all()
 
 
+def test_sides_change_places_with_the_image():
+    image, labels = photo(), np.full((70, 90), 255, np.uint8)
+    labels[10:20, 5:15], labels[10:20, 60:70], labels[40:50, 30:40] = 1, 2, 3
+    sides = [(1, 2), (7, 4)]
+    _, plain, _ = run(image, {"labels": labels}, still(flip=1.0))
+    _, found, _ = run(image, {"labels": labels}, still(flip=1.0, sides=sides))
+    expected = plain["labels"].copy()
+    expected[plain["labels"] == 1], expected[plain["labels"] == 2] = 2, 1
+    assert (found["labels"] == expected).all() and (expected != plain["labels"]).any()
+    _, same, _ = run(image, {"labels": labels}, still(sides=sides))
+    assert (same["labels"] == labels).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_crop_is_a_window_of_the_image(seed):
     image = photo()
@@ -354,6 +367,8 @@ def test_maps_that_do_not_fit_are_refused(values, message):
         {"scale": (2.0, 1.0)},
         {"scale": (0.0, 1.0)},
         {"flip": 1.1},
+        {"sides": [(1, 2), (2, 3)]},
+        {"sides": [(1, 255)]},
         {"blur_sigma_px": (0.0, 1.0)},
         {"fill_rgb": (0, 0, 256)},
         {"rotate": 10},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -32,6 +32,8 @@ class AugmentParams(Params):
     """Largest rotation about the image's centre in degrees, either way."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of mirroring left and right."""
+    sides: tuple[tuple[int, int], ...] = ()
+    """Pairs of classes that change places in a mirrored image, by index, as left hands and right hands do. Image tags do not."""
     brightness: float = Field(default=0.0, ge=0, le=1)
     """Colours are multiplied by 1 +- this at most."""
     contrast: float = Field(default=0.0, ge=0, le=1)
@@ -53,6 +55,14 @@ class AugmentParams(Params):
         if size is not None and np.min(size) < 1:
             raise ValueError("crops and resized images have at least one pixel")
         return size
+
+    @field_validator("sides")
+    @classmethod
+    def _sides_are_pairs(cls, sides: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        classes = [label for pair in sides for label in pair]
+        if len(set(classes)) < len(classes) or not all(0 <= label < UNLABELLED for label in classes):
+            raise ValueError("expected pairs of class indices from 0 to 254, each class in one pair at most")
+        return sides
 
     @field_validator("scale", "blur_sigma_px")
     @classmethod
@@ -124,7 +134,7 @@ def augment(
             labels = _warp(values, forward, size, cv2.INTER_NEAREST, UNLABELLED)
             if shrinks or angle:
                 _carry_labels(values, labels, forward)
-            warped[name] = labels
+            warped[name] = _other_side(params.sides)[labels] if flip and params.sides else labels
         elif values.dtype == np.int32:
             # OpenCV warps no int32; nearest-neighbour copies of float32 keep the bits
             ids = _warp(values.view(np.float32), forward, size, cv2.INTER_NEAREST, 0.0).view(np.int32)
@@ -141,6 +151,14 @@ def augment(
         result = np.asarray(cv2.GaussianBlur(result, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     result[~valid] = params.fill_rgb
     return result, warped, valid
+
+
+def _other_side(sides: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+    """What every label becomes in a mirrored image, uint8 (256,)."""
+    table = np.arange(256, dtype=np.uint8)
+    for one, other in sides:
+        table[[one, other]] = other, one
+    return table
 
 
 def _both(sides: int | tuple[int, int] | None) -> tuple[int, int] | None:
