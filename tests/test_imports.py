@@ -10,7 +10,7 @@ ROOT = Path(wss.__file__).parent
 LAYERS = [
     {"cli"},
     {"pipeline"},
-    {"stages"},
+    {"stages", "export"},
     {"checkpoints"},
     {
         "store",
@@ -59,7 +59,7 @@ def _imports(path):
                     yield name.name.split(".")[1:]
 
 
-FILES = [p for p in sorted(ROOT.rglob("*.py")) if p.parent != ROOT or p.stem in ("checkpoints", "predictor")]
+FILES = [p for p in sorted(ROOT.rglob("*.py")) if p.parent != ROOT or p.stem in ("checkpoints", "export", "predictor")]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -32,7 +32,7 @@ def _batch():
 def _logits_of_each_scale(model, rgb):
     """At the stride of the first scale, from the definition."""
     image = model.normalise(rgb)
-    sizes = [(41, 30), (21, 15), (31, 23)]
+    sizes = [(41, 30), (20, 15), (30, 22)]
     maps = [model.network(functional.interpolate(image, size, mode="bilinear")) for size in sizes]
     return [functional.interpolate(each, maps[0].shape[2:], mode="bilinear") for each in maps]
 

@@ -16,6 +16,7 @@ from wss.cli import (
     doctor,
     edges,
     evaluate,
+    export,
     gc,
     init,
     interrupt,
@@ -120,6 +121,7 @@ app.command("train", rich_help_panel=_STEPS)(train.train)
 app.command("cam", rich_help_panel=_STEPS)(cam.cam)
 app.command("predict", rich_help_panel=_STEPS)(predict.predict)
 app.command("evaluate", rich_help_panel=_STEPS)(evaluate.evaluate)
+app.command("export", rich_help_panel=_STEPS)(export.export)
 app.command("report", rich_help_panel=_STEPS)(report.report)
 app.command("train-edges", rich_help_panel=_BESIDE)(train_edges.train_edges)
 app.add_typer(bench.app, name="bench", rich_help_panel=_BESIDE)

@@ -51,8 +51,7 @@ class Segmenter(nn.Module):
         logits: list[Tensor] = [self.network(images)]
         fused = logits[0]
         for scale in self.scales:
-            size = [max(1, int(side * scale + 0.5)) for side in images.shape[2:]]
-            scaled = self.network(functional.interpolate(images, size, mode="bilinear", align_corners=False))
+            scaled = self.network(_at_scale(images, scale))
             logits.append(functional.interpolate(scaled, fused.shape[2:], mode="bilinear", align_corners=False))
             fused = torch.maximum(fused, logits[-1])
         outputs = [fused, *logits] if self.scales else logits
@@ -61,3 +60,12 @@ class Segmenter(nn.Module):
             for maps in (outputs if every else outputs[:1])
         ]
         return outputs if every else outputs[0]
+
+
+def _at_scale(images: Tensor, scale: float) -> Tensor:
+    """Images (B,3,H,W) scaled to whole pixels, rounded down; those too small for that stay as they are."""
+    if min(images.shape[2:]) * scale < 1:
+        return images
+    return functional.interpolate(
+        images, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=True
+    )

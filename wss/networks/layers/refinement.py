@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -64,7 +63,10 @@ class PredictionRefinement(nn.Module):
         correction = torch.zeros_like(logits)
         for before, step in enumerate(self.steps, start=1):
             stride = 2 ** (len(self.steps) - before)
-            size = (math.ceil(height / stride), math.ceil(width / stride))
+            size = (
+                (height + stride - 1) // stride,
+                (width + stride - 1) // stride,
+            )  # of positive numbers, as ONNX divides
             correction = _resize(correction, size)
             near = functional.avg_pool2d(detail, stride, ceil_mode=True)
             correction = correction + step(_resize(logits, size) + correction, near)
