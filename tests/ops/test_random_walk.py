@@ -344,3 +344,36 @@ def test_gpu_agrees_with_the_cpu():
         probs[:, 0].square().sum().backward()
         results.append((probs.cpu(), leaf.grad.cpu()))
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_factorisation_serves_all_labels_and_the_backward_pass(backend, monkeypatch):
+    from wss.ops import random_walk
+
+    made = []
+
+    def counted(*arguments):
+        made.append(arguments)
+        return eliminate(*arguments)
+
+    eliminate = random_walk._eliminate
+    monkeypatch.setattr(random_walk, "_eliminate", counted)
+    boundary = uniform(2, 9, 11).requires_grad_()
+    probs = hitting_probabilities(boundary, scribbles(2, 9, 11, classes=6, share=0.2), 6, backend=backend)
+    probs.square().sum().backward()
+    assert len(made) == 1
+    assert boundary.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_far_beyond_a_thousand(backend):
+    """Squared and higher powers of gradients reach millions: the exact limit is the scribble across the lowest walls."""
+    boundary = torch.zeros(1, 3, 9, dtype=torch.float64)
+    boundary[:, :, 3], boundary[:, :, 5] = 1e6, 2e6
+    labels = torch.full((1, 3, 9), 255)
+    labels[:, :, 0], labels[:, :, 8] = 0, 1
+    probs = hitting_probabilities(boundary.requires_grad_(), labels, 2, backend=backend)
+    assert (probs[0, 0, :, :5] == 1).all()
+    assert (probs[0, 1, :, 6:] == 1).all()
+    probs[:, 0].sum().backward()
+    assert boundary.grad.isfinite().all()
