@@ -30,7 +30,7 @@ def _same(a, b):
 
 def test_lines_part_regions_up_to_their_strength():
     edges = _lines()
-    four, two, one = (_cut(edges, threshold=t) for t in (0.1, 0.3, 0.9))
+    four, two, one = (_cut(edges, threshold=t) for t in (0.15, 0.4, 0.9))
     assert (four.max(), two.max(), one.max()) == (3, 1, 0)
     assert len(np.unique(two[:, :38])) == len(np.unique(two[:, 42:])) == 1
     assert two[0, 0] != two[0, -1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -30,8 +31,8 @@ class Ucm(SuperpixelMethod):
     summary: ClassVar[str] = "basins of an edge map merged across weak boundaries, of irregular sizes"
     needs_edges: ClassVar[bool] = True
 
-    threshold: float = Field(default=0.1, ge=0, le=1)
-    """Boundaries up to this mean strength are removed; without effect where ``segments`` is given."""
+    threshold: float = Field(default=0.3, ge=0, le=1)
+    """Boundaries up to this strength are removed; without effect where ``segments`` is given."""
     segments: int | None = Field(default=None, ge=1)
     """How many superpixels instead, or fewer where the edge map has fewer basins."""
 
@@ -43,8 +44,8 @@ class Ucm(SuperpixelMethod):
 def contour_hierarchy(edges: EdgeMap, *, oriented: bool = True) -> Hierarchy:
     """The hierarchy of regions of an edge map: from it, segmentations of any strength or number are cut without computing anew.
 
-    The smoothed map is flooded from its local minima (the watershed), the borders between the basins are divided into
-    arcs, and the basins are merged by the mean strength of their boundaries.
+    The map is squared, smoothed and flooded from its local minima (the watershed), the borders between the basins are divided
+    into arcs, and the basins are merged by the strength of their boundaries.
 
     Args:
         edges: float32 (H,W) in 0..1.
@@ -52,21 +53,26 @@ def contour_hierarchy(edges: EdgeMap, *, oriented: bool = True) -> Hierarchy:
             edge get strength from pixels of an edge that runs elsewhere.
 
     Returns:
-        Heights are mean strengths, in 0..1.
+        Heights are strengths, in 0..1: the root of the mean square along a boundary.
 
     Source: Arbelaez, Maire, Fowlkes, Malik 2011, section 4: oriented watershed transform and ultrametric contour map.
     Differs: the paper's detector has a strength for each of eight orientations. Here there is one strength, and how much of it
         counts for a direction is told by the second moments of the map's gradients around the pixel: all along the main
         orientation, none across it where the edge is straight, all again where there is no main orientation, as at
-        junctions. Basins meet between pixels and cover the image; a side counts the mean of the two pixels beside it.
+        junctions. Basins meet between pixels and cover the image; a side counts the mean of the two pixels beside it. Squares
+        are averaged, where the paper averages strengths: with maps of networks that were trained with balanced classes, which
+        are high along many faint edges, regions on BSDS500 agree better with the annotators'.
     """
-    soft: EdgeMap = np.asarray(cv2.GaussianBlur(edges, (0, 0), SIGMA_PX, borderType=cv2.BORDER_REPLICATE), np.float32)
-    regions = _basins(soft)
+    energy: EdgeMap = np.asarray(
+        cv2.GaussianBlur(edges**2, (0, 0), SIGMA_PX, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
+    regions = _basins(energy)
     sides = trace_arcs(regions)
-    strength: NDArray[np.float64] = soft.ravel()[sides.pixels].astype(np.float64).mean(1)
+    strength: NDArray[np.float64] = energy.ravel()[sides.pixels].astype(np.float64).mean(1)
     if oriented:
-        strength *= _along(soft, sides)
-    return agglomerate(regions, regions.ravel()[sides.pixels], strength)
+        strength *= _along(energy, sides)
+    hierarchy = agglomerate(regions, regions.ravel()[sides.pixels], strength)
+    return replace(hierarchy, heights=np.sqrt(hierarchy.heights))
 
 
 def _basins(edges: EdgeMap) -> NDArray[np.int32]:
@@ -83,7 +89,7 @@ def _basins(edges: EdgeMap) -> NDArray[np.int32]:
 
 
 def _along(edges: EdgeMap, sides: Sides) -> NDArray[np.float64]:
-    """How much of the edges' strength counts for the directions in which arcs run, float64 (S,) in 0..1."""
+    """How much of the edges counts for the directions in which arcs run, float64 (S,) in 0..1."""
     dx, dy = (
         cv2.Scharr(edges, cv2.CV_32F, *order, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
         for order in ((1, 0), (0, 1))
