@@ -1,7 +1,10 @@
 import cv2
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
+from tests.reference import contour_hierarchy as slow
+from wss.ops.arcs import straight_directions, trace_arcs
 from wss.superpixels import Ucm, contour_hierarchy, in_reading_order
 
 
@@ -39,6 +42,51 @@ def test_lines_part_regions_up_to_their_strength():
     assert _same(_cut(edges, segments=2, threshold=1.0), two)
     assert _same(_cut(edges, segments=4), four)
     assert _cut(edges, segments=10**6).max() > 20
+
+
+@pytest.mark.parametrize("oriented", [True, False])
+def test_heights_are_those_of_the_definition(oriented):
+    """From the basins on, side by side and merge by merge."""
+    edges = _smooth((21, 26), seed=4)
+    hierarchy = contour_hierarchy(edges, oriented=oriented)
+    energy = cv2.GaussianBlur(edges**2, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
+    padded = np.pad(energy.astype(np.float64), 1, mode="edge")
+    tensor = np.zeros((*edges.shape, 2, 2))
+    for y, x in np.ndindex(edges.shape):
+        near = padded[y : y + 3, x : x + 3]
+        weights = np.array([3, 10, 3]) / 32
+        gradient = np.array([weights @ (near[2] - near[0]), weights @ (near[:, 2] - near[:, 0])])
+        tensor[y, x] = np.outer(gradient, gradient)
+    for i, j in np.ndindex(2, 2):
+        plane = np.ascontiguousarray(tensor[..., i, j])
+        tensor[..., i, j] = cv2.GaussianBlur(plane, (0, 0), 2.0, borderType=cv2.BORDER_REPLICATE)
+    sides = trace_arcs(hierarchy.regions)
+    strength = {}
+    for pixels, start, end, direction in zip(
+        sides.pixels, sides.start, sides.end, straight_directions(sides), strict=True
+    ):
+        value = energy.ravel()[pixels].mean()
+        if oriented:
+            moments = tensor.reshape(-1, 2, 2)[pixels].mean(0)
+            normal = np.array([-direction[1], direction[0]])
+            value *= np.sqrt(normal @ moments @ normal / np.linalg.eigvalsh(moments)[-1])
+        strength[tuple(sorted((tuple(start.tolist()), tuple(end.tolist()))))] = value
+    expected = slow.merges(hierarchy.regions, strength)
+    np.testing.assert_allclose(hierarchy.heights**2, [height for height, _ in expected], rtol=1e-4)
+    for number, (_, after) in enumerate(expected, 1):
+        assert _same(hierarchy.into(len(expected) + 1 - number), after)
+
+
+def test_each_basin_is_connected_and_has_one_minimum():
+    edges = _smooth((40, 50), seed=6)
+    basins = contour_hierarchy(edges).regions
+    energy = cv2.GaussianBlur(edges**2, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
+    padded = np.pad(energy, 1, constant_values=np.inf)
+    shifted = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    minima = basins[(energy < np.min(shifted, axis=0))]
+    assert sorted(minima.tolist()) == list(range(basins.max() + 1))
+    for basin in range(basins.max() + 1):
+        assert label(basins == basin)[1] == 1
 
 
 def test_a_boundary_has_the_strength_of_its_edge():
