@@ -189,3 +189,10 @@ def test_options_of_other_annotations_are_refused(tmp_path, params, message):
 def test_boxes_alone_train_no_method_of_pixels(tmp_path):
     with pytest.raises(DataError, match=r"boxes label nothing but the background.*seeds"):
         _prepare(tmp_path, "train", annotation="box")
+
+
+def test_sides_that_are_no_classes_are_refused(tmp_path):
+    changes = {"train": {"augment": {"sides": [[2, 7]]}}}
+    pipeline = load_pipeline(shipped_pipelines()["pce"], changes, {"dataset": DATASET})
+    with pytest.raises(UsageError, match="names class 7, but the classes are 0 to 6"):
+        run_pipeline(pipeline.up_to("train"), Workspace(tmp_path), Context())

@@ -235,6 +235,11 @@ def _map(params: TrainParams, inputs: Inputs, ids: Sequence[str], name: str) -> 
 def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> AugmentParams:
     """The augmentations with a size to train on: images of one moderate size whole, otherwise squares."""
     given = params.augment
+    beyond = [label for pair in given.sides for label in pair if label >= len(samples.meta["classes"])]
+    if beyond:
+        raise UsageError(
+            f"train: augment.sides names class {beyond[0]}, but the classes are 0 to {len(samples.meta['classes']) - 1}"
+        )
     if given.crop is not None or given.resize is not None:
         return given
     sizes: set[tuple[int, int]] = {samples.get("image", i).shape[:2] for i in ids}
