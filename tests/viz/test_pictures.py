@@ -213,8 +213,8 @@ def test_a_spotlight_dims_the_rest_and_rings_the_mask():
     mask = np.zeros((7, 7), bool)
     mask[3, 3] = True
     drawn = spotlight(image, mask)
-    assert (drawn[3, 3] == 100).all() and (drawn[0] == 35).all()
-    assert (drawn[2, 2:5] == [255, 230, 0]).all() and (drawn[1] == 35).all()
-    assert (spotlight(image, ~mask & mask) == 35).all()
+    assert (drawn[3, 3] == 100).all() and (drawn[0] == 50).all()
+    assert (drawn[2, 2:5] == [255, 230, 0]).all() and (drawn[1] == 50).all()
+    assert (spotlight(image, ~mask & mask) == 50).all()
     with pytest.raises(UsageError, match="same height and width"):
         spotlight(image, mask[:3])

@@ -156,7 +156,7 @@ def spotlight(image: Picture, mask: NDArray[np.bool_]) -> Picture:
         UsageError: ``image`` and ``mask`` differ in size or are of the wrong type.
     """
     check_image(image, mask)
-    dimmed = _blend(image, 0, np.where(mask, 0, 0.65).astype(np.float32))
+    dimmed = _blend(image, 0, np.where(mask, 0, 0.5).astype(np.float32))
     width = max(1, round(min(mask.shape) / 150))
     ring = _borders(mask, width) & ~mask
     drawn: Picture = np.where(ring[..., None], np.array([255, 230, 0], np.uint8), dimmed)
