@@ -197,7 +197,8 @@ def _torchscript(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings about tracing: whether a trace holds for other sizes is tried out afterwards."""
+    """Without warnings about tracing, whether a trace holds for other sizes is tried out afterwards, nor graphs that failed."""
+    getattr(torch._C, "_jit_set_onnx_log_enabled", lambda enabled: None)(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

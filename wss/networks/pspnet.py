@@ -33,9 +33,22 @@ class PyramidPooling(nn.Module):
         size = features.shape[2:]
         levels = [features]
         for cells, project in zip(self.bins, self.projections, strict=True):
-            means = project(functional.adaptive_avg_pool2d(features, cells))
+            rows, columns = (_shares(side, cells, features) for side in size)
+            means = project(rows @ features @ columns.T)
             levels.append(functional.interpolate(means, size, mode="bilinear", align_corners=False))
         return torch.cat(levels, 1)
+
+
+def _shares(length: int, cells: int, like: Tensor) -> Tensor:
+    """What each of ``length`` positions counts in the mean of each cell, (cells,length): adaptive average pooling as a product.
+
+    Cell i holds the positions from floor(i length / cells) to below ceil((i + 1) length / cells). Unlike torch's operator the
+    product has a form in ONNX, for sizes that are no multiple of the cells and for sizes that are not known.
+    """
+    place = torch.arange(length, device=like.device)
+    cell = torch.arange(cells, device=like.device)[:, None]
+    inside = (place >= cell * length // cells) & (place < ((cell + 1) * length + cells - 1) // cells)
+    return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
 class PSPNet(SegmentationNetwork):
