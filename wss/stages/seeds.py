@@ -48,7 +48,9 @@ class SeedsParams(Params):
     """Which pixels become seeds."""
 
     method: Annotated[SecSeeds | SpmlSeeds | BoxSeeds, Field(discriminator="name")] = SecSeeds()
-    """The rule, chosen by ``name``: ``sec`` and ``spml`` for image tags, ``box`` for boxes."""
+    """The rule, chosen by ``name``: for image tags ``sec`` (few and sure pixels; ``threshold`` 0.2 and ``background_share`` 0.1)
+    or ``spml`` (nearly all pixels; ``exponent`` 6 of the background's confidence and ``threshold`` 0.2 of the largest), and
+    for boxes ``box`` (the most active part of each; ``threshold`` 0.5)."""
 
 
 def run(params: SeedsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
