@@ -472,6 +472,8 @@ def test_presets_hold_the_settings_of_the_paper(name, preset, images, batch, ste
     assert embedding.network.name == ("pspnet" if name == "spml-densepose" else "deeplab-v2")
     assert abs(phase.epochs * (images // batch) - steps) < images // batch
     assert abs(final.phases[0].epochs * (images // final.batch_size) - 4000) < 1000
+    walk = load_pipeline(find_pipeline(name), preset=load_preset(preset)).nodes["similarity-walk"].params
+    assert (walk.stride, walk.gamma, walk.beta, walk.steps) == (8, 5, 20, 6)
 
 
 def test_study_adds_the_relations_of_table_6():
