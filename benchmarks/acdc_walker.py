@@ -30,6 +30,7 @@ CLASSES = ("right ventricle", "myocardium", "left ventricle")
 METHODS: dict[str, Propagation] = {
     "hitting, defaults": RandomWalk(),
     "hitting, strength 300, power 2": RandomWalk(strength=300, power=2),
+    "hitting, strength 3000, power 2": RandomWalk(strength=3000, power=2),
     "scikit-image, beta 100": RandomWalk(model="skimage", beta=100 * 2 / 1.7),
 }
 
