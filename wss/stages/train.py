@@ -179,8 +179,8 @@ def _require_objects(params: TrainParams, samples: Store, labels: Store, ids: Se
         return
     raise DataError(
         f"boxes label nothing but the background, and method {params.method.name!r} learns from labelled pixels of every "
-        "class; put stage `seeds` with method {name: box} between, as the pipelines for boxes do (`wss pipelines`), or train "
-        "on `wss prepare --annotation point`"
+        "class; `wss train --method spml` finds objects in boxes (in a pipeline of yours: stages `cam` and `seeds` with method "
+        "{name: box}), and other methods learn from `wss prepare --annotation point`"
     )
 
 
