@@ -1,4 +1,4 @@
-"""``wss bench``: scores of one part on a public benchmark."""
+"""``wss bench``: scores of one part on a public benchmark, and costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wss.cli import bench_superpixels, options
+from wss.cli import bench_superpixels, bench_walk, options
 from wss.cli.edges import Alignment, Detector, Flip, Scales, Weights
 
 if TYPE_CHECKING:
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from wss.edges import DetectorParams
     from wss.metrics.boundaries import BoundaryCounts
 
-app = typer.Typer(no_args_is_help=True, help="Score one part of the whole on a public benchmark.")
+app = typer.Typer(no_args_is_help=True, help="Score one part of the whole on a public benchmark, or measure what it costs.")
 app.command()(bench_superpixels.superpixels)
+app.command()(bench_walk.walk)
 
 
 @app.command()

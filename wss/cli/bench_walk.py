@@ -1,0 +1,83 @@
+"""``wss bench walk``: what the parts of RW-SS cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wss.cli import options
+
+
+def walk(
+    network: Annotated[str, typer.Option(help="Architecture, as in `wss train`.")] = "deeplab-v2",
+    backbone: Annotated[str | None, typer.Option(help="Its backbone; default: resnet50.", show_default=False)] = None,
+    output_stride: Annotated[int | None, typer.Option(help="Stride of the backbone; default: 16 with one.")] = None,
+    embed: Annotated[str, typer.Option(help="qkv, whose parameters Table 5 counts, or none.")] = "qkv",
+    classes: Annotated[int, typer.Option(min=2, max=254, help="Number of classes.")] = 21,
+    crop: Annotated[int, typer.Option(min=16, help="Side of the images in pixels; the paper's is 465.")] = 465,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step; the paper's is 8.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 3,
+    amp: Annotated[bool, typer.Option("--amp", help="Autocast to bfloat16.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the costs as JSON to this file.")] = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Measure parameters, memory and speed of a network, with a random walk, and with self-supervision (RW-SS, Table 5).
+
+    Each row is measured in a process of its own. Times are the least of several.
+
+    Example: [bold]wss bench walk --crop 465 --batch-size 8 --device cuda[/bold]
+    """
+    import json
+    from dataclasses import asdict
+
+    from wss.cli.console import Terminal
+    from wss.cli.session import resolve_device
+    from wss.methods import RwSs
+    from wss.networks import NetworkSpec
+    from wss.params import validate
+    from wss.store.atomic import write_text
+    from wss.training.cost import Trial, cost
+
+    if network != "unet" and backbone is None:
+        backbone = "resnet50"
+    if network in ("deeplab-v2", "deeplab-v3plus") and output_stride is None:
+        output_stride = 16
+    spec = validate(
+        NetworkSpec, {"name": network, "backbone": backbone, "output_stride": output_stride}, "wss bench walk"
+    )
+    trial = Trial(spec, classes, crop, batch_size, str(resolve_device(device)), amp, repeats)
+    walking = validate(RwSs, {"embed": embed}, "wss bench walk")
+    variants = {
+        "baseline": (RwSs(walk=False), ["pce"]),
+        "+ random walk": (walking, ["pce"]),
+        "+ self-supervision": (walking, ["pce", "consistency"]),
+    }
+    rows = []
+    with Terminal(quiet, as_json=as_json) as terminal:
+        advance = terminal.task("measuring", len(variants))
+        for name, (method, terms) in variants.items():
+            rows.append({"variant": name, **asdict(cost(method, terms, trial))})
+            advance(1, name)
+        if out is not None:
+            write_text(out, json.dumps({"network": spec.model_dump(mode="json"), "rows": rows}, indent=1) + "\n")
+        terminal.result(
+            rows,
+            lambda: terminal.table(
+                "",
+                ["", "parameters (2^20)", "memory of a step MiB", "training steps/s", "images/s"],
+                [
+                    (
+                        r["variant"],
+                        f"{r['parameters'] / 2**20:.2f}",
+                        f"{r['step_mib']:.0f}",
+                        f"{1 / r['step_s']:.2f}",
+                        f"{1 / r['image_s']:.2f}",
+                    )
+                    for r in rows
+                ],
+            ),
+        )
