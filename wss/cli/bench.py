@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from wss.edges import DetectorParams
     from wss.metrics.boundaries import BoundaryCounts
 
-app = typer.Typer(no_args_is_help=True, help="Score one part of the whole on a public benchmark, or measure what it costs.")
+app = typer.Typer(
+    no_args_is_help=True, help="Score one part of the whole on a public benchmark, or measure what it costs."
+)
 app.command()(bench_superpixels.superpixels)
 app.command()(bench_walk.walk)
 
