@@ -249,6 +249,15 @@ def test_points_in_the_middle_of_parts_and_as_annotated(densepose):
     assert [(s.label, *s.points[0].tolist()) for s in annotated] == [(14, 25.5, 3.5), (6, 41.5, 19.5)]
 
 
+def _damage(densepose, change):
+    """Change the second annotation; gives the file."""
+    path = densepose / "densepose_coco_2014_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1] |= change
+    path.write_text(json.dumps(content))
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -260,10 +269,7 @@ def test_points_in_the_middle_of_parts_and_as_annotated(densepose):
     ids=str,
 )
 def test_damaged_parts_name_file_and_annotation(densepose, change, message):
-    path = densepose / "densepose_coco_2014_train.json"
-    content = json.loads(path.read_text())
-    content["annotations"][1] |= change
-    path.write_text(json.dumps(content))
+    path = _damage(densepose, change)
     source = open_source("densepose", densepose)
     with pytest.raises(DataError, match=f"annotation 101 of image 1 .*{message}") as caught:
         source.read(source.catalogue.splits["train"][0])
@@ -280,10 +286,7 @@ def test_damaged_parts_name_file_and_annotation(densepose, change, message):
     ids=str,
 )
 def test_damaged_points(densepose, change, message):
-    path = densepose / "densepose_coco_2014_train.json"
-    content = json.loads(path.read_text())
-    content["annotations"][1] |= change
-    path.write_text(json.dumps(content))
+    _damage(densepose, change)
     source = open_source("densepose", densepose, points="annotated")
     with pytest.raises(DataError, match=message):
         source.read(source.catalogue.splits["train"][0])

@@ -52,7 +52,7 @@ def test_specks_are_overlooked_unless_a_class_has_nothing_else() -> None:
     assert [s.label for s in click(mask, 0)] == [0, 1, 2]
     assert [s.label for s in click(mask, 0, min_area=1)] == [0, 1, 1, 2]
     assert click(np.full((5, 5), 255, np.uint8), 0) == []
-    with pytest.raises(UsageError, match="diameter"):
+    with pytest.raises(UsageError, match="brush"):
         click(mask, 0, width=0)
 
 

@@ -96,5 +96,5 @@ def test_the_seed_decides() -> None:
 def test_wrong_requests_are_refused() -> None:
     with pytest.raises(UsageError, match="uint8"):
         simulate(np.zeros((5, 5), np.int64), 0)
-    with pytest.raises(UsageError, match="width"):
+    with pytest.raises(UsageError, match="brush"):
         simulate(np.zeros((5, 5), np.uint8), 0, width=0)

@@ -12,8 +12,10 @@ from wss.cli import options
 
 def walk(
     network: Annotated[str, typer.Option(help="Architecture, as in `wss train`.")] = "deeplab-v2",
-    backbone: Annotated[str | None, typer.Option(help="Its backbone; default: resnet50.", show_default=False)] = None,
-    output_stride: Annotated[int | None, typer.Option(help="Stride of the backbone; default: 16 with one.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Its backbone; of deeplab-v2 resnet50.", show_default=False)
+    ] = None,
+    output_stride: Annotated[int | None, typer.Option(help="Stride of the backbone; of deeplab-v2 16.")] = None,
     embed: Annotated[str, typer.Option(help="qkv, whose parameters Table 5 counts, or none.")] = "qkv",
     classes: Annotated[int, typer.Option(min=2, max=254, help="Number of classes.")] = 21,
     crop: Annotated[int, typer.Option(min=16, help="Side of the images in pixels; the paper's is 465.")] = 465,
@@ -42,10 +44,8 @@ def walk(
     from wss.store.atomic import write_text
     from wss.training.cost import Trial, cost
 
-    if network != "unet" and backbone is None:
-        backbone = "resnet50"
-    if network in ("deeplab-v2", "deeplab-v3plus") and output_stride is None:
-        output_stride = 16
+    if network == "deeplab-v2":  # the paper's; others have defaults of their own
+        backbone, output_stride = backbone or "resnet50", output_stride or 16
     spec = validate(
         NetworkSpec, {"name": network, "backbone": backbone, "output_stride": output_stride}, "wss bench walk"
     )

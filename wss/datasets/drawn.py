@@ -15,6 +15,7 @@ from wss.datasets.classlist import ClassList
 from wss.datasets.cvat import read_cvat
 from wss.datasets.finding import FileProblem
 from wss.datasets.labelme import read_labelme
+from wss.datasets.listing import files_by_stem
 from wss.datasets.painted import PAINTED_SUFFIXES, read_painted
 from wss.datasets.shapes import Drawing
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
@@ -99,11 +100,9 @@ def _files(path: Path, suffixes: Sequence[str]) -> Iterable[Path]:
         return [path]
     if not path.is_dir():
         raise FileProblem("missing-file", path, "no such file or folder", "give the exported file or its folder")
-    found = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes and f.is_file())
+    found, doubtful = files_by_stem(path, suffixes)
     if not found:
         raise DataError(f"{path}: holds no file that ends in {' or '.join(suffixes)}; give the folder of the export")
-    stems = [f.stem for f in found]
-    double = next((f for f in found if stems.count(f.stem) > 1), None)
-    if double is not None:
-        raise DataError(f"{double}: another file has the same name without ending; move one of them away")
-    return found
+    if doubtful:
+        raise DataError(f"{doubtful[0].file}: another file has the same name without ending; move one of them away")
+    return found.values()

@@ -21,9 +21,8 @@ class MemoryBank:
 
     def push(self, **rows: Tensor) -> None:
         """Keep the present batch, and forget the oldest of too many."""
-        self._kept = [*self._kept, {name: values.detach() for name, values in rows.items()}][-self.batches :]
-        if not self.batches:
-            self._kept = []
+        kept = [*self._kept, {name: values.detach() for name, values in rows.items()}]
+        self._kept = kept[-self.batches :] if self.batches else []
 
     def after(self, name: str, rows: Tensor) -> Tensor:
         """Rows of the present batch, and behind them those of the bank, the oldest first."""

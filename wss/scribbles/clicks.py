@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
-from wss.scribbles.rasters import UNLABELLED, check_raster, noticed, rasterise
+from wss.scribbles.rasters import UNLABELLED, brush_width, check_raster, noticed, rasterise
 from wss.scribbles.strokes import Stroke
 
 
@@ -39,9 +39,7 @@ def click(mask: NDArray[np.uint8], seed: int, *, width: int | None = None, min_a
         cut in two by what is before them.
     """
     check_raster(mask, "a dense mask")
-    if width is not None and width < 1:
-        raise UsageError(f"expected a diameter of at least 1 pixel, got {width}")
-    brush = max(1, round(min(mask.shape) / 125)) if width is None else width
+    brush = brush_width(mask, width)
     rng = np.random.default_rng(seed)
     strokes = []
     for region in noticed(mask, min_area):

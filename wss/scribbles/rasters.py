@@ -30,6 +30,17 @@ class Component(NamedTuple):
     inside: NDArray[np.bool_]
 
 
+def brush_width(mask: NDArray[np.uint8], width: int | None) -> int:
+    """The brush with which a mask (H, W) is annotated, in pixels: as given, or 1/125 of its shorter side and at least 1.
+
+    Raises:
+        UsageError: ``width`` is below 1.
+    """
+    if width is not None and width < 1:
+        raise UsageError(f"expected a brush of at least 1 pixel, got {width}")
+    return max(1, round(min(mask.shape) / 125)) if width is None else width
+
+
 def check_raster(mask: NDArray[np.uint8], what: str) -> None:
     """Raise unless ``mask`` is a label image.
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from wss.errors import UsageError
-from wss.scribbles.rasters import UNLABELLED, check_raster, noticed, rasterise
+from wss.scribbles.rasters import UNLABELLED, brush_width, check_raster, noticed, rasterise
 from wss.scribbles.skeletons import skeleton_of
 from wss.scribbles.strokes import Stroke
 
@@ -41,9 +40,7 @@ def simulate(
         UsageError: ``mask`` is not uint8 (H, W), or ``width`` is below 1.
     """
     check_raster(mask, "a dense mask")
-    if width is not None and width < 1:
-        raise UsageError(f"expected a brush width of at least 1 pixel, got {width}")
-    brush = max(1, round(min(mask.shape) / 125)) if width is None else width
+    brush = brush_width(mask, width)
     rng = np.random.default_rng(seed)
     strokes = []
     for region in noticed(mask, min_area):

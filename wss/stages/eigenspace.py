@@ -18,7 +18,7 @@ from wss.metrics import relative_variation
 from wss.networks.layers.random_walk import Walk
 from wss.ops import Transform, leading_eigenvectors, transform_transition
 from wss.params import Params
-from wss.stages.samples import split_ids
+from wss.stages.samples import evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, SAMPLES, Store, StoreWriter
 from wss.viz import signed_map
@@ -50,9 +50,7 @@ def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: 
     """
     samples, model = inputs["samples"], inputs["model"]
     network = _network(model, context.device)
-    ids = list(split_ids(samples, params.split))
-    keep = min(len(ids), params.images)
-    ids = [ids[round(n * len(ids) / keep)] for n in range(keep)]
+    ids = evenly(split_ids(samples, params.split), params.images)
     todo = pending(ids, output)
     advance = context.progress.task("eigenspace", len(ids), len(ids) - len(todo))
     for image_id in todo:

@@ -13,6 +13,7 @@ from wss.errors import UsageError
 from wss.methods import Batch
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut, RegularisedLoss
 from wss.params import Params
+from wss.stages.samples import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import PICTURES, PREDICTIONS, SAMPLES, Store, StoreWriter
 from wss.viz import signed_map
@@ -51,8 +52,7 @@ def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: C
     """
     samples, predictions = inputs["samples"], inputs["predictions"]
     ids = predictions.ids
-    keep = min(len(ids), params.images)
-    ids = [ids[round(n * len(ids) / keep)] for n in range(keep)]
+    ids = evenly(ids, params.images)
     classes, background = samples.meta["classes"], samples.meta["background"]
     if not all(predictions.has("probs", i) for i in ids):
         raise UsageError("gradients needs probabilities, and these predictions have none; predict with `probs: true`")

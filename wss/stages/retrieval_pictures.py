@@ -14,7 +14,7 @@ from wss.params import Params
 from wss.stages.embedding import SegmentParams, as_tensor, load_embedder
 from wss.stages.prototypes import Bank
 from wss.stages.retrieve import query_segments
-from wss.stages.samples import split_ids
+from wss.stages.samples import evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, PROTOTYPES, SAMPLES, StoreWriter
 from wss.viz import spotlight
@@ -47,8 +47,7 @@ def run(params: RetrievalPicturesParams, inputs: Inputs, output: StoreWriter, co
     model = load_embedder(inputs["model"], context.device)
     bank = Bank(prototypes, inputs["model"], context.device)
     ids = split_ids(samples, params.split)
-    keep = min(len(ids), params.images)
-    ids = [ids[round(n * len(ids) / keep)] for n in range(keep)]
+    ids = evenly(ids, params.images)
     stride = prototypes.meta["segments"]["stride"]
     todo = pending(ids, output)
     advance = context.progress.task("retrieval pictures", len(ids), len(ids) - len(todo))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:
         },
         "background": catalogue.background,
     }
+
+
+def evenly(ids: Sequence[str], count: int) -> list[str]:
+    """At most ``count`` of the ids, evenly spread, in their order."""
+    keep = min(len(ids), count)
+    return [ids[round(n * len(ids) / keep)] for n in range(keep)]
 
 
 def split_ids(samples: Store, split: str) -> list[str]:

@@ -22,7 +22,7 @@ from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, load_pretrained
 from wss.params import LOCAL, Params, nearest
 from wss.predictor import Predictor
-from wss.stages.samples import split_ids
+from wss.stages.samples import evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams
@@ -315,8 +315,7 @@ def _validation_ids(params: TrainParams, samples: Store) -> list[str]:
     if params.validation_split is None:
         return []
     ids = [i for i in samples.meta["splits"].get(params.validation_split, []) if samples.has("mask", i)]
-    keep = min(len(ids), params.validation_images)
-    return [ids[round(n * len(ids) / keep)] for n in range(keep)] if keep else []
+    return evenly(ids, params.validation_images)
 
 
 def _validator(

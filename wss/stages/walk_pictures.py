@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.params import Params
-from wss.stages.samples import split_ids
+from wss.stages.samples import evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.stages.walk import Walk, Walker
 from wss.store import LABELS, MODEL, PICTURES, SAMPLES, StoreWriter
@@ -35,8 +35,7 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
     samples, labels = inputs["samples"], inputs["labels"]
     walker = Walker(inputs["model"], context.device)
     ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != 255).any()]
-    keep = min(len(ids), params.images)
-    ids = [ids[round(n * len(ids) / keep)] for n in range(keep)]
+    ids = evenly(ids, params.images)
     todo = pending(ids, output)
     advance = context.progress.task("random-walk pictures", len(ids), len(ids) - len(todo))
     palette = np.array(samples.meta["palette"], np.uint8)
