@@ -4,7 +4,8 @@
 
 The folder holds images/, masks/, scribbles/ (grey PNGs, NAME_slice_NN) and lists of names (val.txt). A slice that lacks the
 scribbles of any of the three foreground classes gets an empty mask; Dice is taken over whole volumes and averaged over them.
-beta 100 on values stretched to (-1,1) from (-0.35,1.35) is beta 100 * 2 / 1.7 on values in 0..1.
+beta 100 on values stretched to (-1,1) from (-0.35,1.35) is beta 100 * 2 / 1.7 on values in 0..1. --model STORE adds walks around
+the boundaries of networks trained by rawks, on other patients: the files of their train stages.
 """
 
 from __future__ import annotations
@@ -21,18 +22,23 @@ from typing import Any
 import crf_timing
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
+import torch
 
 import wss.version
-from wss.propagation import Propagation, RandomWalk
+from wss.propagation import RandomWalk
+from wss.stages.walk import Walker
+from wss.store import Store
 
 CLASSES = ("right ventricle", "myocardium", "left ventricle")
-METHODS: dict[str, Propagation] = {
+METHODS = {
     "hitting, defaults": RandomWalk(),
     "hitting, strength 300, power 2": RandomWalk(strength=300, power=2),
     "hitting, strength 3000, power 2": RandomWalk(strength=3000, power=2),
     "scikit-image, beta 100": RandomWalk(model="skimage", beta=100 * 2 / 1.7),
 }
+
+Spread = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Labels of an image (H,W,3) from its scribbles (H,W)."""
 
 
 def read(data: Path, kind: str, name: str) -> Any:
@@ -42,7 +48,18 @@ def read(data: Path, kind: str, name: str) -> Any:
     return picture
 
 
-def counts(data: Path, names: list[str], method: Propagation) -> np.ndarray:
+def propagated(method: RandomWalk) -> Spread:
+    """Walks around the boundaries of the image."""
+    return lambda image, scribble: method.propagate(image, scribble, 1 + len(CLASSES)).labels
+
+
+def learned(store: Path) -> Spread:
+    """Walks around the boundaries of a trained network."""
+    walker = Walker(Store(store), torch.device("cpu"))
+    return lambda image, scribble: walker(image, scribble).labels
+
+
+def counts(data: Path, names: list[str], spread: Spread) -> np.ndarray:
     """Of one volume: per class the pixels in both masks, in ours, and in the true one."""
     total = np.zeros((len(CLASSES), 3))
     for name in names:
@@ -50,16 +67,15 @@ def counts(data: Path, names: list[str], method: Propagation) -> np.ndarray:
         found = np.zeros_like(truth)
         if all((scribble == k).any() for k in (1, 2, 3)):
             image = np.repeat(read(data, "images", name)[..., None], 3, 2)
-            found = method.propagate(image, scribble, 4).labels
+            found = spread(image, scribble)
         for k in (1, 2, 3):
             total[k - 1] += ((found == k) & (truth == k)).sum(), (found == k).sum(), (truth == k).sum()
     return total
 
 
-def dice(data: Path, volumes: list[list[str]], method: Propagation, jobs: int) -> list[float]:
+def dice(data: Path, volumes: list[list[str]], spread: Spread) -> list[float]:
     """Per class, averaged over volumes."""
-    each: Callable[..., Any] = delayed(counts)
-    parts = Parallel(jobs)(each(data, names, method) for names in volumes)
+    parts = [counts(data, names, spread) for names in volumes]
     return [round(float(v), 4) for v in np.mean([2 * c[:, 0] / np.maximum(c[:, 1] + c[:, 2], 1) for c in parts], 0)]
 
 
@@ -68,20 +84,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--model", type=Path, action="append", default=[])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     groups: dict[str, list[str]] = {}
     for name in (options.data / f"{options.split}.txt").read_text().split():
         groups.setdefault(name.rsplit("_slice_", 1)[0], []).append(name)
+    runs = {title: (propagated(method), method.model_dump()) for title, method in METHODS.items()}
+    for n, path in enumerate(options.model):
+        runs[f"rawks, network {n}"] = learned(path), Store(path).meta["method"]
     results = {}
-    for title, method in METHODS.items():
-        scores = dice(options.data, list(groups.values()), method, options.jobs)
-        results[title] = {"settings": method.model_dump(), "dice": dict(zip(CLASSES, scores, strict=True))}
+    for title, (spread, settings) in runs.items():
+        scores = dice(options.data, list(groups.values()), spread)
+        results[title] = {"settings": settings, "dice": dict(zip(CLASSES, scores, strict=True))}
         print(f"{title:28s} {scores} mean {np.mean(scores):.4f}", flush=True)
     if options.out is None:
         return
-    arguments = ["DIR" if a == str(options.data) else a for a in sys.argv]
+    arguments = ["PATH" if Path(a).is_absolute() else a for a in sys.argv]
     record = {
         "command": " ".join(["python", *arguments]),
         "processor": crf_timing.processor(),
