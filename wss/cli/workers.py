@@ -76,7 +76,7 @@ def _ray(address: str | None, jobs: int) -> Iterator[int]:
     except ImportError:
         raise UsageError("--backend ray needs a package that is not installed: pip install wss[ray]") from None
     try:
-        ray.init(address=address or "auto", logging_level="ERROR")
+        ray.init(address=address or "auto", logging_level="ERROR", log_to_driver=False)
     except (OSError, ValueError, RuntimeError) as error:
         where = address or "this machine"
         raise WssError(f"no Ray cluster answers at {where} ({error}); start one with `ray start --head`") from None

@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
+from joblib.parallel import get_active_backend
 
 Result = TypeVar("Result")
+
+ROUND = 8
+"""Calls that a job gets in one round, where results come round by round."""
 
 
 def each(
@@ -25,6 +30,8 @@ def each(
         jobs: Processes; 1 calls the function in this one.
         batch: Calls sent to a process at a time; more than one pays for calls of a few milliseconds.
     """
+    if jobs > 1 and not get_active_backend()[0].supports_return_generator:
+        return _in_rounds(function, calls, jobs, batch)
     parallel = Parallel(n_jobs=jobs, return_as="generator", batch_size=batch)
     if jobs > 1:  # starting these two helpers unblocks signals
         loky_tracker.ensure_running()
@@ -38,6 +45,16 @@ def each(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return _until_abandoned(results)
+
+
+def _in_rounds(
+    function: Callable[..., Result], calls: Iterable[tuple[object, ...]], jobs: int, batch: int
+) -> Iterator[Result]:
+    """For back ends of joblib that give results all at once, such as Ray's: not all of a data set may be in memory."""
+    todo = iter(calls)
+    with Parallel(n_jobs=jobs, batch_size=batch) as parallel:
+        while part := [delayed(function)(*arguments) for arguments in islice(todo, ROUND * jobs * batch)]:
+            yield from parallel(part)
 
 
 def _until_abandoned(results: Generator[Result, None, None]) -> Iterator[Result]:
