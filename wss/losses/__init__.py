@@ -6,6 +6,7 @@ from wss.losses.dense_crf import dense_crf_loss
 from wss.losses.edges import edge_loss
 from wss.losses.expansion import expansion_loss
 from wss.losses.feature_consistency import feature_consistency_loss
+from wss.losses.gated_crf import gated_crf_loss
 from wss.losses.kernel_cut import kernel_cut_loss
 from wss.losses.maximum_entropy import maximum_entropy_loss
 from wss.losses.normalized_cut import normalized_cut_loss
@@ -22,6 +23,7 @@ __all__ = [
     "edge_loss",
     "expansion_loss",
     "feature_consistency_loss",
+    "gated_crf_loss",
     "kernel_cut_loss",
     "maximum_entropy_loss",
     "normalized_cut_loss",

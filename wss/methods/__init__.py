@@ -9,6 +9,7 @@ from wss.methods.classifier import Classifier, ClassMaps
 from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
+from wss.methods.gated_crf import GatedCRF
 from wss.methods.method import Batch, Method, Phase
 from wss.methods.proposals import GrabCut, RandomWalk, ScribbleSup
 from wss.methods.rawks import Rawks
@@ -24,6 +25,7 @@ METHODS: tuple[type[Method], ...] = (
     DenseCRF,
     NormalizedCut,
     KernelCut,
+    GatedCRF,
     CrfAdm,
     CrfRnn,
     Rawks,
@@ -44,6 +46,7 @@ AnyMethod = Annotated[
     | DenseCRF
     | NormalizedCut
     | KernelCut
+    | GatedCRF
     | CrfAdm
     | CrfRnn
     | Rawks
@@ -71,6 +74,7 @@ __all__ = [
     "Dense",
     "DenseCRF",
     "EmbeddingSegmenter",
+    "GatedCRF",
     "GrabCut",
     "KernelCut",
     "Method",
