@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import weakref
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 
 import torch
 
 from wss.errors import UsageError, WssError
 from wss.kernels.geometry import Geometry
+from wss.kernels.library import load
 
 FORWARD, REVERSE, MEAN, THERE_AND_BACK = range(4)
 """Orders of the blur directions: 0..d, d..0, the mean of both, and one after the other."""
@@ -41,22 +40,9 @@ class _Geometry(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the fastest build that this processor runs, or None when none was installed.
-
-    ``torch.backends.cpu.get_cpu_capability`` decides, so ``ATEN_CPU_CAPABILITY=default`` selects the portable build here too.
-    """
-    names = ["_lattice"]
-    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        names.insert(0, "_lattice_avx2")
-    for name in names:
-        for suffix in EXTENSION_SUFFIXES:
-            path = Path(__file__).with_name(name + suffix)
-            if path.is_file():
-                try:
-                    return _declare(ctypes.CDLL(str(path)))
-                except OSError:  # built elsewhere: a missing OpenMP runtime, another libc
-                    continue
-    return None
+    """The fastest build that this processor runs, or None when none was installed."""
+    lib = load("_lattice")
+    return None if lib is None else _declare(lib)
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:

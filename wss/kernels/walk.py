@@ -5,32 +5,21 @@ from __future__ import annotations
 import ctypes
 import weakref
 from functools import cache, lru_cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wss.errors import UsageError, WssError
+from wss.kernels.library import load
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the fastest build that this processor runs, or None when none was installed."""
-    names = ["_walk"]
-    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        names.insert(0, "_walk_avx2")
-    for name in names:
-        for suffix in EXTENSION_SUFFIXES:
-            path = Path(__file__).with_name(name + suffix)
-            if path.is_file():
-                try:
-                    return _declare(ctypes.CDLL(str(path)))
-                except OSError:  # built elsewhere: a missing OpenMP runtime, another libc
-                    continue
-    return None
+    """The fastest build that this processor runs, or None when none was installed."""
+    lib = load("_walk")
+    return None if lib is None else _declare(lib)
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
