@@ -3,6 +3,7 @@
 from wss.losses.boundary_regression import boundary_regression_loss
 from wss.losses.constrain_to_boundary import constrain_to_boundary_loss
 from wss.losses.dense_crf import dense_crf_loss
+from wss.losses.dice import dice_loss
 from wss.losses.edges import edge_loss
 from wss.losses.expansion import expansion_loss
 from wss.losses.feature_consistency import feature_consistency_loss
@@ -20,6 +21,7 @@ __all__ = [
     "boundary_regression_loss",
     "constrain_to_boundary_loss",
     "dense_crf_loss",
+    "dice_loss",
     "edge_loss",
     "expansion_loss",
     "feature_consistency_loss",

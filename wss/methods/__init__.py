@@ -9,6 +9,7 @@ from wss.methods.classifier import Classifier, ClassMaps
 from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import Dense, PartialCrossEntropy
+from wss.methods.dmpls import Dmpls, DualBranchSegmenter
 from wss.methods.gated_crf import GatedCRF
 from wss.methods.method import Batch, Method, Phase
 from wss.methods.proposals import GrabCut, RandomWalk, ScribbleSup
@@ -28,6 +29,7 @@ METHODS: tuple[type[Method], ...] = (
     GatedCRF,
     CrfAdm,
     CrfRnn,
+    Dmpls,
     Rawks,
     GrabCut,
     RandomWalk,
@@ -49,6 +51,7 @@ AnyMethod = Annotated[
     | GatedCRF
     | CrfAdm
     | CrfRnn
+    | Dmpls
     | Rawks
     | GrabCut
     | RandomWalk
@@ -73,6 +76,8 @@ __all__ = [
     "CrfRnn",
     "Dense",
     "DenseCRF",
+    "Dmpls",
+    "DualBranchSegmenter",
     "EmbeddingSegmenter",
     "GatedCRF",
     "GrabCut",

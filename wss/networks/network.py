@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
+
+from wss.networks.layers.convolution import initialise_classifier
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -36,3 +39,21 @@ class SegmentationNetwork(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B,K,h,w) of normalised images (B,3,H,W); the caller interpolates them to the image's size."""
         return self.classify(self.forward_features(image))
+
+    def second_branch(self, dropout: float) -> nn.Module:
+        """What labels pixels again, with weights of its own, from what ``both`` shares between the branches.
+
+        That is as much of the network as is not its encoder: here the classifier, on the features; a network that has an encoder
+        and a decoder (U-Net) gives a second decoder.
+
+        Args:
+            dropout: Rate at which the branch loses whole channels of what it is given, in training.
+        """
+        classifier = copy.deepcopy(self.classifier)
+        initialise_classifier(classifier)
+        return nn.Sequential(nn.Dropout2d(dropout), classifier)
+
+    def both(self, image: Tensor, branch: nn.Module) -> tuple[Tensor, Tensor]:
+        """Logits (B,K,h,w) of this network and of its ``second_branch``, from one pass through what they share."""
+        features = self.forward_features(image)
+        return self.classify(features), branch(features)

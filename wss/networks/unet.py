@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -50,14 +51,33 @@ class UNet(SegmentationNetwork):
         self.encoder = nn.ModuleList(
             _two_convolutions(i, o, dropout * share) for i, o, share in zip(before, WIDTHS, DROPOUT_SHARES, strict=True)
         )
-        down = WIDTHS[::-1]
-        self.decoder = nn.ModuleList(_Up(i, o, upsampling) for i, o in pairwise(down))
+        self.upsampling = upsampling
+        self.decoder = _decoder(upsampling)
         self.classifier = nn.Conv2d(WIDTHS[0], num_classes, 3, padding=1)
         initialise(self)
         initialise_classifier(self.classifier)
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Features (B,16,H,W) of normalised images (B,in_channels,H,W)."""
+        return _decode(self.decoder, self._levels(image))[:, :, : image.shape[2], : image.shape[3]]
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B,K,H,W) of features (B,16,H,W)."""
+        logits: Tensor = self.classifier(features)
+        return logits
+
+    def second_branch(self, dropout: float) -> nn.Module:
+        """Another decoder and classifier, in front of which every level of the encoder loses channels at the rate ``dropout``."""
+        return _Branch(self.num_classes, self.upsampling, dropout)
+
+    def both(self, image: Tensor, branch: nn.Module) -> tuple[Tensor, Tensor]:
+        """See ``SegmentationNetwork.both``."""
+        levels = self._levels(image)
+        inside = (..., slice(image.shape[2]), slice(image.shape[3]))
+        return self.classify(_decode(self.decoder, levels)[inside]), branch(levels)[inside]
+
+    def _levels(self, image: Tensor) -> list[Tensor]:
+        """Features of the encoder, fine to coarse, of the padded image."""
         height, width = image.shape[2:]
         multiple = 2 ** (len(WIDTHS) - 1)
         x = functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
@@ -65,14 +85,34 @@ class UNet(SegmentationNetwork):
         for level in self.encoder:
             x = level(functional.max_pool2d(x, 2) if levels else x)
             levels.append(x)
-        for up, skip in zip(self.decoder, levels[-2::-1], strict=True):
-            x = up(x, skip)
-        return x[:, :, :height, :width]
+        return levels
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits (B,K,H,W) of features (B,16,H,W)."""
-        logits: Tensor = self.classifier(features)
+
+class _Branch(nn.Module):
+    """A second decoder with its classifier, on the levels of the encoder."""
+
+    def __init__(self, num_classes: int, upsampling: Upsampling, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.decoder = _decoder(upsampling)
+        self.classifier = nn.Conv2d(WIDTHS[0], num_classes, 3, padding=1)
+        initialise(self)
+        initialise_classifier(self.classifier)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.classifier(_decode(self.decoder, [self.dropout(level) for level in levels]))
         return logits
+
+
+def _decoder(upsampling: Upsampling) -> nn.ModuleList:
+    return nn.ModuleList(_Up(i, o, upsampling) for i, o in pairwise(WIDTHS[::-1]))
+
+
+def _decode(decoder: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:
+    x = levels[-1]
+    for up, skip in zip(decoder, levels[-2::-1], strict=True):
+        x = up(x, skip)
+    return x
 
 
 class _Up(nn.Module):

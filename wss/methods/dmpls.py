@@ -1,0 +1,75 @@
+"""DMPLS: two branches on one encoder, whose predictions are mixed anew in every step into labels for both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.losses import dice_loss, partial_cross_entropy
+from wss.methods.method import Batch, Method
+from wss.methods.segmenter import Segmenter
+from wss.networks import NetworkSpec
+
+
+class DualBranchSegmenter(Segmenter):
+    """A segmentation network, which makes the predictions, with a second branch beside its decoder for training.
+
+    Args:
+        spec: The network.
+        num_classes: K, background included.
+        dropout: Rate at which the second branch loses channels of what it is given.
+    """
+
+    def __init__(self, spec: NetworkSpec, num_classes: int, dropout: float) -> None:
+        super().__init__(spec, num_classes)
+        self.second = self.network.second_branch(dropout)
+
+    def both(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B,K,H,W) float32 of either branch, of RGB images (B,3,H,W) in 0..255."""
+        first, second = (
+            functional.interpolate(logits.float(), rgb.shape[2:], mode="bilinear", align_corners=False)
+            for logits in self.network.both(self.normalise(rgb), self.second)
+        )
+        return first, second
+
+
+class Dmpls(Method):
+    """Dual-branch network with dynamically mixed pseudo-labels.
+
+    The term ``pce`` is the mean of both branches' partial cross-entropy, ``mixed`` (0.5 in the paper) the mean of their Dice
+    losses against argmax(b p_1 + (1 - b) p_2), with b drawn uniformly from 0..1 for every batch. The labels take no gradient.
+    At test time the first branch predicts alone.
+
+    Source: Luo et al. 2022, "Scribble-Supervised Medical Image Segmentation via Dual-Branch Network and Dynamically Mixed
+        Pseudo Labels Supervision", arXiv:2203.02106.
+    Differs: only a U-Net has a second decoder; other networks' second branch is a second classifier on the same features, which
+        differs less from the first. Padding does not count.
+    """
+
+    name: Literal["dmpls"] = "dmpls"
+    summary: ClassVar[str] = "two decoders whose predictions, mixed at random, teach both"
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "mixed"})
+    uses_unlabelled: ClassVar[bool] = True
+
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Rate at which the second branch loses channels of what it is given, in training."""
+
+    def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
+        """See ``Method.build``."""
+        return DualBranchSegmenter(network, num_classes, self.dropout)
+
+    def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
+        """See ``Method.losses``."""
+        first, second = cast(DualBranchSegmenter, model).both(batch.rgb)
+        found = {"pce": (partial_cross_entropy(first, batch.labels) + partial_cross_entropy(second, batch.labels)) / 2}
+        if "mixed" in terms:
+            probs = first.softmax(1), second.softmax(1)
+            share = float(torch.rand(()))
+            labels = torch.lerp(probs[1].detach(), probs[0].detach(), share).argmax(1).where(batch.valid, 255)
+            found["mixed"] = (dice_loss(probs[0], labels) + dice_loss(probs[1], labels)) / 2
+        return found
