@@ -55,7 +55,7 @@ def propagated(method: RandomWalk) -> Spread:
 
 def learned(store: Path) -> Spread:
     """Walks around the boundaries of a trained network."""
-    walker = Walker(Store(store), torch.device("cpu"))
+    walker = Walker(Store(store), torch.device("cpu"), stride=1)
     return lambda image, scribble: walker(image, scribble).labels
 
 

@@ -50,6 +50,18 @@ def test_the_loss_is_equation_11_on_the_grid(stride, size):
     torch.testing.assert_close(found["pce"], partial_cross_entropy(model(batch.rgb), batch.labels))
 
 
+def test_crossing_a_wall_costs_the_same_on_every_grid():
+    torch.manual_seed(3)
+    model, rgb = _model(Rawks(stride=4)).eval(), _batch().rgb
+    with torch.no_grad():
+        scores = torch.nn.functional.softplus(model.boundary_network(model.normalise(rgb)))[:, 0]
+        torch.testing.assert_close(model.boundary(rgb, 1), scores / 4)
+        model.boundary_network = torch.nn.Conv2d(3, 1, 1)
+        torch.nn.init.zeros_(model.boundary_network.weight)  # the same everywhere
+        across = [float(model.boundary(rgb, stride)[0, 0].sum()) for stride in (1, 2, 4)]
+    torch.testing.assert_close(across[:2], across[1:])
+
+
 def test_both_networks_learn_jointly_and_only_q_with_fixed_propagation():
     method, batch = Rawks(stride=2), _batch()
     for term, learns in (("rawks", True), ("fixed", False)):

@@ -6,12 +6,13 @@ import torch
 
 from wss.errors import UsageError
 from wss.ops import hitting_probabilities
+from wss.params import validate
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context
 from wss.stages.superpixel_bound import majority
-from wss.stages.walk import Walker
+from wss.stages.walk import Walker, WalkParams
 from wss.stages.walk_pictures import boundary_map, weight_map
 
 DATASET = {"kind": "sample", "options": {"train": 3, "val": 2, "height": 33, "width": 38}}
@@ -78,6 +79,17 @@ def test_at_stride_1_the_labels_are_those_of_the_walks(tmp_path):
     assert (found.labels == probs.argmax(0).numpy()).all()
     entropy = -(probs * probs.clamp(min=1e-30).log()).sum(0).numpy()
     np.testing.assert_allclose(found.weights, np.exp(-entropy), atol=1e-5)
+
+
+def test_walks_on_a_finer_grid_than_that_of_training(done):
+    image_id = done["walk"].ids[0]
+    image, scribble = (np.array(done[n].get(k, image_id)) for n, k in (("samples", "image"), ("prepare", "labels")))
+    found = Walker(done["train"], torch.device("cpu"), stride=1)(image, scribble)
+    assert found.boundary.shape == image.shape[:2]
+    probs = hitting_probabilities(torch.from_numpy(found.boundary)[None], torch.from_numpy(scribble).long()[None], 7)
+    assert (found.labels == probs[0].argmax(0).numpy()).all()
+    with pytest.raises(UsageError, match="stride"):
+        validate(WalkParams, {"stride": 0}, "walk")
 
 
 def test_an_image_without_scribbles_stays_without(done):

@@ -41,26 +41,33 @@ class RawksNetwork(Segmenter):
         self.edge_strength = edge_strength
         self.edge_power = edge_power
 
-    def boundary(self, rgb: Tensor) -> Tensor:
-        """Boundary scores B >= 0, float32 (B,ceil(H/stride),ceil(W/stride)), of images (B,3,H,W) in 0..255."""
-        scores = functional.softplus(self._on_grid(self.boundary_network, rgb))[:, 0]
-        return scores * self._seen(rgb) if self.edge_strength > 0 else scores
+    def boundary(self, rgb: Tensor, stride: int | None = None) -> Tensor:
+        """Boundary scores B >= 0, float32 (B,ceil(H/stride),ceil(W/stride)), of images (B,3,H,W) in 0..255.
+
+        Args:
+            rgb: Images.
+            stride: Pixels a side of the cells that are scored; None is the stride of training. A walk through a cell crosses
+                ``stride`` pixels, so that scores of smaller ones are smaller.
+        """
+        stride = stride or self.stride
+        scores = functional.softplus(self._on_grid(self.boundary_network, rgb, stride))[:, 0]
+        return scores * (self._seen(rgb, stride) if self.edge_strength > 0 else stride / self.stride)
 
     @torch.no_grad()
-    def _seen(self, rgb: Tensor) -> Tensor:
-        """Boundaries of the image itself. A walk through a cell crosses ``stride`` pixels."""
+    def _seen(self, rgb: Tensor, stride: int) -> Tensor:
+        """Boundaries of the image itself."""
         seen = self.edge_strength * colour_gradient(rgb.float()) ** self.edge_power
-        return (self.stride * cell_means(seen, self.stride)).clamp(_FAINT, _WALL)
+        return (stride * cell_means(seen, stride)).clamp(_FAINT, _WALL)
 
     def logits(self, rgb: Tensor) -> Tensor:
         """Logits of Q on the grid of the walks, float32 (B,K,ceil(H/stride),ceil(W/stride))."""
-        return self._on_grid(self.network, rgb)
+        return self._on_grid(self.network, rgb, self.stride)
 
-    def _on_grid(self, network: nn.Module, rgb: Tensor) -> Tensor:
+    def _on_grid(self, network: nn.Module, rgb: Tensor, stride: int) -> Tensor:
         height, width = rgb.shape[2:]
-        whole = (0, -width % self.stride, 0, -height % self.stride)  # so that cells lie where those of the labels do
+        whole = (0, -width % stride, 0, -height % stride)  # so that cells lie where those of the labels do
         maps = network(functional.pad(self.normalise(rgb), whole, mode="replicate")).float()
-        size = [-(-side // self.stride) for side in (height, width)]
+        size = [-(-side // stride) for side in (height, width)]
         return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,23 +27,25 @@ from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
 
 
 class WalkParams(Params):
-    """Which images."""
+    """Which images, and how finely."""
 
     split: str = "train"
     """Images whose labels are spread; the result holds no others."""
+    stride: int | None = Field(default=None, ge=1)
+    """Walks run on a grid of this many pixels a side; None is that of training. 1 follows outlines more closely."""
 
 
 def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Spread the labels of each image of the split: P of the paper, its likeliest class, and the weight w as how certain it is.
 
-    The walks run on the grid on which they were trained, and their probabilities are interpolated to the image's size. Scribbled
-    pixels keep their labels. Images without labels stay without.
+    Probabilities of walks on a grid are interpolated to the image's size. Scribbled pixels keep their labels. Images without
+    labels stay without.
 
     Raises:
         UsageError: The network was trained by another method.
     """
     samples, labels = inputs["samples"], inputs["labels"]
-    walker = Walker(inputs["model"], context.device)
+    walker = Walker(inputs["model"], context.device, params.stride)
     ids = [i for i in split_ids(samples, params.split) if i in labels]
     todo = pending(ids, output)
     advance = context.progress.task("random walks", len(ids), len(ids) - len(todo))
@@ -75,6 +78,7 @@ class Walker:
     Args:
         store: The network.
         device: Where it runs.
+        stride: Pixels a side of the grid of the walks; None is that of training.
 
     Raises:
         UsageError: The network was trained by another method.
@@ -82,12 +86,14 @@ class Walker:
     Source: Vernaza, Chandraker 2017, (5), and w of (11).
     """
 
-    def __init__(self, store: Store, device: torch.device) -> None:
+    def __init__(self, store: Store, device: torch.device, stride: int | None = None) -> None:
         if store.meta["method"]["name"] != "rawks":
             raise UsageError(
                 f"random walks need a network trained by rawks, {store.path} is one of {store.meta['method']['name']}"
             )
-        self._method = validate(Rawks, store.meta["method"], str(store.path))
+        method = validate(Rawks, store.meta["method"], str(store.path))
+        self._alpha = method.alpha
+        self._stride = stride or method.stride
         self._model = cast(RawksNetwork, build_model(store).to(device).eval())
         self._device = device
 
@@ -96,18 +102,18 @@ class Walker:
         """Spread the scribbles (H,W), 255 = unlabelled, of an image (H,W,3)."""
         rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
         given = torch.from_numpy(np.array(scribble)).to(self._device).long()
-        stride, num_classes = self._method.stride, self._model.network.num_classes
-        boundary = self._model.boundary(rgb).double()  # which tells more of certain labels apart
+        stride, num_classes = self._stride, self._model.network.num_classes
+        boundary = self._model.boundary(rgb, stride).double()  # which tells more of certain labels apart
         coarse = coarse_labels(given[None], stride, num_classes)
         probs = self._enlarged(hitting_probabilities(boundary, coarse, num_classes), given, "bilinear")
         known = self._enlarged(reachable(boundary, coarse)[:, None].float(), given, "nearest")[0] > 0
-        weights = uncertainty_weights(probs[None], alpha=self._method.alpha)[0] * known
+        weights = uncertainty_weights(probs[None], alpha=self._alpha)[0] * known
         labels = torch.where(given != 255, given, torch.where(known, probs.argmax(0), 255))
         weights = torch.where(given != 255, 1.0, weights)
         return Walk(labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].float().cpu().numpy())
 
     def _enlarged(self, maps: Tensor, like: Tensor, mode: str) -> Tensor:
-        size = [side * self._method.stride for side in maps.shape[2:]]
+        size = [side * self._stride for side in maps.shape[2:]]
         align = {"align_corners": False} if mode == "bilinear" else {}
         return functional.interpolate(maps, size, mode=mode, **align)[0, :, : like.shape[0], : like.shape[1]]
 
