@@ -1,7 +1,7 @@
 """Builds the optional native kernels and packs the shipped folders; everything else is declared in pyproject.toml.
 
 Each source is compiled once for any processor of the family and, on x86-64, once more for AVX2; the faster one is
-chosen when it is loaded (wss/kernels/native.py, wss/kernels/walk.py). Without a working compiler the installation succeeds
+chosen when it is loaded (wss/kernels/library.py). Without a working compiler the installation succeeds
 and wss computes the same in torch and SciPy.
 """
 
@@ -61,7 +61,7 @@ def kernel(source: str, variant: str = "", *flags: str) -> Extension:
     )
 
 
-SOURCES = ("lattice", "walk")
+SOURCES = ("lattice", "tree", "walk")
 kernels = [kernel(source) for source in SOURCES]
 if platform.machine().lower() in ("x86_64", "amd64"):
     kernels += [kernel(source, "_avx2", "-mavx2", "-mfma") for source in SOURCES]

@@ -16,6 +16,7 @@ from wss.losses.proposal import proposal_loss
 from wss.losses.rawks import rawks_loss, uncertainty_weights
 from wss.losses.segsort import segsort_loss
 from wss.losses.transition_consistency import transition_consistency_loss
+from wss.losses.tree_energy import tree_energy_loss, tree_targets
 
 __all__ = [
     "boundary_regression_loss",
@@ -34,5 +35,7 @@ __all__ = [
     "rawks_loss",
     "segsort_loss",
     "transition_consistency_loss",
+    "tree_energy_loss",
+    "tree_targets",
     "uncertainty_weights",
 ]

@@ -19,6 +19,7 @@ from wss.methods.rw_ss import RwSs, WalkingSegmenter
 from wss.methods.sec import Sec
 from wss.methods.segmenter import Segmenter
 from wss.methods.spml import EmbeddingSegmenter, Spml
+from wss.methods.tree_energy import TreeEnergy
 
 METHODS: tuple[type[Method], ...] = (
     PartialCrossEntropy,
@@ -27,6 +28,7 @@ METHODS: tuple[type[Method], ...] = (
     NormalizedCut,
     KernelCut,
     GatedCRF,
+    TreeEnergy,
     CrfAdm,
     CrfRnn,
     Dmpls,
@@ -49,6 +51,7 @@ AnyMethod = Annotated[
     | NormalizedCut
     | KernelCut
     | GatedCRF
+    | TreeEnergy
     | CrfAdm
     | CrfRnn
     | Dmpls
@@ -93,5 +96,6 @@ __all__ = [
     "Sec",
     "Segmenter",
     "Spml",
+    "TreeEnergy",
     "WalkingSegmenter",
 ]

@@ -7,6 +7,7 @@ from wss.ops.nearest import nearest, vote
 from wss.ops.random_walk import hitting_probabilities, reachable
 from wss.ops.segments import Segments, segment_labels, segment_prototypes, split_segments
 from wss.ops.similarity_walk import similarity_walk
+from wss.ops.spanning_tree import SpanningTree, spanning_tree, tree_filter
 from wss.ops.spherical_kmeans import spherical_kmeans
 from wss.ops.transform import Transform, draw_transform
 from wss.ops.transition import random_walk_step, transform_transition, transition_matrix
@@ -14,6 +15,7 @@ from wss.ops.transition import random_walk_step, transform_transition, transitio
 __all__ = [
     "BilateralFilter",
     "Segments",
+    "SpanningTree",
     "Transform",
     "colour_gradient",
     "differentiable_mean_field",
@@ -27,9 +29,11 @@ __all__ = [
     "segment_labels",
     "segment_prototypes",
     "similarity_walk",
+    "spanning_tree",
     "spherical_kmeans",
     "split_segments",
     "transform_transition",
     "transition_matrix",
+    "tree_filter",
     "vote",
 ]

@@ -1,0 +1,82 @@
+"""The tree energy loss: how far predictions are from their averages along the spanning trees of image and features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wss.errors import UsageError
+from wss.ops import spanning_tree, tree_filter
+from wss.ops.spanning_tree import Backend
+
+
+def tree_targets(
+    probs: Tensor,
+    colours: Tensor,
+    features: Tensor,
+    *,
+    sigma_colour: float = 0.02,
+    sigma_feature: float = 1.0,
+    valid: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Soft labels: predictions averaged along the spanning tree of the colours, and these along that of the features.
+
+    Averages weigh other pixels by exp(-D / sigma), D the sum of squared differences along the tree, see ``tree_filter``. They are
+    computed on the CPU, whatever the device.
+
+    Args:
+        probs: P, float (B,K,H,W), in 0..1 and summing to 1 over K; read as constants.
+        colours: float (B,C,H,W), low-level features: the image as the network sees it.
+        features: float (B,F,H,W), high-level features, at the resolution of P.
+        sigma_colour: Scale of distances between colours, positive.
+        sigma_feature: Scale of distances between features, positive.
+        valid: bool (B,H,W), False on padding, which neither gives nor receives. None is everywhere.
+        backend: Of the trees, see ``spanning_tree``.
+
+    Returns:
+        (B,K,H,W) like P, in 0..1 and summing to 1 over K. It carries no gradient.
+
+    Raises:
+        UsageError: Shapes or sigmas are unusable.
+        DataError: Colours or features are not finite.
+
+    Source: Liang et al. 2022, "Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation", arXiv:2203.10739, (3) to (7).
+    """
+    for name, maps in (("colours", colours), ("features", features)):
+        if maps.ndim != 4 or (maps.shape[0], *maps.shape[2:]) != (probs.shape[0], *probs.shape[2:]):
+            raise UsageError(
+                f"{name} must have the images and the size of probs, {tuple(probs.shape)}; got {tuple(maps.shape)}"
+            )
+    near = tree_filter(probs, spanning_tree(colours, valid=valid, backend=backend), sigma=sigma_colour)
+    return tree_filter(near, spanning_tree(features, valid=valid, backend=backend), sigma=sigma_feature)
+
+
+def tree_energy_loss(probs: Tensor, targets: Tensor, *, counted: Tensor | None = None) -> Tensor:
+    """Mean over pixels of sum_k |P_k - Y_k|.
+
+    Args:
+        probs: P, float (B,K,H,W), in 0..1. Half precision is computed in float32.
+        targets: Y, (B,K,H,W), constants: ``tree_targets``.
+        counted: bool (B,H,W), pixels that count: the unlabelled ones of the image. None is all.
+
+    Returns:
+        A scalar in 0..2. Where nothing counts it is a differentiable 0.
+
+    Raises:
+        UsageError: Shapes disagree.
+
+    Source: Liang et al. 2022, arXiv:2203.10739.
+    """
+    if probs.ndim != 4 or targets.shape != probs.shape:
+        raise UsageError(
+            f"probs and targets must both be (B,K,H,W); got {tuple(probs.shape)} and {tuple(targets.shape)}"
+        )
+    expected = (probs.shape[0], *probs.shape[2:])
+    if counted is not None and (counted.shape != expected or counted.dtype != torch.bool):
+        raise UsageError(f"counted must be bool {expected}; got {counted.dtype} {tuple(counted.shape)}")
+    wide = probs.to(torch.promote_types(probs.dtype, torch.float32))
+    distance = (wide - targets.detach().to(wide.dtype)).abs().sum(1)
+    if counted is None:
+        return distance.mean()
+    return distance.where(counted, 0).sum() / counted.sum().clamp(min=1)
