@@ -22,6 +22,21 @@ def step_image(size=(64, 96)):
     return image
 
 
+@pytest.mark.parametrize(
+    ("given", "scales"),
+    [
+        ({}, (0.5, 1.0, 1.5)),
+        ({"detector": "gradient"}, (1.0,)),
+        ({"detector": "hed", "weights": "w"}, (1.0,)),
+        ({"detector": "gradient", "scales": [0.5, 2]}, (0.5, 2.0)),
+    ],
+    ids=str,
+)
+def test_scales_that_are_not_given_are_the_detectors(given, scales):
+    assert DetectorParams(**given).scales == scales
+    assert validate(DetectorParams, given, "edges").scales == scales
+
+
 def test_the_shipped_weights_are_small_plain_tensors_of_the_network():
     assert EMBEDDED.stat().st_size < 2_000_000
     state = torch.load(EMBEDDED, weights_only=True)

@@ -22,7 +22,9 @@ Weights = Annotated[
 Alignment = Annotated[
     str, typer.Option(help="HED's geometry: caffe (published) or interpolated (the common PyTorch conversion).")
 ]
-Scales = Annotated[str | None, typer.Option(help="Scales to average, for example 0.5,1,1.5.")]
+Scales = Annotated[
+    str | None, typer.Option(help="Scales to average; default: 0.5,1,1.5 for embedded, 1 for others.", show_default=False)
+]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 
 
@@ -48,7 +50,7 @@ def edges(
     The embedded network needs nothing further; HED and structured forests need a file of weights; the gradient is
     without learning.
 
-    Example: [bold]wss edges --scales 0.5,1,1.5 --out edges[/bold]
+    Example: [bold]wss edges --scales 0.5,1,2 --flip --out edges[/bold]
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
@@ -80,8 +82,8 @@ def settings(detector: str, weights: Path | None, alignment: str, scales: str | 
         "detector": detector,
         "weights": None if weights is None else str(weights.resolve()),
         "alignment": alignment,
-        "scales": tuple(parse_scales(scales)) if scales else (1.0,),
         "flip": flip,
+        **({"scales": tuple(parse_scales(scales))} if scales else {}),
     }
 
 

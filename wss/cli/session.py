@@ -127,7 +127,8 @@ class Session(AbstractContextManager["Session"]):
 
     def say_edges(self, choice: Mapping[str, Any]) -> None:
         """Tell which choice of `wss edges` is used."""
-        usual = EdgesParams().model_dump(mode="json")
+        usual = EdgesParams(detector=choice["detector"], weights=choice["weights"]).model_dump(mode="json")
+        usual["weights"] = None
         self._using("edges", "edges", {n: v for n, v in choice.items() if n == "detector" or v != usual.get(n)})
 
     def _using(self, what: str, command: str, choice: Mapping[str, Any]) -> None:

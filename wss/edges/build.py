@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -33,12 +33,20 @@ class DetectorParams(Params):
     """File of weights: HED's, OpenCV's model of forests, or another small network's in place of the shipped one."""
     alignment: Alignment = "caffe"
     """HED's geometry: the published one, or that of the common PyTorch conversion."""
-    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    """Factors on the image's sides whose edge maps are averaged."""
+    scales: tuple[float, ...] = Field(default=(0.5, 1.0, 1.5), min_length=1)
+    """Factors on the image's sides whose edge maps are averaged. Where they are not given, other detectors than ``embedded`` see
+    the image at its own size only."""
     flip: bool = False
     """Average with the mirrored image."""
     nms: bool = False
     """Keep ridges only, one pixel wide."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_size(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("detector", "embedded") != "embedded":
+            return {"scales": (1.0,)} | given
+        return given
 
     @model_validator(mode="after")
     def _weights_fit(self) -> DetectorParams:
