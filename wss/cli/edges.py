@@ -23,7 +23,8 @@ Alignment = Annotated[
     str, typer.Option(help="HED's geometry: caffe (published) or interpolated (the common PyTorch conversion).")
 ]
 Scales = Annotated[
-    str | None, typer.Option(help="Scales to average; default: 0.5,1,1.5 for embedded, 1 for others.", show_default=False)
+    str | None,
+    typer.Option(help="Scales to average; default: 0.5,1,1.5 for embedded, 1 for others.", show_default=False),
 ]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 
