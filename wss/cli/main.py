@@ -17,6 +17,7 @@ from wss.cli import (
     edges,
     evaluate,
     export,
+    failure,
     gc,
     init,
     interrupt,
@@ -28,6 +29,7 @@ from wss.cli import (
     run,
     status,
     superpixels,
+    team,
     train,
     train_edges,
     verify,
@@ -45,40 +47,18 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _complain(interrupt.MESSAGE, kind="stopped")
+            failure.complain(interrupt.MESSAGE, kind="stopped")
             raise typer.Exit(interrupt.EXIT_CODE) from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except (WssError, OSError, MemoryError, RuntimeError) as error:
-            message = _message(error)
+            message = failure.message(error)
             if message is None:
                 raise
             if verbose:
                 traceback.print_exc()
-            _complain(message)
+            failure.complain(message)
             raise typer.Exit(error.exit_code if isinstance(error, WssError) else 1) from None
-
-
-def _message(error: Exception) -> str | None:
-    """What to say about an error for which there is a remedy; None for faults of wss itself."""
-    text = str(error)
-    if isinstance(error, WssError | OSError):
-        return text
-    name = type(error).__name__  # torch and joblib are not imported here: that takes a second
-    if name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text:
-        return (
-            "out of memory; use smaller crops (`--set train.augment.crop=256`) or batches (`--set train.batch_size=2`), "
-            "fewer --jobs, or a window for large images (`--set predict.test_time.window=512`)"
-        )
-    if name == "KilledWorker":
-        return f"a task ended every worker of the cluster that tried it, most likely for want of memory there ({text[:200]})"
-    if name == "TerminatedWorkerError" or "DataLoader worker" in text:
-        return f"a worker process died, most likely for want of memory; use fewer --jobs ({text.splitlines()[0]})"
-    return None
-
-
-def _complain(message: str, kind: str = "error") -> None:
-    typer.echo(f"{typer.style(kind, fg='red', bold=True)}: {message}", err=True)
 
 
 app = typer.Typer(
@@ -141,4 +121,4 @@ def main() -> None:
     # Threads that spin while they wait take the cores from loader workers and from whatever else runs: on two busy cores a
     # training step then costs three times the processor time. Read by the OpenMP runtime when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    team.run(app)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from wss.cli import interrupt
+from wss.cli import interrupt, team
 from wss.cli.console import Terminal
 from wss.datasets.guard import keep_apart
 from wss.errors import UsageError
@@ -222,7 +222,7 @@ def resolve_device(name: str) -> Any:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()) or (kind == "cpu" and number):
         raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
@@ -230,4 +230,14 @@ def resolve_device(name: str) -> Any:
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or int(number or 0) >= count:
             raise UsageError(f"--device {name}: this machine has {count} usable CUDA device(s); use --device cpu")
+        if team.several():
+            from wss.distributed import neighbours
+
+            if number:
+                raise UsageError(f"--device {name}: each of several processes uses a GPU of its own; use --device cuda")
+            if neighbours() > count:
+                raise UsageError(
+                    f"{neighbours()} processes on this machine need as many GPUs, and it has {count}; start {count}, or use "
+                    "--device cpu"
+                )
     return torch.device(name)

@@ -10,6 +10,7 @@ from wss.losses.feature_consistency import feature_consistency_loss
 from wss.losses.gated_crf import gated_crf_loss
 from wss.losses.kernel_cut import kernel_cut_loss
 from wss.losses.maximum_entropy import maximum_entropy_loss
+from wss.losses.mean import mean_over_batch
 from wss.losses.normalized_cut import normalized_cut_loss
 from wss.losses.partial_cross_entropy import partial_cross_entropy
 from wss.losses.proposal import proposal_loss
@@ -29,6 +30,7 @@ __all__ = [
     "gated_crf_loss",
     "kernel_cut_loss",
     "maximum_entropy_loss",
+    "mean_over_batch",
     "normalized_cut_loss",
     "partial_cross_entropy",
     "proposal_loss",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 
 
 def boundary_regression_loss(predicted: Tensor, edges: Tensor, *, valid: Tensor | None = None) -> Tensor:
@@ -34,6 +35,4 @@ def boundary_regression_loss(predicted: Tensor, edges: Tensor, *, valid: Tensor 
         raise UsageError(f"valid must be bool (B,H,W) like the edges; got {valid.dtype} {tuple(valid.shape)}")
     dtype = torch.promote_types(predicted.dtype, torch.float32)
     error = (predicted.to(dtype) - edges.detach().to(dtype)).square()
-    if valid is None:
-        return error.mean()
-    return error.where(valid, 0).sum() / valid.sum().clamp(min=1)
+    return mean_over_batch(error, valid)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 from wss.ops import differentiable_mean_field, mean_field
 from wss.ops.bilateral import Backend
 
@@ -86,6 +87,4 @@ def constrain_to_boundary_loss(
         with torch.set_grad_enabled(backprop and torch.is_grad_enabled()):
             log_q = differentiable_mean_field(log_probs, images, roi=roi, exact=exact, **crf)
     divergence = (log_q.exp() * (log_q - log_probs)).sum(1)
-    if roi is None:
-        return divergence.mean()
-    return divergence.where(roi, 0).sum() / roi.sum().clamp(min=1)
+    return mean_over_batch(divergence, roi)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import over_batch
 from wss.losses.pairwise import Units, Variant, images_with_pixels, soft_segments, with_gradient
 from wss.ops.bilateral import Backend
 
@@ -75,7 +76,8 @@ def cut(probs: Tensor, filtered: Tensor, degrees: Tensor, units: Units) -> tuple
     """Value and gradient of the CRF loss, from S, W S and W 1; see ``dense_crf_loss``."""
     kept = (probs * filtered).sum((1, 2, 3))
     if units == "paper":
-        return -kept.sum() / len(probs), filtered * (-2 / len(probs))
+        images = over_batch(len(probs), probs)
+        return -kept.sum() / images, filtered * (-2 / images.to(filtered.dtype))
     total = degrees.sum((1, 2, 3))
     weight = torch.where(total > 0, 1 / total, 0) / images_with_pixels(degrees)
     return ((total - kept) * weight).sum(), filtered * (-2 * weight.view(-1, 1, 1, 1))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 
 SEC_MAP_PX = 41 * 41
 """Pixels of the maps for which the decays are published."""
@@ -77,8 +78,7 @@ def expansion_loss(
     present, absent = tags & foreground, ~tags & foreground
     loss = loss - (log_pooled(present_decay) * present).sum(1) / present.sum(1).clamp(min=1)
     loss = loss - (log_pooled(absent_decay, of_rest=True) * absent).sum(1) / absent.sum(1).clamp(min=1)
-    seen = counts > 0
-    return loss.where(seen, 0).sum() / seen.sum().clamp(min=1)
+    return mean_over_batch(loss, counts > 0)
 
 
 def _weights(decay: float, counts: Tensor, size: int, map_px: int | None) -> Tensor:

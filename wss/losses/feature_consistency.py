@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 
 
 def feature_consistency_loss(features: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
@@ -35,6 +36,4 @@ def feature_consistency_loss(features: Tensor, target: Tensor, *, valid: Tensor 
         raise UsageError(f"valid must be bool {expected}; got {valid.dtype} {tuple(valid.shape)}")
     dtype = torch.promote_types(features.dtype, torch.float32)
     error = (features.to(dtype) - target.detach().to(dtype)).square().mean(1)
-    if valid is None:
-        return error.mean()
-    return error.where(valid, 0).sum() / valid.sum().clamp(min=1)
+    return mean_over_batch(error, valid)

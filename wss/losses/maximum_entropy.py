@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 
 
 def maximum_entropy_loss(
@@ -46,4 +47,4 @@ def maximum_entropy_loss(
         return entropy
     if reduction == "sum":
         return entropy.sum()
-    return entropy.mean() if valid is None else entropy.sum() / valid.sum().clamp(min=1)
+    return mean_over_batch(entropy, valid)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import interpolate
 
+from wss.distributed import whole
 from wss.errors import DataError, UsageError
 from wss.ops import BilateralFilter
 from wss.ops.bilateral import Backend, check_images
@@ -131,12 +132,12 @@ def _reduce(probs: Tensor, images: Tensor, roi: Tensor | None, scale: float) -> 
 
 
 def images_with_pixels(degrees: Tensor) -> Tensor:
-    """How many images have a region of interest (at least 1): their losses are averaged.
+    """How many images of the whole batch have a region of interest (at least 1): their losses are averaged.
 
     Args:
         degrees: (B,1,h,w), 0 outside the region of interest.
     """
-    return (degrees.amax((1, 2, 3)) > 0).sum().clamp(min=1)
+    return whole((degrees.amax((1, 2, 3)) > 0).sum()).clamp(min=1)
 
 
 def with_gradient(probs: Tensor, value: Tensor, gradient: Tensor) -> Tensor:

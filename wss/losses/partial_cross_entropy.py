@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wss.distributed import whole
 from wss.errors import WssError
 
 
@@ -53,4 +54,4 @@ def partial_cross_entropy(
         return total
     valid = labels != ignore_index
     weight = valid.sum() if class_weights is None else class_weights[labels.where(valid, 0)].where(valid, 0).sum()
-    return total / weight.clamp(min=torch.finfo(loss.dtype).tiny)
+    return total / whole(weight).clamp(min=torch.finfo(loss.dtype).tiny)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 
 Divergence = Literal["ce", "kl"]
 
@@ -48,6 +49,4 @@ def proposal_loss(
     loss = -(fixed * wide.log_softmax(1)).sum(1)
     if divergence == "kl":
         loss = loss + torch.xlogy(fixed, fixed).sum(1)
-    if mask is None:
-        return loss.mean()
-    return loss.where(mask, 0).sum() / mask.sum().clamp(min=1)
+    return mean_over_batch(loss, mask)

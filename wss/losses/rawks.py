@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import DataError, UsageError
+from wss.losses.mean import mean_over_batch
 
 
 def rawks_loss(
@@ -63,11 +64,7 @@ def rawks_loss(
         loss = torch.where(valid, loss, 0)
     if reduction == "none":
         return loss
-    total = loss.sum()
-    if reduction == "sum":
-        return total
-    count = loss.numel() if valid is None else valid.sum().clamp(min=1)
-    return total / max(count, 1) if isinstance(count, int) else total / count
+    return loss.sum() if reduction == "sum" else mean_over_batch(loss, valid)
 
 
 def uncertainty_weights(walk_probs: Tensor, *, alpha: float) -> Tensor:

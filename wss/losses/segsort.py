@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wss.errors import UsageError
+from wss.losses.mean import over_batch
 
 LARGEST_CONCENTRATION = 40.0
 """Beyond it exp(-2 kappa), the weight of an opposite segment, is no float32."""
@@ -76,7 +77,7 @@ def segsort_loss(
         if reduction == "none":
             return embeddings.new_zeros(len(embeddings), dtype=dtype).index_put((pixels,), loss)
         total: Tensor = loss.sum()
-        return total if reduction == "sum" else total / max(len(pixels), 1)
+        return total if reduction == "sum" else total / over_batch(len(pixels), total)
 
 
 def _sets(positive: Tensor, negative: Tensor, alone: str) -> tuple[Tensor, Tensor]:

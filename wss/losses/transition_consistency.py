@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 
 Direction = Literal["target-found", "found-target"]
 RowReduction = Literal["mean", "batchmean", "none"]
@@ -66,9 +67,8 @@ def transition_consistency_loss(
     if reduction == "none":
         return divergence.sum(1) / rows + traces
     if reduction == "batchmean":
-        return (divergence.sum(1) + traces).mean()
-    total = divergence.numel() if valid is None else valid.sum().clamp(min=1)
-    return divergence.sum() / total + traces.mean()
+        return mean_over_batch(divergence.sum(1) + traces)
+    return mean_over_batch(divergence, valid) + mean_over_batch(traces)
 
 
 def _check(

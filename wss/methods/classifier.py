@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.errors import UsageError
+from wss.losses import mean_over_batch
 from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
@@ -58,7 +59,8 @@ class Classifier(Method):
         if not foreground:
             raise UsageError("a classifier needs at least one class beside the background")
         wanted = tags[:, foreground].to(scores.dtype)
-        return {"bce": functional.binary_cross_entropy_with_logits(scores[:, foreground], wanted)}
+        loss = functional.binary_cross_entropy_with_logits(scores[:, foreground], wanted, reduction="none")
+        return {"bce": mean_over_batch(loss)}
 
 
 def pooled(maps: Tensor, valid: Tensor) -> Tensor:

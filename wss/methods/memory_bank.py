@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from wss.distributed import all_rows, others_behind
+
 
 class MemoryBank:
     """What describes the segments of the last batches, one row each, by name; it takes no gradient.
@@ -20,13 +22,13 @@ class MemoryBank:
         self._kept: list[dict[str, Tensor]] = []
 
     def push(self, **rows: Tensor) -> None:
-        """Keep the present batch, and forget the oldest of too many."""
-        kept = [*self._kept, {name: values.detach() for name, values in rows.items()}]
+        """Keep the present batch, all of it where several processes share it, and forget the oldest of too many."""
+        kept = [*self._kept, {name: all_rows(values) for name, values in rows.items()}]
         self._kept = kept[-self.batches :] if self.batches else []
 
     def after(self, name: str, rows: Tensor) -> Tensor:
-        """Rows of the present batch, and behind them those of the bank, the oldest first."""
-        return torch.cat([rows, *(batch[name] for batch in self._kept)])
+        """Rows of the present batch, this process's part of it first, and behind them those of the bank, the oldest first."""
+        return torch.cat([others_behind(rows), *(batch[name] for batch in self._kept)])
 
     @property
     def state(self) -> list[dict[str, Tensor]]:

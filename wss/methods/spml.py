@@ -20,6 +20,7 @@ from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout
 from wss.ops import nearest, segment_labels, segment_prototypes, spherical_kmeans, split_segments
 from wss.ops.segments import Segments
 from wss.ops.spherical_kmeans import with_places
@@ -67,7 +68,7 @@ class EmbeddingSegmenter(Segmenter):
             nn.Conv2d(dimension, 2 * dimension, 3, padding=1, bias=False),
             BatchNorm2d(2 * dimension),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Conv2d(2 * dimension, num_classes, 1),
         )
         initialise(self.classifier)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from wss.networks.deeplab_largefov import DILATION, large_field
 from wss.networks.layers.convolution import initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout
 from wss.networks.network import SegmentationNetwork
 from wss.networks.vgg import FC_WIDTH, VGG16
 
@@ -83,10 +84,10 @@ def _side(channels: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, SIDE_WIDTH, 3, padding=1),
         nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Conv2d(SIDE_WIDTH, SIDE_WIDTH, 1),
         nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
+        Dropout(dropout),
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wss.networks.backbone import Backbone
 from wss.networks.layers.convolution import initialise_classifier
+from wss.networks.layers.dropout import Dropout
 from wss.networks.network import SegmentationNetwork
 
 DILATIONS_AT_STRIDE_8 = (6, 12, 18, 24)
@@ -62,7 +63,7 @@ class DeepLabV2(SegmentationNetwork):
         self.output_stride = backbone.output_stride
         self.feature_channels = backbone.channels[-1]
         self.backbone = backbone
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classifier = SummedASPP(self.feature_channels, num_classes, aspp_dilations(self.output_stride))
 
     def forward_features(self, image: Tensor) -> Tensor:

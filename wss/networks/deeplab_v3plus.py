@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from wss.networks.backbone import Backbone
 from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout
 from wss.networks.network import SegmentationNetwork
 
 RATES_AT_STRIDE_16 = (6, 12, 18)
@@ -73,7 +74,7 @@ class DeepLabV3Plus(SegmentationNetwork):
         self.backbone = backbone
         rates = tuple(rate * 16 // backbone.output_stride for rate in RATES_AT_STRIDE_16)
         self.aspp = ASPP(backbone.channels[-1], rates, separable)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.low_level = conv_bn_relu(backbone.channels[0], LOW_LEVEL_WIDTH, 1)
         self.decoder = nn.Sequential(
             conv_bn_relu(WIDTH + LOW_LEVEL_WIDTH, WIDTH, 3, separable=separable),

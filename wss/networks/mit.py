@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.distributed import drawn
 from wss.errors import UsageError
 from wss.networks.backbone import Backbone
 from wss.networks.layers.convolution import initialise
@@ -161,7 +162,8 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0:
             return change
         keep = 1 - self.drop_path
-        return change * (torch.rand(len(change), 1, 1, device=change.device) < keep).to(change.dtype) / keep
+        chances = drawn(lambda count: torch.rand(count, 1, 1, device=change.device), len(change))
+        return change * (chances < keep).to(change.dtype) / keep
 
 
 class MiT(Backbone):

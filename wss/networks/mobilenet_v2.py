@@ -10,6 +10,7 @@ from wss.errors import UsageError
 from wss.networks.backbone import Backbone, OutputStride, stage_dilations
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import SameConv2d, initialise
+from wss.networks.layers.dropout import Dropout
 
 Padding = Literal["symmetric", "same"]
 
@@ -98,7 +99,7 @@ class MobileNetV2(Backbone):
         self.classifier = None
         if num_classes is not None:
             layers.append(_conv_bn_relu6(320, 1280, 1))
-            self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, num_classes))
+            self.classifier = nn.Sequential(Dropout(0.2), nn.Linear(1280, num_classes))
         self.features = nn.Sequential(*layers)
         initialise(self)
 

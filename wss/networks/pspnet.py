@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from wss.networks.backbone import Backbone
 from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout2d
 from wss.networks.network import SegmentationNetwork
 
 BINS = (1, 2, 3, 6)
@@ -75,7 +76,7 @@ class PSPNet(SegmentationNetwork):
         self.backbone = backbone
         self.pyramid = PyramidPooling(channels)
         self.bottleneck = conv_bn_relu(2 * channels, self.feature_channels, 3)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = Dropout2d(dropout)
         self.classifier = nn.Conv2d(self.feature_channels, num_classes, 1)
         initialise(self.pyramid)
         initialise(self.bottleneck)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from wss.networks.backbone import Backbone
 from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout2d
 from wss.networks.network import SegmentationNetwork
 
 
@@ -31,7 +32,7 @@ class SegFormer(SegmentationNetwork):
         self.backbone = backbone
         self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.channels)
         self.fuse = conv_bn_relu(4 * width, width, 1)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1)
         for projection in self.projections:
             initialise(projection)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout
 from wss.networks.network import SegmentationNetwork
 
 Upsampling = Literal["transposed", "bilinear"]
@@ -139,7 +140,7 @@ def _two_convolutions(in_channels: int, out_channels: int, dropout: float) -> nn
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
         BatchNorm2d(out_channels),
         nn.LeakyReLU(inplace=True),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Conv2d(out_channels, out_channels, 3, padding=1),
         BatchNorm2d(out_channels),
         nn.LeakyReLU(inplace=True),

@@ -11,6 +11,7 @@ from torch.nn import functional
 from wss.errors import UsageError
 from wss.networks.backbone import Backbone, OutputStride
 from wss.networks.layers.convolution import initialise
+from wss.networks.layers.dropout import Dropout
 
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = (2, 2, 3, 3, 3)
@@ -31,7 +32,7 @@ class FullyConvolutional(nn.Module):
         super().__init__()
         self.fc6 = nn.Conv2d(WIDTHS[-1], FC_WIDTH, 3, padding=dilation, dilation=dilation)
         self.fc7 = nn.Conv2d(FC_WIDTH, FC_WIDTH, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B,512,h,w) to (B,1024,h,w)."""
@@ -86,10 +87,10 @@ class VGG16(Backbone):
             self.classifier = nn.Sequential(
                 nn.Linear(512 * 7 * 7, 4096),
                 nn.ReLU(inplace=True),
-                nn.Dropout(0.5),
+                Dropout(0.5),
                 nn.Linear(4096, 4096),
                 nn.ReLU(inplace=True),
-                nn.Dropout(0.5),
+                Dropout(0.5),
                 nn.Linear(4096, num_classes),
             )
         self.fc = nn.ModuleList(FullyConvolutional(dilation, dropout) for dilation in dilations)

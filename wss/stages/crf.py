@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from wss.distributed import shared
 from wss.errors import UsageError
 from wss.ops import mean_field
 from wss.ops.pydensecrf_reference import mean_field_pydensecrf
@@ -58,7 +61,7 @@ class CrfParams(Params):
 
 
 def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Refine every predicted image; on a GPU one after another, on the CPU ``jobs`` at once.
+    """Refine every predicted image; on each GPU of the run one after another, on the CPU ``jobs`` at once.
 
     Raises:
         UsageError: The predictions were stored without probabilities.
@@ -68,16 +71,19 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
         raise UsageError("crf needs probabilities, and these predictions have none; predict with `probs: true`")
     todo = pending(predictions.ids, output)
     advance = context.progress.task("dense CRF", len(predictions), len(predictions) - len(todo))
-    jobs = 1 if context.device.type == "cuda" else context.jobs
-    refined = each(_refine, ((params, samples, predictions, i, str(context.device)) for i in todo), jobs)
-    for image_id, labels in zip(todo, refined, strict=True):
+    refine_one = partial(_refine, params, samples, predictions, str(context.device))
+    if context.device.type == "cuda":
+        refined: Iterator[tuple[str, NDArray[np.uint8]]] = shared(refine_one, todo)
+    else:
+        refined = zip(todo, each(refine_one, ((image_id,) for image_id in todo), context.jobs), strict=True)
+    for image_id, labels in refined:
         output.append(image_id, {"labels": labels})
         advance(1, image_id)
     output.meta.update(predictions.meta)
     output.meta["crf"] = {"iterations": params.iterations, **params.kernels()}
 
 
-def _refine(params: CrfParams, samples: Store, predictions: Store, image_id: str, device: str) -> NDArray[np.uint8]:
+def _refine(params: CrfParams, samples: Store, predictions: Store, device: str, image_id: str) -> NDArray[np.uint8]:
     probs = torch.from_numpy(predictions.get("probs", image_id).astype(np.float32)).to(device)
     labels: NDArray[np.uint8] = (
         refine(params, samples.get("image", image_id), probs).argmax(0).to(torch.uint8).cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from wss.distributed import shared
 from wss.errors import DataError
 from wss.metrics import confusion_matrix, dice_volume, hd95, metrics_record
 from wss.params import Params
@@ -44,12 +46,11 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         )
     todo = pending(predictions.ids, output)
     advance = context.progress.task("evaluating", len(predictions), len(predictions) - len(todo))
+    for image_id, matrix in shared(partial(_confusion, samples, predictions, len(classes)), todo):
+        output.append(image_id, {"confusion": matrix})
+        advance(1, image_id)
     total = np.zeros((len(classes), len(classes)), np.int64)
     for image_id in predictions.ids:
-        if image_id not in output:
-            matrix = confusion_matrix(samples.get("mask", image_id), predictions.get("labels", image_id), len(classes))
-            output.append(image_id, {"confusion": matrix})
-            advance(1, image_id)
         total += output.read(image_id)["confusion"]
     volumes = _volume_scores(samples, predictions, context) if params.volumes else {}
     test_time = predictions.meta["test_time"]
@@ -72,6 +73,10 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
     output.meta["model"] = predictions.meta["model"]
     output.meta["factors"] = dict(params.factors)
     output.meta["total"] = total.tolist()
+
+
+def _confusion(samples: Store, predictions: Store, num_classes: int, image_id: str) -> NDArray[np.int64]:
+    return confusion_matrix(samples.get("mask", image_id), predictions.get("labels", image_id), num_classes)
 
 
 def _initialisation(record: dict[str, Any]) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.checkpoints import build_model
+from wss.distributed import shared
 from wss.params import Params
 from wss.predictor import InferenceParams, Predictor
 from wss.stages.samples import split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
-from wss.store import MODEL, PREDICTIONS, SAMPLES, StoreWriter
+from wss.store import MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
 
 
 class PredictParams(Params):
@@ -29,19 +35,13 @@ class PredictParams(Params):
 
 
 def run(params: PredictParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Predict image by image at full resolution."""
+    """Predict image by image at full resolution, in all processes of the run."""
     samples, model = inputs["samples"], inputs["model"]
     ids = split_ids(samples, params.split)[: params.limit]
-    palette = np.array(samples.meta["palette"], np.uint8)
-    predictor = Predictor(
-        build_model(model), samples.meta["classes"], palette, context.device, params.test_time, params.amp
-    )
     todo = pending(ids, output)
     advance = context.progress.task("predicting", len(ids), len(ids) - len(todo))
-    for image_id in todo:
-        probs = predictor.probabilities(samples.get("image", image_id))
-        arrays = {"labels": probs.argmax(0).astype(np.uint8)}
-        output.append(image_id, {**arrays, "probs": probs.astype(np.float16)} if params.probs else arrays)
+    for image_id, arrays in shared(_Prediction(params, samples, model, context.device), todo):
+        output.append(image_id, arrays)
         advance(1, image_id)
     output.meta.update(
         split=params.split,
@@ -53,6 +53,24 @@ def run(params: PredictParams, inputs: Inputs, output: StoreWriter, context: Con
         initialisation=model.meta["initialisation"],
         **{name: samples.meta[name] for name in ("classes", "palette")},
     )
+
+
+class _Prediction:
+    """Predicts one image; the network is loaded for the first, in whichever process that is."""
+
+    def __init__(self, params: PredictParams, samples: Store, model: Store, device: torch.device) -> None:
+        self._params, self._samples, self._model, self._device = params, samples, model, device
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        meta, params = self._samples.meta, self._params
+        palette = np.array(meta["palette"], np.uint8)
+        return Predictor(build_model(self._model), meta["classes"], palette, self._device, params.test_time, params.amp)
+
+    def __call__(self, image_id: str) -> dict[str, NDArray[Any]]:
+        probs = self._predictor.probabilities(self._samples.get("image", image_id))
+        labels: dict[str, NDArray[Any]] = {"labels": probs.argmax(0).astype(np.uint8)}
+        return {**labels, "probs": probs.astype(np.float16)} if self._params.probs else labels
 
 
 STAGE = Stage("predict", 1, PredictParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PREDICTIONS, run)

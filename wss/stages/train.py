@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from wss.checkpoints import model_meta
+from wss.distributed import check_parts, everywhere, mine, neighbours, processes, whole
 from wss.errors import DataError, UsageError
 from wss.methods import METHODS, AnyMethod, Phase
 from wss.metrics import confusion_matrix, miou
@@ -49,7 +50,7 @@ class TrainParams(Params):
     phases: tuple[Phase, ...] = Field(min_length=1)
     """Phases in order."""
     batch_size: int = Field(default=8, ge=1)
-    """Images per step."""
+    """Images per step, in all processes of a run together."""
     augment: AugmentParams = AugmentParams()
     """Augmentations. Without a crop: whole images where all have one size of at most 512 pixels a side, else crops of 321x321;
     with a method that learns from image tags, which say nothing about a crop, whole images resized to 321x321."""
@@ -96,56 +97,48 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
 
     Raises:
         DataError: No training image has a label, or tags where the method needs them.
-        UsageError: Parameters that contradict the data or the network, or maps that the method needs and that are missing.
+        UsageError: Parameters that contradict the data, the network or the number of processes, or maps that the method needs
+            and that are missing.
         WssError: The loss diverged.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     ids = _training_ids(params, samples, labels)
     maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
+    batch = min(params.batch_size, len(ids))
+    check_parts(batch)
     logs = TrainingLog(context.logs / output.path.stem[:12]) if context.logs else nullcontext(lambda rows: None)
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []), logs as log:
         torch.manual_seed(params.seed)
         model = params.method.build(params.network, num_classes)
         initialisation = _initialise(model, params, inputs, context)
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
-        model = model.to(context.device).to(memory_format=memory)  # type: ignore[call-overload]
-        batch = min(params.batch_size, len(ids))
-        augment = _sized(params, samples, ids, context)
-        steps = total_steps(len(ids), batch, params.phases)
+        model = model.to(memory_format=memory)  # type: ignore[call-overload]
+        data = TrainingSet(
+            ids,
+            _Reader(samples, labels, maps),
+            _sized(params, samples, ids, context),
+            params.seed,
+            _tags(params, labels, ids, num_classes),
+            samples.meta["background"],
+        )
+        settings = LoopSettings(
+            batch_size=batch,
+            seed=params.seed,
+            device=context.device,
+            workers=_workers(context, len(ids)),
+            amp=params.amp,
+            channels_last=params.channels_last,
+            compile=params.compile,
+            validate_every=params.validate_every if _validation_ids(params, samples) else 0,
+        )
         state = output.load_checkpoint()
+        steps = total_steps(len(ids), batch, params.phases)
         advance = context.progress.task(
             f"training {params.method.name}", steps, _done(state, len(ids), batch, params.phases)
         )
-        rows = fit(
-            model,
-            params.method,
-            params.phases,
-            TrainingSet(
-                ids,
-                _Reader(samples, labels, maps),
-                augment,
-                params.seed,
-                _tags(params, labels, ids, num_classes),
-                samples.meta["background"],
-            ),
-            LoopSettings(
-                batch_size=batch,
-                seed=params.seed,
-                device=context.device,
-                workers=_workers(context, len(ids)),
-                amp=params.amp,
-                channels_last=params.channels_last,
-                compile=params.compile,
-                validate_every=params.validate_every if _validation_ids(params, samples) else 0,
-            ),
-            Hooks(
-                validate=_validator(model, params, samples, context),
-                save=output.save_checkpoint,
-                log=log,
-                advance=advance,
-            ),
-            state,
+        model, rows = everywhere(
+            _fit, model, params, data, settings, samples, state, save=output.save_checkpoint, log=log, advance=advance
         )
     output.put_tree("state", model.state_dict())
     output.meta.update(model_meta(params.method, params.network, initialisation, samples.meta))
@@ -153,6 +146,29 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     output.meta["labels"] = labels.meta
     output.log["epochs"] = rows
     output.log["parameters"] = sum(p.numel() for p in model.parameters())
+    output.log["processes"] = processes()
+
+
+def _nobody(*told: object) -> None:
+    """Where processes beside the first leave what only that one writes and tells."""
+
+
+def _fit(
+    model: nn.Module,
+    params: TrainParams,
+    data: TrainingSet,
+    settings: LoopSettings,
+    samples: Store,
+    state: Mapping[str, Any] | None,
+    save: Callable[[Any], None] = _nobody,
+    log: Callable[[Sequence[Mapping[str, float]]], None] = _nobody,
+    advance: Callable[[int, str], None] = _nobody,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train, in every process of a run."""
+    model = model.to(settings.device)
+    validate = _validator(model, params, samples, settings.device)
+    hooks = Hooks(validate=validate, save=save, log=log, advance=advance)
+    return model, fit(model, params.method, params.phases, data, settings, hooks, state)
 
 
 def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[str]:
@@ -319,28 +335,27 @@ def _validation_ids(params: TrainParams, samples: Store) -> list[str]:
 
 
 def _validator(
-    model: nn.Module, params: TrainParams, samples: Store, context: Context
+    model: nn.Module, params: TrainParams, samples: Store, device: torch.device
 ) -> Callable[[], Mapping[str, float]]:
-    ids = _validation_ids(params, samples)
+    ids = mine(_validation_ids(params, samples))
     classes = samples.meta["classes"]
 
     def validate() -> Mapping[str, float]:
-        predictor = Predictor(
-            model, classes, np.array(samples.meta["palette"], np.uint8), context.device, amp=params.amp
-        )
+        predictor = Predictor(model, classes, np.array(samples.meta["palette"], np.uint8), device, amp=params.amp)
         total = np.zeros((len(classes), len(classes)), np.int64)
         for image_id in ids:
             prediction = predictor(samples.get("image", image_id))
             total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
+        total = whole(torch.from_numpy(total)).numpy()
         return {"val_miou": miou(total)} if total.any() else {}
 
     return validate
 
 
-def _workers(context: Context, size: int) -> int:
+def _workers(context: Context, images: int) -> int:
     """Loader processes: none on one core or for a handful of images, otherwise up to one per core beyond the first."""
-    cores = len(os.sched_getaffinity(0))  # jobs may count those of a cluster
-    return 0 if size < 16 else min(8, context.jobs - 1, cores)
+    cores = len(os.sched_getaffinity(0)) // neighbours()  # jobs may count those of a cluster
+    return 0 if images < 16 else max(0, min(8, context.jobs // neighbours() - 1, cores))
 
 
 def _done(state: Mapping[str, Any] | None, size: int, batch: int, phases: Sequence[Phase]) -> int:

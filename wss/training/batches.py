@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from wss.distributed import mine
 from wss.methods import Batch
 from wss.training.augment import AugmentParams, augment
 
@@ -64,6 +65,8 @@ class TrainingSet(Dataset[dict[str, Any]]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of shuffled (image index, draw) pairs, epoch after epoch, from any step on.
 
+    Where several processes share batches, each gets its part of them.
+
     Args:
         size: Number of images.
         batch_size: Images per batch; all of them when there are fewer. The last, incomplete batch of an epoch is left out.
@@ -89,7 +92,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
                 order = np.random.default_rng((self._seed, self._first, epoch)).permutation(self._size)
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
             draw = self._first + step * self.batch_size
-            yield [(int(index), draw + offset) for offset, index in enumerate(chosen)]
+            yield mine([(int(index), draw + offset) for offset, index in enumerate(chosen)])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wss.distributed import add_gradients, whole
 from wss.errors import WssError
 from wss.methods import Method, Phase
 from wss.networks import freeze_batch_norm
@@ -24,7 +25,7 @@ class LoopSettings:
     """What stays the same over all phases.
 
     Attributes:
-        batch_size: Images per step.
+        batch_size: Images per step, in all processes together (``wss.distributed``).
         seed: Decides order, augmentation and dropout.
         device: Where training runs.
         workers: Loader processes.
@@ -132,15 +133,17 @@ def fit(
                 loss = _weighted(terms, phase)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            add_gradients(model.parameters())
             if phase.clip_norm is not None:
                 nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], phase.clip_norm)
             optimiser.step()
-            for name, value in (*terms.items(), ("loss", loss)):
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            values = _values({**terms, "loss": loss})
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value
             if not sums["loss"] - sums["loss"] == 0.0:
                 raise WssError(
                     f"the loss is no longer finite at phase {number + 1}, step {step + 1} "
-                    f"({', '.join(f'{n} {float(v.detach()):g}' for n, v in terms.items())}); lower the learning rate "
+                    f"({', '.join(f'{name} {values[name]:g}' for name in terms)}); lower the learning rate "
                     f"(now {lr:g}) or set clip_norm"
                 )
             epoch, place = divmod(step + 1, epochs.per_epoch)
@@ -156,7 +159,7 @@ def fit(
                 clock = time.monotonic()
                 rows.append(row)
                 hooks.log(rows)
-            hooks.advance(1, f"loss {float(loss.detach()):.3f}")
+            hooks.advance(1, f"loss {values['loss']:.3f}")
             if step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
                 hooks.save(_state(model, method, optimiser, number, step + 1, rows, sums))
                 saved = time.monotonic()
@@ -175,6 +178,12 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
     # beside others, a term without weight is recorded without the cost of its gradient
     used = {name: terms[name] if weight or idle else terms[name].detach() for name, weight in phase.terms.items()}
     return torch.stack([weight * used[name] for name, weight in phase.terms.items()]).sum()
+
+
+def _values(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """Terms over the whole batch."""
+    total = whole(torch.stack([term.detach().double() for term in terms.values()]))
+    return dict(zip(terms, total.tolist(), strict=True))
 
 
 def _state(

@@ -1,22 +1,26 @@
-"""Batch normalisation that can be held at its stored statistics."""
+"""Batch normalisation that can be held at its stored statistics, and that several processes share."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from wss.distributed import gathered, shares_batch, whole
 
 Self = TypeVar("Self", bound="BatchNorm2d")
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``torch.nn.BatchNorm2d`` with the same parameters and state dict, and two additions.
+    """``torch.nn.BatchNorm2d`` with the same parameters and state dict, and three additions.
 
     While ``frozen`` is True the module normalises with its stored statistics and leaves them alone, whatever
-    ``train()`` says; scale and shift still learn unless they need no gradient. And where a batch holds a single value
+    ``train()`` says; scale and shift still learn unless they need no gradient. Where a batch holds a single value
     per channel (one image whose feature map is 1x1), from which no variance can be estimated, the stored statistics are
-    used instead of failing.
+    used instead of failing. And where several processes hold parts of a batch, statistics are those of the whole batch.
     """
 
     frozen: bool = False
@@ -28,9 +32,74 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise features (B,C,H,W)."""
+        if self.training and shares_batch():
+            return self._of_whole_batch(input)
         if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
             return functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         output: Tensor = super().forward(input)
         return output
+
+    def _of_whole_batch(self, input: Tensor) -> Tensor:
+        mean, variance, count = _statistics(input.detach())
+        with torch.no_grad():
+            # of all modules only these keep statistics
+            for kept, found in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
+                if kept is not None and self.momentum is not None:
+                    kept.lerp_(found.to(kept.dtype), self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        output: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, variance, count, self.eps)  # type: ignore[no-untyped-call]
+        return output
+
+
+def _statistics(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance of the channels (C,) over the whole batch, and the number of values of each."""
+    wide = features.to(torch.promote_types(features.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+    number = torch.full_like(mean[:1], wide.numel() / wide.shape[1])
+    # a sum of squares less the square of the sum would lose the digits that count; parts are merged by their deviations
+    parts = gathered(torch.cat([mean, variance, number]))
+    means, variances, numbers = torch.split(parts, [len(mean), len(mean), 1], 1)
+    count = numbers.sum()
+    mean = (means * numbers).sum(0) / count
+    variance = ((variances + (means - mean).square()) * numbers).sum(0) / count
+    return mean, variance, count
+
+
+class _Normalise(torch.autograd.Function):
+    """Features normalised with statistics that depend on all of them, in all processes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        count: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight, mean, variance, count)
+        ctx.eps = eps
+        return functional.batch_norm(features, mean, variance, weight, bias, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        features, weight, mean, variance, count = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
+        gradient = grads[0].to(mean.dtype)
+        normalised = (features.to(mean.dtype) - _spread(mean)) * _spread(inverse)
+        to_weight = (gradient * normalised).sum((0, 2, 3))
+        to_bias = gradient.sum((0, 2, 3))
+        along, shift = (whole(torch.stack([to_weight, to_bias])) / count).unbind()
+        change = gradient - _spread(shift) - normalised * _spread(along)
+        to_features = (change * _spread(inverse * weight)).to(features.dtype)
+        return to_features, to_weight.to(weight.dtype), to_bias.to(weight.dtype), None, None, None, None
+
+
+def _spread(channels: Tensor) -> Tensor:
+    return channels.view(1, -1, 1, 1)

@@ -1,0 +1,350 @@
+"""Several processes that work as one, as ``torchrun`` starts them: the first leads, the others follow its calls.
+
+Only the leader runs commands, pipelines and stages, so that it alone reads states, holds locks, writes and prints. What takes
+time it has done by all: ``everywhere`` calls one function in every process at once, ``shared`` spreads calls over them.
+
+A training step inside ``everywhere`` is that of one process with the whole batch, of which every process holds a part (``mine``):
+
+- A loss is a sum over the process's own part, divided by what counts in the whole batch (``whole``). These shares add up to the
+  loss, and so do their gradients (``add_gradients``).
+- Batch normalisation uses the statistics of the whole batch.
+- All processes draw the same random numbers, those of the whole batch, and each uses the rows of its part (``drawn``).
+
+In one process, and outside ``everywhere``, all of these leave their arguments as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from wss.errors import UsageError, WssError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PATIENCE = timedelta(days=30)
+"""How long followers wait for the leader, which may be busy alone for hours; the end of a process ends the wait at once."""
+
+
+class LostProcessError(WssError):
+    """Another process of this run has ended."""
+
+
+@dataclass
+class _Team:
+    """The processes of this run.
+
+    Attributes:
+        rank: Number of this process, 0 for the leader.
+        size: Number of processes.
+        store: Small values that all of them see.
+        together: Whether all are in the same call of ``everywhere`` now.
+        lost: Whether a call was left halfway, so that the followers no longer listen.
+    """
+
+    rank: int
+    size: int
+    store: Any
+    together: bool = False
+    lost: bool = False
+
+
+_team: _Team | None = None
+
+
+def join() -> bool:
+    """Meet the other processes; each takes the GPU of its ``LOCAL_RANK`` where there is one.
+
+    Returns:
+        Whether this process leads.
+    """
+    global _team
+    from torch.distributed.distributed_c10d import PrefixStore  # PyTorch can be built without these
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
+    graphics = torch.cuda.is_available() and dist.is_nccl_available()
+    if torch.cuda.is_available() and (place := int(os.environ.get("LOCAL_RANK", "0"))) < torch.cuda.device_count():
+        torch.cuda.set_device(place)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if graphics else "gloo",
+        store=PrefixStore("groups", store),
+        rank=rank,
+        world_size=size,
+        timeout=PATIENCE,
+    )
+    _team = _Team(rank, size, PrefixStore("wss", store))
+    return bool(rank == 0)
+
+
+def follow() -> None:
+    """Do what the leader calls for until it leaves.
+
+    Raises:
+        LostProcessError: It has ended.
+    """
+    while (call := _spread(None)) is not None:
+        _perform(*call)
+
+
+def leave() -> None:
+    """Let the followers go, unless a call was left halfway: then they notice when this process ends."""
+    global _team
+    if _team is not None and not _team.lost:
+        if _team.rank == 0:
+            _spread(None)
+        dist.destroy_process_group()
+    _team = None
+
+
+def speaks_first() -> bool:
+    """Whether no other process has told of a failure yet: what follows from the first one is not worth telling."""
+    if _team is None:
+        return True
+    try:
+        return bool(_team.store.add("failures", 1) == 1)
+    except RuntimeError:  # the keeper of the store is gone
+        return False
+
+
+def processes() -> int:
+    """Number of processes."""
+    return 1 if _team is None else _team.size
+
+
+def neighbours() -> int:
+    """Number of processes on this machine."""
+    return 1 if _team is None else int(os.environ.get("LOCAL_WORLD_SIZE", str(_team.size)))
+
+
+def check_parts(batch_size: int) -> None:
+    """See that all processes can have an equal part of a batch.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    if batch_size % processes():
+        raise UsageError(
+            f"a batch of {batch_size} images has no equal parts for {processes()} processes; set batch_size to a multiple of "
+            f"{processes()} (of all training images where these are fewer), or start another number of processes"
+        )
+
+
+def everywhere(function: Callable[..., Result], *arguments: Any, **here: Any) -> Result:
+    """Call a function in all processes at once, with the same arguments and the same random state.
+
+    Args:
+        function: At the top level of a module, so that it can be pickled.
+        arguments: Can be pickled.
+        here: Further arguments for this process only: what it alone writes and tells.
+
+    Raises:
+        LostProcessError: Another process has ended.
+    """
+    if _team is None:
+        return function(*arguments, **here)
+    graphics = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    with _halfway():
+        _spread((function, arguments, torch.get_rng_state(), graphics))
+        return _together(function, *arguments, **here)
+
+
+def shared(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
+    """Call a function with each item, in all processes in turn, and give items and results in order.
+
+    Args:
+        function: Can be pickled; it is, once.
+        items: Can be pickled.
+
+    Raises:
+        LostProcessError: Another process has ended.
+    """
+    if _team is None:
+        for item in items:
+            yield item, function(item)
+        return
+    with _halfway():
+        _spread((_take_turns, (function, items), torch.get_rng_state(), None))
+        for start, results in _rounds(function, items):
+            yield from zip(items[start : start + len(results)], results, strict=True)
+
+
+def shares_batch() -> bool:
+    """Whether this process holds a part of a batch, and others the rest."""
+    return _whole_team() is not None
+
+
+def mine(items: Any) -> Any:
+    """This process's part of a sequence or of a tensor's rows."""
+    team = _whole_team()
+    return items if team is None else items[team.rank :: team.size]
+
+
+def whole(number: Tensor) -> Tensor:
+    """A number or numbers of the whole batch: the sum over its parts; no gradient flows."""
+    if _whole_team() is None:
+        return number
+    total = number.detach().clone()
+    with _talking():
+        dist.all_reduce(total)
+    return total
+
+
+def gathered(values: Tensor) -> Tensor:
+    """Values of equal shape from all processes, stacked: (W,...); no gradient flows."""
+    team = _whole_team()
+    if team is None:
+        return values[None]
+    every = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(team.size)]
+    with _talking():
+        dist.all_gather(every, values.detach().contiguous())
+    return torch.stack(every)
+
+
+def drawn(draw: Callable[[int], Tensor], count: int) -> Tensor:
+    """Random rows for the ``count`` images of this process's part, out of those that ``draw`` gives for the whole batch."""
+    team = _whole_team()
+    rows: Tensor = mine(draw(count if team is None else count * team.size))
+    return rows
+
+
+def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their sums over all processes."""
+    if _whole_team() is None:
+        return
+    parameters = [p for p in parameters if p.requires_grad]
+    # what got no gradient in any process must have none afterwards, since an optimiser lets it alone then
+    used = whole(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
+    learning = [p for p, number in zip(parameters, used, strict=True) if number]
+    if not learning:
+        return
+    for parameter in learning:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in learning if p.grad is not None]
+    sums = whole(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, total in zip(gradients, torch.split(sums, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient))
+
+
+def all_rows(rows: Tensor) -> Tensor:
+    """Rows (N,...) of all processes, which may have different numbers of them: the same in every process; no gradient flows."""
+    return rows.detach() if _whole_team() is None else _all_rows(rows)[0]
+
+
+def others_behind(rows: Tensor) -> Tensor:
+    """Rows (N,...) of this process, and behind them those of the others; gradients flow back to every process."""
+    if _whole_team() is None:
+        return rows
+    every, start = _AllRows.apply(rows) if rows.requires_grad else _all_rows(rows)  # type: ignore[no-untyped-call]
+    end = start + len(rows)
+    return torch.cat([every[start:end], every[:start], every[end:]])
+
+
+class _AllRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, int]:
+        every, start = _all_rows(rows)
+        ctx.own = slice(start, start + len(rows))
+        return every, start
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return whole(grads[0])[ctx.own]
+
+
+def _all_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Rows of all processes in their order, and where this one's begin."""
+    counts = [int(count) for count in gathered(torch.tensor(len(rows))).tolist()]
+    start = sum(counts[: 0 if _team is None else _team.rank])
+    values = rows.detach().to(torch.uint8) if rows.dtype == torch.bool else rows.detach()
+    padded = values.new_zeros((max(counts), *rows.shape[1:]))
+    padded[: len(rows)] = values
+    parts = gathered(padded) if padded.numel() else padded.expand(len(counts), *padded.shape)
+    every = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return every.to(rows.dtype), start
+
+
+def _whole_team() -> _Team | None:
+    """The team while all of it is in the same call."""
+    return _team if _team is not None and _team.together else None
+
+
+def _perform(function: Callable[..., Any], arguments: tuple[Any, ...], random: Tensor, graphics: Tensor | None) -> None:
+    """A follower's part of a call."""
+    torch.set_rng_state(random)
+    if graphics is not None:
+        torch.cuda.set_rng_state(graphics)
+    if function is _take_turns:
+        _take_turns(*arguments)
+    else:
+        _together(function, *arguments)
+
+
+def _together(function: Callable[..., Result], *arguments: Any, **here: Any) -> Result:
+    if _team is None:
+        raise RuntimeError("a call for all processes without a team")
+    _team.together = True
+    try:
+        return function(*arguments, **here)
+    finally:
+        _team.together = False
+
+
+def _take_turns(function: Callable[[Item], Any], items: Sequence[Item]) -> None:
+    for _ in _rounds(function, items):
+        pass
+
+
+def _rounds(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, list[Result]]]:
+    """The number of a round's first item, and results that only the leader gets."""
+    if _team is None:
+        raise RuntimeError("a call for all processes without a team")
+    for start in range(0, len(items), _team.size):
+        number = start + _team.rank
+        result = function(items[number]) if number < len(items) else None
+        every: list[Any] | None = [None] * _team.size if _team.rank == 0 else None
+        with _talking():
+            dist.gather_object(result, every)
+        yield start, [] if every is None else every[: len(items) - start]
+
+
+def _spread(value: Any) -> Any:
+    """The leader's value, in all processes."""
+    box = [value]
+    with _talking():
+        dist.broadcast_object_list(box)
+    return box[0]
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(
+            f"another process of this run has ended without a word, killed or out of memory; run the same command again to go "
+            f"on ({str(error).splitlines()[0]})"
+        ) from error
+
+
+@contextmanager
+def _halfway() -> Iterator[None]:
+    """The leader's part of a call."""
+    try:
+        yield
+    except BaseException:
+        if _team is not None:
+            _team.lost = True
+        raise

@@ -1,0 +1,36 @@
+"""Dropout whose noise does not depend on how many processes share a batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wss.distributed import drawn, shares_batch
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout``; where several processes hold parts of a batch, each has its part of the noise for the whole."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop values of features (B,...)."""
+        if not (self.training and self.p and shares_batch()):
+            return super().forward(input)
+        return input * drawn(lambda count: functional.dropout(_ones(input, count), self.p), len(input))
+
+
+class Dropout2d(nn.Dropout2d):
+    """``torch.nn.Dropout2d`` with the same addition."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop channels of features (B,C,H,W)."""
+        if not (self.training and self.p and shares_batch()):
+            return super().forward(input)
+        return input * drawn(lambda count: functional.dropout2d(_ones(input, count), self.p), len(input))
+
+
+def _ones(like: Tensor, count: int) -> Tensor:
+    """Ones for ``count`` images laid out like these, since noise is drawn in the order of memory."""
+    last = like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    return torch.ones((count, *like.shape[1:]), dtype=like.dtype, device=like.device).contiguous(memory_format=order)
