@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -103,6 +103,11 @@ def leave() -> None:
     if _team is not None and not _team.lost:
         if _team.rank == 0:
             _spread(None)
+            # what a process has sent may be lost to those that have not read it when it ends
+            with suppress(RuntimeError):
+                _team.store.wait([f"left {rank}" for rank in range(1, _team.size)], timedelta(seconds=10))
+        else:
+            _team.store.set(f"left {_team.rank}", "")
         dist.destroy_process_group()
     _team = None
 
