@@ -6,7 +6,8 @@ time it has done by all: ``everywhere`` calls one function in every process at o
 A training step inside ``everywhere`` is that of one process with the whole batch, of which every process holds a part (``mine``):
 
 - A loss is a sum over the process's own part, divided by what counts in the whole batch (``whole``). These shares add up to the
-  loss, and so do their gradients (``add_gradients``).
+  loss, and so do their gradients (``add_gradients``). A loss that is no sum over pixels or images is made of sums over the whole
+  batch (``summed``) in every process, which takes its ``share``.
 - Batch normalisation uses the statistics of the whole batch.
 - All processes draw the same random numbers, those of the whole batch, and each uses the rows of its part (``drawn``).
 
@@ -205,6 +206,20 @@ def whole(number: Tensor) -> Tensor:
     return total
 
 
+def summed(values: Tensor) -> Tensor:
+    """Sums over the parts of the whole batch; gradients flow back to every process."""
+    if _whole_team() is None:
+        return values
+    result: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return result
+
+
+def share(loss: Tensor) -> Tensor:
+    """This process's share of a loss that every process knows in full, from what is ``summed``."""
+    team = _whole_team()
+    return loss if team is None else loss / team.size
+
+
 def gathered(values: Tensor) -> Tensor:
     """Values of equal shape from all processes, stacked: (W,...); no gradient flows."""
     team = _whole_team()
@@ -254,6 +269,17 @@ def others_behind(rows: Tensor) -> Tensor:
     every, start = _AllRows.apply(rows) if rows.requires_grad else _all_rows(rows)  # type: ignore[no-untyped-call]
     end = start + len(rows)
     return torch.cat([every[start:end], every[:start], every[end:]])
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return whole(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return whole(grads[0])
 
 
 class _AllRows(torch.autograd.Function):

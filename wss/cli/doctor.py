@@ -35,6 +35,7 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none",
+        "torchrun with": _backends() or "nothing: this torch was built without torch.distributed",
         "compiled kernels": kernels or "none (torch and SciPy instead; install with a C++ compiler)",
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
@@ -44,3 +45,13 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
         "free GiB": round(shutil.disk_usage(existing).free / 2**30, 1),
     }
     terminal.result(facts, lambda: terminal.table("", ["what", "found"], [(k, str(v)) for k, v in facts.items()]))
+
+
+def _backends() -> list[str]:
+    """What several processes can talk through: gloo on CPUs, nccl between GPUs."""
+    from torch import distributed
+
+    if not distributed.is_available():
+        return []
+    there = {"gloo": distributed.is_gloo_available(), "nccl": distributed.is_nccl_available()}
+    return [name for name, available in there.items() if available]

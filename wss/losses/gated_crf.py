@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from wss.distributed import whole
 from wss.errors import UsageError
 from wss.losses.pairwise import soft_segments, with_gradient
 
@@ -84,7 +85,7 @@ def gated_crf_loss(
             total += affinity.sum()
             gradient[first].addcmul_(affinity, soft[second])
             gradient[second].addcmul_(affinity, soft[first])
-        count = destination.sum().clamp(min=1)
+        count = whole(destination.sum()).clamp(min=1)
         value = (total - (soft * gradient).sum() / 2) / count
         gradient.div_(-count)
     return with_gradient(segments.probs, value, gradient)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wss.errors import UsageError
+from wss.losses.mean import mean_over_batch
 from wss.ops import spanning_tree, tree_filter
 from wss.ops.spanning_tree import Backend
 
@@ -77,6 +78,4 @@ def tree_energy_loss(probs: Tensor, targets: Tensor, *, counted: Tensor | None =
         raise UsageError(f"counted must be bool {expected}; got {counted.dtype} {tuple(counted.shape)}")
     wide = probs.to(torch.promote_types(probs.dtype, torch.float32))
     distance = (wide - targets.detach().to(wide.dtype)).abs().sum(1)
-    if counted is None:
-        return distance.mean()
-    return distance.where(counted, 0).sum() / counted.sum().clamp(min=1)
+    return mean_over_batch(distance, counted)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from wss.networks.layers.convolution import initialise_classifier
+from wss.networks.layers.dropout import Dropout2d
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -51,7 +52,7 @@ class SegmentationNetwork(nn.Module, ABC):
         """
         classifier = copy.deepcopy(self.classifier)
         initialise_classifier(classifier)
-        return nn.Sequential(nn.Dropout2d(dropout), classifier)
+        return nn.Sequential(Dropout2d(dropout), classifier)
 
     def both(self, image: Tensor, branch: nn.Module) -> tuple[Tensor, Tensor]:
         """Logits (B,K,h,w) of this network and of its ``second_branch``, from one pass through what they share."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import initialise, initialise_classifier
-from wss.networks.layers.dropout import Dropout
+from wss.networks.layers.dropout import Dropout, Dropout2d
 from wss.networks.network import SegmentationNetwork
 
 Upsampling = Literal["transposed", "bilinear"]
@@ -94,7 +94,7 @@ class _Branch(nn.Module):
 
     def __init__(self, num_classes: int, upsampling: Upsampling, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = Dropout2d(dropout)
         self.decoder = _decoder(upsampling)
         self.classifier = nn.Conv2d(WIDTHS[0], num_classes, 3, padding=1)
         initialise(self)
