@@ -20,8 +20,9 @@ class GatedCRF(Method):
 
     Source: Obukhov et al. 2019, "Gated CRF Loss for Weakly Supervised Semantic Image Segmentation", arXiv:1906.04651; sigmas,
         radius and weight as in its published code, which the ACDC benchmark of Luo et al. 2022 (arXiv:2203.02106) uses too.
-    Differs: colours are compared in 0-255 units whatever the network's normalisation; at the full resolution unless ``scale``
-        says otherwise, where the paper's photographs are reduced to a quarter.
+    Differs: colours are compared in 0-255 units whatever the network's normalisation; a grey image has three equal channels,
+        where the benchmark has one, as if sigma_rgb were smaller by the root of 3. At the full resolution unless ``scale`` says
+        otherwise, where the published code reduces photographs to a quarter.
     """
 
     name: Literal["gated-crf"] = "gated-crf"
