@@ -1,10 +1,8 @@
 """Commands killed at random moments: the same command goes on, nothing finished is made again, and the result is the same."""
 
 import contextlib
-import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from wss.store import Journal, Store
+from harness import ENVIRONMENT, Witness, digests, hear_signals, leftovers
 
 DATASET = "dataset: {kind: sample, options: {train: 12, val: 6, height: 64, width: 64}}\n"
 CHANGES = [
@@ -28,48 +25,6 @@ COMMANDS = {
     "predict": ["predict", "--out", "masks", "--jobs", "1"],
     "evaluate": ["evaluate", "--crf", "--flip", "--jobs", "1"],
 }
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-class Server:
-    """The other end of ``command_server.py``."""
-
-    def __init__(self):
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("command_server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
-        assert self._read() == "ready"
-
-    def _read(self):
-        return self._process.stdout.readline().strip()
-
-    def start(self, workspace, command):
-        job = {"argv": command, "cwd": str(workspace), "err": str(workspace / "err.txt")}
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def wait(self):
-        return int(self._read())
-
-    def run(self, workspace, command):
-        self.start(workspace, command)
-        return self.wait()
-
-    def stop(self):
-        self._process.stdin.close()
-        self._process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = Server()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -80,58 +35,18 @@ def undisturbed(server, tmp_path_factory):
     seconds = {}
     for name, command in COMMANDS.items():
         begun = time.monotonic()
-        assert server.run(workspace, command) == 0, _said(workspace)
+        assert server.run(workspace, command) == 0, server.said
         seconds[name] = time.monotonic() - begun
-    return seconds, _digests(workspace), _masks(workspace)
-
-
-def _said(workspace):
-    return (workspace / "err.txt").read_text()
-
-
-def _stores(workspace):
-    return sorted((workspace / "artifacts").glob("*/*.h5"))
-
-
-def _digests(workspace):
-    return {f"{p.parent.name}/{p.stem}": Store(p).digest for p in _stores(workspace)}
+    return seconds, digests(workspace), _masks(workspace)
 
 
 def _masks(workspace):
     return {p.name: p.read_bytes() for p in (workspace / "masks").glob("*.png")}
 
 
-def _intact(path, scratch):
-    """The bytes of a journal up to its last intact record."""
-    copy = scratch / "copy.partial"
-    shutil.copy(path, copy)
-    Journal(copy).close()
-    return copy.read_bytes()
-
-
-class Witness:
-    """Sees to it that nothing finished is made again: stores stay untouched, journals only grow."""
-
-    def __init__(self, workspace, scratch):
-        self._workspace, self._scratch = workspace, scratch
-        self._finished, self._partial = {}, {}
-
-    def look(self):
-        for path, stamp in self._finished.items():
-            assert path.stat().st_mtime_ns == stamp, f"{path} was made again"
-        for path, content in self._partial.items():
-            assert path.exists() or path.with_suffix(".h5").exists(), f"{path} was thrown away"
-            if path.exists() and not path.with_suffix(".h5").exists():
-                assert _intact(path, self._scratch).startswith(content), f"{path} was begun anew"
-        self._finished = {path: path.stat().st_mtime_ns for path in _stores(self._workspace)}
-        journals = [p for p in (self._workspace / "artifacts").glob("*/*.partial") if "checkpoint" not in p.name]
-        self._partial = {path: _intact(path, self._scratch) for path in journals}
-        return len(self._finished), sum(map(len, self._partial.values()))
-
-
 def _torture(server, undisturbed, tmp_path, kills, seed):
     """Run all commands, killing each so many times at random moments; say how often a kill hit."""
-    seconds, digests, masks = undisturbed
+    seconds, expected, masks = undisturbed
     workspace, scratch = tmp_path / "work", tmp_path / "scratch"
     workspace.mkdir()
     scratch.mkdir()
@@ -146,24 +61,17 @@ def _torture(server, undisturbed, tmp_path, kills, seed):
                 os.killpg(pid, signal.SIGKILL)
             hits += server.wait() == -signal.SIGKILL
             witness.look()
-        assert server.run(workspace, command) == 0, _said(workspace)
+        assert server.run(workspace, command) == 0, server.said
         witness.look()
-        for key, digest in _digests(workspace).items():
-            assert digest == digests[key], f"{key} differs from the undisturbed run"
+        for key, digest in digests(workspace).items():
+            assert digest == expected[key], f"{key} differs from the undisturbed run"
     assert server.run(workspace, ["verify"]) == 0
-    assert _digests(workspace) == digests
+    assert digests(workspace) == expected
     assert _masks(workspace) == masks
     assert server.run(workspace, ["gc"]) == 0
-    assert [
-        p.name for p in (workspace / "artifacts").glob("*/*") if p.suffix != ".h5" and p.parent.name != "cache"
-    ] == []
-    assert _digests(workspace) == digests
+    assert leftovers(workspace) == []
+    assert digests(workspace) == expected
     return hits
-
-
-def test_killed_at_random_moments(server, undisturbed, tmp_path):
-    kills = {"prepare": 1, "train": 2, "predict": 1, "evaluate": 2}
-    assert _torture(server, undisturbed, tmp_path, kills, seed=1) >= 1
 
 
 @pytest.mark.slow
@@ -173,28 +81,7 @@ def test_killed_many_times_at_random_moments(server, undisturbed, tmp_path, seed
     assert _torture(server, undisturbed, tmp_path, kills, seed=seed + 100) >= 4
 
 
-@pytest.mark.slow
-def test_two_processes_at_once_make_everything_once(undisturbed, tmp_path):
-    (tmp_path / "wss.yaml").write_text(DATASET)
-    command = [sys.executable, "-m", "wss", *COMMANDS["train"]]
-    both = [
-        subprocess.Popen(
-            command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert "".join(said).count(": running") == 3, said
-    assert len(_stores(tmp_path)) == 3
-
-
 # --- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
-
-
-def _hear_signals():
-    """A shell has what it starts in the background ignore SIGINT, these tests and what they start included."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupt(workspace, number, when, jobs):
@@ -208,7 +95,7 @@ def _interrupt(workspace, number, when, jobs):
             stdout=subprocess.PIPE,
             stderr=stream,
             start_new_session=True,
-            preexec_fn=_hear_signals,
+            preexec_fn=hear_signals,
         )
     try:
         deadline = time.monotonic() + 60
@@ -252,12 +139,12 @@ def _assert_stopped_in_order(workspace, result):
 
 
 @pytest.mark.parametrize(("number", "when"), [(signal.SIGINT, "train: running"), (signal.SIGTERM, "samples: running")])
-def test_interrupted_and_continued(server, undisturbed, tmp_path, number, when):
+def test_interrupted_and_continued(server, tmp_path, number, when):
     (tmp_path / "wss.yaml").write_text(DATASET.replace("train: 12", "train: 400") if "samples" in when else DATASET)
     _assert_stopped_in_order(tmp_path, _interrupt(tmp_path, number, when, jobs=1))
     if "samples" not in when:
         assert server.run(tmp_path, COMMANDS["train"]) == 0
-        assert "done already" in _said(tmp_path)
+        assert "done already" in server.said
 
 
 @pytest.mark.slow
@@ -281,9 +168,9 @@ def test_interrupted_at_any_moment(tmp_path, seed):
             stderr=stream,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_hear_signals,
+            preexec_fn=hear_signals,
         )
     time.sleep(random.Random(seed).uniform(0.3, 6))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) in (130, -signal.SIGINT, 0)
-    assert "Traceback" not in _said(tmp_path) or process.returncode == -signal.SIGINT
+    assert "Traceback" not in (tmp_path / "err.txt").read_text() or process.returncode == -signal.SIGINT

@@ -10,6 +10,13 @@ from pathlib import Path
 
 from wss.errors import StoreError
 
+_SPACE = "free some space (`wss gc` removes unused artifacts)"
+_FULL = {
+    errno.ENOSPC: f"the disk is full; {_SPACE}",
+    errno.EDQUOT: f"the disk quota is used up; {_SPACE}",
+    errno.EFBIG: "the file would be larger than allowed; raise the limit (`ulimit -f`)",
+}
+
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
@@ -17,9 +24,9 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
-            remedy = "free some space (`wss gc` removes unused artifacts) and run the same command again; it resumes"
-            raise StoreError(f"{path}: the disk is full; {remedy}") from error
+        for number, problem in _FULL.items():
+            if error.errno == number or os.strerror(number) in str(error):  # h5py tells the number in words only
+                raise StoreError(f"{path}: {problem} and run the same command again; it resumes") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise StoreError(f"{path}: not writable; choose another folder with --workspace") from error
         raise StoreError(f"{path}: cannot be written ({error})") from error

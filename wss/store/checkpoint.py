@@ -10,16 +10,16 @@ from typing import Any
 import h5py
 
 from wss.errors import StoreError
-from wss.store.atomic import replace_file
 from wss.store.key import canonical_json
 from wss.store.tree import flatten, unflatten
+from wss.store.whole_hdf5 import whole_hdf5
 
 
 def write_checkpoint(path: Path, state: Any) -> None:
     """Write a nested state (tensors, arrays, numbers, strings) to ``path``; the old file stays until the new one is whole."""
     structure, arrays = flatten(state)
     text = canonical_json(structure)
-    with replace_file(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with whole_hdf5(path) as file:
         file.attrs["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         file["state"] = text
         for name, array in arrays.items():

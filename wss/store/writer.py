@@ -11,13 +11,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.store.atomic import replace_file, storage_errors
+from wss.store.atomic import storage_errors
 from wss.store.checkpoint import read_checkpoint, write_checkpoint
 from wss.store.codec import Payload, encode
 from wss.store.journal import Journal
 from wss.store.key import content_digest
 from wss.store.schema import Schema
 from wss.store.tree import flatten
+from wss.store.whole_hdf5 import whole_hdf5
 
 _FIXED = "="  # prefix of journal records that hold whole-store arrays; image ids never start with it
 
@@ -104,7 +105,7 @@ class StoreWriter:
         described = dict(self._journal.headers())
         ids = order if order is not None else self.ids
         digest = content_digest(_digest_rows(described), {"ids": ids, "meta": self.meta})
-        with replace_file(self.path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        with whole_hdf5(self.path) as file:
             file.attrs.update(
                 {
                     "schema": self.schema.name,

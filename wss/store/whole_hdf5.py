@@ -1,0 +1,85 @@
+"""HDF5 files that appear whole or not at all, whatever becomes of a write."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from wss.store.atomic import replace_file
+
+
+class _Sink(io.FileIO):
+    """A file whose writes never fail: after an error it keeps nothing more, and remembers the error.
+
+    HDF5 writes much when objects are closed, where an error is printed and lost, and forgets data that it could not write.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``, unless an earlier write failed."""
+        view = memoryview(data).cast("B")
+        size = len(view)
+        try:
+            while self.error is None and len(view):
+                view = view[super().write(view) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's size, unless an earlier write failed."""
+        try:
+            if self.error is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+
+@contextlib.contextmanager
+def whole_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Write an HDF5 file to ``path`` atomically.
+
+    Raises:
+        StoreError: It cannot be written; what was at ``path`` is still there.
+    """
+    with _interruptions_wait(), replace_file(path) as temporary, _Sink(temporary, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", libver="v110") as file:
+                yield file
+        finally:
+            if sink.error is not None:
+                raise sink.error
+
+
+@contextlib.contextmanager
+def _interruptions_wait() -> Iterator[None]:
+    """Let signals that raise an exception, Ctrl-C and timers, wait: HDF5 calls the sink, and an exception there can be lost.
+
+    With it would be lost what was to be written. Handlers that do not raise stay, so that a second Ctrl-C can end the process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
+        yield
+        return
+    waiting: list[int] = []
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+    raising = {
+        n: h for n, h in found.items() if h is signal.default_int_handler or (n == signal.SIGALRM and callable(h))
+    }
+    for number in raising:
+        signal.signal(number, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in raising.items():
+            signal.signal(number, handler)
+        for received in waiting:
+            signal.raise_signal(received)
