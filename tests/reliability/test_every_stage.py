@@ -174,7 +174,9 @@ def _expect_complaint(server, *texts):
 def test_writes_that_fail_in_a_few_stages(server, undisturbed, workspace):
     rng = random.Random(0)
     faults = [{**undisturbed.size(rng, node), "survive": True} for node in _sample(rng, list(NODES), 4)]
-    hit = _disturb(server, undisturbed, workspace, faults, _expect_complaint(server, "larger than allowed", "same command again"))
+    hit = _disturb(
+        server, undisturbed, workspace, faults, _expect_complaint(server, "larger than allowed", "same command again")
+    )
     assert len(hit) == 4
 
 
@@ -183,7 +185,9 @@ def test_writes_that_fail_in_a_few_stages(server, undisturbed, workspace):
 def test_writes_that_fail_in_every_stage(server, undisturbed, workspace, seed):
     rng = random.Random(seed)
     faults = [{**undisturbed.size(rng, node), "survive": True} for node in NODES]
-    hit = _disturb(server, undisturbed, workspace, faults, _expect_complaint(server, "larger than allowed", "same command again"))
+    hit = _disturb(
+        server, undisturbed, workspace, faults, _expect_complaint(server, "larger than allowed", "same command again")
+    )
     assert len(hit) >= 27
 
 
