@@ -25,7 +25,7 @@ def observe(
 
     Args:
         record: File for the counts by node: calls, calls of writers.
-        node: Id of the node of the pipeline to end in.
+        node: Id of the node of the pipeline to end in; at its end where the moment does not come.
         call: Send a signal at this call.
         disk_call: The same, counting the calls of writers.
         with_signal: Its number.
@@ -37,7 +37,7 @@ def observe(
     import wss.pipeline.run as pipeline_run
     from wss.pipeline.workspace import Workspace
 
-    counts = {}
+    counts, struck = {}, []
 
     def count(frame, event, argument):
         if event not in ("call", "c_call", "c_return"):
@@ -47,8 +47,12 @@ def observe(
         counter["all"] += 1
         counter["disk"] += disk
         if counter["all"] == call or (disk and counter["disk"] == disk_call):
-            sys.setprofile(None)
-            os.kill(os.getpid(), with_signal)
+            strike()
+
+    def strike():
+        sys.setprofile(None)
+        struck.append(True)
+        os.kill(os.getpid(), with_signal)
 
     def begin(name):
         counts[name] = counts["here"] = Counter()
@@ -59,20 +63,23 @@ def observe(
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN if survive else signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    def end():
+    def end(name):
         sys.setprofile(None)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if record is not None:
             found = {name: [c["all"], c["disk"]] for name, c in counts.items() if name != "here"}
             Path(record).write_text(json.dumps(found))
+        if name == node and not struck and not survive:
+            strike()
 
     def around(function, name_of):
         def observed(*arguments, **options):
-            begin(name_of(*arguments))
+            name = name_of(*arguments)
+            begin(name)
             try:
                 return function(*arguments, **options)
             finally:
-                end()
+                end(name)
 
         return observed
 

@@ -16,9 +16,11 @@ from skimage.draw import polygon
 from wss.datasets.cards import colour_map
 from wss.datasets.files import Entry, FileSource, ReadOptions
 from wss.datasets.finding import FileProblem
+from wss.datasets.images import MAX_PIXELS
 from wss.datasets.listing import split_by_hash
 from wss.datasets.rle import RleError, decode_rle
 from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.strokes_io import FAR
 from wss.errors import DataError
 
 _YEARS = ("2017", "2014")
@@ -54,9 +56,9 @@ class Instances:
         box = annotation.get("bbox")
         try:
             x, y, width, height = (float(value) for value in box)  # type: ignore[union-attr]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self.problem(annotation, f"has the box {box!r}, expected [x, y, width, height]") from None
-        if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
+        if not (abs(x) < FAR and abs(y) < FAR and 0 < width < FAR and 0 < height < FAR):
             raise self.problem(annotation, f"has the box {box!r}, expected finite numbers and a positive size")
         return x, y, width, height
 
@@ -87,9 +89,9 @@ class Instances:
         for outline in given if isinstance(given, list) else ():
             try:
                 points = np.array(outline, np.float64).reshape(-1, 2)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 points = np.full((1, 2), np.nan)
-            if not np.isfinite(points).all():
+            if not len(points) or not (np.abs(points) < FAR).all():
                 raise self.problem(annotation, "has an outline that is no list of x and y by turns")
             region[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, shape)] = True  # type: ignore[no-untyped-call]
         if not isinstance(given, list):
@@ -115,12 +117,21 @@ def read_instances(path: Path) -> Instances:
         try:
             file, size = PurePosixPath(str(row["file_name"])), (int(row["height"]), int(row["width"]))
             number = row["id"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             message = f"has the image {str(row)[:100]}, expected id, file_name, height and width"
             raise FileProblem("annotation-file", path, message, "correct it") from None
-        if file.is_absolute() or ".." in file.parts or "\\" in str(file) or not file.stem.isprintable():
+        if (
+            file.is_absolute()
+            or ".." in file.parts
+            or "\\" in str(file)
+            or not file.stem
+            or not file.stem.isprintable()
+        ):
             message = f"names the image file {str(file)[:100]!r}, which is not inside the folder of images"
             raise FileProblem("unsafe-name", path, message, "give file names relative to it")
+        if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+            message = f"has the image {file.stem!r} of height {size[0]} and width {size[1]}"
+            raise FileProblem("annotation-file", path, message, f"correct it; at most {MAX_PIXELS} pixels are read")
         if file.stem in images:
             message = f"names two images {file.stem!r}"
             raise FileProblem("annotation-file", path, message, "give every image its own file name")
@@ -148,6 +159,11 @@ def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
         message = f"has no list {name!r}"
         remedy = "give a file in COCO's format of object annotations (images, annotations, categories)"
         raise FileProblem("annotation-file", path, message, remedy)
+    for row in rows:
+        for key in ("id", "image_id", "category_id"):
+            if not isinstance(row.get(key, 0), int | str):
+                message = f"has an entry among {name!r} whose {key} is {str(row[key])[:100]}"
+                raise FileProblem("annotation-file", path, message, "give it a number")
     return rows
 
 

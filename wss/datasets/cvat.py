@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
+from wss.datasets.images import MAX_PIXELS
 from wss.datasets.shapes import Drawing, box_outline, ellipse_outline
 from wss.datasets.strokes_io import number_in, unknown_class, xml_root
 from wss.scribbles.strokes import Stroke
@@ -74,8 +75,8 @@ def format_cvat(drawings: Sequence[tuple[str, tuple[int, int], Sequence[Stroke]]
 def _drawing(path: Path, image: Element, labels: Mapping[str, int], width: int) -> Drawing:
     name = image.get("name", "")
     height, wide = (number_in(path, 0, image.get(side)) for side in ("height", "width"))
-    if not (0 < height < 2**15 and 0 < wide < 2**15):
-        raise _malformed(path, f"image {name!r} has no size")
+    if not (height >= 1 and wide >= 1 and height * wide <= MAX_PIXELS):
+        raise _malformed(path, f"image {name!r} has no size of at most {MAX_PIXELS} pixels")
     strokes: list[Stroke] = []
     areas: list[tuple[int, NDArray[np.float64]]] = []
     for number, item in enumerate(image, 1):

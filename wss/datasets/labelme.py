@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from wss.datasets.finding import FileProblem
+from wss.datasets.images import MAX_PIXELS
 from wss.datasets.shapes import Drawing, box_outline, ellipse_outline
-from wss.datasets.strokes_io import unknown_class
+from wss.datasets.strokes_io import FAR, unknown_class
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 64 * 2**20
@@ -34,6 +35,8 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
     """
     content = _content(path)
     shape = (_side(path, content, "imageHeight"), _side(path, content, "imageWidth"))
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise _malformed(path, f"{shape[1]}x{shape[0]} pixels, more than the limit of {MAX_PIXELS}")
     strokes, areas = [], []
     shapes = content.get("shapes")
     if not isinstance(shapes, list):
@@ -122,7 +125,7 @@ def _points(path: Path, number: int, values: Any) -> Any:
         points = np.array(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not np.isfinite(points).all():
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not (np.abs(points) < FAR).all():
         raise _malformed(path, f"shape {number}: expected points [[x, y], ...]")
     return points
 

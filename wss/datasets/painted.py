@@ -59,7 +59,7 @@ def _values(path: Path) -> NDArray[Any]:
     if suffix == ".npy":
         try:
             values: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # NumPy parses headers as Python and raises anything on damaged ones
             raise _problem(path, f"not a NumPy array of numbers ({error})") from None
         return values
     return read_label(path)

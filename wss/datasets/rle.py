@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.datasets.images import MAX_PIXELS
+
 
 class RleError(ValueError):
     """What is wrong with an encoding, as the end of a sentence about whose it is."""
@@ -37,9 +39,11 @@ def decode_rle(encoded: Any) -> NDArray[np.bool_]:
     if not whole:
         raise RleError(f"has size {size!r}, expected [height, width]")
     height, width = size
+    if height * width > MAX_PIXELS:
+        raise RleError(f"has size {size!r}, more than the limit of {MAX_PIXELS} pixels")
     if isinstance(counts, list):
-        if not all(type(count) is int for count in counts):
-            raise RleError("has counts that are not whole numbers")
+        if not all(type(count) is int and abs(count) <= MAX_PIXELS for count in counts):
+            raise RleError("has counts that are not whole numbers of pixels")
         runs = np.array(counts, np.int64)
     elif isinstance(counts, str | bytes):
         runs = _uncompressed(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)

@@ -19,6 +19,9 @@ from wss.scribbles.strokes import Stroke
 STROKE_SUFFIXES = (".xml", ".txt")
 """Files that hold strokes, in order of preference."""
 
+FAR = 2**30
+"""Coordinates from here on are damage."""
+
 MAX_BYTES = 16 * 2**20
 """Larger stroke files are refused; real ones have some ten kilobytes."""
 
@@ -162,7 +165,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def number_in(path: Path, number: int, text: str | None) -> float:
-    """A finite number from the ``number``-th stroke or object of a file.
+    """A number, not too large for a coordinate, from the ``number``-th stroke or object of a file.
 
     Raises:
         DataError: It is none.
@@ -171,7 +174,7 @@ def number_in(path: Path, number: int, text: str | None) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < FAR:
         raise _malformed(path, f"item {number}: expected a number, got {(text or '')[:40]!r}")
     return value
 

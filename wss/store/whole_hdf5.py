@@ -14,25 +14,53 @@ import h5py
 
 from wss.store.atomic import replace_file
 
+PATIENCE_BYTES = 1 << 26
+"""After a failed write so much more is taken before the next one is refused, so that nobody waits for what is lost anyway."""
+
 
 class _Sink(io.FileIO):
-    """A file whose writes never fail: after an error it keeps nothing more, and remembers the error.
+    """A file whose writes do not fail: after an error it keeps in memory what is written, and remembers the error.
 
-    HDF5 writes much when objects are closed, where an error is printed and lost, and forgets data that it could not write.
+    HDF5 writes much when objects are closed, where an error is printed and lost, and it crashes when it reads back something
+    else than it wrote.
     """
 
-    error: OSError | None = None
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        self._kept: list[tuple[int, bytes]] = []
+        self._patience = PATIENCE_BYTES
 
     def write(self, data: Any) -> int:
-        """Write all of ``data``, unless an earlier write failed."""
+        """Write all of ``data``; raises only once, when there is no use in going on."""
         view = memoryview(data).cast("B")
-        size = len(view)
+        done = 0
         try:
-            while self.error is None and len(view):
-                view = view[super().write(view) :]
+            while self.error is None and done < len(view):
+                done += super().write(view[done:])
         except OSError as error:
             self.error = error
-        return size
+        if self.error is not None:
+            start = self.tell()
+            self._kept.append((start, bytes(view[done:])))
+            self.seek(start + len(view) - done)
+            impatient, self._patience = self._patience > 0, self._patience - len(view)
+            if impatient and self._patience <= 0:
+                raise self.error
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what was written, kept or not; zeros elsewhere."""
+        view = memoryview(buffer).cast("B")
+        start = self.tell()
+        view[:] = bytes(len(view))
+        super().readinto(view)
+        for place, data in self._kept:
+            first, last = max(place, start), min(place + len(data), start + len(view))
+            if first < last:
+                view[first - start : last - start] = data[first - place : last - place]
+        self.seek(start + len(view))
+        return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the file's size, unless an earlier write failed."""
@@ -51,7 +79,7 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises:
         StoreError: It cannot be written; what was at ``path`` is still there.
     """
-    with _interruptions_wait(), replace_file(path) as temporary, _Sink(temporary, "w+") as sink:
+    with _interruptions_wait(), replace_file(path) as temporary, _Sink(temporary) as sink:
         try:
             with h5py.File(sink, "w", libver="v110") as file:
                 yield file
