@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from wss.errors import StoreError
 from wss.methods import AnyMethod, Method
 from wss.networks import NetworkSpec
 from wss.predictor import InferenceParams, Predictor
@@ -41,9 +42,15 @@ def build_model(store: Store) -> nn.Module:
     Raises:
         StoreError: The store is damaged.
     """
-    method: Method = TypeAdapter(AnyMethod).validate_python(store.meta["method"])
-    model = method.build(NetworkSpec.model_validate(store.meta["network"]), len(store.meta["classes"]))
-    model.load_state_dict(store.tree("state"))
+    state = store.tree("state")
+    try:
+        method: Method = TypeAdapter(AnyMethod).validate_python(store.meta["method"])
+        model = method.build(NetworkSpec.model_validate(store.meta["network"]), len(store.meta["classes"]))
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:  # load_state_dict raises RuntimeError
+        raise StoreError(
+            f"{store.path}: damaged, or of another wss: {str(error)[:200]}; remove it and make it again with `wss train`"
+        ) from error
     return model
 
 

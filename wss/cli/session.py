@@ -156,7 +156,7 @@ class Session(AbstractContextManager["Session"]):
         if self.seed is None:
             self.seed = choice.get("seed")
         self.preset = choice.get("preset")
-        return choice["pipeline"], choice["changes"]
+        return choice["pipeline"], choice.get("changes", {})
 
     def remember_training(self, pipeline: str, changes: Mapping[str, Any]) -> None:
         """Let later commands go on from what this one trained."""

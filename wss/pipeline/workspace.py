@@ -111,7 +111,7 @@ class Workspace:
             UsageError: ``state.yaml`` was changed into something else.
         """
         values = _read_yaml(self.state_path) if self.state_path.exists() else {}
-        if not all(isinstance(choice, dict) for choice in values.values()):
+        if not _as_written(values):
             raise UsageError(f"{self.state_path}: not what wss wrote; remove it, it only remembers choices")
         return values
 
@@ -131,6 +131,32 @@ class Workspace:
             write_text(
                 self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
             )
+
+
+def _as_written(values: dict[str, Any]) -> bool:
+    """Whether choices have the form in which commands record them, as far as other commands rely on it."""
+    if not all(isinstance(choice, dict) for choice in values.values()):
+        return False
+    trained, cut = values.get("train"), values.get("superpixels")
+    return (
+        all(_holds(keys, list, str) for keys in values.get("results", {}).values())
+        and isinstance(values.get("prepare", {}).get("annotation", ""), str)
+        and (cut is None or isinstance(cut.get("method"), dict))
+        and (
+            trained is None
+            or (
+                (isinstance(trained.get("pipeline"), str) and _holds(trained.get("changes", {}), dict, dict))
+                and isinstance(trained.get("seed"), int | None)
+                and isinstance(trained.get("preset"), str | None)
+            )
+        )
+    )
+
+
+def _holds(value: Any, kind: type[dict[Any, Any]] | type[list[Any]], content: type) -> bool:
+    return isinstance(value, kind) and all(
+        isinstance(item, content) for item in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

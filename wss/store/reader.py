@@ -128,7 +128,7 @@ class Store:
             flat = self._layout(item)
             return f"{item}/{index}" in self._file if flat is None else bool(flat[2][index, 0] >= 0)
         except _DAMAGE as error:
-            raise self._damaged(image_id, item, error) from error
+            raise self._damaged(f"image {image_id!r}, {item}", error) from error
 
     def get(self, item: str, image_id: str) -> NDArray[Any]:
         """One array of one image. Flat items come as read-only views of the file, without a copy.
@@ -150,12 +150,10 @@ class Store:
         except KeyError:
             raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
         except _DAMAGE as error:
-            raise self._damaged(image_id, item, error) from error
+            raise self._damaged(f"image {image_id!r}, {item}", error) from error
 
-    def _damaged(self, image_id: str, item: str, error: BaseException) -> StoreError:
-        return StoreError(
-            f"{self.path}: image {image_id!r}, {item}: damaged ({error}); remove the file and run the same command again"
-        )
+    def _damaged(self, what: str, error: BaseException) -> StoreError:
+        return StoreError(f"{self.path}: {what}: damaged ({error}); remove the file and run the same command again")
 
     def _inflate(self, name: str) -> NDArray[Any]:
         """Read one dataset. Making h5py's objects for a label map takes nearly as long as inflating it."""
@@ -183,23 +181,28 @@ class Store:
         """One whole-store array.
 
         Raises:
-            StoreError: It is not there.
+            StoreError: It is not there, or the file is damaged.
         """
         try:
             return np.asarray(self._file[f"arrays/{name}"][()])
         except KeyError:
             raise StoreError(f"{self.path}: has no array {name!r}") from None
+        except _DAMAGE as error:
+            raise self._damaged(name, error) from error
 
     def tree(self, name: str) -> Any:
         """A nested state written by ``StoreWriter.put_tree``.
 
         Raises:
-            StoreError: It is not there.
+            StoreError: It is not there, or the file is damaged.
         """
         if f"tree:{name}" not in self.meta:
             raise StoreError(f"{self.path}: has no {name!r}")
-        group = self._file.get(f"arrays/{name}", {})
-        return unflatten(self.meta[f"tree:{name}"], {number: group[number][()] for number in group})
+        try:
+            group = self._file.get(f"arrays/{name}", {})
+            return unflatten(self.meta[f"tree:{name}"], {number: group[number][()] for number in group})
+        except _DAMAGE as error:
+            raise self._damaged(name, error) from error
 
     def verify(self) -> bool:
         """Whether the content still has the digest it was written with. Reads everything."""
