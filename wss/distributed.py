@@ -365,8 +365,7 @@ def _talking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LostProcessError(
-            f"another process of this run has ended without a word, killed or out of memory; run the same command again to go "
-            f"on ({str(error).splitlines()[0]})"
+            "another process of this run has ended without a word, killed or out of memory; run the same command again to go on"
         ) from error
 
 

@@ -131,6 +131,20 @@ def test_predictions_and_scores_are_those_of_one_process(server, alone, tmp_path
     assert json.loads((one / "metrics.json").read_text()) == json.loads((three / "metrics.json").read_text())
 
 
+def test_files_are_segmented_by_all_and_written_by_one(server, alone, tmp_path):
+    masks = []
+    for size in (1, 2):
+        folder = tmp_path / str(size)
+        shutil.copytree(alone, folder)
+        codes, said = server.run(folder, size, "predict", "--out", "masks", "--probs", "--json")
+        assert codes == [0] * size, said
+        assert not any(said[1:])
+        assert len(json.loads((folder / "out.0").read_text())["files"]) == 15
+        masks.append({path.name: path.read_bytes() for path in (folder / "masks").iterdir()})
+    assert len(masks[0]) == 15
+    assert masks[0] == masks[1]
+
+
 @pytest.mark.parametrize(
     ("rank", "how"),
     [

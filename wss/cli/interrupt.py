@@ -62,6 +62,11 @@ def work() -> Iterator[None]:
         end_work()
 
 
+def came() -> bool:
+    """Whether a signal came."""
+    return bool(_received)
+
+
 def check() -> None:
     """Raise ``KeyboardInterrupt`` if a signal came."""
     if _received:

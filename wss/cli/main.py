@@ -47,11 +47,12 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            failure.complain(interrupt.MESSAGE, kind="stopped")
-            raise typer.Exit(interrupt.EXIT_CODE) from None
+            raise _stopped() from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except (WssError, OSError, MemoryError, RuntimeError) as error:
+            if team.several() and interrupt.came():  # it ends the others too, and what fails then follows from that
+                raise _stopped() from None
             message = failure.message(error)
             if message is None:
                 raise
@@ -59,6 +60,11 @@ class Commands(TyperGroup):
                 traceback.print_exc()
             failure.complain(message)
             raise typer.Exit(error.exit_code if isinstance(error, WssError) else 1) from None
+
+
+def _stopped() -> typer.Exit:
+    failure.complain(interrupt.MESSAGE, kind="stopped")
+    return typer.Exit(interrupt.EXIT_CODE)
 
 
 app = typer.Typer(

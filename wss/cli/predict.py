@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,26 +46,30 @@ def predict(
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
     from wss.cli.session import Session
+    from wss.distributed import shared
     from wss.errors import DataError
     from wss.predictor import InferenceParams
+    from wss.store.atomic import write_bytes
 
     test_time = InferenceParams(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
         named = _files(images, out, endings) if images else None
         session.guard(out, None if named is None else [name for name, _ in named])
-        predictor = _predictor(session, checkpoint, test_time)
+        network = _trained(session) if checkpoint is None else checkpoint
+        segment = _Segmentation(network, str(session.context.device), test_time, probs, overlays)
         sources = _split(session, split) if named is None else named
         advance = session.context.progress.task("predicting", len(sources))
         written: list[Path] = []
         faults: dict[str, str] = {}
-        for name, read in sources:
-            try:
-                image = read()
-            except DataError as error:
-                faults[name] = str(error)
+        for (name, _), found in shared(segment, sources):
+            if isinstance(found, str):
+                faults[name] = found
             else:
-                written += _write(predictor, out, name, image, probs, overlays)
+                files = {out / f"{name}{ending}": data for ending, data in found.items()}
+                for path, data in files.items():
+                    write_bytes(path, data)
+                written += files
             advance(1, name)
         done = len(sources) - len(faults)
         if faults and not done:
@@ -82,13 +87,9 @@ def _left_out(faults: dict[str, str], count: int) -> str:
     return f"{len(faults)} of {count} images left out:{reasons}"
 
 
-def _predictor(session: Session, checkpoint: Path | None, test_time: InferenceParams) -> Predictor:
-    from wss.checkpoints import load_checkpoint
-
-    if checkpoint is None:
-        name, changes = session.trained()
-        checkpoint = session.run(session.pipeline(name, changes).up_to("train"))["train"].store.path
-    return load_checkpoint(checkpoint, device=str(session.context.device), test_time=test_time)
+def _trained(session: Session) -> Path:
+    name, changes = session.trained()
+    return session.run(session.pipeline(name, changes).up_to("train"))["train"].store.path
 
 
 def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str, Any]]:
@@ -137,25 +138,41 @@ def _split(session: Session, split: str) -> list[tuple[str, Any]]:
     return [(image_id, partial(store.get, "image", image_id)) for image_id in split_ids(store, split)]
 
 
-def _write(predictor: Predictor, out: Path, name: str, image: Any, probs: bool, overlays: bool) -> list[Path]:
-    import io
+class _Segmentation:
+    """Segments one image into the files to write, by ending, or says why it cannot be read; in any process of a run."""
 
-    import numpy as np
+    def __init__(self, network: Path, device: str, test_time: InferenceParams, probs: bool, overlays: bool) -> None:
+        self._network, self._device, self._test_time = network, device, test_time
+        self._probs, self._overlays = probs, overlays
 
-    from wss.store.atomic import write_bytes
-    from wss.viz import encode_png, indexed_png, overlay
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from wss.checkpoints import load_checkpoint
 
-    maps = predictor.probabilities(image)
-    labels = maps.argmax(0).astype(np.uint8)
-    files = {out / f"{name}.png": indexed_png(labels, predictor.palette)}
-    if overlays:
-        files[out / f"{name}_overlay.png"] = encode_png(
-            overlay(image, labels, predictor.palette, unpainted=predictor.background)
-        )
-    if probs:
-        buffer = io.BytesIO()
-        np.save(buffer, maps.astype(np.float16))
-        files[out / f"{name}_probs.npy"] = buffer.getvalue()
-    for path, data in files.items():
-        write_bytes(path, data)
-    return list(files)
+        return load_checkpoint(self._network, device=self._device, test_time=self._test_time)
+
+    def __call__(self, source: tuple[str, Any]) -> dict[str, bytes] | str:
+        import io
+
+        import numpy as np
+
+        from wss.errors import DataError
+        from wss.viz import encode_png, indexed_png, overlay
+
+        predictor = self._predictor
+        try:
+            image = source[1]()
+        except DataError as error:
+            return str(error)
+        maps = predictor.probabilities(image)
+        labels = maps.argmax(0).astype(np.uint8)
+        files = {".png": indexed_png(labels, predictor.palette)}
+        if self._overlays:
+            files["_overlay.png"] = encode_png(
+                overlay(image, labels, predictor.palette, unpainted=predictor.background)
+            )
+        if self._probs:
+            buffer = io.BytesIO()
+            np.save(buffer, maps.astype(np.float16))
+            files["_probs.npy"] = buffer.getvalue()
+        return files
