@@ -69,7 +69,8 @@ def batch(step):
     tags = torch.tensor([[1, 1, 0, 1], [1, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1]], dtype=torch.bool)
     part = distributed.mine
     maps = {name: part(values) for name, values in maps.items()}
-    return Batch(part(rgb), part(labels), part(valid), maps, part(tags), 0)
+    images = part(rgb).contiguous(memory_format=torch.channels_last)
+    return Batch(images, part(labels), part(valid), maps, part(tags), 0)
 
 
 @contextlib.contextmanager
@@ -88,7 +89,7 @@ def measure(case):
     """Values of the loss terms, gradients of their weighted sum, and statistics, over two steps with the same weights."""
     method, spec = CASES[case]
     torch.manual_seed(3)
-    model = method.build(spec, CLASSES).double()
+    model = method.build(spec, CLASSES).double().to(memory_format=torch.channels_last)
     found = {}
     for step in range(2):
         terms = method.losses(model, batch(step), method.term_names)
