@@ -25,7 +25,8 @@ test-slow: setup
 	$(BIN)/python -m pytest -n $(JOBS) -q -m slow
 
 test-reliability: setup
-	$(BIN)/python -m pytest -q tests/reliability tests/cli/test_faults.py tests/store -m "slow or not slow"
+	$(BIN)/python -m pytest -q tests/reliability tests/store tests/test_packaging.py \
+		tests/cli/test_faults.py tests/cli/test_damaged_files.py tests/cli/test_security.py -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 import ast
+import json
 import os
 import re
 import shutil
@@ -155,15 +156,33 @@ def _copy_of_the_sources(target):
         copy(ROOT / name, target / name)
 
 
+def _sdist(source, folder):
+    """The sources as a stranger gets them: packed, and unpacked again."""
+    code = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=source, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(source)
+    shutil.unpack_archive(folder / f"wss-{wss.__version__}.tar.gz", folder)
+    return folder / f"wss-{wss.__version__}"
+
+
+TINY = """
+dataset: {kind: sample, options: {train: 2, val: 1, height: 32, width: 32}}
+"""
+QUICK = ["--set", "train.batch_size=2", "--set", "train.phases=[{epochs: 1, terms: {ce: 1}}]", "--jobs", "1"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no-compiler"])
 def test_wheel_works_without_the_repository(tmp_path, compiler):
+    """With a compiler the wheel is built from the packed sources, and holds the kernels; without one it works all the same."""
     pytest.importorskip("setuptools", minversion="77")
     pytest.importorskip("pip")
     if compiler and not (shutil.which("g++") or shutil.which("c++")):
         pytest.skip("no C++ compiler here")
     source, site = tmp_path / "source", tmp_path / "site"
     _copy_of_the_sources(source)
+    if compiler:
+        source = _sdist(source, tmp_path)
     pip = [sys.executable, "-m", "pip", "--quiet"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     if not compiler:
@@ -183,10 +202,23 @@ def test_wheel_works_without_the_repository(tmp_path, compiler):
         expected |= {p.relative_to(ROOT).as_posix() for p in folder.iterdir()}
     assert expected <= names
     assert {name.split("/")[0] for name in names} == {"wss", f"wss-{wss.__version__}.dist-info"}
-    assert any("_lattice." in name for name in names) is compiler
+    for kernel in ("kernels/_lattice.", "kernels/_walk."):
+        assert any(kernel in name for name in names) is compiler
 
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(file)], env=environment, check=True)
     shutil.rmtree(source)
+    environment |= {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+
+    def run(*command):
+        return subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
     code = (
         "import wss, wss.cli.main\n"
         "from wss.datasets.cards import load_card\n"
@@ -194,12 +226,97 @@ def test_wheel_works_without_the_repository(tmp_path, compiler):
         "from wss.pipeline.spec import shipped_pipelines\n"
         "print(wss.__file__, native.available(), load_card('voc').title, *shipped_pipelines(), sep='|')"
     )
-    environment["PYTHONPATH"] = str(site)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    place, kernels, title, *pipelines = done.stdout.strip().split("|")
+    place, kernels, title, *pipelines = run("-c", code).strip().split("|")
     assert Path(place) == site / "wss" / "__init__.py"
     assert kernels == str(compiler)
     assert title == load_card("voc").title
     assert pipelines == list(shipped_pipelines())
+    script = site / "bin" / "wss"
+    assert run(script, "--version") == f"wss {wss.__version__}\n"
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "wss.yaml").write_text(TINY)
+    outcomes = json.loads(run(script, "run", "scribblesup", *QUICK, "-w", "work", "--json"))
+    assert {"samples", "superpixels", "propagate", "train", "crf", "report"} <= {o["stage"] for o in outcomes}
+    run(script, "edges", "--detector", "embedded", "-w", "work")  # whose weights are in the package
+    assert (tmp_path / "work" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_docker_package_step_installs_a_working_command(tmp_path):
+    """The step as it is, with pip kept from the network and from this environment."""
+    pytest.importorskip("setuptools", minversion="77")
+    venv, site = tmp_path / "venv", tmp_path / "site"
+    _script(venv / "bin" / "python", f'exec {sys.executable} "$@"')
+    _script(venv / "bin" / "wss", f'PYTHONPATH={site} exec {sys.executable} {site}/bin/wss "$@"')
+    offline = {"PIP_TARGET": str(site), "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1", "VENV": str(venv)}
+    environment = (
+        {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        | offline
+        | {"CC": "/nonexistent", "CXX": "/nonexistent"}
+    )
+    done = subprocess.run(["bash", INSTALL, "package"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"wss {wss.__version__}"
+    assert (site / "wss" / "_shipped" / "pipelines" / "pce.yaml").exists()
+
+
+def _script(path, line):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{line}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("index", ["", "https://download.pytorch.org/whl/cpu"])
+def test_the_docker_dependencies_step_asks_for_what_the_project_declares(tmp_path, index):
+    """The step as it is, with a Python that makes no environment, and a pip that only notes what it is asked for."""
+    asked = tmp_path / "asked"
+    _script(
+        tmp_path / "bin" / "python3",
+        f'[ "$1" = -m ] || exec {sys.executable} "$@"\nmkdir -p "$3/bin"; cp {tmp_path}/pip "$3/bin/python"',
+    )
+    _script(tmp_path / "pip", f'printf "%s\\n" "$@" > {asked}')
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "VENV": str(tmp_path / "venv"), "TORCH_INDEX": index}
+    subprocess.run(["bash", INSTALL, "dependencies"], env=environment, check=True)
+    assert (tmp_path / "venv" / "requirements.txt").read_text().splitlines() == PROJECT["project"]["dependencies"]
+    arguments = asked.read_text().splitlines()
+    assert arguments[:3] == ["-m", "pip", "install"]
+    assert arguments[arguments.index("--requirement") + 1] == str(tmp_path / "venv" / "requirements.txt")
+    assert Path(arguments[arguments.index("--constraint") + 1]) == ROOT / "constraints.txt"
+    assert arguments[-2:] == (
+        ["--extra-index-url", index] if index else ["--constraint", str(ROOT / "constraints.txt")]
+    )
+
+
+def test_the_versions_that_docker_installs_are_pinned_and_allowed():
+    requirements = pytest.importorskip("packaging.requirements")
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {n.lower(): v for n, _, v in (line.partition("==") for line in lines if line and line[0] != "#")}
+    for text in PROJECT["project"]["dependencies"]:
+        requirement = requirements.Requirement(text)
+        assert requirement.specifier.contains(pinned[requirement.name.lower()]), text
+    python = "3.12"  # of Ubuntu 24.04, the image under it
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^FROM nvidia/cuda:\d+\.\d+\.\d+-base-ubuntu24\.04$", text, re.MULTILINE)
+    assert python in text
+    specifiers = pytest.importorskip("packaging.specifiers")
+    assert specifiers.SpecifierSet(PROJECT["project"]["requires-python"]).contains(python)
+
+
+def test_the_dockerfile_is_well_formed():
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    known = {"FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "USER", "VOLUME", "ENTRYPOINT", "CMD"}
+    assert {line.split()[0] for line in lines} <= known  # no ADD, which unpacks and downloads
+    for line in lines:
+        if line.startswith(("ENTRYPOINT", "CMD")):
+            assert isinstance(json.loads(line.split(None, 1)[1]), list)  # not through a shell
+        if line.startswith("RUN"):
+            command = line.split(None, 1)[1]
+            subprocess.run(["bash", "-n", "-c", command], check=True)
+            assert not re.search(r"\b(curl|wget|sudo|latest)\b", command)
+    used = set(re.findall(r"\$\{?(\w+)", INSTALL.read_text()))
+    declared = {name for line in lines if line.startswith("ARG") for name in re.findall(r"(\w+)=", line)}
+    assert declared <= used
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", INSTALL], check=True)
