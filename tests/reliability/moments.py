@@ -87,9 +87,9 @@ def observe(
     Workspace.remember_results = around(Workspace.remember_results, lambda *rest: STATE)
 
 
-def mount(folder, size) -> None:
-    """Give a folder a disk of so many bytes of its own, or its disk another size; needs a mount namespace that allows it."""
-    options = f"size={size}" + (",remount" if os.path.ismount(folder) else "")
+def mount(folder, size, mode="rw") -> None:
+    """Give a folder a disk of so many bytes of its own, or change its disk; needs a mount namespace that allows it."""
+    options = f"size={size},{mode}" + (",remount" if os.path.ismount(folder) else "")
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
 
 

@@ -228,6 +228,19 @@ def test_a_disk_that_is_full_again_and_again(mounting_server, undisturbed, works
     _assert_as(undisturbed, server, seen)
 
 
+@pytest.mark.slow
+def test_a_disk_that_becomes_read_only(mounting_server, undisturbed, workspace):
+    server, seen = mounting_server, mounting_server.seen(workspace)
+    server.run(workspace, ["--version"], mount=[str(workspace), 1 << 28])
+    (seen / "wss.yaml").write_text(DATASET)
+    assert server.run(workspace, COMMAND, node="predict", disk_call=500) == -signal.SIGKILL
+    code = server.run(workspace, COMMAND, mount=[str(workspace), 1 << 28, "ro"])
+    _expect_complaint(server, "not writable", "--workspace")(code, "ro")
+    assert server.run(workspace, ["status"]) == 0, server.said  # reading goes on
+    assert server.run(workspace, COMMAND, mount=[str(workspace), 1 << 28, "rw"]) == 0, server.said
+    _assert_as(undisturbed, server, seen)
+
+
 # --- two at once -----------------------------------------------------------------------------------------------------
 
 
