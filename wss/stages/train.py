@@ -67,7 +67,7 @@ class TrainParams(Params):
     channels_last: bool = True
     """Memory format of images and weights."""
     compile: bool = False
-    """Run the network through ``torch.compile``."""
+    """Run the network through ``torch.compile``; in one process only."""
     seed: int = Field(default=0, ge=0)
     """Decides initial weights, order, augmentation and dropout."""
 
@@ -107,6 +107,8 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     num_classes = len(samples.meta["classes"])
     batch = min(params.batch_size, len(ids))
     check_parts(batch)
+    if params.compile and processes() > 1:
+        raise UsageError(f"train.compile is for one process, and this run has {processes()}; leave it out")
     logs = TrainingLog(context.logs / output.path.stem[:12]) if context.logs else nullcontext(lambda rows: None)
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []), logs as log:
         torch.manual_seed(params.seed)
