@@ -71,7 +71,7 @@ def spanning_tree(
     chosen: Literal["native", "scipy"] = (
         "native" if backend == "native" or (backend == "auto" and tree.available()) else "scipy"
     )
-    lengths = _lengths(features.float(), valid).cpu().contiguous()
+    lengths = _lengths(features.to(torch.float32), valid).cpu().contiguous()
     if lengths.isnan().any():
         raise DataError("features must be finite on valid pixels: look for a diverged network")
     if chosen == "native":
