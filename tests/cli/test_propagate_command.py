@@ -178,6 +178,8 @@ def test_ucm_detects_edges_first_and_is_used_by_others(cells, wss, tmp_path):
     other = wss("superpixels", "-m", "slic", "--json")
     assert "edges" not in other.said
     assert wss("propagate", "--method", "superpixel").code == 0
+    (cells / "state.yaml").write_text("edges: {flip: true}\n")  # values that are missing are the defaults
+    assert "using the edges of `wss edges` (flip True)" in wss("superpixels", "-m", "ucm", "--set", segments).said
 
 
 def test_ucm_superpixels_of_one_image(files, wss, tmp_path):

@@ -13,6 +13,7 @@ from wss.cli import interrupt, team
 from wss.cli.console import Terminal
 from wss.datasets.guard import keep_apart
 from wss.errors import UsageError
+from wss.params import validate
 from wss.pipeline.changes import merge
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
@@ -127,8 +128,8 @@ class Session(AbstractContextManager["Session"]):
 
     def say_edges(self, choice: Mapping[str, Any]) -> None:
         """Tell which choice of `wss edges` is used."""
-        usual = EdgesParams(detector=choice["detector"], weights=choice["weights"]).model_dump(mode="json")
-        usual["weights"] = None
+        found = validate(EdgesParams, choice, f"{self.workspace.state_path}, edges")
+        usual = EdgesParams(detector=found.detector, weights=found.weights).model_dump(mode="json") | {"weights": None}
         self._using("edges", "edges", {n: v for n, v in choice.items() if n == "detector" or v != usual.get(n)})
 
     def _using(self, what: str, command: str, choice: Mapping[str, Any]) -> None:
