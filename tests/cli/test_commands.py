@@ -330,6 +330,20 @@ def test_evaluate_prints_a_table(work, wss):
         assert text in out
 
 
+def test_evaluate_scores_bands_along_boundaries(work, wss):
+    plain = wss("evaluate", "--json").json
+    result = wss("evaluate", "--trimap", "2,8", "--json")
+    assert set(result.json) == METRICS | {"trimap_miou", "trimap_accuracy"}
+    assert set(result.json["trimap_miou"]) == set(result.json["trimap_accuracy"]) == {"2", "8"}
+    assert {name: result.json[name] for name in METRICS} == plain
+    assert "within 8 px of a boundary: mIoU" in wss("evaluate", "--trimap", "2,8").out
+    for text in ("0", "2,2", "1.5", "near"):
+        refused = wss("evaluate", "--trimap", text)
+        assert refused.code == 2
+        assert f"--trimap {text}: expected different whole numbers" in refused.err
+    assert wss("evaluate", "--json").json == plain
+
+
 def test_volumes_add_two_entries_to_the_metrics(cells, wss):
     root = cells.parent / "cells"
     for part in ("images", "masks", "scribbles"):

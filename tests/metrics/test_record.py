@@ -44,6 +44,12 @@ def test_record_by_hand():
     }
 
 
+def test_bands_along_boundaries_add_two_entries():
+    record = metrics_record(HAND, ("a", "b", "c"), **SETTINGS, trimap={2: HAND, 4: np.zeros((3, 3), np.int64)})
+    assert record["trimap_miou"] == {"2": record["miou"], "4": None}
+    assert record["trimap_accuracy"] == {"2": record["pixel_accuracy"], "4": None}
+
+
 def test_record_is_strict_json_even_with_numpy_values_and_undefined_scores():
     record = metrics_record(
         np.zeros((2, 2), np.int64),

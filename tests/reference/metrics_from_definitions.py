@@ -78,3 +78,17 @@ def variation_of_information(truth: NDArray[Any], regions: NDArray[Any]) -> floa
         own, theirs = sum(p[0] == t for p in pixels) / len(pixels), sum(p[1] == r for p in pixels) / len(pixels)
         total -= (math.log2(joint / theirs) + math.log2(joint / own)) / len(pixels)
     return total
+
+
+def boundary_distance_by_pairs(truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Distance of each pixel to the closest one that has a neighbour of another value, over all pairs."""
+    height, width = truth.shape
+    pixels = [(y, x) for y in range(height) for x in range(width)]
+    steps = ((0, 1), (1, 0), (0, -1), (-1, 0))
+    boundary: list[tuple[int, int]] = []
+    for y, x in pixels:
+        beside = [(y + dy, x + dx) for dy, dx in steps if 0 <= y + dy < height and 0 <= x + dx < width]
+        if any(truth[place] != truth[y, x] for place in beside):
+            boundary.append((y, x))
+    found = [min((math.hypot(y - v, x - u) for v, u in boundary), default=math.inf) for y, x in pixels]
+    return np.reshape(found, truth.shape)

@@ -15,7 +15,7 @@ import wss.stages.samples
 import wss.stages.train
 from wss.datasets import open_source
 from wss.errors import DataError, UsageError
-from wss.metrics import confusion_matrix
+from wss.metrics import boundary_distance, confusion_matrix, iou, trimap
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
@@ -257,6 +257,23 @@ def test_scores_are_those_of_the_summed_confusion_matrix(done):
     assert metrics.meta["record"]["miou"] == pytest.approx(iou[present].mean())
     assert metrics.meta["record"]["crf"] is False
     assert done[1]["evaluate-crf"].store.meta["record"]["crf"] is True
+
+
+def test_bands_along_boundaries_are_scored_on_request(done, tmp_path):
+    shutil.copytree(done[0] / "artifacts", tmp_path / "artifacts")
+    outcomes = _run(tmp_path, {"evaluate": {"trimap": [2, 500]}}, "evaluate")
+    samples, predictions, metrics = (outcomes[n].store for n in ("samples", "predict", "evaluate"))
+    record, plain = metrics.meta["record"], done[1]["evaluate"].store.meta["record"]
+    near = sum(
+        confusion_matrix(trimap(mask, boundary_distance(mask), 2), predictions.get("labels", i), 7)
+        for i, mask in ((i, samples.get("mask", i)) for i in predictions.ids)
+    )
+    assert record["trimap_miou"]["2"] == pytest.approx(np.nanmean(iou(near)))
+    assert record["trimap_accuracy"]["2"] == pytest.approx(np.trace(near) / near.sum())
+    assert 0 < near.sum() < sum(metrics.get("confusion", i).sum() for i in metrics.ids)
+    assert record["trimap_miou"]["500"] == plain["miou"]
+    assert {name: record[name] for name in plain} == plain
+    assert not any(name.startswith("trimap") for name in plain)
 
 
 def test_a_phase_of_an_unknown_part_is_refused(done, tmp_path):

@@ -19,6 +19,9 @@ def evaluate(
     scales: Annotated[str | None, typer.Option(help="Test scales to average, for example 0.5,0.75,1,1.25.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     split: Annotated[str, typer.Option(help="Images to score.")] = "val",
+    trimap: Annotated[
+        str | None, typer.Option(help="Also score bands of these widths in pixels along boundaries, for example 2,4,8.")
+    ] = None,
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
     device: options.Device = "auto",
@@ -43,6 +46,7 @@ def evaluate(
         test_time["scales"] = parse_scales(scales)
     if flip:
         test_time["flip"] = True
+    scored = {} if trimap is None else {"trimap": parse_widths(trimap)}
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
     target = "evaluate-crf" if crf else "evaluate"
     with (
@@ -52,6 +56,7 @@ def evaluate(
         name, changes = session.trained()
         changes = merge(changes, {"predict": {"split": split, "test_time": test_time}})
         changes = merge(changes, {"crf": kernels}) if kernels else changes
+        changes = merge(changes, {target: scored}) if scored else changes
         pipeline = session.pipeline(name, changes, parse_overrides(settings or [])).up_to(target)
         outcome = session.run(pipeline)[target]
         record = outcome.store.meta["record"]
@@ -75,6 +80,23 @@ def parse_scales(text: str) -> list[float]:
     return scales
 
 
+def parse_widths(text: str) -> list[int]:
+    """Widths of bands from a comma-separated list.
+
+    Raises:
+        UsageError: Not positive whole numbers, or one of them twice.
+    """
+    from wss.errors import UsageError
+
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        widths = []
+    if not widths or min(widths) < 1 or len(set(widths)) < len(widths):
+        raise UsageError(f"--trimap {text}: expected different whole numbers of pixels from 1, for example 2,4,8")
+    return widths
+
+
 def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -> None:
     """The table of ``wss evaluate``."""
     columns, rows = ["class", "IoU %"], []
@@ -90,6 +112,9 @@ def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -
         f"mIoU {_percent(record['miou'])} %   pixel accuracy {_percent(record['pixel_accuracy'])} %   "
         f"mean accuracy {_percent(record['mean_accuracy'])} %   FWIoU {_percent(record['frequency_weighted_iou'])} %"
     )
+    for width, score in record.get("trimap_miou", {}).items():
+        accuracy = _percent(record["trimap_accuracy"][width])
+        terminal.line(f"within {width} px of a boundary: mIoU {_percent(score)} %   pixel accuracy {accuracy} %")
     terminal.line(
         f"scales {record['scales']}, flip {record['flip']}, {record['backbone']}, initialised: {record['initialisation']}"
     )

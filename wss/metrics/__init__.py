@@ -14,12 +14,14 @@ from wss.metrics.confusion import (
 from wss.metrics.label_quality import abstaining, confusion_by_certainty, label_record
 from wss.metrics.record import metrics_record
 from wss.metrics.surface import dice_volume, hd95
+from wss.metrics.trimap import boundary_distance, trimap
 from wss.metrics.variation import relative_variation
 
 __all__ = [
     "CERTAIN",
     "abstaining",
     "average_precision",
+    "boundary_distance",
     "certainty_levels",
     "confidence_of",
     "confusion_by_certainty",
@@ -35,4 +37,5 @@ __all__ = [
     "miou",
     "pixel_accuracy",
     "relative_variation",
+    "trimap",
 ]

@@ -26,6 +26,7 @@ def metrics_record(
     initialisation: str,
     method: str,
     store_key: str,
+    trimap: Mapping[int, NDArray[Any]] | None = None,
     dice_per_class: Mapping[str, float] | None = None,
     hd95_per_class: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def metrics_record(
         initialisation: Where the network's weights came from before training.
         method: Name of the training method.
         store_key: Key of the scored predictions.
+        trimap: (K, K) matrices of the pixels near true boundaries alone, by the width of the band in pixels.
         dice_per_class: Mean Dice over volumes by class name, a fraction.
         hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
 
@@ -73,6 +75,9 @@ def metrics_record(
         "method": method,
         "store_key": store_key,
     }
+    if trimap is not None:
+        record["trimap_miou"] = _numbers({str(width): miou(matrix) for width, matrix in trimap.items()})
+        record["trimap_accuracy"] = _numbers({str(width): pixel_accuracy(matrix) for width, matrix in trimap.items()})
     if dice_per_class is not None:
         record["dice_per_class"] = _numbers(dice_per_class)
     if hd95_per_class is not None:

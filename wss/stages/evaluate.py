@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from wss.distributed import shared
 from wss.errors import DataError
-from wss.metrics import confusion_matrix, dice_volume, hd95, metrics_record
+from wss.metrics import boundary_distance, confusion_matrix, dice_volume, hd95, metrics_record, trimap
 from wss.params import Params
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -26,12 +27,14 @@ class EvaluateParams(Params):
 
     volumes: bool = True
     """Dice and HD95 per volume, where the data set has volumes."""
+    trimap: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Also score the pixels within each of these distances in pixels of a true boundary alone: how well objects are outlined."""
     factors: dict[str, str | float] = Field(default={})
     """What a study set for this run, by name, for example ``{loss: ncut, length: 0.5}``: its place in the report's tables."""
 
 
 def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Sum one confusion matrix over all predicted images, and score volumes.
+    """Sum one confusion matrix over all predicted images, one more over each band along boundaries, and score volumes.
 
     Raises:
         DataError: An image has no mask.
@@ -46,12 +49,16 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         )
     todo = pending(predictions.ids, output)
     advance = context.progress.task("evaluating", len(predictions), len(predictions) - len(todo))
-    for image_id, matrix in shared(partial(_confusion, samples, predictions, len(classes)), todo):
-        output.append(image_id, {"confusion": matrix})
+    for image_id, found in shared(partial(_confusion, samples, predictions, len(classes), params.trimap), todo):
+        output.append(image_id, found)
         advance(1, image_id)
     total = np.zeros((len(classes), len(classes)), np.int64)
+    bands = np.zeros((len(params.trimap), *total.shape), np.int64)
     for image_id in predictions.ids:
-        total += output.read(image_id)["confusion"]
+        found = output.read(image_id)
+        total += found["confusion"]
+        if params.trimap:
+            bands += found["trimap"]
     volumes = _volume_scores(samples, predictions, context) if params.volumes else {}
     test_time = predictions.meta["test_time"]
     network = predictions.meta["network"]
@@ -67,6 +74,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         initialisation=_initialisation(predictions.meta["initialisation"]),
         method=predictions.meta["method"],
         store_key=predictions.key,
+        trimap=dict(zip(params.trimap, bands, strict=True)) or None,
         **volumes,
     )
     output.meta["predictions"] = predictions.key
@@ -75,8 +83,16 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
     output.meta["total"] = total.tolist()
 
 
-def _confusion(samples: Store, predictions: Store, num_classes: int, image_id: str) -> NDArray[np.int64]:
-    return confusion_matrix(samples.get("mask", image_id), predictions.get("labels", image_id), num_classes)
+def _confusion(
+    samples: Store, predictions: Store, num_classes: int, widths: Sequence[int], image_id: str
+) -> dict[str, NDArray[Any]]:
+    truth, labels = samples.get("mask", image_id), predictions.get("labels", image_id)
+    found = {"confusion": confusion_matrix(truth, labels, num_classes)}
+    if widths:
+        distance = boundary_distance(truth)
+        bands = [confusion_matrix(trimap(truth, distance, width), labels, num_classes) for width in widths]
+        found["trimap"] = np.stack(bands)
+    return found
 
 
 def _initialisation(record: dict[str, Any]) -> str:

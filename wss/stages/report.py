@@ -56,7 +56,8 @@ class StudyParams(Params):
     columns: str | None = None
     """The factor in columns."""
     values: tuple[str, ...] = Field(default=("miou",), min_length=1)
-    """Entries of ``metrics.json`` (``miou``; of ``dice_per_class`` the mean), or of the training log's last epoch (``pce``)."""
+    """Entries of ``metrics.json`` (``miou``; of ``dice_per_class`` and ``trimap_miou`` the mean), or of the training log's last
+    epoch (``pce``)."""
     baseline: str | float | None = None
     """A level of the row factor: how much is lost relative to it is given too."""
     where: dict[str, str | float] = Field(default={})

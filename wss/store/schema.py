@@ -97,9 +97,14 @@ PREDICTIONS = Schema(
 """Predicted labels uint8 (H,W) at image resolution and, optionally, probabilities float16 (K,H,W)."""
 
 METRICS = Schema(
-    "metrics", 1, items={"confusion": "deflate"}, required=frozenset({"confusion"}), rebuild="wss evaluate"
+    "metrics",
+    1,
+    items={"confusion": "deflate", "trimap": "deflate"},
+    required=frozenset({"confusion"}),
+    rebuild="wss evaluate",
 )
-"""Confusion matrix int64 (K,K) per image and the scores of the whole split."""
+"""Confusion matrix int64 (K,K) per image, optionally those of W bands along boundaries int64 (W,K,K), and the scores of the
+whole split."""
 
 QUALITY = Schema(
     "quality",

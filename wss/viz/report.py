@@ -35,6 +35,8 @@ _VALUE_TITLES = {
     "iou_per_class": "Mean IoU",
     "dice_per_class": "Mean Dice",
     "hd95_per_class": "Mean HD95",
+    "trimap_miou": "mIoU near boundaries",
+    "trimap_accuracy": "Accuracy near boundaries",
     "frequency_weighted_iou": "Frequency-weighted IoU",
     "ce": "Cross-entropy loss",
     "pce": "Partial cross-entropy",

@@ -19,6 +19,8 @@ FRACTIONS = frozenset(
         "frequency_weighted_iou",
         "iou_per_class",
         "dice_per_class",
+        "trimap_miou",
+        "trimap_accuracy",
         "val_miou",
     }
 )
