@@ -88,6 +88,8 @@ class _Step(nn.Module):
         self.last = nn.Conv2d(width, 1, 3, padding=1, bias=False)
         initialise(self)
         nn.init.zeros_(self.last.weight)
+        # With so few channels this layout is four times as fast as the default on a CPU.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, maps: Tensor, detail: Tensor) -> Tensor:
         """Corrections (B,K,h,w) of maps (B,K,h,w) with detail (B,1,h,w)."""
