@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
@@ -57,19 +58,37 @@ def test_there_is_a_tile_of_the_images_size_for_each_caption(done):
 
 def test_variations_are_shares_and_those_of_the_images(done):
     store = done["eigenspace"]
-    (table,) = store.meta["tables"]
+    table, _ = store.meta["tables"]
     assert [row[0] for row in table["rows"]] == ["flip", "translation"]
     assert len(table["columns"]) == 4
     numbers = np.mean([store.get("numbers", i) for i in store.ids], axis=0)
-    np.testing.assert_allclose(numbers, [row[1:] for row in table["rows"]], rtol=1e-6)
-    assert (numbers > 0).all()
-    assert (numbers < 1).all()
+    np.testing.assert_allclose(numbers[:6], np.ravel([row[1:] for row in table["rows"]]), rtol=1e-6)
+    assert (numbers[:6] > 0).all()
+    assert (numbers[:6] < 1).all()
+
+
+def test_steps_are_those_of_the_transition_matrix(done):
+    store = done["eigenspace"]
+    _, table = store.meta["tables"]
+    ((_, *steps),) = table["rows"]
+    assert len(table["columns"]) == 5
+    model = build_model(done["train"]).eval()
+    with torch.inference_mode():
+        stays = []
+        for image_id in store.ids:
+            rgb = torch.from_numpy(np.array(done["samples"].get("image", image_id))).permute(2, 0, 1)[None].float()
+            transition = model.walk(model.features(rgb), transition=True).log_transition.exp()[0]
+            stays.append(transition.diagonal().mean().item())
+    assert steps[0] == pytest.approx(np.mean(stays), rel=1e-5)
+    assert 0 < steps[1] <= 1
+    assert f"alpha is {model.random_walk.alpha.item():.3g}" in table["text"]
 
 
 def test_the_report_shows_table_and_pictures(done):
     page = done["report"].array("html").tobytes().decode()
-    (table,) = done["eigenspace"].meta["tables"]
+    table, _ = done["eigenspace"].meta["tables"]
     assert "What a transform changes" in page
+    assert "Where features walk" in page
     assert page.count('<h2 id="table-1">') == 1
     assert f"{100 * table['rows'][0][1]:.1f}" in page
     assert "Eigenvector 3" in page

@@ -13,12 +13,14 @@ from wss.metrics.confusion import (
 )
 from wss.metrics.label_quality import abstaining, confusion_by_certainty, label_record
 from wss.metrics.record import metrics_record
+from wss.metrics.steps import StepShares, step_shares
 from wss.metrics.surface import dice_volume, hd95
 from wss.metrics.trimap import boundary_distance, trimap
 from wss.metrics.variation import relative_variation
 
 __all__ = [
     "CERTAIN",
+    "StepShares",
     "abstaining",
     "average_precision",
     "boundary_distance",
@@ -37,5 +39,6 @@ __all__ = [
     "miou",
     "pixel_accuracy",
     "relative_variation",
+    "step_shares",
     "trimap",
 ]

@@ -1,4 +1,4 @@
-"""Stage ``eigenspace``: what the random walk of an RW-SS network does to features, its slow modes, and how stable they are."""
+"""Stage ``eigenspace``: what the random walk of an RW-SS network does to features, where it leads, and how stable it is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.methods.rw_ss import WalkingSegmenter
-from wss.metrics import relative_variation
-from wss.networks.layers.random_walk import Walk
+from wss.metrics import relative_variation, step_shares
+from wss.networks.layers.random_walk import RandomWalk, Walk
 from wss.ops import Transform, leading_eigenvectors, transform_transition
 from wss.params import Params
 from wss.stages.samples import evenly, split_ids
@@ -40,7 +40,8 @@ class EigenspaceParams(Params):
 
 
 def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Paint features before and after the walk and leading eigenvectors of P, and measure what a transform changes of them.
+    """Paint features before and after the walk and leading eigenvectors of P, and measure what a transform changes of them, and
+    where steps of the walk lead.
 
     Raises:
         UsageError: The network has no random walk.
@@ -57,7 +58,8 @@ def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: 
         rgb = torch.from_numpy(np.array(samples.get("image", image_id))).permute(2, 0, 1)[None].float()
         output.append(image_id, _look(params, network, rgb.to(context.device)))
         advance(1, image_id)
-    numbers = np.mean([output.read(i)["numbers"] for i in ids], axis=0)
+    variations, steps = np.split(np.mean([output.read(i)["numbers"] for i in ids], axis=0), [6])
+    alpha = cast(RandomWalk, network.random_walk).alpha.item()
     output.meta["captions"] = [
         "Before the walk",
         "After it",
@@ -72,8 +74,20 @@ def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: 
             "text": f"Relative variation on {len(ids)} images of '{params.split}': 0 where the transformed image gives the "
             "transformed representation, 1 where it gives another one.",
             "columns": ["transform", *LOCATIONS],
-            "rows": [[name, *row.tolist()] for name, row in zip(("flip", "translation"), numbers, strict=True)],
-        }
+            "rows": [
+                [name, *row.tolist()]
+                for name, row in zip(("flip", "translation"), variations.reshape(2, 3), strict=True)
+            ],
+        },
+        {
+            "title": "Where features walk",
+            "text": f"alpha is {alpha:.3g}. Where nearly all of a step stays in its cell, P is the identity and the walk but "
+            "scales features; where it reaches nearly all cells, every feature gets the mean of the image. Of the steps to "
+            "other cells, those alike lead to a cell of the same predicted class (mean over classes), and so would by chance "
+            f"as many as the last column says. On the same {len(ids)} images.",
+            "columns": ["step", "stays", "cells reached", "alike", "alike by chance"],
+            "rows": [["random walk", *steps.tolist()]],
+        },
     ]
 
 
@@ -97,7 +111,8 @@ def _look(params: EigenspaceParams, network: WalkingSegmenter, rgb: Tensor) -> d
     rows = min(max(1, int(params.shift * height)), height - 1)
     transforms = (Transform(flip=True), Transform(rows=rows))
     numbers = [_variation(network, rgb, walk, transform) for transform in transforms]
-    return {"tiles": np.stack(tiles), "numbers": np.array(numbers, np.float32)}
+    numbers.append(_steps(network, walk))
+    return {"tiles": np.stack(tiles), "numbers": np.concatenate(numbers).astype(np.float32)}
 
 
 def _transition(walk: Walk) -> Tensor:
@@ -115,6 +130,14 @@ def _variation(network: WalkingSegmenter, rgb: Tensor, walk: Walk, transform: Tr
         (moved.exp(), _transition(other).exp()),
     )
     return [relative_variation(a.float().cpu().numpy(), b.float().cpu().numpy()) for a, b in pairs]
+
+
+def _steps(network: WalkingSegmenter, walk: Walk) -> list[float]:
+    """``StepShares`` of the walk, between the classes that the network sees in its cells."""
+    height, width = walk.before.shape[2:]
+    classes = network.classify(walk.features, (height, width))[0].argmax(0).flatten().cpu().numpy()
+    shares = step_shares(_transition(walk)[0].cpu().numpy(), classes)
+    return [shares.stays, shares.reach, shares.alike, shares.chance]
 
 
 def _principal(walk: Walk) -> list[NDArray[np.uint8]]:
@@ -136,4 +159,4 @@ def _enlarged(tile: NDArray[np.uint8], rgb: Tensor, stride: int) -> NDArray[np.u
     return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST)[:height, :width], np.uint8)
 
 
-STAGE = Stage("eigenspace", 1, EigenspaceParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PICTURES, run)
+STAGE = Stage("eigenspace", 2, EigenspaceParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PICTURES, run)
