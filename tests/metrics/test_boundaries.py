@@ -51,6 +51,13 @@ def test_the_matching_is_the_largest_one():
     assert counts.matched.tolist() == [2]
 
 
+def test_the_closest_pixels_are_matched():
+    """Of two predicted lines each annotator's takes the one it lies on, so that both count."""
+    edges = line(50, strength=0.9) + line(51, strength=0.8)
+    counts = boundary_counts(edges, [line(50) > 0, line(51) > 0], THRESHOLDS[:1])
+    assert counts.matched.tolist() == counts.matched_truth.tolist() == [200]
+
+
 def test_precision_counts_any_annotator_and_recall_sums_over_all():
     counts = boundary_counts(line(50) + line(80), [line(50) > 0, line(80) > 0, line(120) > 0], THRESHOLDS[:1])
     assert counts.predicted.tolist() == counts.matched.tolist() == [200]

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from wss.errors import DataError
+from wss.metrics.assignment import assigned_until
 
 TOLERANCE = 0.0075
 """Largest distance of matched pixels, as a share of the image's diagonal."""
@@ -86,8 +85,8 @@ def boundary_counts(
 
     Source: Martin, Fowlkes and Malik 2004, section 3.2: a predicted pixel is a hit if any annotator's matching uses it;
         recall is summed over annotators.
-    Differs: the largest one-to-one matching within the tolerance, which counts the same pairs as the published
-        minimum-cost assignment would if it were exact; that one prefers close partners among equally many.
+    Differs: the assignment, the most pairs and of those the closest, is exact; the published one has the same aim, but leaves out
+        some candidates at random for the sake of speed.
     """
     if not annotations or any(a.shape != edges.shape for a in annotations):
         raise DataError(
@@ -99,52 +98,42 @@ def boundary_counts(
     order = np.argsort(-strength, kind="stable")
     rows, columns, strength = rows[order], columns[order], strength[order]
     predicted: Counts = np.searchsorted(-strength, -thresholds.astype(strength.dtype), side="right").astype(np.int64)
-    hit = np.zeros((len(thresholds), len(rows)), bool)
-    matched_truth = np.zeros(len(thresholds), np.int64)
-    for annotation in annotations:
-        graph = _neighbours(rows, columns, annotation, reach)
-        mates = np.zeros(len(rows), bool)
-        for index, count in enumerate(predicted):
-            if index == 0 or count != predicted[index - 1]:
-                mates[:] = False
-                mates[:count] = _match(graph, int(count))
-            hit[index] |= mates
-            matched_truth[index] += int(mates.sum())
-    total = sum(int(a.sum()) for a in annotations)
+    until = [assigned_until(*_partners(rows, columns, annotation, reach)) for annotation in annotations]
     return BoundaryCounts(
-        matched_truth, np.full(len(thresholds), total, np.int64), hit.sum(1).astype(np.int64), predicted
+        np.sum([_lasting(one, predicted) for one in until], axis=0),
+        np.full(len(thresholds), sum(int(a.sum()) for a in annotations), np.int64),
+        _lasting(np.max(until, axis=0), predicted),
+        predicted,
     )
 
 
-def _neighbours(
+def _lasting(until: NDArray[np.int64], predicted: Counts) -> Counts:
+    """How many of the first so many pixels have a partner, for each number of them, see ``assigned_until``."""
+    numbers = np.arange(len(until) + 2)
+    change = np.bincount(numbers[1:-1], minlength=len(numbers)) - np.bincount(until + 1, minlength=len(numbers))
+    sums: Counts = np.cumsum(change)[predicted]
+    return sums
+
+
+def _partners(
     rows: NDArray[np.int64], columns: NDArray[np.int64], annotation: NDArray[np.bool_], reach: float
-) -> csr_matrix:
-    """Which annotated pixels each predicted one may match, closest first, as a sparse matrix of ones."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], int]:
+    """Annotated pixels that each predicted one may match, as ``assigned_until`` takes them.
+
+    Costs are distances in thousandths of a pixel.
+    """
     radius = int(reach)
     dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    distance = np.hypot(dy, dx).ravel()
-    near = np.argsort(distance, kind="stable")
-    near = near[distance[near] <= reach]
-    dy, dx = dy.ravel()[near], dx.ravel()[near]
-    numbers = np.full((annotation.shape[0] + 2 * radius, annotation.shape[1] + 2 * radius), -1, np.int32)
-    inner = numbers[radius : radius + annotation.shape[0], radius : radius + annotation.shape[1]]
+    distance = np.hypot(dy, dx)
+    near = distance <= reach
+    dy, dx, cost = dy[near], dx[near], np.rint(1000 * distance[near]).astype(np.int64)
+    numbers = np.full(annotation.shape, -1, np.int32)
     count = int(annotation.sum())
-    inner[annotation] = np.arange(count, dtype=np.int32)
-    partners = numbers[rows[:, None] + radius + dy, columns[:, None] + radius + dx]
+    numbers[annotation] = np.arange(count, dtype=np.int32)
+    partners = np.pad(numbers, radius, constant_values=-1)[rows[:, None] + radius + dy, columns[:, None] + radius + dx]
     found = partners >= 0
-    pointer = np.concatenate([[0], np.cumsum(found.sum(1))]).astype(np.int32)
-    indices = partners[found]
-    return csr_matrix((np.ones(len(indices), np.int8), indices, pointer), shape=(len(rows), count))
-
-
-def _match(graph: csr_matrix, count: int) -> NDArray[np.bool_]:
-    """Which of the first ``count`` predicted pixels the largest matching uses."""
-    end = int(graph.indptr[count])
-    if end == 0:
-        return np.zeros(count, bool)
-    part = csr_matrix((graph.data[:end], graph.indices[:end], graph.indptr[: count + 1]), shape=(count, graph.shape[1]))
-    partner: NDArray[np.int32] = maximum_bipartite_matching(part, perm_type="column")
-    return partner >= 0
+    begin = np.concatenate([[0], np.cumsum(found.sum(1))])
+    return begin, partners[found], np.broadcast_to(cost, found.shape)[found], count
 
 
 def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.float64]) -> BoundaryScores:
