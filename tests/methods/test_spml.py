@@ -10,7 +10,7 @@ from tests.reference.segsort import mean_loss
 from wss.losses import partial_cross_entropy
 from wss.methods import Batch, Phase, Spml
 from wss.methods.coarse import cell_centres, coarse_labels
-from wss.methods.spml import EmbeddingSegmenter, annotation, cooccurrence, similarity, spread
+from wss.methods.spml import EmbeddingSegmenter, LinearClassifier, annotation, cooccurrence, similarity, spread
 from wss.networks import NetworkSpec
 from wss.networks.deeplab_v2 import SummedASPP
 from wss.ops import segment_prototypes
@@ -77,11 +77,25 @@ def test_finer_networks_are_averaged():
     torch.testing.assert_close(model.embed(rgb), functional.normalize(mean, dim=1))
 
 
-def test_logits_teach_the_classifier_alone():
-    model = _model("v3plus")
+@pytest.mark.parametrize("classifier", ["linear", "convolution"])
+def test_logits_teach_the_classifier_alone(classifier):
+    model = _model("v3plus", classifier=classifier)
     model(_images()).square().sum().backward()
     assert all(p.grad is None for p in model.network.parameters())
     assert all(p.grad is not None and p.grad.any() for p in model.classifier.parameters())
+
+
+def test_linear_classifier_is_one_of_the_embedding_with_components_of_about_1():
+    embedding = functional.normalize(torch.randn(2, 64, 5, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    classifier = LinearClassifier(64, 3)
+    weight, bias = classifier.logits.weight[:, :, 0, 0], classifier.logits.bias
+    expected = torch.einsum("kc,bchw->bkhw", weight, embedding / embedding.square().mean().sqrt()) + bias[:, None, None]
+    torch.testing.assert_close(classifier(embedding), expected)
+    built = Spml(classifier="linear").build(NETWORKS["unet"], 3)
+    assert isinstance(built.classifier, LinearClassifier) and isinstance(_model().classifier, LinearClassifier)
+    convolution = Spml(classifier="convolution", dropout=0.3).build(NETWORKS["unet"], 3).classifier
+    assert [layer.kernel_size for layer in convolution if isinstance(layer, torch.nn.Conv2d)] == [(3, 3), (1, 1)]
+    assert convolution[3].p == 0.3
 
 
 def test_autocast_keeps_results_in_float32():

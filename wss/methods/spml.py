@@ -39,13 +39,14 @@ class EmbeddingSegmenter(Segmenter):
         num_classes: K, background included.
         dimension: Channels of the embedding.
         stride: Of the embedding, in pixels.
-        dropout: In front of the classifier's last convolution.
+        classifier: ``linear`` or ``convolution``, see ``Spml.classifier``.
+        dropout: In front of the last of ``convolution``.
         bank_batches: Batches that ``bank`` remembers in training.
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3.2,
         A.4: DeepLab with ResNet-101, unit-length embeddings of 64 channels, a softmax classifier on the fixed embedding. The
-        classifier's form, a 3x3 convolution to twice the channels with batch normalisation, ReLU and dropout and then one of
-        1x1, and the doubling of the embedding from stride 8 to 4 are those of the authors' code.
+        form ``convolution`` of the classifier and the doubling of the embedding from stride 8 to 4 are those of the authors'
+        code.
     Differs: networks of other strides are brought to ``stride`` too: finer ones by averaging, coarser ones by bilinear
         interpolation.
     """
@@ -57,6 +58,7 @@ class EmbeddingSegmenter(Segmenter):
         *,
         dimension: int = 64,
         stride: int = 4,
+        classifier: Literal["linear", "convolution"] = "linear",
         dropout: float = 0.65,
         bank_batches: int = 2,
     ) -> None:
@@ -64,15 +66,19 @@ class EmbeddingSegmenter(Segmenter):
         self.num_classes = num_classes
         self.bank = MemoryBank(bank_batches)
         self.stride = stride
-        self.classifier = nn.Sequential(
-            nn.Conv2d(dimension, 2 * dimension, 3, padding=1, bias=False),
-            BatchNorm2d(2 * dimension),
-            nn.ReLU(inplace=True),
-            Dropout(dropout),
-            nn.Conv2d(2 * dimension, num_classes, 1),
-        )
-        initialise(self.classifier)
-        initialise_classifier(self.classifier[-1])
+        self.classifier: nn.Module
+        if classifier == "linear":
+            self.classifier = LinearClassifier(dimension, num_classes)
+        else:
+            self.classifier = nn.Sequential(
+                nn.Conv2d(dimension, 2 * dimension, 3, padding=1, bias=False),
+                BatchNorm2d(2 * dimension),
+                nn.ReLU(inplace=True),
+                Dropout(dropout),
+                nn.Conv2d(2 * dimension, num_classes, 1),
+            )
+            initialise(self.classifier)
+            initialise_classifier(self.classifier[-1])
 
     def embed(self, rgb: Tensor) -> Tensor:
         """Embedding, float32 (B,C,ceil(H/stride),ceil(W/stride)) of length 1, of images (B,3,H,W) in 0..255."""
@@ -105,6 +111,29 @@ class EmbeddingSegmenter(Segmenter):
         return embedding if embedded else self.classify(embedding.detach(), rgb.shape[2:])
 
 
+class LinearClassifier(nn.Module):
+    """Logits of unit-length embeddings by one convolution of 1x1.
+
+    The components of a unit-length embedding are about 1 / sqrt(C), for which weights would have to grow long. They are
+    brought to about 1 first, as a layer's inputs are elsewhere.
+
+    Args:
+        dimension: C.
+        num_classes: K.
+    """
+
+    def __init__(self, dimension: int, num_classes: int) -> None:
+        super().__init__()
+        self.scale = dimension**0.5
+        self.logits = nn.Conv2d(dimension, num_classes, 1)
+        initialise_classifier(self.logits)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Embeddings (B,C,h,w) to logits (B,K,h,w)."""
+        logits: Tensor = self.logits(self.scale * embedding)
+        return logits
+
+
 class Spml(Method):
     """Semi-supervised pixel-wise metric learning.
 
@@ -120,15 +149,15 @@ class Spml(Method):
         ``classifier``: partial cross-entropy of the classifier on the embedding. In a phase with this term alone the embedding
             is fixed, batch normalisation included.
 
-    Segments are the clusters of each image's embedding by spherical k-means, split by superpixels and labels, on
+    Segments are the clusters of each image's embedding by spherical k-means, split by superpixels and, if asked, labels, on
     a grid of cells. Those of the last batches remain in a memory bank for the terms that reach across images.
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3, Table
-        5; what the paper leaves open (places in ``similarity`` only, labels that split segments) from the authors' code.
-    Differs: the paper's label of a segment is the majority's, and in its code scribbles are widened by 3 pixels; here a cell of
-        the grid has the label that most of its labelled pixels have, and ``labels`` chooses between splitting and majority. The
-        authors' code does not train ``affinity``; here it is as the paper has it, over all segments of batch and bank. Classes of
-        images are tags where labels have them, or else those of the image's labelled pixels.
+        5; what the paper leaves open (places in ``similarity`` only) from the authors' code.
+    Differs: in the authors' code labels split segments, and scribbles are widened by 3 pixels; here a cell of the grid has the
+        label that most of its labelled pixels have, and ``labels`` chooses. The authors' code does not train ``affinity``; here
+        it is as the paper has it, over all segments of batch and bank. Classes of images are tags where labels have them, or
+        else those of the image's labelled pixels.
     """
 
     name: Literal["spml"] = "spml"
@@ -151,9 +180,10 @@ class Spml(Method):
     """Of k-means."""
     bank_batches: int = Field(default=2, ge=0)
     """Batches in the memory bank."""
-    labels: Literal["split", "majority"] = "split"
-    """``split``: labelled and unlabelled pixels, and those of different labels, are different segments. ``majority``: labels do
-    not split segments, and all pixels of one have the label that most of its labelled pixels have."""
+    labels: Literal["majority", "split"] = "majority"
+    """``majority``, as in the paper: labels do not split segments, and all pixels of one have the label that most of its
+    labelled pixels have. ``split``, as in the authors' code: labelled and unlabelled pixels, and those of different labels, are
+    different segments."""
     kappa_similarity: float = Field(default=16.0, gt=0, le=LARGEST_CONCENTRATION)
     """Concentration of ``similarity``."""
     kappa_annotation: float = Field(default=6.0, gt=0, le=LARGEST_CONCENTRATION)
@@ -162,8 +192,11 @@ class Spml(Method):
     """Concentration of ``cooccurrence``. Published: 12 for scribbles, 8 for points, boxes and tags."""
     kappa_affinity: float = Field(default=12.0, gt=0, le=LARGEST_CONCENTRATION)
     """Concentration of ``affinity``."""
+    classifier: Literal["linear", "convolution"] = "linear"
+    """``linear``: one convolution of 1x1 on the embedding times the root of ``dimension``. ``convolution``, as in the authors'
+    code: one of 3x3 to twice the channels with batch normalisation, ReLU and dropout, then one of 1x1; it takes longer."""
     dropout: float = Field(default=0.65, ge=0, lt=1)
-    """In front of the classifier's last convolution; not published. The authors' code has 0.75 and, on pseudo-labels, 0.65."""
+    """Of ``convolution``; not published. The authors' code has 0.75 and, on pseudo-labels, 0.65."""
 
     @model_validator(mode="after")
     def _cells_hold_whole_steps(self) -> Spml:
@@ -178,6 +211,7 @@ class Spml(Method):
             num_classes,
             dimension=self.dimension,
             stride=self.stride,
+            classifier=self.classifier,
             dropout=self.dropout,
             bank_batches=self.bank_batches,
         )
