@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.methods.two_halves import train_on, two_halves
 from wss.checkpoints import load_checkpoint
 from wss.losses import dense_crf_loss, partial_cross_entropy, proposal_loss
 from wss.methods import Batch, CrfAdm, CrfRnn, PartialCrossEntropy, Phase
@@ -16,9 +17,6 @@ from wss.pipeline.workspace import Workspace
 from wss.predictor import InferenceParams, Predictor
 from wss.stages.stage import Context
 from wss.stages.train import TrainParams
-from wss.training.augment import AugmentParams
-from wss.training.batches import TrainingSet
-from wss.training.loop import Hooks, LoopSettings, fit
 from wss.training.optimiser import freeze, make_optimiser
 
 SIGMAS = {"pos_xy_std": 1.0, "bi_xy_std": 8.0, "bi_rgb_std": 13.0}
@@ -29,34 +27,9 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def _batch(size=32, seed=0, padded=True):
-    generator = torch.Generator().manual_seed(seed)
-    rgb = (torch.rand(2, 3, size, size, generator=generator) * 40).round()
-    rgb[:, :, :, size // 2 :] += 150
-    labels = torch.full((2, size, size), 255)
-    labels[:, 10:13, 2:10], labels[:, 10:13, -10:-2] = 0, 1
-    valid = torch.ones(2, size, size, dtype=torch.bool)
-    if padded:
-        valid[1, :, -4:] = False
-        labels[1, :, -4:] = 255
-    return Batch(rgb, labels, valid, {})
-
-
 def _model(method, classes=3):
     torch.manual_seed(1)
     return method.build(NetworkSpec(name="unet"), classes)
-
-
-def _fit(method, model, phases):
-    batch = _batch(padded=False)
-    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    labels = batch.labels.to(torch.uint8).numpy()
-    data = TrainingSet(
-        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
-    )
-    hooks = Hooks(lambda: {}, lambda state: None, lambda rows: None, lambda n, note: None)
-    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
-    return fit(model, method, phases, data, settings, hooks)
 
 
 def _phases(first, second):
@@ -65,7 +38,7 @@ def _phases(first, second):
 
 
 def test_rnn_trains_through_the_crf():
-    method, batch = CrfRnn(**SIGMAS), _batch()
+    method, batch = CrfRnn(**SIGMAS), two_halves()
     model = _model(method)
     terms = method.losses(model.eval(), batch, {"pce": 1.0, "crf": 1.0})
     logits = model(batch.rgb, refine=False)
@@ -86,10 +59,10 @@ def test_rnn_starts_from_the_network_of_pce_and_ends_elsewhere():
     for name, value in plain.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     before = {name: p.detach().clone() for name, p in model.crf.named_parameters()}
-    rows = _fit(method, model, _phases({"pce": 1.0}, {"crf": 1.0})[:1])
+    rows = train_on(two_halves(padding=0), model, method, _phases({"pce": 1.0}, {"crf": 1.0})[:1])
     assert "crf" not in rows[0]
     assert all(torch.equal(p, before[name]) for name, p in model.crf.named_parameters())  # nor did they decay
-    rows = _fit(method, model, _phases({"pce": 1.0}, {"crf": 1.0})[1:])
+    rows = train_on(two_halves(padding=0), model, method, _phases({"pce": 1.0}, {"crf": 1.0})[1:])
     assert rows[-1]["crf"] < rows[0]["crf"]
     assert not any(torch.equal(p, before[name]) for name, p in model.crf.named_parameters())
 
@@ -102,9 +75,9 @@ def test_rnn_first_phase_runs_no_crf(monkeypatch):
         raise RuntimeError("refined")
 
     monkeypatch.setattr(model.crf, "forward", refuse)
-    assert set(method.losses(model, _batch(), {"pce": 1.0})) == {"pce"}
+    assert set(method.losses(model, two_halves(), {"pce": 1.0})) == {"pce"}
     with pytest.raises(RuntimeError, match="refined"):
-        model.eval()(_batch().rgb)
+        model.eval()(two_halves().rgb)
 
 
 def test_rnn_parameters_follow_their_own_rate_and_can_be_frozen():
@@ -136,7 +109,7 @@ def test_rnn_predicts_at_several_scales_and_in_windows():
 @pytest.mark.parametrize("divergence", ["ce", "kl"])
 def test_adm_terms(clamp, divergence):
     method = CrfAdm(**SIGMAS, clamp=clamp, divergence=divergence, iterations=4, sigma_rgb=20, sigma_xy=8)
-    batch = _batch()
+    batch = two_halves()
     model = _model(method).eval()
     terms = method.losses(model, batch, method.term_names)
     logits = model(batch.rgb)
@@ -153,7 +126,7 @@ def test_adm_terms(clamp, divergence):
 
 
 def test_proposals_are_labels_where_labelled_and_spread_from_them():
-    method, batch = CrfAdm(**SIGMAS), _batch(padded=False)
+    method, batch = CrfAdm(**SIGMAS), two_halves(padding=0)
     logits = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3), requires_grad=True)
     proposals = method.proposals(logits, batch)
     free = CrfAdm(**SIGMAS, clamp=False).proposals(logits, batch)
@@ -170,7 +143,7 @@ def test_proposals_are_labels_where_labelled_and_spread_from_them():
 
 @pytest.mark.parametrize("clamp", [True, False])
 def test_proposals_of_padded_and_whole_batches_agree(clamp):
-    method, whole = CrfAdm(**SIGMAS, clamp=clamp), _batch(padded=False)
+    method, whole = CrfAdm(**SIGMAS, clamp=clamp), two_halves(padding=0)
     logits = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     expected = method.proposals(logits, whole)
     valid = torch.ones(2, 32, 40, dtype=torch.bool)
@@ -184,7 +157,9 @@ def test_proposals_of_padded_and_whole_batches_agree(clamp):
 def test_adm_second_phase_lowers_its_loss_and_records_the_crf_loss():
     method = CrfAdm(**SIGMAS, divergence="kl", sigma_xy=8)
     model = _model(method)
-    rows = _fit(method, model, _phases({"pce": 1.0}, {"pce": 1.0, "adm": 1.0, "densecrf": 0.0}))
+    rows = train_on(
+        two_halves(padding=0), model, method, _phases({"pce": 1.0}, {"pce": 1.0, "adm": 1.0, "densecrf": 0.0})
+    )
     assert ["adm" in row for row in rows] == [False] * 3 + [True] * 10
     assert rows[-1]["adm"] < rows[3]["adm"]
     assert rows[-1]["densecrf"] < rows[3]["densecrf"]
@@ -198,15 +173,15 @@ def test_adm_phase_without_proposals_infers_none(monkeypatch):
     monkeypatch.setattr("wss.methods.crf_adm.mean_field", refuse)
     monkeypatch.setattr("wss.methods.crf_adm.differentiable_mean_field", refuse)
     method = CrfAdm(**SIGMAS)
-    assert set(method.losses(_model(method), _batch(), {"pce": 1.0})) == {"pce"}
+    assert set(method.losses(_model(method), two_halves(), {"pce": 1.0})) == {"pce"}
     with pytest.raises(RuntimeError, match="inferred"):
-        method.losses(_model(method), _batch(), {"adm": 1.0})
+        method.losses(_model(method), two_halves(), {"adm": 1.0})
 
 
 @pytest.mark.parametrize("method", [CrfAdm(**SIGMAS), CrfRnn(**SIGMAS)], ids=lambda m: m.name)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_nothing_labelled_is_a_differentiable_zero(method, classes):
-    batch = _batch()
+    batch = two_halves()
     batch = dataclasses.replace(batch, labels=torch.full_like(batch.labels, 255))
     model = _model(method, classes)
     terms = method.losses(model, batch, method.term_names)
@@ -221,7 +196,7 @@ def test_nothing_labelled_is_a_differentiable_zero(method, classes):
 
 @pytest.mark.parametrize("method", [CrfAdm(**SIGMAS), CrfRnn(**SIGMAS)], ids=lambda m: m.name)
 def test_autocast_reaches_the_network_only(method):
-    batch = _batch()
+    batch = two_halves()
     model = _model(method).eval()
     with torch.autocast("cpu", torch.bfloat16):
         terms = method.losses(model, batch, method.term_names)

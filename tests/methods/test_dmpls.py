@@ -2,27 +2,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.methods.two_halves import train_on, two_halves, without_labels
 from wss.losses import dice_loss, partial_cross_entropy
-from wss.methods import Batch, Dmpls, PartialCrossEntropy, Phase
+from wss.methods import Dmpls, PartialCrossEntropy, Phase
 from wss.networks import NetworkSpec, parameter_groups
 from wss.pipeline.spec import find_pipeline, load_pipeline
-from wss.training.augment import AugmentParams
-from wss.training.batches import TrainingSet
-from wss.training.loop import Hooks, LoopSettings, fit
 
 UNET = NetworkSpec(name="unet")
 SPECS = [UNET, NetworkSpec(name="deeplab-v2", backbone="resnet18"), NetworkSpec(name="segformer", backbone="mit_b0")]
-
-
-def _batch(height=32, width=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rgb = (torch.rand(2, 3, height, width, generator=generator) * 40).round()
-    rgb[:, :, :, width // 2 :] += 150
-    labels = torch.full((2, height, width), 255)
-    labels[:, 10:13, 2:10], labels[:, 10:13, -10:-2] = 0, 1
-    valid = torch.ones(2, height, width, dtype=torch.bool)
-    valid[1, :, -4:] = False
-    return Batch(rgb, labels, valid, {})
 
 
 def _model(method=None, spec=UNET):
@@ -34,7 +21,7 @@ def _model(method=None, spec=UNET):
 @pytest.mark.parametrize("size", [(32, 32), (37, 50)])
 def test_the_first_branch_is_the_network_and_shares_all_but_its_head(spec, size):
     model = _model(spec=spec).eval()
-    rgb = _batch(*size).rgb
+    rgb = two_halves(*size).rgb
     first, second = model.both(rgb)
     torch.testing.assert_close(first, model(rgb))
     assert second.shape == first.shape == (2, 3, *size)
@@ -59,7 +46,7 @@ def test_second_branches_start_like_the_first_from_weights_of_their_own(spec):
 
 
 def test_only_the_second_branch_loses_channels_and_only_in_training():
-    model, rgb = _model(Dmpls(dropout=0.9), NetworkSpec(name="unet", dropout=0)).train(), _batch().rgb
+    model, rgb = _model(Dmpls(dropout=0.9), NetworkSpec(name="unet", dropout=0)).train(), two_halves().rgb
     with torch.no_grad():
         pairs = [model.both(rgb) for _ in range(2)]
         assert torch.equal(pairs[0][0], pairs[1][0])
@@ -69,7 +56,7 @@ def test_only_the_second_branch_loses_channels_and_only_in_training():
 
 
 def test_terms_are_those_of_the_paper():
-    batch, method = _batch(), Dmpls()
+    batch, method = two_halves(), Dmpls()
     model = _model().eval()
     first, second = model.both(batch.rgb)
     seen = []
@@ -90,7 +77,7 @@ def test_terms_are_those_of_the_paper():
 
 
 def test_padding_has_no_part():
-    batch = _batch()
+    batch = two_halves()
     model = _model().eval()
     terms = []
     for logits in (3.0, -3.0):
@@ -105,22 +92,12 @@ def test_padding_has_no_part():
 
 
 def test_training_goes_on_from_another_method_and_lowers_both_terms():
-    batch = _batch()
-    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    labels = batch.labels.to(torch.uint8).numpy()
-    labels[1] = 255
-    data = TrainingSet(
-        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
-    )
-    torch.set_num_threads(1)
     model = _model()
     absent, beyond = model.load_state_dict(_model(PartialCrossEntropy()).state_dict(), strict=False)
     assert not beyond
     assert all(name.startswith("second.") for name in absent)
     phases = (Phase(epochs=15, terms={"pce": 1.0, "mixed": 0.5}, optimiser="adamw", lr=0.003, head_multiplier=1.0),)
-    hooks = Hooks(lambda: {}, lambda state: None, lambda rows: None, lambda n, note: None)
-    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
-    rows = fit(model, Dmpls(), phases, data, settings, hooks)
+    rows = train_on(without_labels(two_halves(), 1), model, Dmpls(), phases)
     assert rows[-1]["mixed"] < rows[0]["mixed"]
     assert rows[-1]["pce"] < 0.5 * rows[0]["pce"]
 

@@ -2,24 +2,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.methods.two_halves import train_on, two_halves, without_labels
 from wss.losses import gated_crf_loss, partial_cross_entropy
-from wss.methods import Batch, GatedCRF, Phase
+from wss.methods import GatedCRF, Phase
 from wss.networks import NetworkSpec
 from wss.pipeline.spec import find_pipeline, load_pipeline
-from wss.training.augment import AugmentParams
-from wss.training.batches import TrainingSet
-from wss.training.loop import Hooks, LoopSettings, fit
-
-
-def _batch(size=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rgb = (torch.rand(2, 3, size, size, generator=generator) * 40).round()
-    rgb[:, :, :, size // 2 :] += 150
-    labels = torch.full((2, size, size), 255)
-    labels[:, 10:13, 2:10], labels[:, 10:13, -10:-2] = 0, 1
-    valid = torch.ones(2, size, size, dtype=torch.bool)
-    valid[1, :, -4:] = False
-    return Batch(rgb, labels, valid, {})
 
 
 def _model(method):
@@ -30,7 +17,7 @@ def _model(method):
 @pytest.mark.parametrize("destinations", ["all", "unlabelled"])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_the_term_is_the_loss_between_pixels_of_the_image(destinations, scale):
-    batch = _batch()
+    batch = two_halves()
     own = {
         "radius": 2,
         "sigma_rgb": 20.0,
@@ -53,18 +40,8 @@ def test_the_term_is_the_loss_between_pixels_of_the_image(destinations, scale):
 
 
 def test_training_lowers_the_energy_and_images_without_labels_help():
-    batch = _batch()
-    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    labels = batch.labels.to(torch.uint8).numpy()
-    labels[1] = 255
-    data = TrainingSet(
-        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
-    )
-    torch.set_num_threads(1)
     phases = (Phase(epochs=12, terms={"pce": 1.0, "gated-crf": 0.1}, optimiser="adamw", lr=0.003, head_multiplier=1.0),)
-    hooks = Hooks(lambda: {}, lambda state: None, lambda rows: None, lambda n, note: None)
-    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
-    rows = fit(_model(GatedCRF()), GatedCRF(), phases, data, settings, hooks)
+    rows = train_on(without_labels(two_halves(), 1), _model(GatedCRF()), GatedCRF(), phases)
     assert rows[-1]["gated-crf"] < 0.75 * rows[0]["gated-crf"]
     assert rows[-1]["pce"] < rows[0]["pce"]
     assert GatedCRF.uses_unlabelled

@@ -3,27 +3,13 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
+from tests.methods.two_halves import train_on, two_halves
 from wss.losses import partial_cross_entropy, tree_energy_loss, tree_targets
-from wss.methods import Batch, Phase, TreeEnergy
+from wss.methods import Phase, TreeEnergy
 from wss.networks import NetworkSpec
 from wss.pipeline.spec import find_pipeline, load_pipeline
-from wss.training.augment import AugmentParams
-from wss.training.batches import TrainingSet
-from wss.training.loop import Hooks, LoopSettings, fit
 
 UNET = NetworkSpec(name="unet")
-
-
-def _batch(height=32, width=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rgb = (torch.rand(2, 3, height, width, generator=generator) * 10).round()
-    rgb[:, :, :, width // 2 :] += 150
-    labels = torch.full((2, height, width), 255)
-    labels[:, 10:13, 2:10], labels[:, 10:13, -10:-2] = 0, 1
-    valid = torch.ones(2, height, width, dtype=torch.bool)
-    valid[1, :, -8:] = False
-    labels[1, :, -8:] = 255
-    return Batch(rgb, labels, valid, {})
 
 
 def _model(spec=UNET):
@@ -34,7 +20,7 @@ def _model(spec=UNET):
 @pytest.mark.parametrize("spec", [UNET, NetworkSpec(name="deeplab-v2", backbone="resnet18")], ids=lambda s: s.name)
 @pytest.mark.parametrize("size", [(32, 32), (37, 51)])
 def test_the_term_is_the_loss_on_unlabelled_pixels_at_the_stride_of_the_network(spec, size):
-    batch, method = _batch(*size), TreeEnergy(sigma_colour=0.05, sigma_feature=0.3)
+    batch, method = two_halves(*size, noise=10, padding=8), TreeEnergy(sigma_colour=0.05, sigma_feature=0.3)
     model = _model(spec).eval()
     terms = method.losses(model, batch, {"pce", "tree"})
     images = model.normalise(batch.rgb)
@@ -54,21 +40,12 @@ def test_the_term_is_the_loss_on_unlabelled_pixels_at_the_stride_of_the_network(
 
 
 def test_training_lowers_its_terms():
-    batch = _batch()
-    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    labels = batch.labels.to(torch.uint8).numpy()
-    data = TrainingSet(
-        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
-    )
-    torch.set_num_threads(1)
     common = {"optimiser": "adamw", "lr": 0.003, "head_multiplier": 1.0}
     phases = (
         Phase(epochs=8, terms={"pce": 1.0}, **common),
         Phase(epochs=8, terms={"tree": 1.0}, **common),
     )
-    hooks = Hooks(lambda: {}, lambda state: None, lambda rows: None, lambda n, note: None)
-    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0, amp=True)
-    rows = fit(_model(), TreeEnergy(), phases, data, settings, hooks)
+    rows = train_on(two_halves(noise=10, padding=8), _model(), TreeEnergy(), phases, amp=True)
     assert ["tree" in row for row in rows] == [False] * 8 + [True] * 8
     assert rows[7]["pce"] < rows[0]["pce"]
     assert rows[-1]["tree"] < rows[8]["tree"]

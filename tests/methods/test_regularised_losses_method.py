@@ -2,6 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.methods.two_halves import train_on, two_halves, without_labels
 from wss.errors import UsageError
 from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss, partial_cross_entropy
 from wss.methods import METHODS, Batch, DenseCRF, KernelCut, NormalizedCut, Phase
@@ -10,22 +11,8 @@ from wss.ops import BilateralFilter
 from wss.params import canonical, validate
 from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.stages.train import TrainParams
-from wss.training.augment import AugmentParams
-from wss.training.batches import TrainingSet
-from wss.training.loop import Hooks, LoopSettings, fit
 
 ALL = [DenseCRF, NormalizedCut, KernelCut]
-
-
-def _batch(size=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rgb = (torch.rand(2, 3, size, size, generator=generator) * 40).round()
-    rgb[:, :, :, size // 2 :] += 150
-    labels = torch.full((2, size, size), 255)
-    labels[:, 10:13, 2:10], labels[:, 10:13, -10:-2] = 0, 1
-    valid = torch.ones(2, size, size, dtype=torch.bool)
-    valid[1, :, -4:] = False
-    return Batch(rgb, labels, valid, {})
 
 
 def _model(method, classes=3):
@@ -36,7 +23,7 @@ def _model(method, classes=3):
 @pytest.mark.parametrize("variant", ["plain", "clamped"])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_terms_are_the_losses_at_full_resolution(variant, scale):
-    batch = _batch()
+    batch = two_halves()
     shared = {"sigma_rgb": 20.0, "sigma_xy": 8.0, "variant": variant, "scale": scale}
     common = {**shared, "roi": batch.valid, "labels": batch.labels}
     for method, expected in [
@@ -65,14 +52,14 @@ def test_first_phase_does_not_filter(kind, monkeypatch):
 
     monkeypatch.setattr(BilateralFilter, "__init__", refuse)
     method = kind()
-    assert set(method.losses(_model(method), _batch(), {"pce": 1.0})) == {"pce"}
+    assert set(method.losses(_model(method), two_halves(), {"pce": 1.0})) == {"pce"}
     with pytest.raises(RuntimeError, match="filtered"):
-        method.losses(_model(method), _batch(), method.term_names)
+        method.losses(_model(method), two_halves(), method.term_names)
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_autocast_reaches_the_network_only(kind):
-    method, batch = kind(sigma_xy=8.0), _batch()
+    method, batch = kind(sigma_xy=8.0), two_halves()
     model = _model(method).eval()
     with torch.autocast("cpu", torch.bfloat16):
         term = method.losses(model, batch, method.term_names)[method.name]
@@ -83,7 +70,7 @@ def test_autocast_reaches_the_network_only(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_images_without_labels_train(kind):
-    method, batch = kind(sigma_xy=8.0), _batch()
+    method, batch = kind(sigma_xy=8.0), two_halves()
     batch = Batch(batch.rgb, torch.full_like(batch.labels, 255), batch.valid, {})
     model = _model(method)
     terms = method.losses(model, batch, method.term_names)
@@ -94,12 +81,10 @@ def test_images_without_labels_train(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_only_images_without_labels_are_regularised_when_asked_for(kind):
-    batch, method = _batch(), kind(sigma_xy=8.0, images="unlabelled")
+    batch, method = two_halves(), kind(sigma_xy=8.0, images="unlabelled")
     model = _model(method).eval()
-    labels = batch.labels.clone()
-    labels[1] = 255
-    half = Batch(batch.rgb, labels, batch.valid, {})
-    alone = Batch(batch.rgb[1:], labels[1:], batch.valid[1:], {})
+    half = without_labels(batch, 1)
+    alone = Batch(half.rgb[1:], half.labels[1:], half.valid[1:], {})
     term = method.losses(model, half, method.term_names)[method.name]
     torch.testing.assert_close(term, method.losses(model, alone, method.term_names)[method.name])
     assert term > 0
@@ -108,21 +93,13 @@ def test_only_images_without_labels_are_regularised_when_asked_for(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_fine_tuning_lowers_the_regulariser(kind):
-    batch = _batch()
-    images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    labels = batch.labels.to(torch.uint8).numpy()
-    data = TrainingSet(
-        ["0", "1"], lambda i: (images[int(i)], {"labels": labels[int(i)]}), AugmentParams(crop=None, flip=0), seed=0
-    )
     method = kind(sigma_rgb=20.0, sigma_xy=8.0)
     common = {"optimiser": "adamw", "lr": 0.003, "head_multiplier": 1.0}
     phases = (
         Phase(epochs=3, terms={"pce": 1.0}, **common),
         Phase(epochs=12, terms={"pce": 1.0, method.name: 1.0}, **common),
     )
-    hooks = Hooks(lambda: {}, lambda state: None, lambda rows: None, lambda n, note: None)
-    settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
-    rows = fit(_model(method), method, phases, data, settings, hooks)
+    rows = train_on(two_halves(), _model(method), method, phases)
     assert [method.name in row for row in rows] == [False] * 3 + [True] * 12
     assert rows[-1][method.name] < rows[3][method.name]
 
