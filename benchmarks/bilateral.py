@@ -50,10 +50,9 @@ def one_by_one(bilateral: BilateralFilter, x: torch.Tensor) -> list[torch.Tensor
     return [bilateral.filter(channel) for channel in x.split(1, dim=1)]
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
-    with_pydensecrf = threads == 1 and importlib.util.find_spec("pydensecrf") is not None
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
+    one_thread = torch.get_num_threads() == 1
+    with_pydensecrf = one_thread and importlib.util.find_spec("pydensecrf") is not None
     logits = crf_timing.scores(height, width)
     probs = torch.softmax(logits, 1)
     energy = np.ascontiguousarray(-torch.log_softmax(logits, 1)[0].reshape(crf_timing.CLASSES, -1).numpy())
@@ -69,10 +68,10 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
             compat = BilateralFilter(images, *sigmas, mode="compat")
             timings.measure("filter, compat", compat.filter, probs, calls=3)
             timings.measure("filter, symmetric", built.filter, probs, calls=3)
-            if threads == 1:
+            if one_thread:
                 timings.measure("filter, symmetric, one by one", one_by_one, built, probs)
                 timings.measure("filter, symmetric, 8 channels", built.filter, probs[:, :8], calls=3)
-        if threads == 1:
+        if one_thread:
             accurate = timings.measure("build, accurate", BilateralFilter, images, *sigmas, mode="accurate")
             timings.measure("filter, accurate", accurate.filter, probs)
             portable = timings.measure("build, torch", BilateralFilter, images, *sigmas, backend="torch")
@@ -85,8 +84,6 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
         "21 channels / 8": timings.ratio("filter, symmetric", "filter, symmetric, 8 channels"),
     }
     return {
-        "size": size,
-        "threads": threads,
         "times": timings.rows(),
         "ratios": {k: v for k, v in ratios.items() if v is not None},
     }
@@ -94,11 +91,9 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__)
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
+    crf_timing.run(
+        __doc__,
+        measure,
         "K = 21, sigma_rgb 15, sigma_xy 100; medians over repeats and pictures, variants in turn; ratios are of CPU time",
     )
 

@@ -26,9 +26,14 @@ import wss.version
 CLASSES = 21
 
 
-def options(
-    description: str, sizes: Sequence[str] = ("321x321", "513x513"), threads: Sequence[int] = (1, 2)
-) -> argparse.Namespace:
+def run(
+    description: str,
+    measure: Callable[[int, int, argparse.Namespace], dict[str, Any]],
+    note: str,
+    sizes: Sequence[str] = ("321x321", "513x513"),
+    threads: Sequence[int] = (1, 2),
+) -> list[dict[str, Any]]:
+    """Measure at every size and number of threads that the command line asks for, print and write the record."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=sizes, help="heights x widths")
     parser.add_argument("--threads", nargs="+", type=int, default=threads)
@@ -40,7 +45,15 @@ def options(
         "--data", type=Path, default=os.environ.get("WSS_DATA"), help="folder with photographs (*.jpg, at any depth)"
     )
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    return parser.parse_args()
+    options = parser.parse_args()
+    results = []
+    for size in options.sizes:
+        for count in options.threads:
+            torch.set_num_threads(count)
+            height, width = (int(v) for v in size.split("x"))
+            results.append({"size": size, "threads": count, **measure(height, width, options)})
+    report(options.out, results, note)
+    return results
 
 
 def pictures(data: Path | None, count: int, height: int, width: int) -> list[Tensor]:

@@ -66,9 +66,7 @@ def peak(work: Callable[[], Any]) -> float:
     return round(largest / 1e6, 1)
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     probs = crf_timing.scores(height, width).softmax(1)
     timings = crf_timing.Timings()
     difference = 0.0
@@ -84,8 +82,6 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
             float((gradient - expected).abs().max() / expected.abs().max()),
         )
     return {
-        "size": size,
-        "threads": threads,
         "times": timings.rows(),
         "ratios": {
             f"{slow} / {fast}": timings.ratio(slow, fast)
@@ -98,13 +94,13 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__, sizes=["128x128", "257x257"], threads=[1])
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
+    results = crf_timing.run(
+        __doc__,
+        measure,
         f"one image of {crf_timing.CLASSES} classes, forward and backward, radius {RADIUS}; medians over repeats and pictures, "
         "variants in turn; ratios are of CPU time",
+        sizes=["128x128", "257x257"],
+        threads=[1],
     )
     for result in results:
         print(result["size"], result["peak_mb"])

@@ -27,10 +27,9 @@ PRESETS = {
 }
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
-    with_pydensecrf = threads == 1 and importlib.util.find_spec("pydensecrf") is not None
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
+    one_thread = torch.get_num_threads() == 1
+    with_pydensecrf = one_thread and importlib.util.find_spec("pydensecrf") is not None
     logits = crf_timing.scores(height, width)
     timings = crf_timing.Timings()
     agreement: dict[str, float] = {}
@@ -46,15 +45,13 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
                     )
                     equal = float((ours.argmax(0) == theirs.argmax(0)).float().mean())
                     agreement[preset] = min(equal, agreement.get(preset, 1.0))
-            if threads == 1:
+            if one_thread:
                 few = dict(zip(NAMES, PRESETS["loss"], strict=True))
                 timings.measure("loss, wss, 8 classes", mean_field, logits[:, :8], images, **few)
     ratios: dict[str, Any] = {f"pydensecrf / wss, {p}": timings.ratio(f"{p}, pydensecrf", f"{p}, wss") for p in PRESETS}
     ratios["21 classes / 8"] = timings.ratio("loss, wss", "loss, wss, 8 classes")
     ratios |= {f"agreement, {p}, worst picture": round(v, 6) for p, v in agreement.items()}
     return {
-        "size": size,
-        "threads": threads,
         "times": timings.rows(),
         "ratios": {k: v for k, v in ratios.items() if v is not None},
     }
@@ -62,11 +59,9 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__)
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
+    crf_timing.run(
+        __doc__,
+        measure,
         "K = 21, 10 iterations; medians over repeats and pictures, variants in turn; ratios are of CPU time",
     )
 

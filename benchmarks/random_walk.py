@@ -96,9 +96,7 @@ def difference(result: Any, truth: Any) -> list[float]:
     return [float(f"{abs(a - b).max() / max(abs(b).max(), 1e-300):.1e}") for a, b in zip(result, truth, strict=True)]
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     labels = scribbles(height, width)
     gradient = torch.rand(1, CLASSES, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     timings = crf_timing.Timings()
@@ -128,8 +126,6 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
         ):
             ratios[f"{other} / wss, {backend}"] = timings.ratio(other, f"wss, {backend}")
     return {
-        "size": size,
-        "threads": threads,
         "times": timings.rows(),
         "ratios": {k: v for k, v in ratios.items() if v is not None},
         "difference to splu in P and gradient": errors,
@@ -138,13 +134,13 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__, sizes=SIZES, threads=[1])
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
+    crf_timing.run(
+        __doc__,
+        measure,
         "forward and backward, float64, 1 image, 4 labels; medians over repeats and pictures, variants in turn; ratios are of "
         "CPU time; the paper reports 800 ms per image of about 96x128",
+        sizes=SIZES,
+        threads=[1],
     )
 
 

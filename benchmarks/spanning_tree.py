@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import crf_timing
-import torch
 from torch import Tensor
 
 from wss.losses import tree_energy_loss, tree_targets
@@ -25,9 +24,7 @@ def loss(probs: Tensor, colours: Tensor) -> None:
     tree_energy_loss(leaf, tree_targets(leaf, colours, colours)).backward()
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     probs = crf_timing.scores(height, width).softmax(1)
     timings = crf_timing.Timings()
     difference = 0.0
@@ -41,8 +38,6 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
             difference = max(difference, float((found["native"] - found["scipy"]).abs().max()))
             timings.measure("tree energy loss, forward and backward", loss, probs, colours)
     return {
-        "size": size,
-        "threads": threads,
         "times": timings.rows(),
         "ratios": {
             f"{part}, scipy / native": timings.ratio(f"{part}, scipy", f"{part}, native")
@@ -54,13 +49,13 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__, sizes=["128x128", "513x513"], threads=[1])
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
+    crf_timing.run(
+        __doc__,
+        measure,
         f"one image, averages of {crf_timing.CLASSES} channels, the loss with two trees; medians over repeats and pictures, "
         "variants in turn; ratios are of CPU time",
+        sizes=["128x128", "513x513"],
+        threads=[1],
     )
 
 

@@ -71,9 +71,7 @@ def squared(embeddings: Tensor, scores: Tensor) -> Tensor:
     return scores[0].flatten(1) @ transition
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     timings = crf_timing.Timings()
     agreement: dict[str, float] = {}
     for seed in range(options.images):
@@ -108,8 +106,6 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
         )
     }
     return {
-        "size": size,
-        "threads": threads,
         "times": timings.rows(),
         "ratios": ratios,
         "same clusters as the loop": agreement,
@@ -118,13 +114,13 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__, sizes=["81x81"], threads=[1])
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
+    crf_timing.run(
+        __doc__,
+        measure,
         f"{BATCH} images of {CHANNELS} channels for k-means and segments, 1 of half the resolution for walks; medians over "
         "repeats and embeddings, variants in turn; ratios are of CPU time",
+        sizes=["81x81"],
+        threads=[1],
     )
 
 

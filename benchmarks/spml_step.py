@@ -61,9 +61,7 @@ def whole(method: Spml, model: Any, batch: Batch) -> None:
     sum((weight * found[term] for term, weight in TERMS.items()), torch.zeros(())).backward()
 
 
-def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
-    height, width = (int(v) for v in size.split("x"))
-    torch.set_num_threads(threads)
+def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     images = crf_timing.pictures(options.data, options.images, height, width)
     batch = first_batch(images)
     copies = -(-PUBLISHED_BATCH * (1 + PUBLISHED_BANK) // len(images)) - 1
@@ -83,17 +81,17 @@ def measure(size: str, threads: int, options: Any) -> dict[str, Any]:
         ratio = timings.ratio(f"{name}: step", f"{name}: network")
         shares[f"{name}: contrastive part / network"] = None if ratio is None else round(ratio - 1, 2)
         facts[name] = {"segments": sum(len(kept["prototypes"]) for kept in model.bank.state)}
-    return {"size": size, "threads": threads, "times": timings.rows(), "ratios": shares, "bank": facts}
+    return {"times": timings.rows(), "ratios": shares, "bank": facts}
 
 
 def main() -> None:
     assert __doc__
-    options = crf_timing.options(__doc__, sizes=["257x257"], threads=[1])
-    results = [measure(size, threads, options) for size in options.sizes for threads in options.threads]
-    crf_timing.report(
-        options.out,
-        results,
-        f"{options.images} images, float32, forward and backward; medians over repeats; ratios are of CPU time",
+    crf_timing.run(
+        __doc__,
+        measure,
+        "float32, forward and backward; medians over repeats; ratios are of CPU time",
+        sizes=["257x257"],
+        threads=[1],
     )
 
 
