@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def summary(runs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Mean mIoU, sample standard deviation and Dice over seeds, for all other factors and with or without CRF."""
+    """Mean mIoU with its sample deviation and means of other scores over seeds, by all other factors, with and without CRF."""
     cells: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for factors, record in runs:
         rest = {name: level for name, level in factors.items() if name != "seed"}
@@ -75,9 +75,11 @@ def summary(runs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str,
         scores = [record["miou"] for _, record in members]
         row = {"factors": members[0][0], "crf": members[0][1]["crf"], "n": len(scores), "miou": statistics.mean(scores)}
         row["std"] = statistics.stdev(scores) if len(scores) > 1 else None
-        dice = [record["dice_per_class"] for _, record in members if "dice_per_class" in record]
-        if dice:
-            row["dice_per_class"] = {name: statistics.mean(each[name] for each in dice) for name in dice[0]}
+        row["pixel_accuracy"] = statistics.mean(record["pixel_accuracy"] for _, record in members)
+        for parts in ("dice_per_class", "trimap_miou", "trimap_accuracy"):
+            found = [record[parts] for _, record in members if parts in record]
+            if found:
+                row[parts] = {name: statistics.mean(each[name] for each in found) for name in found[0]}
         rows.append(row)
     for row in rows:
         row["gap_closed"] = gap_closed(row, rows)

@@ -53,16 +53,18 @@ class Bpg(Method):
     """Boundary perception guidance.
 
     The term ``pce`` is partial cross-entropy of the refined prediction, ``boundary`` the error of the edges regressed from the
-    network's own logits; its weight is the paper's lambda. Edges are learned from in training only.
+    network's own logits; its weight is the paper's lambda, or 30 times that (see below). Edges are learned from in training only.
 
     ``refine`` and ``boundary`` are the ablations of the paper: False and ``none`` train the plain network. Without a boundary
     branch the term ``boundary`` is 0, so that these two settings are all that an ablation changes.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (2) to (4),
         Tables 1 and 2.
-    Differs: the paper sums both losses over pixels; we take means, over labelled pixels and over all (see
-        ``boundary_regression_loss``). The paper does not say which logits edges are regressed from when there is a refinement:
-        we take its two branches as parallel, both on the network's logits.
+    Differs: the paper writes both losses as sums over pixels; we take means, over labelled pixels and over all (see
+        ``boundary_regression_loss``). By its formulas its lambda of 1 is then a weight of one over the labelled share of the
+        pixels, about 30 for scribbles; by its figures, which are means, it is a weight of 1. The paper does not say which
+        logits edges are regressed from when there is a refinement: we take its two branches as parallel, both on the network's
+        logits.
     """
 
     name: Literal["bpg"] = "bpg"
