@@ -194,7 +194,7 @@ def _node(
     values: dict[str, Any] = {name: v for name, v in everywhere.items() if name in stage.params.model_fields} | given
     if preset is not None:
         values = overridden(values, node_id, preset.stages)
-        if isinstance(values.get("method"), dict):
+        if stage.name == "train" and isinstance(values.get("method"), dict):
             values = merge(values, {"method": preset.methods.get(values["method"].get("name"), {})})
     values = overridden(values, node_id, overrides)
     params = validate(stage.params, values, where)
