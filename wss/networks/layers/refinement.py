@@ -88,7 +88,7 @@ class _Step(nn.Module):
         self.last = nn.Conv2d(width, 1, 3, padding=1, bias=False)
         initialise(self)
         nn.init.zeros_(self.last.weight)
-        # With so few channels this layout makes training of the whole 2.5 times as fast on a CPU.
+        # With so few channels this layout makes forward and backward passes of the refinement 2.5 times as fast on a CPU.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, maps: Tensor, detail: Tensor) -> Tensor:
