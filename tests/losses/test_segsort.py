@@ -58,10 +58,13 @@ def test_gradients():
     embeddings.requires_grad_()
     prototypes.requires_grad_()
     for alone in ("own", "skip"):
-        assert gradcheck(
-            lambda e, p, how=alone: segsort_loss(e, p, own, positive, negative, concentration=8.0, alone=how),
-            (embeddings, prototypes),
-        )
+        for reduction in ("mean", "none"):
+            assert gradcheck(
+                lambda e, p, how=alone, what=reduction: segsort_loss(
+                    e, p, own, positive, negative, concentration=8.0, alone=how, reduction=what
+                ),
+                (embeddings, prototypes),
+            )
 
 
 def test_parts_make_no_difference(monkeypatch):
@@ -73,6 +76,26 @@ def test_parts_make_no_difference(monkeypatch):
     value = segsort_loss(*case, concentration=8.0)
     torch.testing.assert_close(value, whole)
     torch.testing.assert_close(torch.autograd.grad(value, case[0])[0], gradient)
+
+
+def test_parts_have_the_segments_that_count_for_their_pixels(monkeypatch):
+    """A relation within images: where images lie one after another, a part meets the segments of one or two of them."""
+    own = torch.arange(12).repeat_interleave(4)
+    image = torch.arange(12) // 3
+    same, alike = image[:, None] == image, (torch.arange(12) % 3 == 0)[:, None] == (torch.arange(12) % 3 == 0)
+    generator = torch.Generator().manual_seed(0)
+    embeddings = normalize(torch.randn(48, 4, generator=generator, dtype=torch.float64), dim=1).requires_grad_()
+    prototypes = normalize(torch.randn(12, 4, generator=generator, dtype=torch.float64), dim=1).requires_grad_()
+    case = (embeddings, prototypes, own, same & alike, same & ~alike)
+    whole = segsort_loss(*case, concentration=8.0)
+    expected = torch.autograd.grad(whole, case[:2])
+    monkeypatch.setattr(segsort, "_ENTRIES", {"cpu": 12 * 12})
+    ranges = [columns for _, columns in segsort._parts(own, same, "cpu")]
+    assert ranges == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)]
+    value = segsort_loss(*case, concentration=8.0)
+    torch.testing.assert_close(value, whole)
+    for gradient, other in zip(torch.autograd.grad(value, case[:2]), expected, strict=True):
+        torch.testing.assert_close(gradient, other)
 
 
 def test_a_step_along_the_gradient_draws_to_positive_and_away_from_negative():

@@ -51,8 +51,8 @@ def segsort_loss(
     Raises:
         UsageError: Shapes, dtypes or options are unusable.
 
-    Memory is bounded: similarities are computed in parts, and again for the gradient. Time is that of (pixels that count) x
-    (segments that count for any).
+    Memory is bounded: similarities are computed in parts, with the gradient at once, for ``none`` again. Time is that of (pixels
+    that count) x (segments that count for any pixel of a part).
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", (3).
     Differs: the paper does not say what (3) is without positive segments; ``own`` is what the authors' code does.
@@ -66,17 +66,18 @@ def segsort_loss(
         # Most pixels and segments take no part in a relation of labels: finding out which costs less than computing them.
         pixels = ((own >= 0) & numerator.any(1)[own.clamp(min=0)]).nonzero()[:, 0] if len(positive) else own[:0]
         columns = denominator.any(0).nonzero()[:, 0]
-        loss = _Contrast.apply(  # type: ignore[no-untyped-call]
+        found = _Contrast.apply(  # type: ignore[no-untyped-call]
             embeddings.to(dtype)[pixels],
             prototypes.to(dtype)[columns],
             own[pixels],
-            numerator[:, columns].to(dtype),
-            denominator[:, columns].to(dtype),
+            numerator[:, columns],
+            denominator[:, columns],
             concentration,
+            reduction != "none",
         )
         if reduction == "none":
-            return embeddings.new_zeros(len(embeddings), dtype=dtype).index_put((pixels,), loss)
-        total: Tensor = loss.sum()
+            return embeddings.new_zeros(len(embeddings), dtype=dtype).index_put((pixels,), found)
+        total: Tensor = found
         return total if reduction == "sum" else total / over_batch(len(pixels), total)
 
 
@@ -90,7 +91,7 @@ def _sets(positive: Tensor, negative: Tensor, alone: str) -> tuple[Tensor, Tenso
 
 
 class _Contrast(torch.autograd.Function):
-    """(3) for each of n pixels, all of which have a positive segment; sets are 0 or 1 here, which is faster than bool."""
+    """(3) for each of n pixels, all of which have a positive segment, or its sum."""
 
     @staticmethod
     def forward(
@@ -101,42 +102,65 @@ class _Contrast(torch.autograd.Function):
         numerator: Tensor,
         denominator: Tensor,
         concentration: float,
+        summed: bool,
     ) -> Tensor:
-        sums = embeddings.new_empty(2, len(embeddings))
-        for part in _parts(embeddings, prototypes):
-            weights = _weights(embeddings[part], prototypes, concentration)
-            for number, chosen in enumerate((numerator, denominator)):
-                sums[number, part] = torch.linalg.vecdot(weights, chosen.index_select(0, own[part]))
-        ctx.save_for_backward(embeddings, prototypes, own, numerator, denominator, sums)
-        ctx.concentration = concentration
-        return sums[1].log() - sums[0].log()
+        case = (embeddings, prototypes, own, numerator, denominator)
+        # What the gradient of the sum needs is at hand now; those of single pixels wait for what is asked of them.
+        scale = embeddings.new_ones(len(embeddings)) if summed and any(ctx.needs_input_grad) else None
+        loss, *gradients = _contrast(case, concentration, scale)
+        ctx.save_for_backward(*(gradients if summed else case))
+        ctx.concentration = None if summed else concentration
+        return loss.sum() if summed else loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        embeddings, prototypes, own, numerator, denominator, sums = ctx.saved_tensors
-        scale = ctx.concentration * grads[0]
-        to_embeddings = torch.empty_like(embeddings)
-        to_prototypes = torch.zeros_like(prototypes)
-        for part in _parts(embeddings, prototypes):
+        if ctx.concentration is None:
+            to_embeddings, to_prototypes = (grads[0] * gradient for gradient in ctx.saved_tensors)
+        else:
+            _, to_embeddings, to_prototypes = _contrast(ctx.saved_tensors, ctx.concentration, grads[0])
+        return to_embeddings, to_prototypes, None, None, None, None, None
+
+
+def _contrast(case: tuple[Tensor, ...], concentration: float, scale: Tensor | None) -> tuple[Tensor, ...]:
+    """Losses (n,) and, unless ``scale`` is None, gradients of their sum, each times its scale (n,)."""
+    embeddings, prototypes, own, numerator, denominator = case
+    loss = embeddings.new_empty(len(embeddings))
+    to_embeddings, to_prototypes = torch.empty_like(embeddings), torch.zeros_like(prototypes)
+    chosen = [sets.to(embeddings.dtype) for sets in (numerator, denominator)]  # 0 or 1, which is faster than bool
+    for part, columns in _parts(own, denominator, embeddings.device.type):
+        pixels, segments = embeddings[part], prototypes[columns]
+        weights = (pixels * concentration) @ segments.T
+        weights.sub_(concentration).exp_()  # at most 1
+        above, below = (sets[:, columns].index_select(0, own[part]) for sets in chosen)
+        top, bottom = torch.linalg.vecdot(weights, above), torch.linalg.vecdot(weights, below)
+        loss[part] = bottom.log() - top.log()
+        if scale is not None:
             # the gradient with respect to kappa mu . e: a segment's share of the denominator less that of the numerator
-            share = denominator.index_select(0, own[part]).mul_((scale / sums[1])[part, None])
-            share.addcmul_(numerator.index_select(0, own[part]), (scale / sums[0])[part, None], value=-1)
-            share.mul_(_weights(embeddings[part], prototypes, ctx.concentration))
-            to_embeddings[part] = share @ prototypes
-            to_prototypes.addmm_(share.T, embeddings[part])
-        return to_embeddings, to_prototypes, None, None, None, None
+            factor = concentration * scale[part]
+            share = below.mul_((factor / bottom)[:, None])
+            share.addcmul_(above, (factor / top)[:, None], value=-1).mul_(weights)
+            to_embeddings[part] = share @ segments
+            to_prototypes[columns].addmm_(share.T, pixels)
+    return (loss,) if scale is None else (loss, to_embeddings, to_prototypes)
 
 
-def _weights(embeddings: Tensor, prototypes: Tensor, concentration: float) -> Tensor:
-    """exp(kappa (mu . e - 1)), at most 1."""
-    return ((embeddings * concentration) @ prototypes.T).sub_(concentration).exp_()
+def _parts(own: Tensor, denominator: Tensor, device: str) -> list[tuple[slice, slice]]:
+    """Pixels that are computed at a time, with the range of segments that count for any of them.
 
-
-def _parts(embeddings: Tensor, prototypes: Tensor) -> list[slice]:
-    entries = _ENTRIES.get(embeddings.device.type, _ENTRIES_ELSEWHERE)
-    size = max(1, entries // max(1, len(prototypes)))
-    return [slice(start, start + size) for start in range(0, len(embeddings), size)]
+    Pixels and segments of an image lie together, so that a relation within images has narrow ranges.
+    """
+    count, total = len(own), denominator.shape[1]
+    size = max(1, _ENTRIES.get(device, _ENTRIES_ELSEWHERE) // max(1, total))
+    starts = range(0, count, size)
+    if len(starts) < 2:
+        return [(slice(0, count), slice(0, total))]
+    place = torch.arange(total, device=own.device)
+    first = torch.where(denominator, place, total).amin(1)[own]
+    last = torch.where(denominator, place, -1).amax(1)[own]
+    ends = [torch.stack([first[i : i + size].min(), last[i : i + size].max() + 1]) for i in starts]
+    ranges = torch.stack(ends).tolist()
+    return [(slice(i, i + size), slice(*columns)) for i, columns in zip(starts, ranges, strict=True)]
 
 
 def _check(

@@ -366,11 +366,13 @@ def cooccurrence(image: Tensor, classes: Tensor, known: Tensor) -> Relation:
 
 def spread(prototypes: Tensor, label: Tensor) -> Tensor:
     """Labels (T,) after each segment without one took that of the nearest that has one; 255 where none has."""
-    if not len(label):
+    labelled = label != 255
+    known, unknown = labelled.nonzero()[:, 0], (~labelled).nonzero()[:, 0]
+    if not len(known):
         return label
-    closeness, index = nearest(prototypes.detach(), prototypes.detach(), 1, allowed=label != 255)
-    found = torch.where(closeness[:, 0].isfinite(), label[index[:, 0]], 255)
-    return torch.where(label == 255, found, label)
+    vectors = prototypes.detach()
+    closest = nearest(vectors[unknown], vectors[known], 1)[1][:, 0]
+    return label.index_copy(0, unknown, label[known[closest]])
 
 
 def _rows(maps: Tensor) -> Tensor:
