@@ -104,6 +104,16 @@ def test_refuses_malformed_presets(tmp_path, text, message):
         load_preset(str(path))
 
 
+def test_a_bad_value_of_a_preset_names_the_preset(tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("stages: {train: {batch_size: none}, absent: {batch_size: none}}\n")
+    with pytest.raises(UsageError, match=r"pce.yaml: stage 'train' with preset .*mine.yaml: batch_size: Input should be"):
+        load_pipeline(find_pipeline("pce"), preset=load_preset(str(preset)))
+    preset.write_text("stages: {train: {batch_size: 3}}\n")
+    with pytest.raises(UsageError, match=r"pce.yaml: stage 'crf': unknown parameter 'x'"):
+        load_pipeline(find_pipeline("pce"), {"crf": {"x": 1}}, preset=load_preset(str(preset)))
+
+
 def test_names_the_nearest_preset():
     with pytest.raises(UsageError, match="no preset 'voc2012-resnet'; did you mean 'voc2012-resnet101'"):
         load_preset("voc2012-resnet")

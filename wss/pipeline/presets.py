@@ -18,12 +18,14 @@ class Preset:
     """Settings for many pipelines: those of a paper on a data set, say.
 
     Attributes:
+        source: Its name, or its file, as errors quote it.
         title: One line for lists.
         stages: Parameter changes by pattern of node ids.
         methods: Changes of a method's settings by its name, wherever it is trained.
         factors: Levels, with their values, by factor.
     """
 
+    source: str
     title: str
     stages: Mapping[str, Mapping[str, Any]]
     methods: Mapping[str, Mapping[str, Any]]
@@ -54,4 +56,4 @@ def load_preset(name_or_file: str) -> Preset:
             raise UsageError(
                 f"{path}: {name!r} must hold names, and for each its settings with their values; got {part!r}"
             )
-    return Preset(str(document.get("title", path.stem)), **parts)
+    return Preset(name_or_file, str(document.get("title", path.stem)), **parts)

@@ -192,12 +192,15 @@ def _node(
     if not isinstance(given, dict):
         raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
     values: dict[str, Any] = {name: v for name, v in everywhere.items() if name in stage.params.model_fields} | given
+    source = where
     if preset is not None:
+        own = values
         values = overridden(values, node_id, preset.stages)
         if stage.name == "train" and isinstance(values.get("method"), dict):
             values = merge(values, {"method": preset.methods.get(values["method"].get("name"), {})})
+        source += f" with preset {preset.source}" if values != own else ""
     values = overridden(values, node_id, overrides)
-    params = validate(stage.params, values, where)
+    params = validate(stage.params, values, source)
     return Node(node_id, stage, params, _inputs(where, stage, entry.get("inputs") or {}, earlier))
 
 
