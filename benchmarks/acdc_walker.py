@@ -19,9 +19,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import crf_timing
 import cv2
 import numpy as np
+import timing
 import torch
 
 import wss.version
@@ -103,11 +103,11 @@ def main() -> None:
     arguments = ["PATH" if Path(a).is_absolute() else a for a in sys.argv]
     record = {
         "command": " ".join(["python", *arguments]),
-        "processor": crf_timing.processor(),
+        "processor": timing.processor(),
         "date": date.today().isoformat(),
         "versions": {
             "wss": wss.version.__version__,
-            "scikit-image": crf_timing.version("scikit-image"),
+            "scikit-image": timing.version("scikit-image"),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },

@@ -12,8 +12,8 @@ import importlib.util
 import time
 from typing import Any
 
-import crf_timing
 import numpy as np
+import timing
 import torch
 
 from wss.ops import BilateralFilter
@@ -26,7 +26,7 @@ MORE = 3
 def pydensecrf_build(image: torch.Tensor, energy: np.ndarray, bilateral: bool) -> Any:
     from pydensecrf.densecrf import DenseCRF2D
 
-    crf = DenseCRF2D(image.shape[2], image.shape[1], crf_timing.CLASSES)
+    crf = DenseCRF2D(image.shape[2], image.shape[1], timing.CLASSES)
     crf.setUnaryEnergy(energy)
     if bilateral:
         pixels = np.array(image.permute(1, 2, 0).numpy(), order="C")
@@ -53,12 +53,12 @@ def one_by_one(bilateral: BilateralFilter, x: torch.Tensor) -> list[torch.Tensor
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     one_thread = torch.get_num_threads() == 1
     with_pydensecrf = one_thread and importlib.util.find_spec("pydensecrf") is not None
-    logits = crf_timing.scores(height, width)
+    logits = timing.scores(height, width)
     probs = torch.softmax(logits, 1)
-    energy = np.ascontiguousarray(-torch.log_softmax(logits, 1)[0].reshape(crf_timing.CLASSES, -1).numpy())
-    timings = crf_timing.Timings()
+    energy = np.ascontiguousarray(-torch.log_softmax(logits, 1)[0].reshape(timing.CLASSES, -1).numpy())
+    timings = timing.Timings()
     sigmas = (SIGMA_RGB, SIGMA_XY)
-    for image in crf_timing.pictures(options.data, options.images, height, width):
+    for image in timing.pictures(options.data, options.images, height, width):
         images = image[None].float()
         for _ in range(options.repeats):
             if with_pydensecrf:
@@ -91,7 +91,7 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    crf_timing.run(
+    timing.run(
         __doc__,
         measure,
         "K = 21, sigma_rgb 15, sigma_xy 100; medians over repeats and pictures, variants in turn; ratios are of CPU time",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import crf_timing
+import timing
 import torch
 from torch import Tensor
 from torch.nn.functional import unfold
@@ -67,10 +67,10 @@ def peak(work: Callable[[], Any]) -> float:
 
 
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
-    probs = crf_timing.scores(height, width).softmax(1)
-    timings = crf_timing.Timings()
+    probs = timing.scores(height, width).softmax(1)
+    timings = timing.Timings()
     difference = 0.0
-    for picture in crf_timing.pictures(options.data, options.images, height, width):
+    for picture in timing.pictures(options.data, options.images, height, width):
         images = picture[None].float()
         for _ in range(options.repeats):
             found = {name: timings.measure(name, step, loss, probs, images) for name, loss in LOSSES.items()}
@@ -94,10 +94,10 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    results = crf_timing.run(
+    results = timing.run(
         __doc__,
         measure,
-        f"one image of {crf_timing.CLASSES} classes, forward and backward, radius {RADIUS}; medians over repeats and pictures, "
+        f"one image of {timing.CLASSES} classes, forward and backward, radius {RADIUS}; medians over repeats and pictures, "
         "variants in turn; ratios are of CPU time",
         sizes=["128x128", "257x257"],
         threads=[1],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import crf_timing
+import timing
 import torch
 
 from wss.ops import mean_field
@@ -30,10 +30,10 @@ PRESETS = {
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     one_thread = torch.get_num_threads() == 1
     with_pydensecrf = one_thread and importlib.util.find_spec("pydensecrf") is not None
-    logits = crf_timing.scores(height, width)
-    timings = crf_timing.Timings()
+    logits = timing.scores(height, width)
+    timings = timing.Timings()
     agreement: dict[str, float] = {}
-    for image in crf_timing.pictures(options.data, options.images, height, width):
+    for image in timing.pictures(options.data, options.images, height, width):
         images = image[None]
         for _ in range(options.repeats):
             for preset, values in PRESETS.items():
@@ -59,7 +59,7 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    crf_timing.run(
+    timing.run(
         __doc__,
         measure,
         "K = 21, 10 iterations; medians over repeats and pictures, variants in turn; ratios are of CPU time",

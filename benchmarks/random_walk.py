@@ -14,8 +14,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import crf_timing
 import numpy as np
+import timing
 import torch
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
@@ -99,9 +99,9 @@ def difference(result: Any, truth: Any) -> list[float]:
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     labels = scribbles(height, width)
     gradient = torch.rand(1, CLASSES, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    timings = crf_timing.Timings()
+    timings = timing.Timings()
     errors: dict[str, list[float]] = {}
-    for image in crf_timing.pictures(options.data, options.images, height, width):
+    for image in timing.pictures(options.data, options.images, height, width):
         easy = boundaries(image)
         for backend in BACKENDS:
             ours(easy, labels, gradient, backend)  # once per size: ordering and plan
@@ -134,7 +134,7 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    crf_timing.run(
+    timing.run(
         __doc__,
         measure,
         "forward and backward, float64, 1 image, 4 labels; medians over repeats and pictures, variants in turn; ratios are of "

@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from crf_timing import processor
+from timing import processor
 
 import wss.version
 from wss.methods import Batch, RwSs

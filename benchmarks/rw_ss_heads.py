@@ -24,7 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from crf_timing import processor
+from timing import processor
 from torch import Tensor
 from torch.nn import functional
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import crf_timing
+import timing
 from torch import Tensor
 
 from wss.losses import tree_energy_loss, tree_targets
@@ -25,10 +25,10 @@ def loss(probs: Tensor, colours: Tensor) -> None:
 
 
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
-    probs = crf_timing.scores(height, width).softmax(1)
-    timings = crf_timing.Timings()
+    probs = timing.scores(height, width).softmax(1)
+    timings = timing.Timings()
     difference = 0.0
-    for picture in crf_timing.pictures(options.data, options.images, height, width):
+    for picture in timing.pictures(options.data, options.images, height, width):
         colours = picture[None] / 255
         for _ in range(options.repeats):
             found = {}
@@ -49,10 +49,10 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    crf_timing.run(
+    timing.run(
         __doc__,
         measure,
-        f"one image, averages of {crf_timing.CLASSES} channels, the loss with two trees; medians over repeats and pictures, "
+        f"one image, averages of {timing.CLASSES} channels, the loss with two trees; medians over repeats and pictures, "
         "variants in turn; ratios are of CPU time",
         sizes=["128x128", "513x513"],
         threads=[1],

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import crf_timing
 import numpy as np
+import timing
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
@@ -72,7 +72,7 @@ def squared(embeddings: Tensor, scores: Tensor) -> Tensor:
 
 
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
-    timings = crf_timing.Timings()
+    timings = timing.Timings()
     agreement: dict[str, float] = {}
     for seed in range(options.images):
         cells = embedding(BATCH, height, width, seed)
@@ -114,7 +114,7 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    crf_timing.run(
+    timing.run(
         __doc__,
         measure,
         f"{BATCH} images of {CHANNELS} channels for k-means and segments, 1 of half the resolution for walks; medians over "

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import crf_timing
 import numpy as np
+import timing
 import torch
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
@@ -62,11 +62,11 @@ def whole(method: Spml, model: Any, batch: Batch) -> None:
 
 
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
-    images = crf_timing.pictures(options.data, options.images, height, width)
+    images = timing.pictures(options.data, options.images, height, width)
     batch = first_batch(images)
     copies = -(-PUBLISHED_BATCH * (1 + PUBLISHED_BANK) // len(images)) - 1
     method = Spml(bank_batches=copies)
-    timings = crf_timing.Timings()
+    timings = timing.Timings()
     shares: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     for name, spec in NETWORKS.items():
@@ -86,7 +86,7 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     assert __doc__
-    crf_timing.run(
+    timing.run(
         __doc__,
         measure,
         "float32, forward and backward; medians over repeats; ratios are of CPU time",

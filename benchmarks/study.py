@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from crf_timing import processor
+from timing import processor
 
 from wss.pipeline.presets import load_preset
 from wss.store import Store

@@ -16,7 +16,6 @@ from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.predictor import InferenceParams, Predictor
 from wss.stages.stage import Context
-from wss.stages.train import TrainParams
 from wss.training.optimiser import freeze, make_optimiser
 
 SIGMAS = {"pos_xy_std": 1.0, "bi_xy_std": 8.0, "bi_rgb_std": 13.0}
@@ -221,21 +220,6 @@ def test_stored_network_gives_the_same_labels(name, tmp_path):
     if name == "crf-rnn":
         assert predictor.model.crf.bi_xy_std == 9
         assert not torch.equal(predictor.model.crf.bi_weight, torch.full((7,), 4.0))
-
-
-@pytest.mark.parametrize(("kind", "terms"), [(CrfAdm, {"pce", "adm", "densecrf"}), (CrfRnn, {"crf"})])
-def test_pipeline_is_that_of_pce_with_a_second_phase(kind, terms):
-    name = kind.model_fields["name"].default
-    baseline, pipeline = load_pipeline(find_pipeline("pce")), load_pipeline(find_pipeline(name))
-    assert list(pipeline.nodes) == list(baseline.nodes)
-    ours, theirs = pipeline.nodes["train"].params, baseline.nodes["train"].params
-    assert isinstance(ours, TrainParams)
-    assert isinstance(ours.method, kind)
-    assert ours.phases[:1] == theirs.phases
-    assert set(ours.phases[1].terms) == terms
-    assert ours.phases[1].terms.get("densecrf", 0) == 0
-    same = {"network", "batch_size", "augment", "split"}
-    assert ours.model_dump(include=same) == theirs.model_dump(include=same)
 
 
 def test_settings_are_checked():

@@ -9,7 +9,6 @@ from wss.methods import METHODS, Batch, DenseCRF, KernelCut, NormalizedCut, Phas
 from wss.networks import NetworkSpec
 from wss.ops import BilateralFilter
 from wss.params import canonical, validate
-from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.stages.train import TrainParams
 
 ALL = [DenseCRF, NormalizedCut, KernelCut]
@@ -115,18 +114,3 @@ def test_settings_are_checked():
 def test_names_are_distinct_and_counted_in_keys():
     assert len({method.model_fields["name"].default for method in METHODS}) == len(METHODS)
     assert canonical(DenseCRF()) != canonical(DenseCRF(units="paper"))
-
-
-@pytest.mark.parametrize("kind", ALL)
-def test_pipeline_is_that_of_pce_with_a_second_phase(kind):
-    name = kind.model_fields["name"].default
-    baseline, pipeline = load_pipeline(find_pipeline("pce")), load_pipeline(find_pipeline(name))
-    assert list(pipeline.nodes) == list(baseline.nodes)
-    ours, theirs = pipeline.nodes["train"].params, baseline.nodes["train"].params
-    assert isinstance(ours, TrainParams)
-    assert isinstance(ours.method, kind)
-    assert ours.phases[:1] == theirs.phases
-    assert set(ours.phases[1].terms) == {"pce", name}
-    assert ours.phases[1].lr < theirs.phases[0].lr
-    same = {"network", "batch_size", "augment", "split"}
-    assert ours.model_dump(include=same) == theirs.model_dump(include=same)

@@ -107,7 +107,9 @@ def test_refuses_malformed_presets(tmp_path, text, message):
 def test_a_bad_value_of_a_preset_names_the_preset(tmp_path):
     preset = tmp_path / "mine.yaml"
     preset.write_text("stages: {train: {batch_size: none}, absent: {batch_size: none}}\n")
-    with pytest.raises(UsageError, match=r"pce.yaml: stage 'train' with preset .*mine.yaml: batch_size: Input should be"):
+    with pytest.raises(
+        UsageError, match=r"pce.yaml: stage 'train' with preset .*mine.yaml: batch_size: Input should be"
+    ):
         load_pipeline(find_pipeline("pce"), preset=load_preset(str(preset)))
     preset.write_text("stages: {train: {batch_size: 3}}\n")
     with pytest.raises(UsageError, match=r"pce.yaml: stage 'crf': unknown parameter 'x'"):
