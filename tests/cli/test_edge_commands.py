@@ -80,13 +80,15 @@ def test_wrong_usage(fresh, wss):
 def test_train_bench_and_use(fresh, wss, bsds, tmp_path):
     weights = tmp_path / "edges.pt"
     trained = wss(
-        "train-edges", "--root", bsds, "--out", weights, "--epochs", 2, "--batch-size", 2, "--crop", 32, "--json"
-    ).json
+        "train-edges", "--root", bsds, "--out", weights, "--epochs", 2, "--batch-size", 2, "--crop", 32,
+        "--rotate", 180, "--scale", 0.5, 1.6, "--json",
+    ).json  # fmt: skip
     assert trained["images"] == 4
     assert trained["step"] == 4
     recipe = json.loads((tmp_path / "edges.pt.json").read_text())
     assert recipe["network"] == "small"
-    assert recipe["augment"]["crop"] == 32
+    augment = {name: recipe["augment"][name] for name in ("crop", "rotate_deg", "scale", "hue_deg")}
+    assert augment == {"crop": 32, "rotate_deg": 180, "scale": [0.5, 1.6], "hue_deg": 10}
     assert len(recipe["log"]) == 2
     assert not list(tmp_path.glob("*.partial"))
     scores = wss(
@@ -94,7 +96,7 @@ def test_train_bench_and_use(fresh, wss, bsds, tmp_path):
     ).json
     assert scores == json.loads((fresh / "b.json").read_text())
     assert scores["images"] == 3
-    assert 0 <= scores["ods"] <= scores["ois"] <= 1
+    assert all(0 < scores[name] <= 1 for name in ("ods", "ois", "ap"))
     assert wss("edges", "--weights", weights, "--json").json["images"] == 6
 
 
@@ -138,6 +140,9 @@ def test_hed_trains_from_vgg_weights(fresh, wss, bsds, tmp_path):
     failed = wss("train-edges", "--root", bsds, "--out", "h.pt", "--network", "vgg")
     assert failed.code == 2
     assert "small or hed" in failed.said
+    swapped = wss("train-edges", "--root", bsds, "--out", "h.pt", "--scale", 1.4, 0.6)
+    assert swapped.code == 2
+    assert "augment.scale: expected two positive numbers, the smaller one first" in swapped.said
     missing = wss("train-edges", "--root", tmp_path, "--out", "h.pt")
     assert missing.code == 1
     assert "groundTruth" in missing.said

@@ -29,6 +29,11 @@ def train_edges(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images, one crop of each.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 8,
     crop: Annotated[int, typer.Option(min=32, help="Side of a crop in pixels.")] = 256,
+    rotate: Annotated[float, typer.Option(min=0, max=180, help="Largest rotation of a crop, degrees either way.")] = 20,
+    scale: Annotated[
+        tuple[float, float],
+        typer.Option(help="Smallest and largest factor on the sides of an image.", metavar="MIN MAX"),
+    ] = (0.6, 1.4),
     lr: Annotated[float | None, typer.Option(help="Largest learning rate; default: 0.003, for hed 0.0001.")] = None,
     amp: Annotated[bool, typer.Option("--amp", help="Autocast to bfloat16.")] = False,
     half: Annotated[bool, typer.Option("--half/--full", help="Write weights of half precision.")] = True,
@@ -66,9 +71,9 @@ def train_edges(
 
     if network not in RATES:
         raise UsageError(f"--network {network}: expected small or hed")
+    augment = {**EdgeTrainingParams().augment.model_dump(), "crop": crop, "rotate_deg": rotate, "scale": scale}
     values = {"epochs": epochs, "batch_size": batch_size, "amp": amp, "seed": seed or 0, "lr": lr or RATES[network]}
-    params = validate(EdgeTrainingParams, values, "train-edges")
-    params = params.model_copy(update={"augment": params.augment.model_copy(update={"crop": crop})})
+    params = validate(EdgeTrainingParams, {**values, "augment": augment}, "train-edges")
     splits = split or ["train"]
     items = list_bsds(root, *splits)
     recipe = {
