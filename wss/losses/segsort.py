@@ -155,7 +155,7 @@ def _parts(own: Tensor, denominator: Tensor, device: str) -> list[tuple[slice, s
     starts = range(0, count, size)
     if len(starts) < 2:
         return [(slice(0, count), slice(0, total))]
-    place = torch.arange(total, device=own.device)
+    place = torch.arange(total, dtype=torch.int32, device=own.device)
     first = torch.where(denominator, place, total).amin(1)[own]
     last = torch.where(denominator, place, -1).amax(1)[own]
     ends = [torch.stack([first[i : i + size].min(), last[i : i + size].max() + 1]) for i in starts]
