@@ -1,0 +1,331 @@
+"""What RW-SS adds to pce on street scenes, where the features that walk are trained with the walk: in core-minutes.
+
+    python benchmarks/rw_ss_street.py --weights FILE --workspace W --out benchmarks/results/rw-ss-street-NAME.json
+
+W is a workspace of CamVid (`wss init --kind camvid`), FILE the weights of MobileNetV2. Images, at 192x256, go once through the
+backbone's first blocks, which are frozen; its last blocks, the reduction to 256 channels, the walk and the classifier of
+DeepLab-v2 are trained on simulated scribbles: all of them, those of half the objects, or points. A first phase with or without
+the walk is followed by a second one with or without self-supervision; after both, scores of images not trained on, at full size.
+For some of them it is also told where steps of the walk lead (`wss.metrics.step_shares`), by the classes of their masks.
+`miou_true_steps` is the score of the same network where each cell goes halfway to the mean of its true class instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from rw_ss_heads import points
+from timing import processor
+from torch import Tensor
+from torch.nn import functional
+
+from wss.losses import maximum_entropy_loss, partial_cross_entropy, transition_consistency_loss
+from wss.methods import RwSs
+from wss.methods.rw_ss import WalkingSegmenter
+from wss.metrics import confusion_matrix, iou, miou, pixel_accuracy, step_shares
+from wss.networks import NetworkSpec, load_pretrained
+from wss.networks.parameters import freeze_batch_norm
+from wss.ops import Transform, draw_transform, transform_transition
+from wss.stages.samples import split_ids
+from wss.store import Store
+
+SIZE, STRIDE = (192, 256), 16
+NETWORK = NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", padding="same", output_stride=STRIDE)
+FROZEN = 11
+"""Blocks of the backbone that are not trained, and through which images go once."""
+LABELS = {"all": {"drop": 0}, "drop": {"drop": 0.5}, "points": {"shrink": 1}}
+FIRST = {
+    "pce": RwSs(width=256, walk=False),
+    "walk": RwSs(width=256),
+    "walk, scale 1/16": RwSs(width=256, scale=1 / 16),
+}
+FIRST_STEPS, LEARNING_RATE = 200, (1e-3, 3e-4)
+ALPHA_RATE = 10
+"""Learning rate of alpha relative to the network's."""
+BATCH, POINTS = 8, 1024
+PIPELINE = """
+title: labels
+factors:
+  labels: {LEVELS}
+stages:
+  - stage: samples
+  - {id: "prepare-${labels}", each: labels, stage: prepare, inputs: {samples: samples}, params: "${labels.options}"}
+"""
+
+
+@dataclass(frozen=True)
+class Second:
+    """A second phase.
+
+    Attributes:
+        first: What it goes on from.
+        terms: Weights of its terms beside pce.
+        steps: How long it is.
+    """
+
+    first: str
+    terms: dict[str, float] = field(default_factory=dict)
+    steps: int = 60
+
+
+SECOND = {
+    "walk": Second("walk"),
+    "self-supervision": Second("walk", {"consistency": 1}),
+    "self-supervision, weight 0.1": Second("walk", {"consistency": 0.1}),
+    "self-supervision, weight 0.01": Second("walk", {"consistency": 0.01}),
+    "self-supervision, weight 0.3": Second("walk", {"consistency": 0.3}),
+    "self-supervision, entropy": Second("walk", {"consistency": 1, "entropy": 0.2}),
+    "walk, longer": Second("walk", steps=200),
+    "self-supervision, longer": Second("walk", {"consistency": 1}, steps=200),
+    "walk, scale 1/16": Second("walk, scale 1/16"),
+    "self-supervision, scale 1/16": Second("walk, scale 1/16", {"consistency": 1}),
+    "self-supervision, scale 1/16, weight 0.3": Second("walk, scale 1/16", {"consistency": 0.3}),
+}
+
+
+class Data:
+    """What the frozen blocks make of all images, labelled pixels of those to train on and masks of the others."""
+
+    def __init__(self, workspace: Path, weights: str) -> None:
+        samples, labels = prepared(workspace)
+        self.weights, self.classes = weights, len(samples.meta["classes"])
+        train, val = split_ids(samples, "train"), split_ids(samples, "val")[::2]
+        model = network(RwSs(walk=False), self, 0).eval()
+        self.maps = torch.stack([encoded(model, samples.get("image", i), mirrored=True) for i in train])
+        self.held_out = torch.stack([encoded(model, samples.get("image", i)) for i in val])
+        self.masks = [np.array(samples.get("mask", i)) for i in val]
+        self.points = {name: [points(store.get("labels", i)) for i in train] for name, store in labels.items()}
+
+
+def prepared(workspace: Path) -> tuple[Store, dict[str, Store]]:
+    """Samples and the labels of each annotation, made where they are missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.yaml"
+        path.write_text(
+            PIPELINE.replace("LEVELS", ", ".join(f"{k}: {{options: {json.dumps(v)}}}" for k, v in LABELS.items()))
+        )
+        command = [sys.executable, "-m", "wss", "run", str(path), "--json", "--workspace", str(workspace)]
+        nodes = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    stores = {node["id"]: Store(Path(node["store"])) for node in nodes}
+    return stores["samples"], {name: stores[f"prepare-{name}"] for name in LABELS}
+
+
+def network(method: RwSs, data: Data, seed: int) -> WalkingSegmenter:
+    """A network with ImageNet weights; what is new in it depends on the seed."""
+    torch.manual_seed(seed)
+    model = method.build(NETWORK, data.classes)
+    load_pretrained(model, data.weights)
+    freeze_batch_norm(model)
+    return model
+
+
+@torch.inference_mode()
+def encoded(model: WalkingSegmenter, image: np.ndarray, mirrored: bool = False) -> Tensor:
+    """Float16 maps (n,C,h,w) behind the frozen blocks: of the image and, where asked for, of its mirror image."""
+    picture = cv2.resize(np.array(image), SIZE[::-1], interpolation=cv2.INTER_AREA)
+    rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    maps = model.normalise(torch.cat([rgb, rgb.flip(3)]) if mirrored else rgb)
+    for block in model.network.backbone.features[:FROZEN]:
+        maps = block(maps)
+    return maps.half().clone()
+
+
+def features(model: WalkingSegmenter, maps: Tensor) -> Tensor:
+    """The features that walk, of maps behind the frozen blocks."""
+    for block in model.network.backbone.features[FROZEN:]:
+        maps = block(maps)
+    return model.reduction(maps)
+
+
+def batches(data: Data, labels: str, seed: int, steps: int) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+    """Random images, which of them are mirrored, and some labelled pixels: places (B,1,P,2), classes (B,P), 255 for none."""
+    generator = torch.Generator().manual_seed(seed)
+    known = data.points[labels]
+    for _ in range(steps):
+        chosen = torch.randint(len(known), (BATCH,), generator=generator).tolist()
+        mirrored = torch.randint(2, (BATCH,), generator=generator)
+        places, classes = torch.zeros(BATCH, 1, POINTS, 2), torch.full((BATCH, POINTS), 255)
+        for row, index in enumerate(chosen):
+            where, what = known[index]
+            some = torch.randperm(len(what), generator=generator)[:POINTS]
+            places[row, 0, : len(some)], classes[row, : len(some)] = where[some], what[some]
+        places[..., 0] *= (1 - 2 * mirrored)[:, None, None]
+        yield chosen, mirrored, places, classes
+
+
+def train(model: WalkingSegmenter, data: Data, labels: str, seed: int, second: Second | None = None) -> float:
+    """Train for a phase, the first or a second one; the mean of pce over the last quarter of its steps."""
+    terms, steps = (second.terms, second.steps) if second else ({}, FIRST_STEPS)
+    phase = 1 if second else 0
+    frozen = {id(p) for block in model.network.backbone.features[:FROZEN] for p in block.parameters()}
+    groups = {"weights": (1, 5e-4), "others": (1, 0.0), "alpha": (ALPHA_RATE, 0.0)}
+    members: dict[str, list[Tensor]] = {name: [] for name in groups}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in frozen:
+            members["alpha" if name.endswith("alpha") else "weights" if parameter.ndim > 1 else "others"].append(
+                parameter
+            )
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": members[n], "rate": rate, "weight_decay": decay}
+            for n, (rate, decay) in groups.items()
+            if members[n]
+        ]
+    )
+    torch.manual_seed(seed)
+    losses = []
+    model.train()
+    for step, (chosen, mirrored, places, classes) in enumerate(batches(data, labels, 2 * seed + phase, steps)):
+        for group in optimiser.param_groups:
+            group["lr"] = group["rate"] * LEARNING_RATE[phase] * (1 - step / steps) ** 0.9 * min(1, (step + 1) / 20)
+        maps = data.maps[chosen, mirrored].float()
+        with torch.autocast("cpu", torch.bfloat16):
+            walk = model.walk(features(model, maps), "consistency" in terms)
+            logits = model.network.classify(walk.features).float()
+        found = functional.grid_sample(logits, places, padding_mode="border", align_corners=False)
+        pce = loss = partial_cross_entropy(found, classes[:, None])
+        if "entropy" in terms:
+            loss = loss + terms["entropy"] * maximum_entropy_loss(logits)
+        if "consistency" in terms:
+            transform = draw_transform("random", SIZE[0] // STRIDE, max_shift=0.25)
+            other = data.maps[chosen, 1 - mirrored].float() if transform.flip else transform.features(maps)
+            loss = loss + terms["consistency"] * consistency(model, walk.log_transition, other, transform)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(pce.detach()))
+    model.eval()
+    return mean(losses[-steps // 4 :])
+
+
+def consistency(model: WalkingSegmenter, transition: Tensor, maps: Tensor, transform: Transform) -> Tensor:
+    """Self-supervision on P, as in ``RwSs``; maps are those of the transformed image."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        target = model.walk(features(model, maps), True).log_transition
+    moved = transform_transition(transition, transform, (SIZE[0] // STRIDE, SIZE[1] // STRIDE), log=True)
+    return transition_consistency_loss(moved, target, log=True)
+
+
+@torch.inference_mode()
+def scored(model: WalkingSegmenter, data: Data) -> dict[str, Any]:
+    """Scores on held-out images, and where the walk leads on every fourth of them."""
+    total, guided = np.zeros((2, data.classes, data.classes), np.int64)
+    shares = []
+    for number, (maps, mask) in enumerate(zip(data.held_out, data.masks, strict=True)):
+        looks = model.random_walk is not None and number % 4 == 0
+        with torch.autocast("cpu", torch.bfloat16):
+            walk = model.walk(features(model, maps.float()), looks)
+            true = cv2.resize(mask, walk.before.shape[:1:-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            logits = model.network.classify(torch.cat([walk.features, true_steps(walk.before, true)])).float()
+        for scores, found in zip((total, guided), logits, strict=True):
+            labels = functional.interpolate(found[None], mask.shape, mode="bilinear", align_corners=False)[0].argmax(0)
+            scores += confusion_matrix(mask, labels.numpy().astype(np.uint8), data.classes)
+        if looks:
+            shares.append(step_shares(walk.log_transition[0].numpy(), true.flatten()))
+    record: dict[str, Any] = {"miou": miou(total), "pixel_accuracy": pixel_accuracy(total)}
+    record |= {"miou_true_steps": miou(guided), "iou_per_class": iou(total).tolist()}
+    if model.random_walk is not None:
+        record["alpha"] = model.random_walk.alpha.item()
+        for name in ("stays", "reach", "alike", "chance"):
+            record[name] = mean(getattr(each, name) for each in shares)
+    return record
+
+
+def true_steps(maps: Tensor, classes: np.ndarray) -> Tensor:
+    """Features (1,C,h,w) halfway to the mean of their class; unscored cells (255) stay."""
+    known = torch.from_numpy(classes.flatten().astype(np.int64))
+    alike = (known[:, None] == known) & (known != 255)
+    alike |= torch.eye(len(known), dtype=torch.bool)
+    means = maps.float().flatten(2)[0] @ (alike.float() / alike.sum(1, keepdim=True)).T
+    return (maps + means.reshape_as(maps)) / 2
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds, and the standard deviation of the score."""
+    rows = []
+    for key in dict.fromkeys((run["labels"], run["phase"], run["part"]) for run in runs):
+        mine = [run for run in runs if (run["labels"], run["phase"], run["part"]) == key]
+        numbers = [
+            name for name, value in mine[0].items() if isinstance(value, float) and all(name in run for run in mine)
+        ]
+        row = dict(zip(("labels", "phase", "part"), key, strict=True)) | {"n": len(mine)}
+        row |= {name: mean(run[name] for run in mine) for name in numbers}
+        row["std"] = stdev(run["miou"] for run in mine) if len(mine) > 1 else None
+        rows.append(row)
+    return rows
+
+
+def study(options: argparse.Namespace, data: Data, runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Train and score what is asked for and not among ``runs``."""
+    done = {(run["labels"], run["phase"], run["part"], run["seed"]) for run in runs}
+    for seed, labels, part in product(options.seeds, options.labels, options.first):
+        seconds = [name for name in options.second if SECOND[name].first == part]
+        missing = [name for name in seconds if (labels, 2, name, seed) not in done]
+        before = (labels, 1, part, seed) in done
+        if before and not missing:
+            continue
+        first = network(FIRST[part], data, seed)
+        loss = train(first, data, labels, seed)
+        if not before:
+            yield {"labels": labels, "phase": 1, "part": part, "seed": seed, "pce": loss, **scored(first, data)}
+        for name in missing:
+            model = copy.deepcopy(first)
+            loss = train(model, data, labels, seed, SECOND[name])
+            yield {"labels": labels, "phase": 2, "part": name, "seed": seed, "pce": loss, **scored(model, data)}
+
+
+def typed(options: argparse.Namespace) -> str:
+    """What to type to get these numbers again."""
+    parts = ["python benchmarks/rw_ss_street.py --weights FILE --workspace W"]
+    for name in ("labels", "first", "second", "seeds"):
+        parts += [f"--{name}", *(shlex.quote(str(value)) for value in getattr(options, name))]
+    return " ".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--labels", nargs="+", choices=list(LABELS), default=list(LABELS))
+    parser.add_argument("--first", nargs="+", choices=list(FIRST), default=["pce", "walk"])
+    parser.add_argument("--second", nargs="*", choices=list(SECOND), default=["walk", "self-supervision, weight 0.1"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="what is in this file is not repeated")
+    options = parser.parse_args()
+    data = Data(options.workspace, options.weights)
+    known = options.out is not None and options.out.exists()
+    result: dict[str, Any] = json.loads(options.out.read_text()) if known else {"commands": [], "runs": []}
+    for run in study(options, data, result["runs"]):
+        name = f"{run['labels']}, seed {run['seed']}, phase {run['phase']}, {run['part']}:"
+        print(name, ", ".join(f"{k} {v:.3f}" for k, v in run.items() if isinstance(v, float)), flush=True)
+        result = {
+            "commands": list(dict.fromkeys([*result["commands"], typed(options)])),
+            "date": date.today().isoformat(),
+            "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+            "torch": torch.__version__,
+            "summary": summary([*result["runs"], run]),
+            "runs": [*result["runs"], run],
+        }
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
