@@ -175,7 +175,7 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
     if missing:
         raise WssError(f"the method did not compute the loss terms {sorted(missing)}")
     idle = not any(phase.terms.values())
-    # beside others, a term without weight is recorded without the cost of its gradient
+    # beside others, a term without weight is recorded and gives no gradient
     used = {name: terms[name] if weight or idle else terms[name].detach() for name, weight in phase.terms.items()}
     return torch.stack([weight * used[name] for name, weight in phase.terms.items()]).sum()
 
