@@ -37,7 +37,7 @@ check: lint test
 
 # The weights of the embedded edge detector: make embedded-edges BSDS500=DIR (two hours of one core). Interrupted, it goes on.
 EDGES   = build/edges
-TRAIN   = OMP_NUM_THREADS=1 $(BIN)/wss train-edges --root $(BSDS500) --amp --out $@
+TRAIN   = OMP_NUM_THREADS=1 $(BIN)/wss train-edges --root $(or $(BSDS500),$(error give BSDS500=DIR, the folder with images/ and groundTruth/)) --amp --out $@
 VARIED  = --lr 0.002 --rotate 180 --scale 0.5 1.6
 
 embedded-edges: $(EDGES)/embedded.pt

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from statistics import mean, stdev
@@ -147,13 +148,14 @@ def scored(model: WalkingSegmenter, data: Data) -> dict[str, Any]:
     return record
 
 
-def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds, and the standard deviation of the score."""
+def summary(runs: list[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Means over seeds of the numbers that all runs of a group have, and the standard deviation of the score."""
     rows = []
-    for head in dict.fromkeys(run["head"] for run in runs):
-        mine = [run for run in runs if run["head"] == head]
-        numbers = [name for name, value in mine[0].items() if isinstance(value, float)]
-        row = {"head": head, "n": len(mine), **{name: mean(run[name] for run in mine) for name in numbers}}
+    for key in dict.fromkeys(tuple(run[name] for name in by) for run in runs):
+        mine = [run for run in runs if tuple(run[name] for name in by) == key]
+        numbers = [n for n, value in mine[0].items() if isinstance(value, float) and all(n in run for run in mine)]
+        row = {**dict(zip(by, key, strict=True)), "n": len(mine)}
+        row |= {name: mean(run[name] for run in mine) for name in numbers}
         row["std"] = stdev(run["miou"] for run in mine) if len(mine) > 1 else None
         rows.append(row)
     return rows
@@ -182,7 +184,7 @@ def main() -> None:
         "date": date.today().isoformat(),
         "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "torch": torch.__version__,
-        "summary": summary(runs),
+        "summary": summary(runs, ["head"]),
         "runs": runs,
     }
     if options.out:

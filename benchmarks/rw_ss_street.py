@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from rw_ss_heads import points
+from rw_ss_heads import points, summary
 from timing import processor
 from torch import Tensor
 from torch.nn import functional
@@ -257,21 +257,6 @@ def true_steps(maps: Tensor, classes: np.ndarray) -> Tensor:
     return (maps + means.reshape_as(maps)) / 2
 
 
-def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds, and the standard deviation of the score."""
-    rows = []
-    for key in dict.fromkeys((run["labels"], run["phase"], run["part"]) for run in runs):
-        mine = [run for run in runs if (run["labels"], run["phase"], run["part"]) == key]
-        numbers = [
-            name for name, value in mine[0].items() if isinstance(value, float) and all(name in run for run in mine)
-        ]
-        row = dict(zip(("labels", "phase", "part"), key, strict=True)) | {"n": len(mine)}
-        row |= {name: mean(run[name] for run in mine) for name in numbers}
-        row["std"] = stdev(run["miou"] for run in mine) if len(mine) > 1 else None
-        rows.append(row)
-    return rows
-
-
 def study(options: argparse.Namespace, data: Data, runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Train and score what is asked for and not among ``runs``."""
     done = {(run["labels"], run["phase"], run["part"], run["seed"]) for run in runs}
@@ -320,7 +305,7 @@ def main() -> None:
             "date": date.today().isoformat(),
             "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
             "torch": torch.__version__,
-            "summary": summary([*result["runs"], run]),
+            "summary": summary([*result["runs"], run], ["labels", "phase", "part"]),
             "runs": [*result["runs"], run],
         }
         if options.out:
