@@ -29,6 +29,8 @@ def test_by_hand():
     assert value.item() == pytest.approx(divergence / 2 + 0.1 * 0.25)
     summed = transition_consistency_loss(found, target, gamma=0.1, reduction="batchmean")
     assert summed.item() == pytest.approx(divergence + 0.1 * 0.25)
+    entries = transition_consistency_loss(found, target, gamma=0.1, reduction="entries")
+    assert entries.item() == pytest.approx(divergence / 4 + 0.1 * 0.25)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -46,6 +48,8 @@ def test_reference(log, direction, masked):
     each = [sum(d) / len(d) + trace for d, trace in parts]
     value = transition_consistency_loss(*pair, **options)
     assert value.item() == pytest.approx(sum(every) / len(every) + traces, rel=1e-9)
+    entries = transition_consistency_loss(*pair, **options, reduction="entries")
+    assert entries.item() == pytest.approx(sum(every) / len(every) / 6 + traces, rel=1e-9)
     per_image = transition_consistency_loss(*pair, **options, reduction="batchmean")
     assert per_image.item() == pytest.approx(sum(every) / 2 + traces, rel=1e-9)
     np.testing.assert_allclose(transition_consistency_loss(*pair, **options, reduction="none"), each, rtol=1e-9)
@@ -86,7 +90,7 @@ def test_confident_features_keep_their_gradient_with_logarithms():
 
 def test_without_valid_rows_it_is_a_differentiable_zero():
     found, target, valid = _case()
-    for reduction in ("mean", "batchmean", "none"):
+    for reduction in ("mean", "batchmean", "entries", "none"):
         leaf = found.clone().requires_grad_()
         value = transition_consistency_loss(leaf, target, valid=torch.zeros_like(valid), reduction=reduction)
         value.sum().backward()

@@ -22,7 +22,7 @@ NETWORKS = {
     "v2 at 16": NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", output_stride=16),
     "v3plus": NetworkSpec(name="deeplab-v3plus", backbone="mobilenet_v2"),
 }
-EMBEDDINGS = ["none", "qkv"]
+EMBEDDINGS = ["none", "cosine", "qkv"]
 LOCATIONS = ["transition", "before", "after"]
 
 
@@ -60,6 +60,32 @@ def test_a_new_network_is_that_of_pce(network, embed):
     assert torch.equal(model(rgb), plain(rgb))
     nn.init.constant_(model.random_walk.alpha, 1.0)
     assert not torch.equal(model(rgb), plain(rgb))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_with_a_given_alpha_training_is_that_of_pce_and_prediction_is_not(network):
+    model, plain = _model(RwSs(embed="cosine", scale=5, alpha=0.5), network), _model(PartialCrossEntropy(), network)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    batch = _batch()
+    values = []
+    for method, trained in ((RwSs(embed="cosine", scale=5, alpha=0.5), model), (PartialCrossEntropy(), plain)):
+        torch.manual_seed(2)  # dropout
+        values.append(method.losses(trained.train(), batch, {"pce"})["pce"])
+    assert torch.equal(*values)
+    model.eval()
+    walked = model(batch.rgb)
+    model.random_walk.alpha.fill_(0)
+    assert torch.equal(model(batch.rgb), plain.eval()(batch.rgb))
+    assert not torch.equal(walked, model(batch.rgb))
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_with_a_given_alpha_self_supervision_trains_the_features(location):
+    method = RwSs(embed="cosine", scale=5, alpha=0.5, location=location)
+    model = _model(method).train()
+    method.losses(model, _batch(), {"consistency"})["consistency"].backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.network.classifier.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.network.parameters())
 
 
 def test_a_walk_with_512_channels_has_the_parameters_of_the_paper():
@@ -212,6 +238,7 @@ def test_presets_are_the_settings_of_the_paper(backbone):
         (0.5, 2),
         10,
     )
+    assert train.method == RwSs(reduction="entries")
     assert train.method.gamma == 0.01
     assert isinstance(train.phases[0], Phase)
     study = load_pipeline(find_pipeline("study-rw-ss"), preset=preset).nodes

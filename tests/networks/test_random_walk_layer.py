@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.reference import eigenspace
 from wss.errors import UsageError
@@ -17,7 +19,7 @@ def _layer(channels=6, alpha=0.5, dtype=torch.float64, **options):
     return layer
 
 
-@pytest.mark.parametrize("embed", ["none", "qkv"])
+@pytest.mark.parametrize("embed", ["none", "cosine", "qkv"])
 @pytest.mark.parametrize("cell", [1, 3])
 def test_a_new_layer_changes_nothing(embed, cell):
     layer, features = RandomWalk(6, embed=embed, cell=cell), _features(dtype=torch.float32)
@@ -34,12 +36,14 @@ def test_parameters_at_512_channels():
     assert sum(p.numel() for p in embedded.parameters()) == 328_321
 
 
-@pytest.mark.parametrize("embed", ["none", "qkv"])
+@pytest.mark.parametrize("embed", ["none", "cosine", "qkv"])
 def test_reference(embed):
     layer, features = _layer(embed=embed, scale=0.3), _features()
     parts = [layer.embedding[n](features) if layer.embedding else features for n in ("query", "key", "value")]
     for b in range(2):
         query, key, value = (part[b].detach().numpy() for part in parts)
+        if embed == "cosine":
+            query = key = query / np.sqrt((query**2).sum(0))
         matrix = eigenspace.transition(0.3 * query, key)
         expected = 0.5 * (matrix @ value.reshape(6, -1).T).T.reshape(6, 5, 7) + features[b].numpy()
         found = layer(features, transition=True)
@@ -47,7 +51,7 @@ def test_reference(embed):
         torch.testing.assert_close(found.log_transition[b].exp().detach(), torch.from_numpy(matrix))
 
 
-@pytest.mark.parametrize("embed", ["none", "qkv"])
+@pytest.mark.parametrize("embed", ["none", "cosine", "qkv"])
 @pytest.mark.parametrize("cell", [1, 2])
 def test_with_and_without_the_matrix(embed, cell):
     layer = _layer(embed=embed, cell=cell)
@@ -86,9 +90,50 @@ def test_two_kinds_of_positions_become_two_means():
     assert (right[:, 1].mean() - right[:, 0].mean()) > 29
 
 
+def test_long_features_draw_others_only_by_inner_products():
+    features = torch.tensor([[1.0, 0.2], [0.9, 0.3], [6.0, 6.0]], dtype=torch.float64).T.reshape(1, 2, 1, 3)
+    inner, cosine = (
+        _layer(2, embed=embed, scale=scale)(features, transition=True).log_transition[0].exp()
+        for embed, scale in (("none", 1.0), ("cosine", 20.0))
+    )
+    assert inner[0, 2] > 0.9  # the third position is the longest, not the most similar
+    assert cosine[0, 1] > 4 * cosine[0, 2]
+    nothing = _layer(2, embed="cosine")(torch.zeros(1, 2, 2, 2, dtype=torch.float64), transition=True)
+    torch.testing.assert_close(nothing.log_transition.exp(), torch.full((1, 4, 4), 0.25, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("transition", [False, True])
-def test_runs_under_autocast(transition):
-    layer, features = _layer(dtype=torch.float32, embed="qkv"), _features(dtype=torch.float32)
+@pytest.mark.parametrize("cell", [1, 2])
+def test_with_a_given_alpha_features_walk_in_evaluation_only(cell, transition):
+    layer = RandomWalk(6, embed="cosine", cell=cell, scale=5, alpha=0.5)
+    features = _features()
+    coarse = functional.avg_pool2d(features, cell, ceil_mode=True) if cell > 1 else features
+    matrices = [
+        torch.from_numpy(eigenspace.transition(5 * unit.numpy(), unit.numpy()))
+        for unit in coarse / coarse.square().sum(1, keepdim=True).sqrt()
+    ]
+    moved = torch.stack([(p @ f.flatten(1).T).T.reshape(f.shape) for p, f in zip(matrices, coarse, strict=True)])
+    fine = functional.interpolate(moved, scale_factor=cell, mode="bilinear", align_corners=False)[:, :, :5, :7]
+    training, evaluation = layer.train()(features, transition), layer.eval()(features, transition)
+    assert training.features is features
+    torch.testing.assert_close(evaluation.features, (features + 0.5 * fine) / 1.5)
+    for walk in (training, evaluation):
+        torch.testing.assert_close(walk.after, (coarse + 0.5 * moved) / 1.5)
+        if transition:
+            torch.testing.assert_close(walk.log_transition.exp(), torch.stack(matrices))
+
+
+def test_a_given_alpha_is_a_setting_and_no_weight():
+    layer = RandomWalk(6, embed="cosine", alpha=0.5)
+    assert not list(layer.parameters())
+    assert not layer.state_dict()
+    assert layer.alpha.item() == 0.5
+
+
+@pytest.mark.parametrize("embed", ["cosine", "qkv"])
+@pytest.mark.parametrize("transition", [False, True])
+def test_runs_under_autocast(transition, embed):
+    layer, features = _layer(dtype=torch.float32, embed=embed), _features(dtype=torch.float32)
     plain = layer(features, transition)
     with torch.autocast("cpu", torch.bfloat16):
         walk = layer(features.bfloat16(), transition)
@@ -101,5 +146,9 @@ def test_runs_under_autocast(transition):
 def test_wrong_arguments_are_named():
     with pytest.raises(UsageError, match="cell"):
         RandomWalk(4, cell=0)
-    with pytest.raises(UsageError, match="none or qkv"):
+    with pytest.raises(UsageError, match="none, cosine or qkv"):
         RandomWalk(4, embed="gaussian")
+    with pytest.raises(UsageError, match=r"alpha .* at least 0"):
+        RandomWalk(4, alpha=-0.1)
+    with pytest.raises(UsageError, match="leave alpha out"):
+        RandomWalk(4, embed="qkv", alpha=0.5)

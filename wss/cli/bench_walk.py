@@ -16,7 +16,7 @@ def walk(
         str | None, typer.Option(help="Its backbone; of deeplab-v2 resnet50.", show_default=False)
     ] = None,
     output_stride: Annotated[int | None, typer.Option(help="Stride of the backbone; of deeplab-v2 16.")] = None,
-    embed: Annotated[str, typer.Option(help="qkv, whose parameters Table 5 counts, or none.")] = "qkv",
+    embed: Annotated[str, typer.Option(help="qkv, whose parameters Table 5 counts, none or cosine.")] = "qkv",
     classes: Annotated[int, typer.Option(min=2, max=254, help="Number of classes.")] = 21,
     crop: Annotated[int, typer.Option(min=16, help="Side of the images in pixels; the paper's is 465.")] = 465,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step; the paper's is 8.")] = 8,

@@ -11,7 +11,7 @@ from wss.errors import UsageError
 from wss.losses.mean import mean_over_batch
 
 Direction = Literal["target-found", "found-target"]
-RowReduction = Literal["mean", "batchmean", "none"]
+RowReduction = Literal["mean", "batchmean", "entries", "none"]
 
 
 def transition_consistency_loss(
@@ -37,8 +37,9 @@ def transition_consistency_loss(
         gamma: Weight of the traces, at least 0.
         direction: ``target-found``, KL(target || transition), which weighs what the target holds likely; or ``found-target``.
         reduction: Of the divergences: ``mean`` over rows and images; ``batchmean``, sum over rows and mean over images;
-            ``none``, mean over rows for each image (B,). Traces are sums over rows always, and their absolute differences (the
-            norm of a number) are averaged over images.
+            ``entries``, mean over the N entries of each row as well, so that rows weigh N times less beside the traces and other
+            losses; ``none``, mean over rows for each image (B,). Traces are sums over rows always, and their absolute differences
+            (the norm of a number) are averaged over images.
         valid: bool (B,N), rows that count, so that padding does not; None is all.
 
     Returns:
@@ -49,7 +50,8 @@ def transition_consistency_loss(
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (8).
-    Differs: the paper leaves the divergence's direction and reduction open.
+    Differs: the paper leaves the divergence's direction and reduction open. The authors' later code
+        (github.com/panzhiyi/URSS) has ``entries``.
     """
     _check(transition, target, gamma, direction, reduction, valid)
     dtype = torch.promote_types(transition.dtype, torch.float32)
@@ -68,7 +70,8 @@ def transition_consistency_loss(
         return divergence.sum(1) / rows + traces
     if reduction == "batchmean":
         return mean_over_batch(divergence.sum(1) + traces)
-    return mean_over_batch(divergence, valid) + mean_over_batch(traces)
+    share = divergence.shape[1] if reduction == "entries" else 1
+    return mean_over_batch(divergence, valid) / share + mean_over_batch(traces)
 
 
 def _check(
@@ -84,5 +87,5 @@ def _check(
         raise UsageError(f"gamma must be at least 0; got {gamma}")
     if direction not in ("target-found", "found-target"):
         raise UsageError(f"direction is target-found or found-target; got {direction!r}")
-    if reduction not in ("mean", "batchmean", "none"):
-        raise UsageError(f"reduction is mean, batchmean or none; got {reduction!r}")
+    if reduction not in ("mean", "batchmean", "entries", "none"):
+        raise UsageError(f"reduction is mean, batchmean, entries or none; got {reduction!r}")

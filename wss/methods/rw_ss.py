@@ -42,6 +42,7 @@ class WalkingSegmenter(Segmenter):
         stride: Side in pixels of the cells between which they walk, for networks with finer features; where those of the
             network are as coarse or coarser it has no effect.
         scale: See ``RandomWalk``.
+        alpha: See ``RandomWalk``.
 
     Attributes:
         stride: Side of the cells in pixels: the larger of the argument and the network's stride.
@@ -61,6 +62,7 @@ class WalkingSegmenter(Segmenter):
         width: int = 512,
         stride: int = 8,
         scale: float = 1.0,
+        alpha: float | None = None,
     ) -> None:
         super().__init__(spec, num_classes)
         network = self.network
@@ -77,7 +79,9 @@ class WalkingSegmenter(Segmenter):
             _reconnect(network.classifier, channels, width)
             channels = width
         self.cell = self.stride // network.output_stride
-        self.random_walk = RandomWalk(channels, embed=embed, cell=self.cell, scale=scale) if walk else None
+        self.random_walk: RandomWalk | None = None
+        if walk:
+            self.random_walk = RandomWalk(channels, embed=embed, cell=self.cell, scale=scale, alpha=alpha)
 
     def features(self, rgb: Tensor) -> Tensor:
         """f^{L-1}, (B,C,h,w) at the network's stride, of RGB images (B,3,H,W) in 0..255."""
@@ -129,7 +133,8 @@ class RwSs(Method):
         Self-Supervision on Neural Eigenspace", (11), Tables 1 and 2.
     Differs: means over labelled and over all pixels where the paper has a sum and a mean. Networks with fine features (U-Net,
         DeepLabv3+) walk between cells of ``stride`` pixels instead of single positions, for a U-Net's 513x513 positions would
-        be a matrix of 69 billion. Rows of P whose cells are padding do not count.
+        be a matrix of 69 billion. Rows of P whose cells are padding do not count. ``cosine`` and a given ``alpha`` are not in
+        the paper.
     """
 
     name: Literal["rw-ss"] = "rw-ss"
@@ -139,14 +144,19 @@ class RwSs(Method):
     walk: bool = True
     """Features walk before they are classified."""
     embed: Embedding = "none"
-    """Similarity of the features themselves (``none``, the paper), or of 1x1 convolutions of them (``qkv``, the authors' later
-    code and the parameters of Table 5)."""
+    """Similarity of the features themselves (``none``, the paper), of their directions (``cosine``, in the pipelines: long
+    features do not draw others to themselves), or of 1x1 convolutions of them (``qkv``, the authors' later code and the
+    parameters of Table 5)."""
     width: int = Field(default=512, ge=1)
     """Most channels of features that walk; wider ones are reduced."""
     stride: int = Field(default=8, ge=1)
     """Side in pixels of the cells between which features walk. Networks with a larger stride walk at theirs."""
     scale: float = Field(default=1.0, gt=0)
-    """Multiplies inner products of features. 1 is the paper's; smaller ones let features walk farther."""
+    """Multiplies inner products of features. 1 is the paper's; smaller ones let features walk farther. Cosines want about 5, as
+    in the pipelines."""
+    alpha: float | None = Field(default=None, ge=0)
+    """How far features walk. None learns it, and the classifier is trained on features that walk (the paper). With a number, 0.5
+    in the pipelines, it is trained on features that do not, and they walk when images are predicted."""
     location: Literal["transition", "before", "after"] = "transition"
     """What is compared with that of the transformed image: the transition matrix P, or the features before the walk, f^{L-1}, or
     after it, f^L."""
@@ -158,8 +168,8 @@ class RwSs(Method):
     """Weight of the traces beside the divergence of P."""
     direction: Direction = "target-found"
     """Direction of the divergence, see ``transition_consistency_loss``."""
-    reduction: Literal["mean", "batchmean"] = "mean"
-    """Divergences of rows: their mean, or their sum for each image."""
+    reduction: Literal["mean", "batchmean", "entries"] = "mean"
+    """Divergences of rows: their mean, their sum for each image, or the mean over all entries of P."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""
@@ -171,6 +181,7 @@ class RwSs(Method):
             width=self.width,
             stride=self.stride,
             scale=self.scale,
+            alpha=self.alpha,
         )
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from wss.errors import UsageError
 from wss.ops.transition import random_walk_step, transition_matrix
 
-Embedding = Literal["none", "qkv"]
+Embedding = Literal["none", "cosine", "qkv"]
 
 SIMILARITY_WIDTH = 64
 
@@ -22,9 +22,9 @@ class Walk:
     """What a random-walk layer did.
 
     Attributes:
-        features: The layer's output, (B,C,h,w).
+        features: The layer's output, (B,C,h,w), for the classifier.
         before: f^{L-1}, the features on the grid of the walk, (B,C,m,n).
-        after: f^L on that grid, (B,C,m,n); ``features`` itself where the grid is that of the features.
+        after: f^L on that grid, (B,C,m,n).
         log_transition: log P, (B,mn,mn), float32 or float64, or None where nobody asked for it.
     """
 
@@ -37,41 +37,69 @@ class Walk:
 class RandomWalk(nn.Module):
     """f <- alpha P f + f, where P, from ``transition_matrix``, says which positions resemble each other.
 
-    alpha is learned and begins at 0: a new layer changes nothing. P has as many rows and columns as the feature map has
-    positions, so that a map of a fine network is averaged over cells first; what the walk adds is interpolated back, and
-    the features it is added to keep their detail. Where ``cell`` is 1 that is the equation itself.
+    As published, alpha is learned and begins at 0: a new layer changes nothing. Where alpha is given instead, nothing is learned:
+    in training the classifier sees features as they are, and in evaluation after a step of the lazy walk,
+    f <- (alpha P f + f) / (1 + alpha), which are as long as those that it was trained on.
+
+    P has as many rows and columns as the feature map has positions, so that a map of a fine network is averaged over cells first;
+    what the walk adds is interpolated back, and the features it is added to keep their detail. Where ``cell`` is 1 that is the
+    equation itself.
 
     Args:
         channels: C.
-        embed: ``none``, P = softmax(f' f) and P f; or ``qkv``, 1x1 convolutions of f to 64 channels for queries and keys of P,
-            and to C for what is walked. They are C^2 + 129 C + 128 parameters; with alpha 328,321 for 512 channels. They
-            begin with PyTorch's small weights: larger ones give rows of P a single entry each.
+        embed: ``none``, P = softmax(f' f) and P f. ``cosine``, the same of features divided by their lengths: inner products lead
+            from everywhere to the longest features, cosines to the most similar ones. ``qkv``, 1x1 convolutions of f to 64
+            channels for queries and keys of P, and to C for what is walked: C^2 + 129 C + 128 parameters, with alpha 328,321
+            for 512 channels. They begin with PyTorch's small weights: larger ones give rows of P a single entry each.
         cell: Positions a side that are one of the walk.
-        scale: Multiplies inner products, see ``transition_matrix``.
+        scale: Multiplies inner products, see ``transition_matrix``. Cosines need one of about 5 to tell positions apart.
+        alpha: None learns it. A number, at least 0, is the weight of the step that features take in evaluation.
 
     Attributes:
         alpha: How far features walk, a single number; without weight decay.
 
     Raises:
-        UsageError: A cell has no positions, or the name of the embedding is unknown.
+        UsageError: A cell has no positions, alpha is negative or given beside ``qkv``, or the name of the embedding is unknown.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (2), (4), (5). ``qkv`` is what the authors published later; it has the parameters
         that Table 5 counts.
-    Differs: cells of more than one position, for networks whose features are finer than stride 8 or 16.
+    Differs: cells of more than one position, for networks whose features are finer than stride 8 or 16; ``cosine``, and a given
+        alpha, are not in the paper.
     """
 
-    def __init__(self, channels: int, *, embed: Embedding = "none", cell: int = 1, scale: float = 1.0) -> None:
+    alpha: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        embed: Embedding = "none",
+        cell: int = 1,
+        scale: float = 1.0,
+        alpha: float | None = None,
+    ) -> None:
         super().__init__()
         if cell < 1:
             raise UsageError(f"a cell of a random walk has at least 1 position a side; got {cell}")
-        if embed not in ("none", "qkv"):
-            raise UsageError(f"embed is none or qkv; got {embed!r}")
+        if embed not in ("none", "cosine", "qkv"):
+            raise UsageError(f"embed is none, cosine or qkv; got {embed!r}")
+        if alpha is not None and not alpha >= 0:
+            raise UsageError(f"alpha of a random walk must be at least 0; got {alpha}")
+        if alpha is not None and embed == "qkv":
+            raise UsageError(
+                "embed qkv is trained with the walk, and with a given alpha nothing walks in training: leave alpha out"
+            )
         self.cell = cell
         self.scale = scale
+        self.embed = embed
         widths = {"query": SIMILARITY_WIDTH, "key": SIMILARITY_WIDTH, "value": channels} if embed == "qkv" else {}
         self.embedding = nn.ModuleDict({name: nn.Conv2d(channels, width, 1) for name, width in widths.items()})
-        self.alpha = nn.Parameter(torch.zeros(()))
+        self.learned = alpha is None
+        if alpha is None:
+            self.alpha = nn.Parameter(torch.zeros(()))
+        else:  # a setting, and no weight: a store of another alpha must not change it
+            self.register_buffer("alpha", torch.tensor(float(alpha)), persistent=False)
 
     def forward(self, features: Tensor, transition: bool = False) -> Walk:
         """Walk on features (B,C,h,w).
@@ -81,7 +109,7 @@ class RandomWalk(nn.Module):
             transition: Keep log P. Without, P is never held as a whole.
         """
         before = cells(features, self.cell)
-        query, key, value = (self.embedding[n](before) for n in self.embedding) if self.embedding else (before,) * 3
+        query, key, value = self._embedded(before)
         log_transition = transition_matrix(query, key, scale=self.scale, log=True) if transition else None
         if log_transition is None:
             walked = random_walk_step(query, key, value, scale=self.scale)
@@ -90,10 +118,23 @@ class RandomWalk(nn.Module):
                 flat = log_transition.exp() @ value.flatten(2).transpose(1, 2).to(log_transition.dtype)
             walked = flat.transpose(1, 2).reshape_as(value)
         added = (self.alpha * walked).to(before.dtype)
-        after = before + added
+        total = 1 if self.learned else 1 + self.alpha.to(before.dtype)
+        after = (before + added) / total
+        if self.training and not self.learned:
+            return Walk(features, before, after, log_transition)
         if self.cell == 1:
             return Walk(after, before, after, log_transition)
-        return Walk(features + self._interpolate(added, features.shape[2:]), before, after, log_transition)
+        return Walk((features + self._interpolate(added, features.shape[2:])) / total, before, after, log_transition)
+
+    def _embedded(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and what is walked."""
+        if self.embed == "qkv":
+            query, key, value = (self.embedding[name](features) for name in self.embedding)
+            return query, key, value
+        if self.embed == "cosine":
+            unit = functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+            return unit, unit, features
+        return features, features, features
 
     def _interpolate(self, maps: Tensor, size: torch.Size) -> Tensor:
         fine = functional.interpolate(maps, scale_factor=self.cell, mode="bilinear", align_corners=False)
