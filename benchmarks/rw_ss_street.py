@@ -1,13 +1,15 @@
-"""What RW-SS adds to pce on street scenes, where the features that walk are trained with the walk: in core-minutes.
+"""What RW-SS adds to pce on street photographs, where the features that walk are trained: in core-minutes.
 
     python benchmarks/rw_ss_street.py --weights FILE --workspace W --out benchmarks/results/rw-ss-street-NAME.json
 
-W is a workspace of CamVid (`wss init --kind camvid`), FILE the weights of MobileNetV2. Images, at 192x256, go once through the
-backbone's first blocks, which are frozen; its last blocks, the reduction to 256 channels, the walk and the classifier of
-DeepLab-v2 are trained on simulated scribbles: all of them, those of half the objects, or points. A first phase with or without
-the walk is followed by a second one with or without self-supervision; after both, scores of images not trained on, at full size.
-For some of them it is also told where steps of the walk lead (`wss.metrics.step_shares`), by the classes of their masks.
-`miou_true_steps` is the score of the same network where each cell goes halfway to the mean of its true class instead.
+W is a workspace of CamVid (`wss init --kind camvid`) or, with `--size 288 192`, of Clothing Co-Parsing; FILE the weights of
+MobileNetV2. Images go once through the backbone's first blocks, which are frozen; its last blocks, the reduction to 256
+channels, the walk and the classifier of DeepLab-v2 are trained on simulated scribbles: all of them, those of half the objects,
+or points. A first phase with or without the walk is followed by second ones with or without self-supervision; after both, scores
+of images not trained on, at full size. `miou_still` is the score of the same network without its walk: the lazy walk takes no
+part in training, so that it is the score of pce. For some images it is also told where steps of the walk lead
+(`wss.metrics.step_shares`), by the classes of their masks. `miou_true_steps` is the score of the same network where each cell
+goes halfway to the mean of its true class instead.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from wss.ops import Transform, draw_transform, transform_transition
 from wss.stages.samples import split_ids
 from wss.store import Store
 
-SIZE, STRIDE = (192, 256), 16
+STRIDE = 16
 NETWORK = NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", padding="same", output_stride=STRIDE)
 FROZEN = 11
 """Blocks of the backbone that are not trained, and through which images go once."""
@@ -55,8 +57,9 @@ FIRST = {
     "pce": RwSs(width=256, walk=False),
     "walk": RwSs(width=256),
     "walk, scale 1/16": RwSs(width=256, scale=1 / 16),
+    "lazy walk": RwSs(width=256, embed="cosine", scale=5, alpha=0.5),
 }
-FIRST_STEPS, LEARNING_RATE = 200, (1e-3, 3e-4)
+LEARNING_RATE = (1e-3, 3e-4)
 ALPHA_RATE = 10
 """Learning rate of alpha relative to the network's."""
 BATCH, POINTS = 8, 1024
@@ -77,12 +80,12 @@ class Second:
     Attributes:
         first: What it goes on from.
         terms: Weights of its terms beside pce.
-        steps: How long it is.
+        times: How long it is, in multiples of what is asked for.
     """
 
     first: str
     terms: dict[str, float] = field(default_factory=dict)
-    steps: int = 60
+    times: float = 1
 
 
 SECOND = {
@@ -92,8 +95,12 @@ SECOND = {
     "self-supervision, weight 0.01": Second("walk", {"consistency": 0.01}),
     "self-supervision, weight 0.3": Second("walk", {"consistency": 0.3}),
     "self-supervision, entropy": Second("walk", {"consistency": 1, "entropy": 0.2}),
-    "walk, longer": Second("walk", steps=200),
-    "self-supervision, longer": Second("walk", {"consistency": 1}, steps=200),
+    "lazy walk": Second("lazy walk"),
+    "lazy walk, self-supervision": Second("lazy walk", {"consistency": 1}),
+    "lazy walk, self-supervision, entropy": Second("lazy walk", {"consistency": 1, "entropy": 0.2}),
+    "lazy walk, entropy": Second("lazy walk", {"entropy": 0.2}),
+    "walk, longer": Second("walk", times=10 / 3),
+    "self-supervision, longer": Second("walk", {"consistency": 1}, times=10 / 3),
     "walk, scale 1/16": Second("walk, scale 1/16"),
     "self-supervision, scale 1/16": Second("walk, scale 1/16", {"consistency": 1}),
     "self-supervision, scale 1/16, weight 0.3": Second("walk, scale 1/16", {"consistency": 0.3}),
@@ -103,13 +110,14 @@ SECOND = {
 class Data:
     """What the frozen blocks make of all images, labelled pixels of those to train on and masks of the others."""
 
-    def __init__(self, workspace: Path, weights: str) -> None:
+    def __init__(self, workspace: Path, weights: str, size: tuple[int, int]) -> None:
         samples, labels = prepared(workspace)
+        self.size, self.grid = size, (size[0] // STRIDE, size[1] // STRIDE)
         self.weights, self.classes = weights, len(samples.meta["classes"])
         train, val = split_ids(samples, "train"), split_ids(samples, "val")[::2]
         model = network(RwSs(walk=False), self, 0).eval()
-        self.maps = torch.stack([encoded(model, samples.get("image", i), mirrored=True) for i in train])
-        self.held_out = torch.stack([encoded(model, samples.get("image", i)) for i in val])
+        self.maps = torch.stack([encoded(model, samples.get("image", i), size, mirrored=True) for i in train])
+        self.held_out = torch.stack([encoded(model, samples.get("image", i), size) for i in val])
         self.masks = [np.array(samples.get("mask", i)) for i in val]
         self.points = {name: [points(store.get("labels", i)) for i in train] for name, store in labels.items()}
 
@@ -137,9 +145,9 @@ def network(method: RwSs, data: Data, seed: int) -> WalkingSegmenter:
 
 
 @torch.inference_mode()
-def encoded(model: WalkingSegmenter, image: np.ndarray, mirrored: bool = False) -> Tensor:
+def encoded(model: WalkingSegmenter, image: np.ndarray, size: tuple[int, int], mirrored: bool = False) -> Tensor:
     """Float16 maps (n,C,h,w) behind the frozen blocks: of the image and, where asked for, of its mirror image."""
-    picture = cv2.resize(np.array(image), SIZE[::-1], interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(np.array(image), size[::-1], interpolation=cv2.INTER_AREA)
     rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
     maps = model.normalise(torch.cat([rgb, rgb.flip(3)]) if mirrored else rgb)
     for block in model.network.backbone.features[:FROZEN]:
@@ -170,10 +178,11 @@ def batches(data: Data, labels: str, seed: int, steps: int) -> Iterator[tuple[li
         yield chosen, mirrored, places, classes
 
 
-def train(model: WalkingSegmenter, data: Data, labels: str, seed: int, second: Second | None = None) -> float:
+def train(
+    model: WalkingSegmenter, data: Data, labels: str, seed: int, steps: int, second: Second | None = None
+) -> float:
     """Train for a phase, the first or a second one; the mean of pce over the last quarter of its steps."""
-    terms, steps = (second.terms, second.steps) if second else ({}, FIRST_STEPS)
-    phase = 1 if second else 0
+    terms, phase = (second.terms, 1) if second else ({}, 0)
     frozen = {id(p) for block in model.network.backbone.features[:FROZEN] for p in block.parameters()}
     groups = {"weights": (1, 5e-4), "others": (1, 0.0), "alpha": (ALPHA_RATE, 0.0)}
     members: dict[str, list[Tensor]] = {name: [] for name in groups}
@@ -204,9 +213,9 @@ def train(model: WalkingSegmenter, data: Data, labels: str, seed: int, second: S
         if "entropy" in terms:
             loss = loss + terms["entropy"] * maximum_entropy_loss(logits)
         if "consistency" in terms:
-            transform = draw_transform("random", SIZE[0] // STRIDE, max_shift=0.25)
+            transform = draw_transform("random", data.grid[0], max_shift=0.25)
             other = data.maps[chosen, 1 - mirrored].float() if transform.flip else transform.features(maps)
-            loss = loss + terms["consistency"] * consistency(model, walk.log_transition, other, transform)
+            loss = loss + terms["consistency"] * consistency(model, walk.log_transition, other, transform, data.grid)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -215,32 +224,36 @@ def train(model: WalkingSegmenter, data: Data, labels: str, seed: int, second: S
     return mean(losses[-steps // 4 :])
 
 
-def consistency(model: WalkingSegmenter, transition: Tensor, maps: Tensor, transform: Transform) -> Tensor:
+def consistency(
+    model: WalkingSegmenter, transition: Tensor, maps: Tensor, transform: Transform, grid: tuple[int, int]
+) -> Tensor:
     """Self-supervision on P, as in ``RwSs``; maps are those of the transformed image."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         target = model.walk(features(model, maps), True).log_transition
-    moved = transform_transition(transition, transform, (SIZE[0] // STRIDE, SIZE[1] // STRIDE), log=True)
+    moved = transform_transition(transition, transform, grid, log=True)
     return transition_consistency_loss(moved, target, log=True)
 
 
 @torch.inference_mode()
 def scored(model: WalkingSegmenter, data: Data) -> dict[str, Any]:
     """Scores on held-out images, and where the walk leads on every fourth of them."""
-    total, guided = np.zeros((2, data.classes, data.classes), np.int64)
+    total, still, guided = np.zeros((3, data.classes, data.classes), np.int64)
     shares = []
     for number, (maps, mask) in enumerate(zip(data.held_out, data.masks, strict=True)):
         looks = model.random_walk is not None and number % 4 == 0
         with torch.autocast("cpu", torch.bfloat16):
             walk = model.walk(features(model, maps.float()), looks)
             true = cv2.resize(mask, walk.before.shape[:1:-1], interpolation=cv2.INTER_NEAREST_EXACT)
-            logits = model.network.classify(torch.cat([walk.features, true_steps(walk.before, true)])).float()
-        for scores, found in zip((total, guided), logits, strict=True):
+            logits = model.network.classify(
+                torch.cat([walk.features, walk.before, true_steps(walk.before, true)])
+            ).float()
+        for scores, found in zip((total, still, guided), logits, strict=True):
             labels = functional.interpolate(found[None], mask.shape, mode="bilinear", align_corners=False)[0].argmax(0)
             scores += confusion_matrix(mask, labels.numpy().astype(np.uint8), data.classes)
         if looks:
             shares.append(step_shares(walk.log_transition[0].numpy(), true.flatten()))
     record: dict[str, Any] = {"miou": miou(total), "pixel_accuracy": pixel_accuracy(total)}
-    record |= {"miou_true_steps": miou(guided), "iou_per_class": iou(total).tolist()}
+    record |= {"miou_still": miou(still), "miou_true_steps": miou(guided), "iou_per_class": iou(total).tolist()}
     if model.random_walk is not None:
         record["alpha"] = model.random_walk.alpha.item()
         for name in ("stays", "reach", "alike", "chance"):
@@ -267,19 +280,20 @@ def study(options: argparse.Namespace, data: Data, runs: list[dict[str, Any]]) -
         if before and not missing:
             continue
         first = network(FIRST[part], data, seed)
-        loss = train(first, data, labels, seed)
+        steps, more = options.steps
+        loss = train(first, data, labels, seed, steps)
         if not before:
             yield {"labels": labels, "phase": 1, "part": part, "seed": seed, "pce": loss, **scored(first, data)}
         for name in missing:
             model = copy.deepcopy(first)
-            loss = train(model, data, labels, seed, SECOND[name])
+            loss = train(model, data, labels, seed, round(more * SECOND[name].times), SECOND[name])
             yield {"labels": labels, "phase": 2, "part": name, "seed": seed, "pce": loss, **scored(model, data)}
 
 
 def typed(options: argparse.Namespace) -> str:
     """What to type to get these numbers again."""
     parts = ["python benchmarks/rw_ss_street.py --weights FILE --workspace W"]
-    for name in ("labels", "first", "second", "seeds"):
+    for name in ("size", "steps", "labels", "first", "second", "seeds"):
         parts += [f"--{name}", *(shlex.quote(str(value)) for value in getattr(options, name))]
     return " ".join(parts)
 
@@ -288,13 +302,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--weights", required=True)
+    parser.add_argument("--size", nargs=2, type=int, default=[192, 256], help="height and width, multiples of 16")
+    parser.add_argument("--steps", nargs=2, type=int, default=[200, 60], help="of the first and of the second phases")
     parser.add_argument("--labels", nargs="+", choices=list(LABELS), default=list(LABELS))
     parser.add_argument("--first", nargs="+", choices=list(FIRST), default=["pce", "walk"])
     parser.add_argument("--second", nargs="*", choices=list(SECOND), default=["walk", "self-supervision, weight 0.1"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="what is in this file is not repeated")
     options = parser.parse_args()
-    data = Data(options.workspace, options.weights)
+    data = Data(options.workspace, options.weights, tuple(options.size))
     known = options.out is not None and options.out.exists()
     result: dict[str, Any] = json.loads(options.out.read_text()) if known else {"commands": [], "runs": []}
     for run in study(options, data, result["runs"]):

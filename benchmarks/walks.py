@@ -1,0 +1,96 @@
+"""What a random walk on features does to networks that were trained without one: inner products against cosines.
+
+    python benchmarks/walks.py --workspace W --models STORE [STORE ...] --out benchmarks/results/walks-NAME.json
+
+W is a workspace whose samples are made (`wss run`), the models are files of its train stages, of method pce. Each predicts every
+n-th image of a split as it is, and where its features take one step of a lazy walk, f <- (alpha P f + f) / (1 + alpha), with P of
+inner products of features (the paper's) or of their cosines. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from datetime import date
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from timing import processor
+
+from wss.checkpoints import build_model
+from wss.methods import RwSs
+from wss.methods.rw_ss import WalkingSegmenter
+from wss.metrics import confusion_matrix, miou
+from wss.networks import NetworkSpec
+from wss.predictor import InferenceParams, Predictor
+from wss.stages.samples import split_ids
+from wss.store import Store
+
+WALKS: dict[str, dict[str, Any]] = {
+    "none": {"walk": False},
+    "inner products": {"embed": "none", "alpha": 0.5},
+    **{
+        f"cosines times {scale}, alpha {alpha}": {"embed": "cosine", "scale": scale, "alpha": alpha}
+        for scale, alpha in product((3, 5, 10), (0.3, 0.5, 1))
+    },
+}
+
+
+def walking(store: Store, settings: dict[str, Any], stride: int) -> WalkingSegmenter:
+    """The network of a store, whose features walk."""
+    method = RwSs(stride=stride, width=1 << 16, **settings)  # nothing is reduced: no weight is new
+    model = method.build(NetworkSpec.model_validate(store.meta["network"]), len(store.meta["classes"]))
+    model.load_state_dict(build_model(store).state_dict())
+    return model
+
+
+def score(model: WalkingSegmenter, store: Store, samples: Store, ids: Sequence[str], scale: float) -> float:
+    """Mean IoU on the images."""
+    classes, palette = store.meta["classes"], np.array(store.meta["palette"], np.uint8)
+    predictor = Predictor(model, classes, palette, torch.device("cpu"), InferenceParams(scales=(scale,)))
+    total = np.zeros((len(classes), len(classes)), np.int64)
+    for image_id in ids:
+        found = predictor(np.array(samples.get("image", image_id)))
+        total += confusion_matrix(np.array(samples.get("mask", image_id)), found, len(classes))
+    return miou(total)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--models", type=Path, nargs="+", required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--every", type=int, default=6, help="look at every n-th image")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the images, relative to their own")
+    parser.add_argument("--stride", type=int, default=8, help="side of the cells between which features walk")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    samples = Store(next((options.workspace / "artifacts" / "samples").glob("*.h5")))
+    ids = split_ids(samples, options.split)[:: options.every]
+    rows = []
+    for name, settings in WALKS.items():
+        stores = [Store(path) for path in options.models]
+        found = [score(walking(s, settings, options.stride), s, samples, ids, options.scale) for s in stores]
+        rows.append({"walk": name, "miou": mean(found), "of_each": found})
+        print(f"{name:<28}", " ".join(f"{100 * value:.1f}" for value in found), flush=True)
+    result = {
+        "command": f"python benchmarks/walks.py --workspace W --models {' '.join('STORE' for _ in options.models)} "
+        f"--split {options.split} --every {options.every} --scale {options.scale} --stride {options.stride}",
+        "date": date.today().isoformat(),
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "torch": torch.__version__,
+        "images": len(ids),
+        "rows": rows,
+    }
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
