@@ -88,7 +88,8 @@ class RandomWalk(nn.Module):
             raise UsageError(f"alpha of a random walk must be at least 0; got {alpha}")
         if alpha is not None and embed == "qkv":
             raise UsageError(
-                "embed qkv is trained with the walk, and with a given alpha nothing walks in training: leave alpha out"
+                "embed qkv is trained with the walk, and with a given alpha nothing walks in training: leave alpha out "
+                "or set it to null"
             )
         self.cell = cell
         self.scale = scale
