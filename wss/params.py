@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic.fields import FieldInfo
 
 from wss.errors import UsageError
 
@@ -15,6 +16,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 LOCAL: dict[str, JsonValue] = {"local": True}
 """Marks a field that says where something is on this machine, and not what it is."""
+
+LATER: dict[str, JsonValue] = {"later": True}
+"""Marks a field that was added after stores were written. Keys leave it out while it has its default, which must mean what the
+stage did before the field existed: so those stores are still found."""
 
 
 class Params(BaseModel):
@@ -90,10 +95,17 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return found
 
 
+def _as_before(value: BaseModel, name: str, field: FieldInfo) -> bool:
+    """Whether a field that was added later has its default."""
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return field.json_schema_extra == LATER and bool(getattr(value, name) == default)
+
+
 def canonical(value: Any, tagged: bool = True) -> Any:
     """Parameters as plain JSON values that do not depend on the machine, for keys and provenance.
 
-    Fields declared with ``json_schema_extra=LOCAL`` (paths) are left out: what they point to counts by its content.
+    Fields declared with ``json_schema_extra=LOCAL`` (paths) are left out: what they point to counts by its content. Fields
+    declared with ``json_schema_extra=LATER`` are left out of tagged values while they have their default.
 
     Args:
         value: A parameter model, or a value inside one.
@@ -104,7 +116,7 @@ def canonical(value: Any, tagged: bool = True) -> Any:
         fields = {
             name: canonical(getattr(value, name), tagged)
             for name, field in type(value).model_fields.items()
-            if field.json_schema_extra != LOCAL
+            if field.json_schema_extra != LOCAL and not (tagged and _as_before(value, name, field))
         }
         return {"": type(value).__name__, **fields} if tagged else fields
     if isinstance(value, dict):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from wss.datasets.source import Catalogue
 from wss.params import Params
 from wss.store import Schema, Store, StoreWriter
 
@@ -105,6 +106,8 @@ class Stage:
             returns the paths.
         unread: Optional roles that stay unread with these parameters. Pipelines leave them out, and the stages that make
             them too where nobody else takes them.
+        check: Called as ``check(params, catalogue)`` before any stage of a pipeline runs; raises ``UsageError`` or ``DataError``
+            for what is already known to fail with this data set (an unknown split, a network that cannot be built).
     """
 
     name: str
@@ -116,6 +119,7 @@ class Stage:
     source: Callable[[Any, Context], str] | None = None
     publish: Callable[[Store, Path], list[Path]] | None = None
     unread: Callable[[Any], frozenset[str]] | None = None
+    check: Callable[[Any, Catalogue], None] | None = None
 
 
 def pending(ids: Iterable[str], output: StoreWriter) -> list[str]:
