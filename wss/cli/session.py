@@ -87,7 +87,10 @@ class Session(AbstractContextManager["Session"]):
         if self.seed is not None:
             everywhere["seed"] = self.seed
         preset = load_preset(self.preset) if self.preset is not None else None
-        return load_pipeline(find_pipeline(name), merged, everywhere, preset)
+        pipeline = load_pipeline(find_pipeline(name), merged, everywhere, preset)
+        for note in pipeline.notes:
+            self.terminal.say(note)
+        return pipeline
 
     def named(self, method: str) -> str:
         """The pipeline for what ``--method`` says: its own name or, of a method with one for each kind of annotation, that for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,7 +15,8 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     """Nested mappings with the changes applied.
 
     Lists and values are replaced whole, unless a list is changed by a mapping from positions, or ``*``, to changes. A ``method``
-    is replaced whole by one of another ``name``, which has other settings.
+    is replaced whole by one of another ``name``, which has other settings. ``epochs`` and ``steps`` measure one length: a change
+    of one takes the other away.
 
     Raises:
         UsageError: A list has no such position.
@@ -24,6 +25,9 @@ def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     for name, change in changes.items():
         replaced = name == "method" and _renamed(result.get(name), change)
         result[name] = change if replaced else _changed(result.get(name), change)
+    for name, other in (("epochs", "steps"), ("steps", "epochs")):
+        if changes.get(name) is not None and other not in changes:
+            result.pop(other, None)
     return result
 
 
@@ -53,6 +57,9 @@ def _changed(old: Any, change: Any) -> Any:
 def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
 
+    ``factors``, ``recipes`` and ``methods`` stand in the place of a stage for what they hold, and ``split=NAME`` chooses the
+    images to train on: see ``load_pipeline``.
+
     Raises:
         UsageError: A setting that is not of this form.
     """
@@ -60,6 +67,9 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     for setting in settings:
         target, equals, text = setting.partition("=")
         path = target.strip().split(".")
+        if path == ["split"] and equals:
+            changes["split"] = {"train": text.strip()}
+            continue
         if not equals or len(path) < 2 or not all(path):
             raise UsageError(f"--set {setting}: expected stage.param=value, for example --set train.batch_size=4")
         try:
@@ -71,6 +81,22 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
             change = {name: change}
         changes[path[0]] = merge(changes.get(path[0], {}), change)
     return changes
+
+
+NOTHING: Any = object()
+"""Stands for a value that is not there."""
+
+
+def at(values: Any, path: Sequence[str | int]) -> Any:
+    """The value at a path through nested mappings and lists, or ``NOTHING``."""
+    for part in path:
+        inside = (isinstance(values, Mapping) and part in values) or (
+            isinstance(values, list) and isinstance(part, int) and part < len(values)
+        )
+        if not inside:
+            return NOTHING
+        values = values[part]
+    return values
 
 
 def overridden(values: dict[str, Any], node_id: str, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

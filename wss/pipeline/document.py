@@ -1,13 +1,20 @@
-"""Reading the YAML files that describe pipelines and presets."""
+"""Reading the YAML files that describe pipelines and presets, and what a pipeline takes over from another one (``extends``)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from wss.errors import UsageError
+from wss.params import nearest
+from wss.pipeline.changes import merge
+from wss.shipped import shipped
+
+ENTRIES = ("title", "description", "extends", "without", "split", "recipes", "methods", "factors", "stages")
+"""The entries of a pipeline file."""
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -25,3 +32,107 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"{path}: expected named entries such as 'title' and 'stages', got {type(document).__name__}")
     return {name: value for name, value in document.items() if not str(name).startswith("x-")}
+
+
+def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
+    """The entries of a pipeline file, joined with those of the pipeline that it extends.
+
+    Stages of the same id are merged: parameters one by one (a list replaces a list), inputs role by role (an input that is null
+    is taken away). A new stage stands behind the entry before it in the file, or behind the stage that ``after`` names. The
+    stages that ``without`` names are left out. A recipe or a factor replaces the one of the same name.
+
+    Args:
+        path: The file.
+        above: The files that extend this one.
+
+    Raises:
+        UsageError: Not a pipeline file, or one that extends what is not there, or itself.
+    """
+    document = read_document(path)
+    for name in set(document) - set(ENTRIES):
+        raise UsageError(f"{path}: unknown entry {name!r}{nearest(name, ENTRIES)}")
+    for name in ("recipes", "methods", "factors"):
+        if not isinstance(document.get(name) or {}, dict):
+            raise UsageError(f"{path}: {name!r} must be names with their values, got {document[name]!r}")
+    if "extends" not in document:
+        if "without" in document:
+            raise UsageError(
+                f"{path}: 'without' leaves out stages of the pipeline that 'extends' names, which is missing"
+            )
+        return document
+    base_path = _base(path, document["extends"])
+    if base_path.resolve() in {other.resolve() for other in (*above, path)}:
+        raise UsageError(f"{path}: extends itself, by way of {base_path}")
+    base = read_pipeline(base_path, (*above, path))
+    joined = {**base, **{name: value for name, value in document.items() if name not in ("extends", "without")}}
+    for name in ("recipes", "factors"):
+        joined[name] = {**(base.get(name) or {}), **(document.get(name) or {})}
+    joined["methods"] = merge(base.get("methods") or {}, document.get("methods") or {})
+    joined["stages"] = _stages(
+        path, base.get("stages") or [], document.get("stages") or [], document.get("without") or []
+    )
+    return joined
+
+
+def _base(path: Path, name: Any) -> Path:
+    """The file of the pipeline that ``extends`` names: one beside ``path``, or a shipped one."""
+    folders = (path.parent, shipped("pipelines"))
+    for folder in folders:
+        for candidate in (folder / str(name), folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = [
+        file.relative_to(folder).with_suffix("").as_posix() for folder in folders for file in folder.rglob("*.yaml")
+    ]
+    raise UsageError(f"{path}: extends: no pipeline {name!r}{nearest(name, known)}")
+
+
+def _id(entry: Mapping[str, Any]) -> Any:
+    return entry.get("id", entry.get("stage"))
+
+
+def _stages(path: Path, base: Any, own: Any, without: Any) -> list[Any]:
+    """The stages of both files, see ``read_pipeline``."""
+    if not isinstance(own, list) or not all(isinstance(entry, dict) for entry in own):
+        raise UsageError(f"{path}: 'stages' must be a list of stages")
+    stages = list(base)
+    for name in without if isinstance(without, list) else [without]:
+        ids = [_id(entry) for entry in stages]
+        if name not in ids:
+            raise UsageError(f"{path}: without: no stage {name!r}{nearest(name, map(str, ids))}")
+        del stages[ids.index(name)]
+    place = 0
+    for entry in own:
+        ids = [_id(other) for other in stages]
+        if _id(entry) in ids:
+            place = ids.index(_id(entry))
+            stages[place] = _merged(path, stages[place], entry)
+        else:
+            if "after" in entry:
+                if entry["after"] not in ids:
+                    raise UsageError(
+                        f"{path}: after: no stage {entry['after']!r}{nearest(entry['after'], map(str, ids))}"
+                    )
+                place = ids.index(entry["after"]) + 1
+            stages.insert(place, {name: value for name, value in entry.items() if name != "after"})
+        place += 1
+    return stages
+
+
+def _merged(path: Path, base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    where = f"{path}: stage {_id(own)!r}"
+    if own.get("stage", base.get("stage")) != base.get("stage"):
+        raise UsageError(f"{where}: the extended pipeline has another stage of this id, {base.get('stage')!r}")
+    if "after" in own:
+        raise UsageError(f"{where}: 'after' places a new stage, and the extended pipeline has this one")
+    joined = {**base, **own}
+    if "params" in base and "params" in own:
+        if not isinstance(own["params"], dict):
+            raise UsageError(f"{where}: 'params' must be names with values, got {own['params']!r}")
+        joined["params"] = merge(base["params"], own["params"])
+    if "inputs" in base and "inputs" in own:
+        if not isinstance(own["inputs"], dict):
+            raise UsageError(f"{where}: 'inputs' must name a stage for each role, got {own['inputs']!r}")
+        inputs = {**base["inputs"], **own["inputs"]}
+        joined["inputs"] = {role: sources for role, sources in inputs.items() if sources is not None}
+    return joined

@@ -1,11 +1,16 @@
-"""Factors: what a study varies. One entry of a pipeline file becomes one stage for each combination of their levels."""
+"""Factors: what a study varies. One entry of a pipeline file becomes one stage for each combination of their levels.
+
+A level ``${other}`` in a list of levels stands for all levels of another factor, with their values. A factor ``{product: {column:
+factor, ...}}`` has one level for each combination of the levels of others: its values are ``factors``, the levels by column, and
+those of each level under the name of its column.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wss.errors import UsageError
@@ -24,10 +29,27 @@ class Choice:
     Attributes:
         level: What ``${factor}`` stands for.
         values: What ``${factor.name}`` stands for, by name; may be nested.
+        presets: Presets of the stages that have this level, from the value ``preset`` of the level.
     """
 
     level: Level
     values: Mapping[str, Any]
+    presets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Single:
+    """One stage that an entry stands for.
+
+    Attributes:
+        entry: The entry, with levels and values in the place of placeholders.
+        decided: What factors decided among its parameters: values by path.
+        presets: Presets of its levels.
+    """
+
+    entry: Any
+    decided: Mapping[tuple[str | int, ...], Any] = field(default_factory=dict)
+    presets: tuple[str, ...] = ()
 
 
 Factors = Mapping[str, Sequence[Choice]]
@@ -49,29 +71,74 @@ def read_factors(declared: Any, changes: Mapping[str, Any], where: str) -> dict[
         raise UsageError(f"{where}: 'factors' must be names with their levels, got {declared!r}")
     for name in set(changes) - set(declared):
         raise UsageError(f"{where}: no factor {name!r} to change{nearest(name, declared)}")
-    return {
-        str(name): _choices(levels, changes.get(name), f"{where}: factor {name!r}") for name, levels in declared.items()
-    }
+    factors: dict[str, list[Choice]] = {}
+    for name, levels in declared.items():
+        factors[str(name)] = _choices(levels, changes.get(name), f"{where}: factor {name!r}", factors)
+    return factors
 
 
-def _choices(declared: Any, chosen: Any, where: str) -> list[Choice]:
+def _choices(declared: Any, chosen: Any, where: str, earlier: Factors) -> list[Choice]:
     if isinstance(chosen, dict):
         declared, chosen = chosen, None
     if isinstance(declared, dict):
-        known = {_level(level, where): Choice(level, values or {}) for level, values in declared.items()}
-        for choice in known.values():
-            if not isinstance(choice.values, dict):
-                raise UsageError(f"{where}: level {choice.level!r} must have names with values, got {choice.values!r}")
-        chosen = list(known) if chosen is None else chosen
-        for level in _levels(chosen, where):
-            if level not in known:
-                raise UsageError(f"{where}: no level {level!r}{nearest(level, map(str, known))}")
-        return [known[level] for level in _levels(chosen, where)]
-    return [Choice(level, {}) for level in _levels(declared if chosen is None else chosen, where)]
+        known = _product(declared, where, earlier) if set(declared) == {"product"} else _with_values(declared, where)
+    elif any(isinstance(level, str) and _PLACEHOLDER.search(level) for level in _as_list(declared)):
+        known = _spliced(_as_list(declared), where, earlier)
+    else:
+        return [Choice(level, {}) for level in _levels(declared if chosen is None else chosen, where)]
+    chosen = list(known) if chosen is None else chosen
+    for level in _levels(chosen, where):
+        if level not in known:
+            raise UsageError(f"{where}: no level {level!r}{nearest(level, map(str, known))}")
+    return [known[level] for level in _levels(chosen, where)]
+
+
+def _with_values(declared: Mapping[Any, Any], where: str) -> dict[Level, Choice]:
+    known = {}
+    for level, values in declared.items():
+        values = {} if values is None else values
+        if not isinstance(values, dict):
+            raise UsageError(f"{where}: level {level!r} must have names with values, got {values!r}")
+        presets = (str(values["preset"]),) if "preset" in values else ()
+        known[_level(level, where)] = Choice(_level(level, where), values, presets)
+    return known
+
+
+def _spliced(levels: list[Any], where: str, earlier: Factors) -> dict[Level, Choice]:
+    """Levels of which some stand for all those of another factor; those of another one that come twice are one."""
+    known: dict[Level, Choice] = {}
+    for level in levels:
+        match = _PLACEHOLDER.fullmatch(level) if isinstance(level, str) else None
+        if match and match[1] not in earlier:
+            raise UsageError(f"{where}: no factor {match[1]!r} before it{nearest(match[1], earlier)}")
+        for choice in earlier[match[1]] if match else [Choice(_level(level, where), {})]:
+            known.setdefault(choice.level, choice)
+    return known
+
+
+def _product(declared: Mapping[str, Any], where: str, earlier: Factors) -> dict[Level, Choice]:
+    columns = declared["product"]
+    if not isinstance(columns, dict) or not columns:
+        raise UsageError(f"{where}: 'product' must be columns with the factor of each, got {columns!r}")
+    for name in columns.values():
+        if name not in earlier:
+            raise UsageError(f"{where}: no factor {name!r} before it{nearest(name, earlier)}")
+    known: dict[Level, Choice] = {}
+    for choices in itertools.product(*(earlier[name] for name in columns.values())):
+        levels = {column: choice.level for column, choice in zip(columns, choices, strict=True)}
+        values = {column: choice.values for column, choice in zip(columns, choices, strict=True)}
+        presets = tuple(name for choice in choices for name in choice.presets)
+        level = "-".join(map(str, levels.values()))
+        known[level] = Choice(level, {**values, "factors": levels}, presets)
+    return known
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _levels(value: Any, where: str) -> list[Level]:
-    levels = value if isinstance(value, list) else [value]
+    levels = _as_list(value)
     if not levels:
         raise UsageError(f"{where}: has no levels")
     if len(set(map(str, levels))) != len(levels):
@@ -85,7 +152,7 @@ def _level(value: Any, where: str) -> Level:
     return value
 
 
-def expand(entry: Any, factors: Factors, where: str) -> Iterator[Any]:
+def expand(entry: Any, factors: Factors, where: str) -> Iterator[Single]:
     """An entry of a pipeline file, once for each combination of the factors that its ``each`` names.
 
     ``${factor}`` and ``${factor.name}`` are replaced everywhere in it: by the value itself where nothing else is in the
@@ -96,10 +163,9 @@ def expand(entry: Any, factors: Factors, where: str) -> Iterator[Any]:
             level does not have.
     """
     if not isinstance(entry, dict):
-        yield entry
+        yield Single(entry)
         return
-    each = entry.get("each", [])
-    each = each if isinstance(each, list) else [each]
+    each = _as_list(entry.get("each", []))
     for name in each:
         if name not in factors:
             raise UsageError(f"{where}: each: no factor {name!r}{nearest(name, factors)}")
@@ -109,7 +175,20 @@ def expand(entry: Any, factors: Factors, where: str) -> Iterator[Any]:
         result = _replace(rest, chosen, where)
         for name in {"id", "inputs"} & set(result):
             result[name] = _as_ids(rest[name], result[name])
-        yield result
+        decided = dict(_decided(rest.get("params"), result.get("params"), ()))
+        yield Single(result, decided, tuple(name for choice in choices for name in choice.presets))
+
+
+def _decided(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """The values that came from placeholders, by their path."""
+    if isinstance(before, dict):
+        for name, value in before.items():
+            yield from _decided(value, after[name], (*path, name))
+    elif isinstance(before, list):
+        for position, value in enumerate(before):
+            yield from _decided(value, after[position], (*path, position))
+    elif isinstance(before, str) and _PLACEHOLDER.search(before):
+        yield path, after
 
 
 def _as_ids(before: Any, after: Any) -> Any:

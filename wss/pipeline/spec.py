@@ -1,13 +1,17 @@
 """A pipeline as data: a YAML file that names stages, their parameters and their inputs, checked before anything runs.
 
-An entry ``each`` repeats a stage for every combination of levels of the named ``factors``; a list input takes patterns with
-``*``. That is how a study of many runs stays one short file.
+``extends`` takes over another pipeline, ``recipe`` takes over named parameters. An entry ``each`` repeats a stage for every
+combination of levels of the named ``factors``; a list input takes patterns with ``*``. That is how a study of many runs stays one
+short file.
+
+Many places set the parameters of a stage. In this order, where a later one wins: the stage's defaults; values for every stage
+(``seed``); recipes; the pipeline's settings of methods; the stage's entry; a preset; the presets of its levels; the command line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,10 +19,11 @@ from typing import Any
 
 from wss.errors import UsageError
 from wss.params import Params, nearest, validate
-from wss.pipeline.changes import merge, overridden
-from wss.pipeline.document import read_document
-from wss.pipeline.factors import expand, read_factors
-from wss.pipeline.presets import Preset
+from wss.pipeline.document import read_pipeline
+from wss.pipeline.factors import Factors, Single, expand, read_factors
+from wss.pipeline.presets import Preset, check_methods, load_preset, split_names
+from wss.pipeline.recipes import check_changes
+from wss.pipeline.values import NOT_STAGES, Settings
 from wss.shipped import shipped
 from wss.stages import STAGES
 from wss.stages.stage import Stage
@@ -52,12 +57,14 @@ class Pipeline:
         title: One line for lists.
         description: What it does and when to use it.
         nodes: Stages by id.
+        notes: What a person should know about settings that have no effect here.
     """
 
     name: str
     title: str
     description: str
     nodes: Mapping[str, Node]
+    notes: tuple[str, ...] = ()
 
     def up_to(self, *targets: str) -> Pipeline:
         """The part that is needed for the given nodes.
@@ -116,37 +123,61 @@ def load_pipeline(
     Args:
         path: The YAML file.
         overrides: Parameter changes by node id, or by a pattern of ids with ``*``, nested like the parameters; an id counts
-            more than a pattern. Under ``factors``, other levels by factor. See ``parse_overrides``.
+            more than a pattern. Further entries: ``factors``, other levels by factor; ``recipes`` and ``methods``, changes by
+            name; ``split``, other splits by the name that stages use. See ``parse_overrides``.
         everywhere: Values for every stage that has a parameter of that name (``seed``) and is not given one.
-        preset: Changes that count less than ``overrides``; those that no stage fits do nothing.
+        preset: Changes that count less than ``overrides``.
 
     Raises:
-        UsageError: Malformed YAML, an unknown stage, parameter, role or node, an input of the wrong kind, or an input that
-            comes later in the file.
+        UsageError: Malformed YAML, an unknown stage, parameter, recipe, role or node, an input of the wrong kind, an input that
+            comes later in the file, or a change of what a factor decides.
     """
-    document = read_document(path)
-    known = {"title", "description", "factors", "stages"}
-    for name in set(document) - known:
-        raise UsageError(f"{path}: unknown entry {name!r}{nearest(name, known)}")
+    document = read_pipeline(path)
     entries = document.get("stages")
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{path}: 'stages' must be a list of stages")
-    given = {name: values for name, values in (overrides or {}).items() if name != "factors"}
-    levels = preset.factors if preset else {}
-    levels = {name: value for name, value in levels.items() if name in (document.get("factors") or {})}
-    levels |= (overrides or {}).get("factors", {})
-    factors = read_factors(document.get("factors") or {}, levels, str(path))
+    changes = overrides or {}
+    settings = Settings(
+        document.get("recipes") or {},
+        document.get("methods") or {},
+        split_names(document.get("split"), str(path)),
+        everywhere or {},
+        preset,
+        changes,
+    )
+    check_methods(settings.methods, str(path))
+    check_methods(changes.get("methods", {}), "--set")
+    check_changes(changes.get("recipes", {}), settings.recipes, "--set")
+    factors = _factors(document.get("factors") or {}, changes.get("factors", {}), preset, str(path))
     nodes: dict[str, Node] = {}
+    levels: dict[str, Preset] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: stage {position + 1}"
         for single in expand(entry, factors, where):
-            node = _node(path, where, single, preset, given, everywhere or {}, nodes)
+            levels |= {name: load_preset(name) for name in single.presets if name not in levels}
+            node = _node(path, where, single, settings, [levels[name] for name in single.presets], nodes)
             nodes[node.id] = node
-    for name in given:
-        if not any(fnmatchcase(node_id, name) for node_id in nodes):
+    for name in changes:
+        if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in nodes):
             raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
+    notes = [
+        f"preset {used.source}: its settings for {pattern!r} match no stage of the pipeline {path.stem}"
+        for used in ([preset] if preset else []) + list(levels.values())
+        for pattern in used.stages
+        if not any(fnmatchcase(node_id, pattern) for node_id in nodes)
+    ]
     title = str(document.get("title", path.stem))
-    return Pipeline(path.stem, title, str(document.get("description", "")).strip(), _read_only(nodes))
+    description = str(document.get("description", "")).strip()
+    return Pipeline(path.stem, title, description, _read_only(nodes), tuple(notes))
+
+
+def _factors(declared: Any, chosen: Mapping[str, Any], preset: Preset | None, where: str) -> Factors:
+    """The factors of a pipeline, with the levels of a preset and those chosen on the command line."""
+    if preset is not None and isinstance(declared, dict):
+        known = {name: levels for name, levels in preset.factors.items() if name in declared}
+        declared = {**declared, **{name: levels for name, levels in known.items() if isinstance(levels, dict)}}
+        chosen = {**{name: levels for name, levels in known.items() if not isinstance(levels, dict)}, **chosen}
+    return read_factors(declared, chosen, where)
 
 
 def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
@@ -168,12 +199,12 @@ def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
 def _node(
     path: Path,
     place: str,
-    entry: Any,
-    preset: Preset | None,
-    overrides: Mapping[str, Mapping[str, Any]],
-    everywhere: Mapping[str, Any],
+    single: Single,
+    settings: Settings,
+    levels: Sequence[Preset],
     earlier: Mapping[str, Node],
 ) -> Node:
+    entry = single.entry
     if not isinstance(entry, dict) or "stage" not in entry:
         raise UsageError(f"{place}: expected an entry with 'stage', got {entry!r}")
     known = {"id", "stage", "each", "params", "inputs"}
@@ -188,20 +219,14 @@ def _node(
         raise UsageError(f"{where}: an id consists of letters, digits, - and _")
     if node_id in earlier:
         raise UsageError(f"{where}: there are two stages of this name; give one an 'id'")
-    given = entry.get("params") or {}
-    if not isinstance(given, dict):
-        raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
-    values: dict[str, Any] = {name: v for name, v in everywhere.items() if name in stage.params.model_fields} | given
-    source = where
-    if preset is not None:
-        own = values
-        values = overridden(values, node_id, preset.stages)
-        if stage.name == "train" and isinstance(values.get("method"), dict):
-            values = merge(values, {"method": preset.methods.get(values["method"].get("name"), {})})
-        source += f" with preset {preset.source}" if values != own else ""
-    values = overridden(values, node_id, overrides)
-    params = validate(stage.params, values, source)
-    return Node(node_id, stage, params, _inputs(where, stage, entry.get("inputs") or {}, earlier))
+    values, presets = settings.values(stage, node_id, single, levels, where)
+    source = where + (f" with preset {' and '.join(presets)}" if presets else "")
+    return Node(
+        node_id,
+        stage,
+        validate(stage.params, values, source),
+        _inputs(where, stage, entry.get("inputs") or {}, earlier),
+    )
 
 
 def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
