@@ -110,5 +110,5 @@ def test_refuses(load, old, new, message):
 
 
 def test_factors_must_be_a_mapping(load):
-    with pytest.raises(UsageError, match="'factors' must be names with their levels"):
+    with pytest.raises(UsageError, match="'factors' must be names with their values"):
         load("factors: [a]\nstages: [{stage: samples}]")

@@ -87,6 +87,10 @@ class Terminal:
         """One line of a result on stdout."""
         self._out.print(escape(text))
 
+    def text(self, text: str) -> None:
+        """Lines on stdout as they are, whatever the width of the terminal."""
+        sys.stdout.write(text)
+
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of results on stdout; numbers are right-aligned."""
         rows = [[_cell(value) for value in row] for row in rows]

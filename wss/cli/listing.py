@@ -18,16 +18,37 @@ if TYPE_CHECKING:
 Name = Annotated[str | None, typer.Argument(help="One of them, in detail.", show_default=False)]
 
 
-def pipelines(name: Name = None, as_json: options.Json = False) -> None:
-    """List the pipelines that come with wss and the presets for them, or the stages of one pipeline."""
+def pipelines(
+    name: Name = None,
+    preset: options.Preset = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the pipelines that come with wss and the presets for them, or print one pipeline as it is resolved.
+
+    A resolved pipeline has every stage with its parameters, as YAML that `wss run` takes. Parameters at a stage's default are
+    left out. `wss run PIPELINE --dry-run` shows its protocol on a data set.
+
+    Example: [bold]wss pipelines study-losses --preset voc2012-resnet101[/bold]
+    """
     from wss.cli.console import Terminal
+    from wss.errors import UsageError
+    from wss.pipeline.changes import parse_overrides
     from wss.pipeline.presets import load_preset, shipped_presets
     from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
 
     terminal = Terminal(as_json=as_json)
     if name is not None:
-        _stages_of(terminal, load_pipeline(find_pipeline(name)))
+        used = None if preset is None else load_preset(preset)
+        pipeline = load_pipeline(find_pipeline(name), parse_overrides(settings or []), preset=used)
+        for note in pipeline.notes:
+            terminal.say(note)
+        _stages_of(terminal, pipeline)
         return
+    if preset is not None or settings:
+        raise UsageError(
+            "--preset and --set change one pipeline: name it, for example `wss pipelines pce --preset ...`"
+        )
     loaded = [load_pipeline(path) for path in shipped_pipelines().values()]
     rows = [
         {"name": p.name, "kind": "pipeline", "title": p.title, "description": p.description, "stages": list(p.nodes)}
@@ -120,20 +141,11 @@ def _stages_of(terminal: Terminal, pipeline: Pipeline) -> None:
     ]
 
     def render() -> None:
-        terminal.line(f"{pipeline.name}: {pipeline.title}\n\n{pipeline.description}")
-        terminal.table(
-            "",
-            ["id", "stage", "inputs", "parameters that differ from the stage's own"],
-            [
-                (
-                    r["id"],
-                    r["stage"],
-                    "; ".join(f"{k}: {', '.join(v)}" for k, v in r["inputs"].items()),
-                    _short(r["params"]),
-                )
-                for r in rows
-            ],
-        )
+        import yaml
+
+        stages = [{name: value for name, value in row.items() if value} for row in rows]
+        whole = {"title": pipeline.title, "description": pipeline.description, "stages": stages}
+        terminal.text(yaml.safe_dump(whole, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None))
 
     terminal.result(
         {"name": pipeline.name, "title": pipeline.title, "description": pipeline.description, "stages": rows}, render
@@ -198,7 +210,3 @@ def _plain(value: Any) -> Any:
     from wss.params import Params
 
     return _changed(value) if isinstance(value, Params) else value
-
-
-def _short(params: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={json.dumps(value)}" for name, value in params.items())

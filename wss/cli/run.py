@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.cli.console import Terminal
 
 
 def run(
     pipeline: Annotated[str, typer.Argument(help="A shipped pipeline (`wss pipelines`) or a YAML file.")],
     preset: options.Preset = None,
     settings: options.Settings = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would run, and the protocol of each stage.")
+    ] = False,
     workspace: options.Workspace = Path(),
     seed: options.Seed = None,
     device: options.Device = "auto",
@@ -42,14 +47,7 @@ def run(
         spec = session.pipeline(pipeline, changes)
         if dry_run:
             plans = session.plan(spec)
-            session.terminal.result(
-                plans,
-                lambda: session.terminal.table(
-                    spec.title,
-                    ["stage", "state", "key"],
-                    [(p["id"], p["state"], (p["key"] or "-")[:12]) for p in plans],
-                ),
-            )
+            session.terminal.result({"stages": plans}, lambda: _show(session.terminal, spec.title, plans))
             return
         outcomes = session.run(spec)
         if "train" in spec.nodes:  # so that `wss predict` and `wss evaluate` go on from it
@@ -82,6 +80,22 @@ def run(
                 session.terminal.line(f"written: {path}")
 
         session.terminal.result(rows, render)
+
+
+def _show(terminal: Terminal, title: str, plans: list[dict[str, Any]]) -> None:
+    """The stages with their state, then the protocol of each."""
+    from wss.pipeline.protocol import lines
+
+    states = {"unknown": "to do", "missing": "to do", "partial": "to resume", "done": "done"}
+    terminal.table(
+        title,
+        ["id", "stage", "state", "key"],
+        [(p["id"], p["stage"], states[p["state"]], (p["key"] or "-")[:12]) for p in plans],
+    )
+    terminal.line("Protocol")
+    for plan in plans:
+        for line in lines(plan["id"], plan["protocol"]) if "protocol" in plan else ():
+            terminal.line(line)
 
 
 def _percent(value: float | None) -> str:

@@ -14,8 +14,10 @@ from wss.cli.console import Terminal
 from wss.datasets.guard import keep_apart
 from wss.errors import UsageError
 from wss.params import validate
+from wss.pipeline.catalogues import catalogues, check_pipeline
 from wss.pipeline.changes import merge
 from wss.pipeline.presets import load_preset, shipped_presets
+from wss.pipeline.protocol import protocols
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference, shipped_pipelines
 from wss.pipeline.workspace import Workspace
@@ -196,8 +198,14 @@ class Session(AbstractContextManager["Session"]):
         return outcomes
 
     def plan(self, pipeline: Pipeline) -> list[dict[str, Any]]:
-        """What ``run`` would do, as rows for a table or JSON."""
+        """What ``run`` would do, as rows for a table or JSON, after the checks that ``run`` begins with.
+
+        A row has ``id``, ``stage``, ``state``, ``key``, ``params`` and, where a stage has one, ``protocol`` (see ``protocols``).
+        """
+        known = catalogues(pipeline)
+        check_pipeline(pipeline, known)
         plans = plan_pipeline(pipeline, self.workspace, self.context)
+        found = protocols(pipeline, known)
         return [
             {
                 "id": p.node.id,
@@ -205,6 +213,7 @@ class Session(AbstractContextManager["Session"]):
                 "state": p.state,
                 "key": p.key,
                 "params": p.node.params.model_dump(mode="json"),
+                **({"protocol": found[p.node.id]} if p.node.id in found else {}),
             }
             for p in plans
         ]

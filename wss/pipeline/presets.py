@@ -52,7 +52,7 @@ def shipped_presets() -> dict[str, Path]:
 def load_preset(name_or_file: str) -> Preset:
     """Read a shipped preset, or a YAML file; its entries are those of ``Preset``, ``title``, ``description`` and ``extends``.
 
-    ``extends`` names another preset whose settings hold where this one has none.
+    ``extends`` names another preset, shipped or beside the file, whose settings hold where this one has none.
 
     Raises:
         UsageError: No such preset, not of that form, or with a kind of stage, a method or a setting that does not exist.
@@ -104,7 +104,8 @@ def _document(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise UsageError(f"{path}: unknown entry {name!r}{nearest(name, known)}")
     if "extends" not in document:
         return document
-    base_path = _file(str(document["extends"]))
+    beside = path.parent / f"{document['extends']}.yaml"
+    base_path = beside if beside.is_file() else _file(str(document["extends"]))
     if base_path in (*above, path):
         raise UsageError(f"{path}: extends itself, by way of {base_path}")
     base = _document(base_path, (*above, path))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from wss.params import canonical
+from wss.pipeline.catalogues import catalogues, check_pipeline
 from wss.pipeline.spec import Node, Pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context, Inputs, Stage
@@ -71,8 +72,10 @@ def run_pipeline(
         Outcomes by node id.
 
     Raises:
-        WssError: A stage failed; finished stages stay, and the failed one resumes where it stopped.
+        WssError: A stage's check refused its parameters, before anything ran; or a stage failed: finished stages stay, and the
+            failed one resumes where it stopped.
     """
+    check_pipeline(pipeline, catalogues(pipeline))
     outcomes: dict[str, Outcome] = {}
     for node in pipeline.nodes.values():
         inputs = {role: tuple(outcomes[i].store for i in sources) for role, sources in node.inputs.items()}

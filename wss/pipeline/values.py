@@ -110,7 +110,7 @@ def _same(where: str, path: Sequence[str | int], decided: Any, other: Any, sourc
             _same(where, (*path, name), value, other.get(name, NOTHING), source)
     elif other is not NOTHING and other != decided:
         raise UsageError(
-            f"{where}: {source} sets {'.'.join(map(str, path))} to {other!r}, but a factor of this study decides it ({decided!r}): "
+            f"{where}: {source} sets {'.'.join(map(str, path))} to {other!r}, and a factor of this study to {decided!r}: "
             "name levels instead, with their values, under 'factors' of the preset or by --set factors.NAME=[...]"
         )
 

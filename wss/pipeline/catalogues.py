@@ -1,0 +1,42 @@
+"""What the stages of a pipeline can be told of their data sets before anything runs."""
+
+from __future__ import annotations
+
+from wss.datasets import open_source
+from wss.datasets.source import Catalogue
+from wss.errors import WssError
+from wss.pipeline.spec import Node, Pipeline
+from wss.stages.samples import SamplesParams
+
+
+def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
+    """The catalogue that each stage with an input ``samples`` reads from, and that of the stages ``samples``, by stage id."""
+    found: dict[str, Catalogue] = {}
+    for node in pipeline.nodes.values():
+        if isinstance(node.params, SamplesParams):
+            found[node.id] = open_source(node.params.dataset).catalogue
+        elif node.inputs.get("samples"):
+            found[node.id] = found[node.inputs["samples"][0]]
+    return found
+
+
+def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> None:
+    """Refuse what would fail later for a reason that is known now.
+
+    Args:
+        pipeline: The stages.
+        known: Their catalogues by stage id.
+
+    Raises:
+        WssError: A stage's ``check`` refuses its parameters with this data set; the message names the stage.
+    """
+    for node in pipeline.nodes.values():
+        if node.stage.check is not None and node.id in known:
+            try:
+                node.stage.check(node.params, known[node.id])
+            except WssError as error:
+                raise type(error)(f"stage {_named(node)}: {error}") from error
+
+
+def _named(node: Node) -> str:
+    return f"{node.id!r}" if node.id == node.stage.name else f"{node.id!r} ({node.stage.name})"
