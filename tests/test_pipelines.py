@@ -32,7 +32,7 @@ def _shortened(path):
     pipeline = load_pipeline(path, levels, {"dataset": DATASET})
     changes = levels | {
         node.id: {
-            "phases": [{**p.model_dump(mode="json"), "epochs": 1} for p in node.params.phases],
+            "phases": [{**p.model_dump(mode="json"), "epochs": 1, "steps": None} for p in node.params.phases],
             "augment": {"crop": 32},
         }
         for node in pipeline.nodes.values()

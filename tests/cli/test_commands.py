@@ -253,6 +253,19 @@ def test_train_options_count_more_than_settings(fresh, wss):
     assert store.params["batch_size"] == 2
 
 
+def test_train_sets_the_length_of_every_phase(fresh, wss):
+    phases = "train.phases=[{epochs: 9, terms: {pce: 1}}, {steps: 9, terms: {pce: 1}}]"
+    common = ("train", "--set", phases, "--set", "train.batch_size=2", "--json")
+    for option, other in (("steps", "epochs"), ("epochs", "steps")):
+        result = wss(*common, f"--{option}", 1)
+        assert result.code == 0, result.err
+        lengths = [(phase[option], phase[other]) for phase in Store(result.json["store"]).params["phases"]]
+        assert lengths == [(1, None), (1, None)]
+    both = wss(*common, "--epochs", 1, "--steps", 1)
+    assert both.code == 2
+    assert "--epochs and --steps both give the length of every phase; give one of them" in both.err
+
+
 def test_train_uses_what_prepare_chose_and_skips_the_second_time(fresh, wss):
     prepared, _ = _prepared(wss, "--shrink", 0.5)
     arguments = ("train", "--epochs", 1, "--batch-size", 2, "--lr", 0.001, "--json")

@@ -31,7 +31,8 @@ def test_subclasses_explain_anew_or_inherit(wss):
 def test_parameters_inside_lists_and_models_are_named_as_set_takes_them(wss):
     found = {p["name"]: p for p in wss("stages", "train", "--json").json["parameters"]}
     assert found["phases"]["required"]
-    assert found["phases.*.epochs"]["required"]
+    assert found["phases.*.terms"]["required"]
+    assert found["phases.*.epochs"]["default"] is found["phases.*.steps"]["default"] is None
     assert found["phases.*.lr"]["default"] == 0.01
     assert found["augment.scale"]["default"] == [1.0, 1.0]
 
@@ -55,7 +56,7 @@ def test_a_pipeline_lists_its_stages(wss, name):
     assert [s["id"] for s in row["stages"]] == list(nodes)
     trained = next(s for s in row["stages"] if s["stage"] == "train")
     assert trained["params"]["method"]["name"]
-    assert all(phase["epochs"] for phase in trained["params"]["phases"])
+    assert all(phase["epochs"] or phase["steps"] for phase in trained["params"]["phases"])
     assert row["title"] in wss("pipelines", name).out
 
 

@@ -23,7 +23,7 @@ TRAIN = [
     "4",
     "--set",
     "train.phases=[{epochs: 2, terms: {pce: 1}, lr: 0.0003, head_multiplier: 1},"
-    " {epochs: 1, terms: {pce: 1}, lr: 0.0002, head_multiplier: 1}]",
+    " {steps: 3, terms: {pce: 1}, lr: 0.0002, head_multiplier: 1}]",
 ]
 
 

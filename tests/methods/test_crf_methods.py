@@ -209,7 +209,8 @@ def test_autocast_reaches_the_network_only(method):
 def test_stored_network_gives_the_same_labels(name, tmp_path):
     dataset = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
     path = find_pipeline(name)
-    phases = [p.model_dump(mode="json") | {"epochs": 1} for p in load_pipeline(path).nodes["train"].params.phases]
+    short = {"epochs": 1, "steps": None}
+    phases = [p.model_dump(mode="json") | short for p in load_pipeline(path).nodes["train"].params.phases]
     method = {"name": name, "bi_xy_std": 9}
     pipeline = load_pipeline(path, {"train": {"phases": phases, "method": method}}, {"dataset": dataset})
     outcomes = run_pipeline(pipeline, Workspace(tmp_path), Context())

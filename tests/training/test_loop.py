@@ -10,7 +10,7 @@ from wss.methods import PartialCrossEntropy, Phase
 from wss.networks import NetworkSpec
 from wss.training.augment import AugmentParams
 from wss.training.batches import EpochBatches, TrainingSet, batches
-from wss.training.loop import Hooks, LoopSettings, fit
+from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, learning_rate, make_optimiser
 
 
@@ -36,6 +36,10 @@ PHASES = (
     Phase(epochs=2, terms={"pce": 1.0}, lr=0.01),
     Phase(epochs=1, terms={"pce": 0.5}, lr=0.001, optimiser="adamw"),
 )
+IN_STEPS = (  # three steps are one pass
+    Phase(steps=8, terms={"pce": 1.0}, lr=0.01),
+    Phase(steps=5, terms={"pce": 0.5}, lr=0.001, optimiser="adamw"),
+)
 
 
 def _fit(
@@ -55,12 +59,15 @@ class _Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 6, 8])
-def test_resumed_equals_uninterrupted(stop_after, monkeypatch):
+@pytest.mark.parametrize(
+    ("phases", "stop_after"),
+    [*((PHASES, stop) for stop in (1, 3, 4, 6, 8)), *((IN_STEPS, stop) for stop in (3, 7, 8, 11, 12))],
+)
+def test_resumed_equals_uninterrupted(phases, stop_after, monkeypatch):
     monkeypatch.setattr("wss.training.loop.CHECKPOINT_INTERVAL_S", -1.0)
     whole = _model()
     torch.manual_seed(5)
-    rows = _fit(whole)
+    rows = _fit(whole, phases=phases)
 
     states, steps = [], []
 
@@ -83,10 +90,10 @@ def test_resumed_equals_uninterrupted(stop_after, monkeypatch):
     model = _model()
     torch.manual_seed(5)
     with pytest.raises(_Stop):
-        _fit(model, save=save, advance=advance)
+        _fit(model, save=save, phases=phases, advance=advance)
     other = _model()
     torch.manual_seed(99)  # resuming restores the generator
-    again = _fit(other, state=states[-1])
+    again = _fit(other, state=states[-1], phases=phases)
     for name, value in _weights(whole).items():
         assert torch.equal(other.state_dict()[name], value), name
     for row, same in zip(rows, again, strict=True):
@@ -107,6 +114,62 @@ def test_loss_falls_and_rows_say_so():
     assert rows[-1]["step"] == 36
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert rows[-1]["val_miou"] == 0.5
+
+
+def _recorded(monkeypatch):
+    """The partial cross-entropy of every step that follows."""
+    found, real = [], PartialCrossEntropy.losses
+
+    def losses(self, *arguments):
+        terms = real(self, *arguments)
+        found.append(terms["pce"].item())
+        return terms
+
+    monkeypatch.setattr(PartialCrossEntropy, "losses", losses)
+    return found
+
+
+def test_phases_in_steps(monkeypatch):
+    values = _recorded(monkeypatch)
+    rows = _fit(_model(), phases=IN_STEPS, validate_every=2)
+    assert len(values) == total_steps(6, 2, IN_STEPS) == 13
+    assert [(row["phase"], row["epoch"], row["step"]) for row in rows] == [
+        (1, 1, 3), (1, 2, 6), (1, 3, 8), (2, 1, 11), (2, 2, 13)
+    ]  # fmt: skip
+    starts = [0, *(row["step"] for row in rows)]
+    for start, row in zip(starts, rows, strict=False):
+        assert row["pce"] == pytest.approx(np.mean(values[start : row["step"]]))
+        assert row["loss"] == pytest.approx((1.0 if row["phase"] == 1 else 0.5) * row["pce"])
+    assert ["val_miou" in row for row in rows] == [False, True, True, False, True]
+
+
+def test_the_rate_falls_over_the_steps_of_the_phase():
+    rows = _fit(_model(), phases=IN_STEPS)
+    places = [(0, 2), (0, 5), (0, 7), (1, 2), (1, 4)]
+    expected = [IN_STEPS[n].lr * (1 - step / (8, 5)[n]) ** 0.9 for n, step in places]
+    assert [row["lr"] for row in rows] == pytest.approx(expected)
+
+
+def test_steps_of_whole_passes_are_epochs():
+    first, second = _model(), _model()
+    torch.manual_seed(5)
+    rows = _fit(first)
+    torch.manual_seed(5)
+    in_steps = [
+        Phase.model_validate({**phase.model_dump(), "epochs": None, "steps": 3 * phase.epochs}) for phase in PHASES
+    ]
+    again = _fit(second, phases=in_steps)
+    for name, value in _weights(first).items():
+        assert torch.equal(second.state_dict()[name], value), name
+    assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in again]
+
+
+def test_no_sample_of_a_later_phase_is_one_of_an_earlier_phase(monkeypatch):
+    drawn = []
+    real = TrainingSet.__getitem__
+    monkeypatch.setattr(TrainingSet, "__getitem__", lambda self, item: drawn.append(item[1]) or real(self, item))
+    _fit(_model(), phases=IN_STEPS)
+    assert drawn == list(range(26))
 
 
 def test_workers_give_the_same_weights():
@@ -144,6 +207,18 @@ def test_epochs_shuffle_without_repetition():
 @pytest.mark.parametrize("start", range(7))
 def test_sampler_continues_anywhere(start):
     assert list(EpochBatches(7, 3, 3, seed=1, start=start)) == list(EpochBatches(7, 3, 3, seed=1))[start:]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 6])
+def test_sampler_of_steps_is_that_of_epochs_cut_short(steps):
+    sampler = EpochBatches(7, 3, None, seed=1, start=1, first_draw=9, steps=steps)
+    assert len(sampler) == steps - 1
+    assert list(sampler) == list(EpochBatches(7, 3, 3, seed=1, first_draw=9))[1:steps]
+
+
+def test_sampler_needs_a_length():
+    with pytest.raises(ValueError, match="a number of epochs or of steps"):
+        EpochBatches(7, 3, None, seed=0)
 
 
 def test_fewer_images_than_the_batch():

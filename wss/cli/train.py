@@ -27,7 +27,10 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="Backbone weights: a state dict file, or 'imagenet' to download.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every phase.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every phase, instead of what it has.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps of every phase, instead of what it has.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of every phase.")] = None,
     amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16.")] = None,
@@ -56,10 +59,15 @@ def train(
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.cli.workers import workers
+    from wss.errors import UsageError
     from wss.pipeline.changes import merge, parse_overrides
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
-    phase_changes = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+    if epochs is not None and steps is not None:
+        raise UsageError("--epochs and --steps both give the length of every phase; give one of them")
+    phase_changes: dict[str, Any] = {} if lr is None else {"lr": lr}
+    if epochs is not None or steps is not None:
+        phase_changes |= {"epochs": epochs, "steps": steps}  # the other one becomes None, whatever the pipeline has
     changes: dict[str, Any] = {
         name: value for name, value in (("batch_size", batch_size), ("amp", amp)) if value is not None
     }

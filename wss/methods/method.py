@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from wss.errors import UsageError
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
-from wss.params import Params
+from wss.params import LATER, Params
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ class Batch:
 class Phase(Params):
     """One phase of training: which loss terms, which rates, what is frozen."""
 
-    epochs: int = Field(ge=1)
-    """Passes over the training images."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Length of the phase in passes over the training images. A phase has either ``epochs`` or ``steps``."""
+    steps: int | None = Field(default=None, ge=1, json_schema_extra=LATER)
+    """Length of the phase in optimiser steps, whatever the number of images. The last pass may stay incomplete."""
     terms: dict[str, float] = Field(min_length=1)
     """Weight of each loss term by name."""
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -81,6 +83,15 @@ class Phase(Params):
     """``frozen``: the backbone's batch normalisation uses its stored statistics. Heads always train theirs."""
     freeze: tuple[str, ...] = ()
     """Parts of the network that are not trained, by prefix of their parameter names (``backbone``)."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Phase:
+        if (self.epochs is None) == (self.steps is None):
+            both = "" if self.epochs is None else f", and not both (epochs {self.epochs}, steps {self.steps})"
+            raise ValueError(
+                f"a phase needs its length: epochs (passes over the images) or steps (of the optimiser){both}"
+            )
+        return self
 
 
 class Method(Params, ABC):

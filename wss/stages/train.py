@@ -61,7 +61,7 @@ class TrainParams(Params):
     validation_images: int = Field(default=64, ge=1)
     """At most so many of them, evenly spread, at single scale."""
     validate_every: int = Field(default=5, ge=0)
-    """Epochs between validations; 0 never validates."""
+    """Epochs between validations, and one more at the end of each phase; 0 never validates."""
     amp: bool = False
     """Autocast to bfloat16."""
     channels_last: bool = True

@@ -65,28 +65,45 @@ class TrainingSet(Dataset[dict[str, Any]]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of shuffled (image index, draw) pairs, epoch after epoch, from any step on.
 
+    The length is a number of epochs or, if ``steps`` is given, a number of batches. The last epoch may then be incomplete.
+
     Where several processes share batches, each gets its part of them.
 
     Args:
         size: Number of images.
         batch_size: Images per batch; all of them when there are fewer. The last, incomplete batch of an epoch is left out.
-        epochs: Number of epochs.
+        epochs: Number of epochs; ignored if ``steps`` is given, and required otherwise.
         seed: Decides the order of every epoch.
         start: First step to give.
         first_draw: Draw number of step 0.
+        steps: Number of batches, counted from step 0 whatever ``start`` is.
     """
 
-    def __init__(self, size: int, batch_size: int, epochs: int, seed: int, start: int = 0, first_draw: int = 0) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        epochs: int | None,
+        seed: int,
+        start: int = 0,
+        first_draw: int = 0,
+        steps: int | None = None,
+    ) -> None:
         self.batch_size = min(batch_size, size)
         self.per_epoch = size // self.batch_size
-        self._size, self._epochs, self._seed, self._start, self._first = size, epochs, seed, start, first_draw
+        if steps is None:
+            if epochs is None:
+                raise ValueError("expected a number of epochs or of steps")
+            steps = self.per_epoch * epochs
+        self._steps = steps
+        self._size, self._seed, self._start, self._first = size, seed, start, first_draw
 
     def __len__(self) -> int:
-        return self.per_epoch * self._epochs - self._start
+        return self._steps - self._start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order: NDArray[np.int64] = np.empty(0, np.int64)
-        for step in range(self._start, self.per_epoch * self._epochs):
+        for step in range(self._start, self._steps):
             epoch, place = divmod(step, self.per_epoch)
             if place == 0 or step == self._start:
                 order = np.random.default_rng((self._seed, self._first, epoch)).permutation(self._size)

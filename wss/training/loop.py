@@ -32,7 +32,7 @@ class LoopSettings:
         amp: Autocast to bfloat16.
         channels_last: Memory format; faster convolutions on most hardware.
         compile: Run the model through ``torch.compile``.
-        validate_every: Epochs between validations; 0 never validates.
+        validate_every: Epochs between validations, and one more at the end of each phase; 0 never validates.
     """
 
     batch_size: int
@@ -64,7 +64,7 @@ class Hooks:
 
 def total_steps(size: int, batch_size: int, phases: Sequence[Phase]) -> int:
     """Optimiser steps of all phases on ``size`` images."""
-    return sum(len(EpochBatches(size, batch_size, phase.epochs, 0)) for phase in phases)
+    return sum(len(EpochBatches(size, batch_size, phase.epochs, 0, steps=phase.steps)) for phase in phases)
 
 
 def fit(
@@ -90,6 +90,7 @@ def fit(
 
     Returns:
         One row per epoch: phase, epoch, step, lr, mean of each loss term and their weighted sum, validation scores, seconds.
+        Where the last epoch of a phase is incomplete, its row has the means over the steps that it has.
 
     Raises:
         WssError: The loss is no longer finite.
@@ -108,7 +109,7 @@ def fit(
     done = first_draw = 0
     saved = time.monotonic()
     for number, phase in enumerate(phases):
-        epochs = EpochBatches(len(data), settings.batch_size, phase.epochs, settings.seed, 0, first_draw)
+        epochs = EpochBatches(len(data), settings.batch_size, phase.epochs, settings.seed, 0, first_draw, phase.steps)
         steps = len(epochs)
         if number < start_phase:
             done, first_draw = done + steps, first_draw + steps * epochs.batch_size
@@ -118,7 +119,9 @@ def fit(
         begin = start_step if state is not None and number == start_phase else 0
         if state is not None and begin:
             optimiser.load_state_dict(state["optimiser"])
-        sampler = EpochBatches(len(data), settings.batch_size, phase.epochs, settings.seed, begin, first_draw)
+        sampler = EpochBatches(
+            len(data), settings.batch_size, phase.epochs, settings.seed, begin, first_draw, phase.steps
+        )
         clock = time.monotonic()
         freeze_batch_norm(model, phase.batch_norm == "frozen")
         model.train()
@@ -146,12 +149,13 @@ def fit(
                     f"({', '.join(f'{name} {values[name]:g}' for name in terms)}); lower the learning rate "
                     f"(now {lr:g}) or set clip_norm"
                 )
-            epoch, place = divmod(step + 1, epochs.per_epoch)
-            if place == 0:
-                row = {"phase": number + 1, "epoch": epoch, "step": done + step + 1, "lr": lr}
-                row |= {name: value / epochs.per_epoch for name, value in sums.items()}
+            epoch, place = divmod(step, epochs.per_epoch)
+            last = step + 1 == steps
+            if place + 1 == epochs.per_epoch or last:
+                row = {"phase": number + 1, "epoch": epoch + 1, "step": done + step + 1, "lr": lr}
+                row |= {name: value / (place + 1) for name, value in sums.items()}
                 sums = {}
-                if settings.validate_every and (epoch % settings.validate_every == 0 or epoch == phase.epochs):
+                if settings.validate_every and ((epoch + 1) % settings.validate_every == 0 or last):
                     model.eval()
                     row |= hooks.validate()
                     model.train()
@@ -160,7 +164,7 @@ def fit(
                 rows.append(row)
                 hooks.log(rows)
             hooks.advance(1, f"loss {values['loss']:.3f}")
-            if step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
+            if not last and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
                 hooks.save(_state(model, method, optimiser, number, step + 1, rows, sums))
                 saved = time.monotonic()
         sums = {}
