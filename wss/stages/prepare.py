@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from wss.datasets.source import Catalogue
 from wss.errors import DataError
-from wss.params import Params
+from wss.params import LATER, Params
 from wss.scribbles import (
     Stroke,
     box_labels,
@@ -25,7 +26,7 @@ from wss.scribbles import (
     surrounded,
 )
 from wss.stages.parallel import each
-from wss.stages.samples import unpack_strokes
+from wss.stages.samples import require_split, split_ids, unpack_strokes
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, SAMPLES, Store, StoreWriter
 
@@ -53,7 +54,9 @@ class PrepareParams(Params):
     """Of points only: what is farther from all points than this many of their radii is background (SPML's labels of key
     points); None labels nothing around them."""
     fraction: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training images that keep their labels; the others become unlabelled images."""
+    """Share of the images of ``split`` that keep their labels; the others of that split become unlabelled images."""
+    split: str = Field(default="train", json_schema_extra=LATER)
+    """The training images, among which ``fraction`` chooses. Images of other splits keep their labels."""
     seed: int = Field(default=0, ge=0)
     """Decides what is drawn, dropped and kept, together with each image's id."""
 
@@ -82,6 +85,7 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
 
     Raises:
         DataError: The data set has neither scribbles nor masks, or not what is asked for; or no background for a halo.
+        UsageError: A fraction is taken of a split that the data set does not have.
     """
     samples = inputs["samples"]
     simulated = _must_simulate(params, samples)
@@ -134,9 +138,10 @@ def _must_simulate(params: PrepareParams, samples: Store) -> bool:
 
 def _kept(params: PrepareParams, samples: Store) -> set[str]:
     """Image ids that keep their labels: of the training split the given share, ranked by a hash of seed and id."""
-    train = samples.meta["splits"].get("train", [])
-    ranked = sorted(train, key=lambda i: image_seed(params.seed, f"fraction/{i}"))
-    count = max(1, round(params.fraction * len(ranked))) if ranked else 0
+    if params.fraction == 1:
+        return set(samples.ids)
+    ranked = sorted(split_ids(samples, params.split), key=lambda i: image_seed(params.seed, f"fraction/{i}"))
+    count = max(1, round(params.fraction * len(ranked)))
     return set(samples.ids) - set(ranked[count:])
 
 
@@ -229,4 +234,9 @@ def _thinned_raster(params: PrepareParams, scribble: Labels, seed: int) -> Label
     return shrink(scribble, params.shrink, seed) if params.shrink else scribble
 
 
-STAGE = Stage("prepare", 1, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run)
+def _check(params: PrepareParams, catalogue: Catalogue) -> None:
+    if params.fraction < 1 or params.split != PrepareParams().split:
+        require_split(catalogue.splits, params.split, catalogue.kind)
+
+
+STAGE = Stage("prepare", 1, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run, check=_check)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,32 @@ def evenly(ids: Sequence[str], count: int) -> list[str]:
     return [ids[round(n * len(ids) / keep)] for n in range(keep)]
 
 
+def require_split(splits: Mapping[str, Sequence[str]], split: str, kind: str) -> None:
+    """Raise unless a data set has a split and images in it.
+
+    Args:
+        splits: Image ids by split name.
+        split: The split that a stage works on.
+        kind: The data set's reader, as in ``wss init --kind``.
+
+    Raises:
+        UsageError: The data set has no such split.
+        DataError: It is empty.
+    """
+    if split not in splits and kind == "voc" and split == "trainaug":
+        raise UsageError(
+            "the data set has no split 'trainaug', which is VOC train and the images of SBD, 10,582 in all: put SBD at "
+            "benchmark_RELEASE/dataset below the root of VOC or name its folder with `wss init -o sbd=DIR`, add a list "
+            f"ImageSets/Segmentation/trainaug.txt, or train on VOC alone with split=train ({len(splits.get('train', ())):,} "
+            "images here, 1,464 in VOC 2012)"
+        )
+    if split not in splits:
+        raise UsageError(f"the data set has no split {split!r}{nearest(split, splits)}")
+    if not splits[split]:
+        have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
+        raise DataError(f"split {split!r} of the data set is empty: {have}; add images to it, or name another split")
+
+
 def split_ids(samples: Store, split: str) -> list[str]:
     """Image ids of a split.
 
@@ -74,11 +100,7 @@ def split_ids(samples: Store, split: str) -> list[str]:
         DataError: It is empty.
     """
     splits = samples.meta["splits"]
-    if split not in splits:
-        raise UsageError(f"the data set has no split {split!r}{nearest(split, splits)}")
-    if not splits[split]:
-        have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
-        raise DataError(f"split {split!r} of the data set is empty: {have}; add images to it, or name another split")
+    require_split(splits, split, samples.meta["kind"])
     return list(splits[split])
 
 
