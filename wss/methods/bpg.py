@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar, Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -81,6 +82,11 @@ class Bpg(Method):
         """See ``Method.build``."""
         regressed = {"none": 0, "fg-bg": 2, "all": num_classes}[self.boundary]
         return BoundaryGuided(network, num_classes, refine=self.refine, regressed=regressed)
+
+    def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
+        """See ``Method.check``: the classes that the boundary branch tells apart are there."""
+        if "boundary" in terms and self.boundary == "fg-bg":
+            foreground_background(torch.empty(1, num_classes, 1, 1), background)
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``.

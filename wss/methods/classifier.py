@@ -48,6 +48,11 @@ class Classifier(Method):
         """See ``ClassMaps``."""
         return ClassMaps(network, num_classes)
 
+    def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
+        """See ``Method.check``: there is a class beside the background."""
+        if num_classes < 1 + (background is not None):
+            raise UsageError("a classifier needs at least one class beside the background")
+
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``.
 

@@ -116,6 +116,19 @@ class Method(Params, ABC):
         """The module to train: RGB (B,3,H,W) in 0..255 in, logits (B,K,H,W) out."""
         return Segmenter(network, num_classes)
 
+    def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
+        """Raise if ``losses`` could not compute these terms on a data set, whatever its images are.
+
+        Args:
+            terms: Loss terms of a phase.
+            num_classes: K, background included.
+            background: Index of the background class, or None.
+
+        Raises:
+            UsageError: Which setting or class is missing, and what to do.
+        """
+        return
+
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """The requested loss terms, scalars, not weighted."""

@@ -16,7 +16,7 @@ from wss.networks.resnet import ResNet
 from wss.networks.segformer import SegFormer
 from wss.networks.unet import UNet
 from wss.networks.vgg import VGG16
-from wss.networks.weights import Initialisation, load_pretrained
+from wss.networks.weights import Initialisation, check_pretrained, load_pretrained
 
 __all__ = [
     "ASPP",
@@ -40,6 +40,7 @@ __all__ = [
     "SummedASPP",
     "UNet",
     "build_network",
+    "check_pretrained",
     "freeze_batch_norm",
     "load_pretrained",
     "parameter_groups",

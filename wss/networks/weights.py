@@ -82,6 +82,7 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
         UsageError: No weights of that name are published for this network.
         DataError: The file is missing, damaged or of another network, or the download failed.
     """
+    check_pretrained(network, source)
     if source is None or source == "none":
         return Initialisation()
     targets = _targets(network)
@@ -90,15 +91,33 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
         path, digest = download(url, cache or _default_cache())
     else:
         path = Path(source)
-        if not path.is_file():
-            raise DataError(
-                f"weights {path}: no such file; give the path of a torch state dict or one of the names "
-                f"{', '.join(PUBLISHED)}, none"
-            )
         digest = _sha256(path)
     state = read_state_dict(path)
     random = dict.fromkeys(part for target in targets for part in _load(target, state, path))
     return Initialisation(kind=_kind(path.name), source=path.name, sha256=digest, random=tuple(random))
+
+
+def check_pretrained(network: nn.Module, source: str | Path | None) -> None:
+    """Raise if there can be no such weights for a network, without reading or downloading any.
+
+    Args:
+        network: As in ``load_pretrained``; its tensors are not read.
+        source: As in ``load_pretrained``.
+
+    Raises:
+        UsageError: No weights of that name are published for this network.
+        DataError: There is no such file.
+    """
+    if source is None or source == "none":
+        return
+    targets = _targets(network)
+    if isinstance(source, str) and source in PUBLISHED:
+        _published_url(source, targets[0])
+    elif not Path(source).is_file():
+        raise DataError(
+            f"weights {source}: no such file; give the path of a torch state dict or one of the names "
+            f"{', '.join(PUBLISHED)}, none"
+        )
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

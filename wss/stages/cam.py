@@ -16,7 +16,7 @@ from wss.checkpoints import build_model
 from wss.errors import DataError, UsageError
 from wss.metrics import average_precision
 from wss.params import Params
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 
@@ -147,5 +147,11 @@ def _average_precisions(
 
 
 STAGE = Stage(
-    "cam", 1, CamParams, {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)}, CAM, run
+    "cam",
+    1,
+    CamParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)},
+    CAM,
+    run,
+    check=check_split,
 )

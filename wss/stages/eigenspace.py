@@ -18,7 +18,7 @@ from wss.metrics import relative_variation, step_shares
 from wss.networks.layers.random_walk import RandomWalk, Walk
 from wss.ops import Transform, leading_eigenvectors, transform_transition
 from wss.params import Params
-from wss.stages.samples import evenly, split_ids
+from wss.stages.samples import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, SAMPLES, Store, StoreWriter
 from wss.viz import signed_map
@@ -159,4 +159,12 @@ def _enlarged(tile: NDArray[np.uint8], rgb: Tensor, stride: int) -> NDArray[np.u
     return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST)[:height, :width], np.uint8)
 
 
-STAGE = Stage("eigenspace", 2, EigenspaceParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PICTURES, run)
+STAGE = Stage(
+    "eigenspace",
+    2,
+    EigenspaceParams,
+    {"samples": Input(SAMPLES), "model": Input(MODEL)},
+    PICTURES,
+    run,
+    check=check_split,
+)

@@ -7,7 +7,7 @@ import numpy as np
 from wss.errors import DataError
 from wss.metrics import confusion_by_certainty, label_record
 from wss.params import Params
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, QUALITY, SAMPLES, StoreWriter
 
@@ -59,5 +59,11 @@ def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context
 
 
 STAGE = Stage(
-    "label-quality", 2, LabelQualityParams, {"samples": Input(SAMPLES), "labels": Input(LABELS)}, QUALITY, run
+    "label-quality",
+    2,
+    LabelQualityParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS)},
+    QUALITY,
+    run,
+    check=check_split,
 )

@@ -14,7 +14,7 @@ from wss.checkpoints import build_model
 from wss.distributed import shared
 from wss.params import Params
 from wss.predictor import InferenceParams, Predictor
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
 
@@ -73,4 +73,6 @@ class _Prediction:
         return {**labels, "probs": probs.astype(np.float16)} if self._params.probs else labels
 
 
-STAGE = Stage("predict", 1, PredictParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PREDICTIONS, run)
+STAGE = Stage(
+    "predict", 1, PredictParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PREDICTIONS, run, check=check_split
+)

@@ -12,7 +12,7 @@ from wss.metrics import certainty_levels, confusion_matrix, miou
 from wss.params import Params
 from wss.propagation import AnyPropagation, Proposal
 from wss.stages.parallel import each
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import EDGES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
 
@@ -138,4 +138,5 @@ STAGE = Stage(
     },
     LABELS,
     run,
+    check=check_split,
 )

@@ -15,7 +15,7 @@ from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import nearest, segment_labels, segment_prototypes, split_segments, vote
 from wss.params import Params
 from wss.stages.embedding import SegmentParams, as_tensor, clustered, embedded, load_embedder
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, MODEL, PROTOTYPES, SAMPLES, Store, StoreWriter
 
@@ -150,4 +150,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)},
     PROTOTYPES,
     run,
+    check=check_split,
 )

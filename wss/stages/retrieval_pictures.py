@@ -14,7 +14,7 @@ from wss.params import Params
 from wss.stages.embedding import SegmentParams, as_tensor, load_embedder
 from wss.stages.prototypes import Bank
 from wss.stages.retrieve import query_segments
-from wss.stages.samples import evenly, split_ids
+from wss.stages.samples import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, PROTOTYPES, SAMPLES, StoreWriter
 from wss.viz import spotlight
@@ -114,4 +114,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "model": Input(MODEL), "prototypes": Input(PROTOTYPES)},
     PICTURES,
     run,
+    check=check_split,
 )

@@ -17,7 +17,7 @@ from wss.ops import Segments, segment_prototypes, split_segments
 from wss.params import Params
 from wss.stages.embedding import SegmentParams, as_tensor, clustered, embedded, enlarged, known_classes, load_embedder
 from wss.stages.prototypes import Bank
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, MODEL, PREDICTIONS, PROTOTYPES, SAMPLES, StoreWriter
 
@@ -142,4 +142,5 @@ STAGE = Stage(
     },
     PREDICTIONS,
     run,
+    check=check_split,
 )

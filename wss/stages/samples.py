@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,19 @@ def require_split(splits: Mapping[str, Sequence[str]], split: str, kind: str) ->
     if not splits[split]:
         have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
         raise DataError(f"split {split!r} of the data set is empty: {have}; add images to it, or name another split")
+
+
+class OfSplit(Protocol):
+    """Parameters of a stage that works on the images of one split."""
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+
+
+def check_split(params: OfSplit, catalogue: Catalogue) -> None:
+    """``Stage.check`` of stages that need nothing but images in their split; see ``require_split``."""
+    require_split(catalogue.splits, params.split, catalogue.kind)
 
 
 def split_ids(samples: Store, split: str) -> list[str]:

@@ -17,7 +17,7 @@ from wss.params import Params
 from wss.predictor import InferenceParams, Predictor
 from wss.stages.crf import CrfParams, refine
 from wss.stages.embedding import as_tensor, cell_means, embedded, enlarged, known_classes, load_embedder
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 
@@ -153,4 +153,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL), "cam": Input(CAM, optional=True)},
     LABELS,
     run,
+    check=check_split,
 )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wss.errors import DataError
 from wss.params import Params
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, SAMPLES, SUPERPIXELS, StoreWriter
 
@@ -78,4 +78,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "labels": Input(LABELS), "superpixels": Input(SUPERPIXELS)},
     LABELS,
     run,
+    check=check_split,
 )

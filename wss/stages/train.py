@@ -16,20 +16,22 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from wss.checkpoints import model_meta
+from wss.datasets.source import Catalogue
 from wss.distributed import check_parts, everywhere, mine, neighbours, processes, whole
 from wss.errors import DataError, UsageError
 from wss.methods import METHODS, AnyMethod, Phase
 from wss.metrics import confusion_matrix, miou
-from wss.networks import NetworkSpec, load_pretrained
+from wss.networks import NetworkSpec, check_pretrained, load_pretrained
 from wss.params import LOCAL, Params, nearest
 from wss.predictor import Predictor
-from wss.stages.samples import evenly, split_ids
+from wss.stages.samples import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams
 from wss.training.batches import TrainingSet
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
+from wss.training.optimiser import freeze, make_optimiser
 
 LARGEST_WHOLE_PX = 512
 LARGEST_CROP_PX = 321
@@ -250,14 +252,16 @@ def _map(params: TrainParams, inputs: Inputs, ids: Sequence[str], name: str) -> 
     return store
 
 
+def _check_sides(params: TrainParams, num_classes: int) -> None:
+    beyond = [label for pair in params.augment.sides for label in pair if label >= num_classes]
+    if beyond:
+        raise UsageError(f"train: augment.sides names class {beyond[0]}, but the classes are 0 to {num_classes - 1}")
+
+
 def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> AugmentParams:
     """The augmentations with a size to train on: images of one moderate size whole, otherwise squares."""
     given = params.augment
-    beyond = [label for pair in given.sides for label in pair if label >= len(samples.meta["classes"])]
-    if beyond:
-        raise UsageError(
-            f"train: augment.sides names class {beyond[0]}, but the classes are 0 to {len(samples.meta['classes']) - 1}"
-        )
+    _check_sides(params, len(samples.meta["classes"]))
     if given.crop is not None or given.resize is not None:
         return given
     sizes: set[tuple[int, int]] = {samples.get("image", i).shape[:2] for i in ids}
@@ -373,6 +377,24 @@ def _weights_digest(params: TrainParams, context: Context) -> str:
     return hashlib.sha256(Path(params.weights).read_bytes()).hexdigest()
 
 
+def _check(params: TrainParams, catalogue: Catalogue) -> None:
+    """Raise for what would fail in training whatever the images are.
+
+    The model is built on the meta device, which holds shapes and no values: neither time nor memory depends on its size. A
+    validation split that the data set lacks is no error, because nothing but the curve depends on it.
+    """
+    require_split(catalogue.splits, params.split, catalogue.kind)
+    _check_sides(params, len(catalogue.classes))
+    for phase in params.phases:
+        params.method.check(phase.terms, len(catalogue.classes), catalogue.background)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = params.method.build(params.network, len(catalogue.classes))
+    check_pretrained(model, params.weights)
+    for phase in params.phases:
+        freeze(model, phase)
+        make_optimiser(model, phase)
+
+
 STAGE = Stage(
     "train",
     1,
@@ -387,4 +409,5 @@ STAGE = Stage(
     MODEL,
     run,
     source=_weights_digest,
+    check=_check,
 )

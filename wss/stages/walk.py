@@ -21,7 +21,7 @@ from wss.methods.rawks import RawksNetwork
 from wss.metrics import certainty_levels
 from wss.ops import hitting_probabilities, reachable
 from wss.params import Params, validate
-from wss.stages.samples import split_ids
+from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
 
@@ -119,5 +119,11 @@ class Walker:
 
 
 STAGE = Stage(
-    "walk", 2, WalkParams, {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)}, LABELS, run
+    "walk",
+    2,
+    WalkParams,
+    {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)},
+    LABELS,
+    run,
+    check=check_split,
 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.params import Params
-from wss.stages.samples import evenly, split_ids
+from wss.stages.samples import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.stages.walk import Walk, Walker
 from wss.store import LABELS, MODEL, PICTURES, SAMPLES, StoreWriter
@@ -71,4 +71,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "labels": Input(LABELS), "model": Input(MODEL)},
     PICTURES,
     run,
+    check=check_split,
 )
