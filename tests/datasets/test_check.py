@@ -202,6 +202,18 @@ def test_val_image_without_mask(root):
     assert [(f.code, f.image_id) for f in findings(root).values()] == [("val-without-mask", "i5")]
 
 
+def test_slices_of_two_sizes_in_one_volume(root):
+    for name, shape in (("a_1", SHAPE), ("a_2", SHAPE), ("b_1", (4, 6)), ("b_2", (4, 6)), ("b_3", (4, 7))):
+        save(
+            root / f"images/{name}.png", np.random.default_rng(len(name)).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        )
+    (root / "train.txt").write_text("i0\ni1\ni2\ni3\na_1\na_2\nb_1\nb_2\nb_3\n")
+    finding = findings(root, volume_pattern=r"(?P<volume>[ab])_(?P<slice>\d+)")["volume-sizes"]
+    assert (finding.severity, finding.count) == ("error", 1)
+    assert finding.message == "slices of volume 'b' differ in size: 'b_1' is 6x4, 'b_3' is 7x4"
+    assert "volume_pattern" in finding.remedy
+
+
 def test_stray_and_doubtful_files(root):
     save(root / "masks/other.png", truth(0))
     (root / "scribbles/i0.png").rename(root / "scribbles/I0.png")

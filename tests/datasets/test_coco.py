@@ -144,6 +144,11 @@ def test_damaged_annotations_name_file_and_id(coco, change, message):
         (lambda c: {**c, "images": c["images"] + c["images"]}, "names two images '000007'"),
         (lambda c: {**c, "annotations": [{"id": 4, "image_id": 99}]}, "annotation 4 of image 99"),
         (lambda c: {**c, "categories": [{"id": 1}]}, "category without id and name"),
+        (
+            lambda c: {**c, "categories": [*c["categories"], {"id": 90, "name": "dog"}]},
+            "categories 18 and 90 of the same name 'dog'",
+        ),
+        (lambda c: {**c, "categories": [{"id": 3, "name": "background"}]}, "category 'background', which is the name"),
     ],
 )
 def test_files_of_another_form_are_refused(coco, change, message):

@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from wss.datasets import open_source
 from wss.datasets.source import Catalogue
 from wss.errors import DataError, UsageError
 from wss.methods import METHODS
 from wss.params import validate
+from wss.pipeline.run import run_pipeline
+from wss.pipeline.spec import load_pipeline, shipped_pipelines
+from wss.pipeline.workspace import Workspace
 from wss.stages import STAGES
+from wss.stages.evaluate import _volume_scores, check_masks
+from wss.stages.stage import Context
 
 CATALOGUE = Catalogue(
     "folder",
@@ -108,3 +115,85 @@ def test_classes_that_a_method_needs_are_there(method, terms, classes, backgroun
     _check("train", params)
     if method["name"] == "bpg":
         _check("train", {"method": {**method, "boundary": "none"}, "phases": [PCE]}, catalogue)
+
+
+def test_class_names_are_different():
+    with pytest.raises(DataError, match="two classes named 'tree'"):
+        Catalogue("sample", ("tree", "house", "tree"), np.zeros((3, 3), np.uint8), {})
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A folder of two scans of two slices each; ``patient001`` is the one whose second slice can be of another size."""
+
+    def make(second):
+        root = tmp_path / "scans"
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True)
+        for patient in (0, 1):
+            for number in (0, 1):
+                name, shape = f"patient{patient:03}_frame01_slice_{number}", second if patient and number else (16, 16)
+                Image.fromarray(np.full((*shape, 3), 40 * patient + number, np.uint8)).save(root / f"images/{name}.png")
+                Image.fromarray(np.zeros(shape, np.uint8)).save(root / f"masks/{name}.png")
+        (root / "classes.txt").write_text("background\nheart\n")
+        (root / "val.txt").write_text("patient001_frame01_slice_0\npatient001_frame01_slice_1\n")
+        return root
+
+    return make
+
+
+def _read(folder, root):
+    pipeline = load_pipeline(shipped_pipelines()["pce"], {}, {"dataset": {"kind": "folder", "root": str(root)}})
+    return run_pipeline(pipeline.up_to("samples"), Workspace(folder), Context())["samples"].store
+
+
+def test_slices_of_two_sizes_end_the_samples_stage(scans, tmp_path):
+    message = (
+        r"slices of volume 'patient001_frame01' differ in size: 'patient001_frame01_slice_0' is 16x16, "
+        r"'patient001_frame01_slice_1' is 18x16; bring them to one size"
+    )
+    with pytest.raises(DataError, match=message):
+        _read(tmp_path / "w", scans((16, 18)))
+
+
+def test_slices_of_one_size_are_read(scans, tmp_path):
+    assert set(_read(tmp_path / "w", scans((16, 16))).meta["volumes"]) == {"patient000_frame01", "patient001_frame01"}
+
+
+def test_images_without_masks_are_known_before_anything_runs(scans):
+    root = scans((16, 16))
+    (root / "masks/patient001_frame01_slice_1.png").unlink()
+    catalogue = open_source("folder", root).catalogue
+    assert catalogue.unmasked == {"patient001_frame01_slice_1"}
+    with pytest.raises(
+        DataError, match=r"1 of 2 images of split 'val' have no mask .*'patient001_frame01_slice_1' first"
+    ):
+        check_masks(catalogue, "val")
+    check_masks(catalogue, "val", limit=1)
+    check_masks(catalogue, "train")
+    _check("superpixel-bound", {"split": "train"}, catalogue)
+    with pytest.raises(DataError, match="1 images of split 'val' have no mask"):
+        _check("superpixel-bound", {"split": "val"}, catalogue)
+
+
+class _Fake(dict):
+    """A store of masks or labels by image id."""
+
+    meta = {
+        "volumes": {"scan": {"ids": ["a", "b"], "spacing_mm": None}},
+        "classes": ["background", "heart"],
+        "background": 0,
+    }
+
+    def get(self, name, image_id):
+        return self[image_id]
+
+
+@pytest.mark.parametrize("width", [4, 5])
+def test_volumes_of_older_stores_are_checked_before_they_are_scored(width):
+    slices = _Fake(a=np.ones((4, 4), np.uint8), b=np.ones((4, width), np.uint8))
+    if width == 4:
+        assert _volume_scores(slices, slices, Context())["dice_per_class"] == {"heart": 1.0}
+    else:
+        with pytest.raises(DataError, match="'a' is 4x4, 'b' is 5x4"):
+            _volume_scores(slices, slices, Context())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.files import FileSource
 from wss.datasets.finding import Finding, Severity
-from wss.datasets.source import IGNORE_INDEX, Catalogue, Source
+from wss.datasets.source import IGNORE_INDEX, UNEVEN_REMEDY, Catalogue, Source, uneven, uneven_message
 from wss.datasets.survey import Counts, Inspection, survey
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -37,6 +37,7 @@ def check(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None]
     catalogue = source.catalogue
     by_id = {inspection.image_id: inspection for inspection in inspections}
     found += _split_findings(catalogue, by_id, source)
+    found += _volume_findings(catalogue, by_id)
     found += _scribble_findings(catalogue, by_id)
     found += _class_findings(catalogue, inspections)
     found += _contradictions(catalogue, inspections)
@@ -151,6 +152,17 @@ def _split_findings(catalogue: Catalogue, by_id: dict[str, Inspection], source: 
             found.append(
                 Finding("warning", "val-without-mask", image_id, None, message, "add the mask, or move the image")
             )
+    return found
+
+
+def _volume_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
+    sizes = {i: inspection.shape for i, inspection in by_id.items() if inspection.shape is not None}
+    found = []
+    for name, volume in catalogue.volumes.items():
+        pair = uneven(volume, sizes)
+        if pair is not None:
+            message = uneven_message(name, pair, sizes)
+            found.append(Finding("error", "volume-sizes", pair[1], None, message, UNEVEN_REMEDY))
     return found
 
 

@@ -24,6 +24,7 @@ from wss.datasets.strokes_io import FAR
 from wss.errors import DataError
 
 _YEARS = ("2017", "2014")
+_BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,23 @@ def read_instances(path: Path) -> Instances:
     return Instances(path, images, annotations, categories)
 
 
+def _require_names(path: Path, categories: Mapping[int, str]) -> None:
+    """Raise unless every category has a name of its own, which the background has not.
+
+    Raises:
+        DataError: Two have the same name.
+    """
+    names = [_BACKGROUND, *categories.values()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice == _BACKGROUND:
+        message = f"has a category {twice!r}, which is the name of the class of all pixels in no object"
+        raise FileProblem("class-list", path, message, "give the category another name, or take it out")
+    if twice is not None:
+        numbers = [str(number) for number, name in categories.items() if name == twice]
+        message = f"has the categories {' and '.join(numbers)} of the same name {twice!r}"
+        raise FileProblem("class-list", path, message, "give every category its own name")
+
+
 def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
     rows = content.get(name) if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -216,6 +234,7 @@ class CocoSource(FileSource):
                     f"{path}: has other categories than the file of the training images; give both the same"
                 )
             categories = found.categories
+            _require_names(path, categories)
             folder = self._folder(split, found)
             for name, (file, _, _) in found.images.items():
                 if name in self.instances:
@@ -239,7 +258,7 @@ class CocoSource(FileSource):
         if len(ordered) >= IGNORE_INDEX:
             raise DataError(f"{self.root}: {len(ordered)} categories, at most {IGNORE_INDEX - 1} are possible")
         self.label_of = {number: 1 + index for index, number in enumerate(ordered)}
-        classes = ("background", *(categories[number] for number in ordered))
+        classes = (_BACKGROUND, *(categories[number] for number in ordered))
         self.catalogue = Catalogue("coco", classes, colour_map(len(classes)), splits, background=0)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:

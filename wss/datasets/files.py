@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,8 @@ class FileSource(ABC):
             raise DataError(f"{self.root}: no such folder; give the data set's root folder")
         self.options = options
         self.scan()
+        unmasked = frozenset(i for i, entry in self.entries.items() if entry.mask is None)
+        self.catalogue = replace(self.catalogue, unmasked=unmasked)
 
     @abstractmethod
     def scan(self) -> None:

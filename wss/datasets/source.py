@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.errors import DataError
 from wss.scribbles.strokes import Stroke
 
 IGNORE_INDEX = 255
@@ -52,6 +53,30 @@ class Volume:
     spacing_mm: tuple[float, float, float] | None = None
 
 
+def uneven(volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """Two slices of a volume that differ in size: the first, and the first that differs from it; None where all agree.
+
+    Args:
+        volume: The volume.
+        sizes: Height and width by image id; slices that are not there are left out.
+    """
+    known = [i for i in volume.ids if i in sizes]
+    return next(((known[0], i) for i in known if sizes[i] != sizes[known[0]]), None)
+
+
+def uneven_message(name: str, pair: tuple[str, str], sizes: Mapping[str, tuple[int, ...]]) -> str:
+    """The slices that ``uneven`` found, with their sizes, for people."""
+    one, other = (f"{i!r} is {sizes[i][1]}x{sizes[i][0]}" for i in pair)
+    return f"slices of volume {name!r} differ in size: {one}, {other}"
+
+
+UNEVEN_REMEDY = (
+    "bring them to one size, because a volume is scored as one grid; if they are no slices of one scan, take them out of the "
+    "lists, or give kind folder the option volume_pattern that fits (null where there are no volumes)"
+)
+"""What to do about slices of different sizes."""
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """What a data set declares before any image is read.
@@ -63,6 +88,10 @@ class Catalogue:
         splits: Image ids by split name, in list order, for example ``{"train": (...), "val": (...)}``.
         volumes: Volumes by name; empty for plain photographs.
         background: Index of the background class, or None when every class is an object or stuff class.
+        unmasked: Images that have no mask, as far as the list of files tells; others may lack one too.
+
+    Raises:
+        DataError: Two classes have the same name: scores are kept by name.
     """
 
     kind: str
@@ -71,6 +100,12 @@ class Catalogue:
     splits: Mapping[str, tuple[str, ...]]
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     background: int | None = 0
+    unmasked: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"the data set has two classes named {twice!r}; give every class its own name")
 
 
 class Source(Protocol):

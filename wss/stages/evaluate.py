@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from wss.datasets.source import Catalogue, Volume
 from wss.distributed import shared
 from wss.errors import DataError
 from wss.metrics import boundary_distance, confusion_matrix, dice_volume, hd95, metrics_record, trimap
 from wss.params import Params
 from wss.stages.parallel import each
+from wss.stages.samples import require_even
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import METRICS, PREDICTIONS, SAMPLES, Store, StoreWriter
 from wss.store.atomic import write_text
@@ -42,11 +44,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
     samples, predictions = inputs["samples"], inputs["predictions"]
     classes = samples.meta["classes"]
     without = [i for i in predictions.ids if not samples.has("mask", i)]
-    if without:
-        raise DataError(
-            f"{len(without)} of {len(predictions)} images of split {predictions.meta['split']!r} have no mask to compare "
-            f"with, {without[0]!r} first; evaluate a split that has masks (--split)"
-        )
+    _require_masks(without, len(predictions), predictions.meta["split"])
     todo = pending(predictions.ids, output)
     advance = context.progress.task("evaluating", len(predictions), len(predictions) - len(todo))
     for image_id, found in shared(partial(_confusion, samples, predictions, len(classes), params.trimap), todo):
@@ -83,6 +81,29 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
     output.meta["total"] = total.tolist()
 
 
+def check_masks(catalogue: Catalogue, split: str, limit: int | None = None) -> None:
+    """Raise if predictions of a split could not be evaluated, as far as the data set's list of files tells.
+
+    Args:
+        catalogue: The data set.
+        split: The split that a stage predicts and this one evaluates.
+        limit: Only so many images of it, from the first.
+
+    Raises:
+        DataError: An image has no mask.
+    """
+    ids = catalogue.splits.get(split, ())[:limit]
+    _require_masks([i for i in ids if i in catalogue.unmasked], len(ids), split)
+
+
+def _require_masks(without: Sequence[str], total: int, split: str) -> None:
+    if without:
+        raise DataError(
+            f"{len(without)} of {total} images of split {split!r} have no mask to compare with, {without[0]!r} first; "
+            "evaluate a split that has masks (--split)"
+        )
+
+
 def _confusion(
     samples: Store, predictions: Store, num_classes: int, widths: Sequence[int], image_id: str
 ) -> dict[str, NDArray[Any]]:
@@ -102,13 +123,17 @@ def _initialisation(record: dict[str, Any]) -> str:
 
 def _volume_scores(samples: Store, predictions: Store, context: Context) -> dict[str, dict[str, float]]:
     """Mean Dice and HD95 per class over the volumes all of whose slices are predicted."""
-    volumes = [v for v in samples.meta["volumes"].values() if all(i in predictions for i in v["ids"])]
+    volumes = {name: v for name, v in samples.meta["volumes"].items() if all(i in predictions for i in v["ids"])}
     labels = [k for k in range(len(samples.meta["classes"])) if k != samples.meta["background"]]
     if not volumes:
         return {}
+    for name, volume in volumes.items():
+        require_even(name, Volume(tuple(volume["ids"])), {i: samples.get("mask", i).shape for i in volume["ids"]})
     advance = context.progress.task("scoring volumes", len(volumes))
     scores: list[NDArray[np.float64]] = []
-    for result in each(_score_volume, ((samples, predictions, volume, labels) for volume in volumes), context.jobs):
+    for result in each(
+        _score_volume, ((samples, predictions, volume, labels) for volume in volumes.values()), context.jobs
+    ):
         scores.append(result)
         advance(1, "")
     with np.errstate(invalid="ignore"):

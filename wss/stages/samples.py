@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
-from wss.datasets.source import Catalogue, Sample, Source
+from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.errors import DataError, UsageError
 from wss.params import Params, nearest
 from wss.scribbles.strokes import Stroke
@@ -29,7 +29,8 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     """Read every image of every split, with its mask, strokes, scribble raster and boxes.
 
     Raises:
-        DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree.
+        DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree, also those of a
+            volume's slices.
     """
     source = open_source(params.dataset)
     catalogue = source.catalogue
@@ -42,7 +43,21 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         _check(sample, len(catalogue.classes))
         output.append(sample.id, _arrays(sample))
         advance(1, sample.id)
+    for name, volume in catalogue.volumes.items():
+        sizes = {i: output.read(i)["image"].shape[:2] for i in volume.ids if i in output}
+        require_even(name, volume, sizes)
     output.meta.update(catalogue_meta(catalogue))
+
+
+def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise if slices of a volume differ in size, which would end its evaluation after training.
+
+    Raises:
+        DataError: Two of them do.
+    """
+    pair = uneven(volume, sizes)
+    if pair is not None:
+        raise DataError(f"{uneven_message(name, pair, sizes)}; {UNEVEN_REMEDY}")
 
 
 def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:

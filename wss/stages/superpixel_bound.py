@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.datasets.source import Catalogue
 from wss.errors import DataError
 from wss.params import Params
 from wss.stages.samples import check_split, split_ids
@@ -33,11 +35,7 @@ def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, cont
     """
     samples, labels, superpixels = inputs["samples"], inputs["labels"], inputs["superpixels"]
     ids = split_ids(samples, params.split)
-    without = [i for i in ids if not samples.has("mask", i)]
-    if without:
-        raise DataError(
-            f"superpixel-bound: {len(without)} images of split {params.split!r} have no mask, {without[0]!r} first"
-        )
+    _require_masks([i for i in ids if not samples.has("mask", i)], params.split)
     todo = pending(ids, output)
     advance = context.progress.task(params.rule, len(ids), len(ids) - len(todo))
     for image_id in todo:
@@ -50,6 +48,18 @@ def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, cont
         advance(1, image_id)
     output.meta.update(annotation="mask", simulated=False, options={"superpixels": params.rule})
     output.meta["proposals"] = params.rule.upper()
+
+
+def _require_masks(without: Sequence[str], split: str) -> None:
+    if without:
+        raise DataError(
+            f"superpixel-bound: {len(without)} images of split {split!r} have no mask, {without[0]!r} first"
+        )
+
+
+def _check(params: SuperpixelBoundParams, catalogue: Catalogue) -> None:
+    check_split(params, catalogue)
+    _require_masks([i for i in catalogue.splits[params.split] if i in catalogue.unmasked], params.split)
 
 
 def majority(segments: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -78,5 +88,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "labels": Input(LABELS), "superpixels": Input(SUPERPIXELS)},
     LABELS,
     run,
-    check=check_split,
+    check=_check,
 )
