@@ -6,12 +6,13 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from tests.reference.segsort import mean_loss
+from tests.reference.segsort import affinity_labels, mean_loss
 from wss.losses import partial_cross_entropy
 from wss.methods import Batch, Phase, Spml
 from wss.methods.coarse import cell_centres, coarse_labels
 from wss.methods.spml import EmbeddingSegmenter, LinearClassifier, annotation, cooccurrence, similarity, spread
 from wss.networks import NetworkSpec
+from wss.networks.build import ARCHITECTURES
 from wss.networks.deeplab_v2 import SummedASPP
 from wss.ops import segment_prototypes
 from wss.ops.spherical_kmeans import with_places
@@ -145,13 +146,39 @@ def _pairs(relation):
     return set(map(tuple, relation.nonzero().tolist()))
 
 
-def test_unlabelled_segments_take_the_label_of_the_nearest_labelled():
-    angles = torch.tensor([0.0, 0.4, 1.0, 1.4, 2.0])
-    prototypes = torch.stack([angles.cos(), angles.sin()], 1)
+def _directions(*angles):
+    return torch.stack([torch.tensor(angles).cos(), torch.tensor(angles).sin()], 1)
+
+
+def test_published_every_segment_takes_the_label_of_the_nearest_labelled():
+    prototypes = _directions(0.0, 0.4, 1.0, 1.4, 2.0)
     label = torch.tensor([2, 255, 255, 0, 255])
     assert spread(prototypes, label).tolist() == [2, 2, 0, 0, 0]
     assert spread(prototypes, torch.full_like(label, 255)).tolist() == [255] * 5
     assert spread(prototypes[:0], label[:0]).tolist() == []
+
+
+def test_labels_spread_within_an_image_and_no_further_than_the_threshold():
+    """By default cosines are at least .95, so that angles are at most .317."""
+    prototypes = _directions(0.0, 0.3, 0.35, 0.32, 0.6, 2.0)
+    label = torch.tensor([1, 255, 255, 2, 255, 255])
+    image = torch.tensor([0, 0, 0, 1, 1, 2])
+    assert spread(prototypes, label, image, threshold=0.95).tolist() == [1, 1, 255, 2, 2, 255]
+    assert spread(prototypes, label, image).tolist() == [1, 1, 1, 2, 2, 255]  # the last image has no label at all
+    assert spread(prototypes, label, threshold=0.95).tolist() == [1, 2, 2, 2, 2, 255]
+    assert spread(prototypes, label, threshold=-1).tolist() == spread(prototypes, label).tolist() == [1, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("within", ["image", "batch"])
+@pytest.mark.parametrize("threshold", [None, -1.0, 0.3, 0.95, 1.0])
+def test_expanded_labels_are_those_of_the_definition(within, threshold):
+    generator = torch.Generator().manual_seed(0)
+    prototypes = functional.normalize(torch.randn(60, 3, generator=generator, dtype=torch.float64), dim=1)
+    label = torch.randint(0, 4, (60,), generator=generator).where(torch.rand(60, generator=generator) < 0.3, 255)
+    image = torch.arange(60) // 15 if within == "image" else None
+    found = spread(prototypes, label, image, threshold=threshold)
+    images = None if image is None else image.tolist()
+    assert found.tolist() == affinity_labels(prototypes.tolist(), label.tolist(), images, threshold)
 
 
 def _batch(background=0):
@@ -178,10 +205,16 @@ def _trained(method, network="unet"):
     return method.build(NETWORKS[network], 3).train()
 
 
+KAPPAS = {"similarity": 15.0, "annotation": 5.0, "cooccurrence": 9.0, "affinity": 11.0}  # which all differ
+
+
 @pytest.mark.parametrize("labels", ["split", "majority"])
-def test_losses_are_those_of_the_equations(labels):
+@pytest.mark.parametrize("affinity", ["default", "published"])
+def test_losses_are_those_of_the_equations(labels, affinity):
     """Against loops over pixels and segments, the memory bank of two batches included."""
-    method, batch = Spml(**SETTINGS, labels=labels), _batch()
+    published = {"affinity_within": "batch", "affinity_threshold": None} if affinity == "published" else {}
+    kappas = {f"kappa_{term}": value for term, value in KAPPAS.items()}
+    method, batch = Spml(**SETTINGS, labels=labels, **published, **kappas), _batch()
     model = _trained(method, "v3plus").eval()
     banked = []
     for seed in range(3):  # the first of three batches is forgotten
@@ -189,12 +222,15 @@ def test_losses_are_those_of_the_equations(labels):
         other = dataclasses.replace(batch, rgb=torch.rand(2, 3, 24, 32, generator=generator) * 255)
         embedding = model.embed(other.rgb)
         segments, facts = method.segments(embedding, other, 3)
+        made = segment_prototypes(embedding, segments)
         rows = {name: getattr(facts, name) for name in ("label", "classes", "known")}
-        model.bank.push(prototypes=segment_prototypes(embedding, segments), **rows)
-        banked.append((segment_prototypes(embedding, segments), rows))
+        rows["nearby"] = torch.tensor(affinity_labels(made.tolist(), facts.label.tolist(), facts.image.tolist(), 0.95))
+        model.bank.push(prototypes=made, **rows)
+        banked.append((made, rows))
     embedding = model.embed(batch.rgb)
     segments, facts = method.segments(embedding, batch, 3)
-    prototypes = torch.cat([segment_prototypes(embedding, segments), *(p for p, _ in banked[1:])]).detach()
+    present = segment_prototypes(embedding, segments)
+    prototypes = torch.cat([present, *(p for p, _ in banked[1:])]).detach()
     label, classes, known = (
         torch.cat([getattr(facts, name), *(rows[name] for _, rows in banked[1:])]).tolist()
         for name in ("label", "classes", "known")
@@ -203,11 +239,12 @@ def test_losses_are_those_of_the_equations(labels):
     pixels = embedding.detach().permute(0, 2, 3, 1).flatten(0, 2).tolist()
     count, total = segments.count, len(label)
     image = facts.image.tolist()
-    nearest = list(label)
-    for s in range(total):
-        if label[s] == 255:
-            labelled = [t for t in range(total) if label[t] != 255]
-            nearest[s] = label[max(labelled, key=lambda t, s=s: float(prototypes[s] @ prototypes[t]))]
+    if affinity == "published":
+        nearest = affinity_labels(prototypes.tolist(), label)
+    else:
+        nearest = affinity_labels(present.tolist(), facts.label.tolist(), image, 0.95)
+        assert facts.label.tolist() != nearest and 255 in nearest  # some segments are near enough, and some are not
+        nearest += torch.cat([rows["nearby"] for _, rows in banked[1:]]).tolist()
 
     def same(names):
         counts = [[names[s] != 255 and names[t] != 255 for t in range(total)] for s in range(count)]
@@ -226,16 +263,15 @@ def test_losses_are_those_of_the_equations(labels):
     alike = [[region[s] == region[t] for t in range(count)] for s in range(count)]
     placed = with_places(embedding.detach())
     near = segment_prototypes(placed, segments).tolist()
-    expected = {
-        "annotation": mean_loss(pixels, prototypes.tolist(), own, *same(label), 6.0),
-        "affinity": mean_loss(pixels, prototypes.tolist(), own, *same(nearest), 12.0),
-        "cooccurrence": mean_loss(pixels, prototypes.tolist(), own, *_both(everywhere, shared), 12.0),
-        "similarity": mean_loss(
-            placed.permute(0, 2, 3, 1).flatten(0, 2).tolist(), near, own, *_both(within, alike), 16.0
-        ),
+    contrasts = {
+        "annotation": (pixels, prototypes.tolist(), own, *same(label)),
+        "affinity": (pixels, prototypes.tolist(), own, *same(nearest)),
+        "cooccurrence": (pixels, prototypes.tolist(), own, *_both(everywhere, shared)),
+        "similarity": (placed.permute(0, 2, 3, 1).flatten(0, 2).tolist(), near, own, *_both(within, alike)),
     }
     found = method.losses(model, batch, method.term_names)
-    for name, value in expected.items():
+    for name, contrast in contrasts.items():
+        value = mean_loss(*contrast, KAPPAS[name])
         assert found[name].item() == pytest.approx(value, rel=1e-4), name
         assert value > 0
     torch.testing.assert_close(found["classifier"], partial_cross_entropy(model(batch.rgb), batch.labels))
@@ -312,6 +348,26 @@ def test_bank_keeps_the_last_batches_without_gradient():
     assert none.carried(model) == {"bank": []}
 
 
+@pytest.mark.parametrize("within", ["image", "batch"])
+def test_bank_keeps_the_labels_that_spread_within_images(within, monkeypatch):
+    """A segment of the bank keeps the label that it took in its own image; in the whole batch it looks for the nearest anew."""
+    method, batch, facts, real = (
+        Spml(**SETTINGS, affinity_within=within, affinity_threshold=0.8),
+        _batch(),
+        [],
+        Spml.segments,
+    )
+    monkeypatch.setattr(Spml, "segments", lambda *args: facts.append(real(*args)) or facts[-1])
+    model = _trained(method, "v3plus")
+    method.losses(model, batch, {"affinity"})
+    (kept,) = model.bank.state
+    expected = spread(kept["prototypes"], kept["label"], facts[0][1].image, threshold=0.8)
+    assert (expected != kept["label"]).any() and (expected == 255).any()
+    assert kept["nearby"].equal(expected if within == "image" else kept["label"])
+    method.losses(model, batch, {"annotation"})  # without the term
+    assert model.bank.state[1]["nearby"].equal(model.bank.state[1]["label"])
+
+
 def test_contrasts_teach_the_embedding_and_the_classifier_term_the_classifier():
     method, batch = Spml(**SETTINGS), _batch()
     for term in ("similarity", "annotation", "cooccurrence", "affinity"):
@@ -359,7 +415,10 @@ def test_autocast_keeps_losses_in_float32():
         torch.testing.assert_close(value, exact[name], rtol=0.2, atol=0.2)
 
 
-def _fit(model, method, state=None, save=lambda state: None, advance=lambda n, note: None, epochs=3):
+TERMS = {"similarity": 0.1, "annotation": 1.0, "cooccurrence": 0.5, "affinity": 0.1}
+
+
+def _fit(model, method, state=None, save=lambda state: None, advance=lambda n, note: None, epochs=3, terms=TERMS):
     batch = _batch()
     images = batch.rgb.permute(0, 2, 3, 1).to(torch.uint8).numpy()
     maps = {"labels": batch.labels.to(torch.uint8).numpy(), "superpixels": batch.maps["superpixels"].int().numpy()}
@@ -371,7 +430,6 @@ def _fit(model, method, state=None, save=lambda state: None, advance=lambda n, n
         tags={i: batch.tags[int(i) % 2].numpy() for i in "0123"},
         background=0,
     )
-    terms = {"similarity": 0.1, "annotation": 1.0, "cooccurrence": 0.5, "affinity": 0.1}
     rates = {"optimiser": "adamw", "lr": 0.003, "head_multiplier": 1.0}
     phases = (Phase(epochs=epochs, terms=terms, **rates), Phase(epochs=1, terms={"classifier": 1.0}, **rates))
     settings = LoopSettings(batch_size=2, seed=0, device=torch.device("cpu"), validate_every=0)
@@ -417,9 +475,17 @@ def test_resumed_training_equals_uninterrupted(stop_after, monkeypatch, tmp_path
 
 def test_training_lowers_the_terms():
     method = Spml(**SETTINGS)
-    rows = _fit(_trained(method), method, epochs=12)
-    for term in ("similarity", "annotation"):
-        assert rows[11][term] < 0.8 * rows[0][term], term
+    terms = {"similarity": 1.0, "annotation": 1.0}
+    rows = _fit(_trained(method), method, epochs=12, terms=terms)
+    for term in terms:
+        assert sum(row[term] for row in rows[6:12]) / 6 < 0.8 * rows[0][term], term
+
+
+def test_the_loss_is_the_sum_of_the_terms_times_lambda():
+    method = Spml(**SETTINGS)
+    rows = _fit(_trained(method), method, epochs=1)
+    assert rows[0]["loss"] == pytest.approx(sum(weight * rows[0][term] for term, weight in TERMS.items()), rel=1e-5)
+    assert all(rows[0][term] > 0 for term in TERMS)
 
 
 @pytest.mark.slow
@@ -439,6 +505,19 @@ def test_settings_are_checked():
         Spml(cell=2)
     with pytest.raises(ValidationError, match="kappa_annotation"):
         Spml(kappa_annotation=41)
+    with pytest.raises(ValidationError, match="affinity_threshold"):
+        Spml(affinity_threshold=1.1)
+    assert (Spml().affinity_within, Spml().affinity_threshold) == ("image", 0.95)
+
+
+def test_cooccurrence_is_doubted_on_networks_with_image_pooling():
+    """A mean over the image in the features of its pixels is a shortcut to what the term asks for."""
+    networks = {name: NetworkSpec(name=name, backbone=(a.backbones or (None,))[0]) for name, a in ARCHITECTURES.items()}
+    doubted = {name for name, spec in networks.items() if Spml().doubts(spec, {"annotation", "cooccurrence"})}
+    assert doubted == {"deeplab-v3plus", "pspnet"}
+    assert "deeplab-v2" in Spml().doubts(networks["deeplab-v3plus"], {"cooccurrence"})
+    for spec in networks.values():
+        assert Spml().doubts(spec, {"similarity", "annotation", "affinity", "classifier"}) is None
 
 
 def _phases(name, **options):

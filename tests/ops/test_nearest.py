@@ -42,6 +42,20 @@ def test_prototypes_that_are_not_allowed_have_no_vote():
     assert (vote(nothing[0], torch.zeros_like(nothing[1]), 2) == 0).all()
 
 
+@pytest.mark.parametrize("entries", [2**24, 10])
+def test_each_query_has_prototypes_of_its_own(entries, monkeypatch):
+    monkeypatch.setattr(sys.modules["wss.ops.nearest"], "_ENTRIES", entries)
+    queries, prototypes = vectors(4, 0), vectors(9, 1)
+    allowed = torch.arange(9) % 4 == torch.arange(4)[:, None]
+    similarity, index = nearest(queries, prototypes, 3, allowed=allowed)
+    for query in range(4):
+        kept, place = nearest(queries[query, None], prototypes, 3, allowed=allowed[query])
+        finite = kept[0].isfinite()
+        assert torch.allclose(similarity[query], kept[0]) and index[query][finite].equal(place[0][finite])
+    with pytest.raises(UsageError, match=r"allowed must be \(S,\) or \(Q,S\); got 3 and \(9, 4\)"):
+        nearest(queries, prototypes, 3, allowed=allowed.T)
+
+
 def test_more_votes_beat_higher_similarity_which_breaks_ties():
     labels = torch.tensor([[0, 1, 1], [2, 0, 1]])
     similarity = torch.tensor([[1.0, -1, -1], [0.9, 0.5, 0.1]])

@@ -16,6 +16,24 @@ def segsort_plus(pixel, prototypes, own, positive, negative, concentration):
     return -math.log(top / bottom)
 
 
+def affinity_labels(prototypes, label, image=None, threshold=None):
+    """The expanded labelled set: each segment without a label (255) takes that of the segment with the highest cosine among those
+    that have one, of its own image if images are given, and if the cosine is at least the threshold."""
+    result = list(label)
+    for s, mu in enumerate(prototypes):
+        if label[s] != 255:
+            continue
+        cosines = {
+            t: sum(a * b for a, b in zip(mu, other, strict=True))
+            for t, other in enumerate(prototypes)
+            if label[t] != 255 and (image is None or image[t] == image[s])
+        }
+        nearest = max(cosines, key=cosines.get, default=None)
+        if nearest is not None and (threshold is None or cosines[nearest] >= threshold):
+            result[s] = label[nearest]
+    return result
+
+
 def mean_loss(embeddings, prototypes, own, positive, negative, concentration, alone="own"):
     """The mean of ``segsort_plus`` over the pixels that have one, 0 without any."""
     numbered = list(enumerate(prototypes))

@@ -9,17 +9,20 @@ from torch import nn
 from torch.nn import functional
 
 import wss.stages.embedding
+import wss.stages.predict
 import wss.stages.prototypes
 import wss.stages.retrieve
 import wss.stages.similarity_walk
+from tests.reference import similar_pixels
 from wss.errors import DataError, UsageError
 from wss.methods.spml import EmbeddingSegmenter
+from wss.metrics import certainty_levels
 from wss.params import validate
 from wss.stages import STAGES
 from wss.stages.embedding import cell_means, embedded, enlarged
-from wss.stages.similarity_walk import with_background
+from wss.stages.similarity_walk import SimilarityWalkParams, walked, with_background
 from wss.stages.stage import Context, Inputs
-from wss.store import CAM, LABELS, MODEL, SAMPLES, Store, StoreWriter
+from wss.store import CAM, LABELS, MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
 
 CLASSES = ["background", "red", "green", "blue"]
 COLOURS = np.array([[90, 90, 90], [200, 10, 10], [10, 200, 10], [10, 10, 200]], np.uint8)
@@ -203,6 +206,20 @@ def test_background_of_activation_maps_by_hand():
     assert (with_background(cam, None, 2.0) == cam).all()
 
 
+@pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 16384, reason="no extended precision here")
+@pytest.mark.parametrize("normalised", ["before", "after"])
+def test_each_parameter_of_the_walk_is_the_one_of_the_equation(normalised):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = functional.normalize(torch.randn(1, 3, 3, 5, generator=generator, dtype=torch.float64), dim=1)
+    scores = torch.rand(4, 3, 5, generator=generator, dtype=torch.float64)
+    image = np.zeros((3, 5, 3), np.uint8)
+    params = SimilarityWalkParams(gamma=1.5, beta=4, steps=3, stride=1, normalised=normalised)
+    expected = similar_pixels.similarity_walk(embeddings[0].numpy(), scores.numpy(), 1.5, 4, 3, normalised)
+    np.testing.assert_allclose(walked(params, image, scores, embeddings).numpy(), expected, atol=1e-9)
+    published = SimilarityWalkParams()
+    assert (published.gamma, published.beta, published.steps, published.stride) == (5, 20, 6, 8)
+
+
 def test_rescaled_scores_reach_one(stores, tmp_path):
     plain = _run(tmp_path, "similarity-walk", _only(stores, "labels"), steps=0)
     rescaled = _run(tmp_path, "similarity-walk", _only(stores, "labels"), "rescaled", steps=0, rescale=True)
@@ -316,6 +333,59 @@ def test_predictions_become_labels(stores, tmp_path):
     other = _write(tmp_path / "other-labels.h5", LABELS, {"x": {"labels": given}})
     with pytest.raises(DataError, match="none of the images"):
         _run(tmp_path, "pseudo-labels", {"labels": other, "predictions": predictions}, "x")
+
+
+def test_pseudo_labels_are_of_the_tagged_classes_alone(stores, tmp_path):
+    """Of a network that prefers a class that is not tagged. Without probabilities its pixels stay unlabelled."""
+    probs = np.zeros((4, *SIZE), np.float16)
+    probs[:, :, :] = np.array([0.1, 0.25, 0.05, 0.6])[:, None, None]  # blue, which images a and d do not have
+    probs[:, :10] = np.array([0.5, 0.3, 0.1, 0.1])[:, None, None]
+    probs[:, -2:] = np.array([0, 0, 0, 1])[:, None, None]  # and nothing else
+    rows = {i: {"labels": probs.argmax(0).astype(np.uint8), "probs": probs} for i in "abd"}
+    predictions = _write(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
+    given = {"labels": stores["tags"], "predictions": predictions}
+    found = _run(tmp_path, "pseudo-labels", given)
+    labels, certainty = found.get("labels", "a"), found.get("certainty", "a")
+    assert (labels[:10] == 0).all() and (labels[10:-2] == 1).all() and (labels[-2:] == 255).all()
+    shares = [0.5 / 0.9, 0.25 / 0.4, 0]  # of background, red and green together
+    for part, share in zip((certainty[:10], certainty[10:-2], certainty[-2:]), shares, strict=True):
+        assert (part == certainty_levels(np.array(1 - share))).all()
+    assert (found.get("labels", "b")[10:] == 3).all()  # which has the class
+    free = _run(tmp_path, "pseudo-labels", given, "free", restrict=False)
+    assert all((free.get("labels", i) == predictions.get("labels", i)).all() for i in "abd")
+    bare = {i: {"labels": row["labels"]} for i, row in rows.items()}
+    given["predictions"] = _write(tmp_path / "bare.h5", PREDICTIONS, bare, method="pce")
+    found = _run(tmp_path, "pseudo-labels", given, "from bare")
+    assert (found.get("labels", "a")[:10] == 0).all() and (found.get("labels", "a")[10:] == 255).all()
+    assert (found.get("labels", "b")[10:] == 3).all()
+
+
+def test_labels_without_tags_restrict_nothing(stores, tmp_path):
+    """Scribbles need not name every class of their image."""
+    probs = np.zeros((4, *SIZE), np.float16)
+    probs[3] = 1
+    rows = {"a": {"labels": np.full(SIZE, 3, np.uint8), "probs": probs}}
+    predictions = _write(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
+    found = _run(tmp_path, "pseudo-labels", {"labels": stores["labels"], "predictions": predictions})
+    assert (found.get("labels", "a")[stores["labels"].get("labels", "a") == 255] == 3).all()
+
+
+def test_both_rounds_from_tags_keep_to_the_tags(stores, tmp_path, monkeypatch):
+    """The chain of spml-tag: every store of labels, though the network says blue in the last columns of every image."""
+    monkeypatch.setattr(wss.stages.predict, "build_model", lambda store: Colours())
+    stores["labels"] = stores["tags"]
+    predictions = _run(tmp_path, "predict", stores, "predictions", split="train")
+    assert (predictions.get("labels", "a")[:, -1] == 3).all()
+    made = [_run(tmp_path, "pseudo-labels", {**stores, "predictions": predictions}, "first")]
+    stores["prototypes"] = _run(tmp_path, "prototypes", {**stores, "labels": made[0]}, "prototypes")
+    for i in "abcd":
+        assert set(np.unique(stores["prototypes"].get("labels", i))) <= set(np.unique(MASKS[i]))
+    retrieved = _run(tmp_path, "retrieve", stores, "retrieved", split="train", neighbours=3)
+    made.append(_run(tmp_path, "pseudo-labels", {**stores, "predictions": retrieved}, "second"))
+    for i in "abcd":
+        assert (made[0].get("labels", i) == MASKS[i])[:, :-12].mean() > 0.9
+        for labels in made:
+            assert set(np.unique(labels.get("labels", i))) <= {*np.unique(MASKS[i]), 255}
 
 
 # --- all -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from wss.methods import Spml
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
-from wss.stages.stage import Context, Inputs
+from wss.stages.stage import Context, Inputs, Silent
 from wss.stages.train import TrainParams
 from wss.stages.train import run as train
 from wss.store import LABELS, MODEL, SUPERPIXELS, Store, StoreWriter
@@ -39,11 +39,13 @@ def _colours(samples):
     return {i: {"superpixels": samples.get("image", i)[..., 2].astype(np.int32) + 1000} for i in samples.ids}
 
 
-def _train(folder, stores, seen=None, monkeypatch=None, **augment):
+def _train(folder, stores, seen=None, monkeypatch=None, context=Context(), network="unet", terms=(), **augment):
+    terms = {"similarity": 0.1, "annotation": 1, "classifier": 1, **dict(terms)}
     params = TrainParams.model_validate(
         {
             "method": {"name": "spml", "grid": 2},
-            "phases": [{"epochs": 1, "terms": {"similarity": 0.1, "annotation": 1, "classifier": 1}, "lr": 1e-3}],
+            "network": {"name": network, "backbone": None if network == "unet" else "resnet18"},
+            "phases": [{"epochs": 1, "terms": terms, "lr": 1e-3}],
             "batch_size": 2,
             "augment": {"crop": None, "flip": 0, **augment},
             "validation_split": None,
@@ -54,7 +56,7 @@ def _train(folder, stores, seen=None, monkeypatch=None, **augment):
         monkeypatch.setattr(Spml, "losses", lambda s, m, batch, t: seen.append(batch) or real(s, m, batch, t))
     writer = StoreWriter(folder / "model.h5", MODEL, {})
     try:
-        train(params, Inputs({name: (store,) for name, store in stores.items()}), writer, Context())
+        train(params, Inputs({name: (store,) for name, store in stores.items()}), writer, context)
     finally:
         writer.close()
     return writer
@@ -111,3 +113,22 @@ def test_superpixels_of_another_size_are_refused(tmp_path, prepared):
     superpixels = _store(tmp_path / "s.h5", SUPERPIXELS, maps)
     with pytest.raises(DataError, match=rf"s\.h5: the superpixel map of '{other}' is \(32, 30\), its image \(32, 32\)"):
         _train(tmp_path, {"samples": samples, "labels": labels, "superpixels": superpixels})
+
+
+@pytest.mark.parametrize(
+    ("network", "weight", "warned"),
+    [("deeplab-v3plus", 0.5, True), ("deeplab-v3plus", 0, False), ("deeplab-v2", 0.5, False)],
+)
+def test_cooccurrence_on_a_network_with_image_pooling_is_told(tmp_path, prepared, network, weight, warned):
+    samples, labels = prepared
+    said = []
+
+    class Told(Silent):
+        def say(self, message):
+            said.append(message)
+
+    superpixels = _store(tmp_path / "s.h5", SUPERPIXELS, _colours(samples))
+    stores = {"samples": samples, "labels": labels, "superpixels": superpixels}
+    _train(tmp_path, stores, context=Context(progress=Told()), network=network, terms={"cooccurrence": weight})
+    assert [message for message in said if "co-occurrence" in message] == (said[:1] if warned else [])
+    assert not warned or "the paper's network is deeplab-v2" in said[0]

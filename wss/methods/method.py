@@ -133,6 +133,10 @@ class Method(Params, ABC):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """The requested loss terms, scalars, not weighted."""
 
+    def doubts(self, network: NetworkSpec, terms: Collection[str]) -> str | None:
+        """One line on why these terms should not be compared on this network, with the remedy; None where they can be."""
+        return None
+
     def carried(self, model: nn.Module) -> dict[str, Any]:
         """What training carries from step to step beside weights and optimiser, for checkpoints; trained networks do not have
         it.

@@ -145,7 +145,9 @@ class Spml(Method):
         ``annotation``: positive with the same label, negative with another, within and across images; others do not count.
         ``cooccurrence``: all segments of images that share a class other than the background are positive, and those of the same
             image, all others negative.
-        ``affinity``: as ``annotation``, after each segment without a label took that of the nearest that has one.
+        ``affinity``: as ``annotation``, after segments without a label took that of the nearest segment that has one. By default
+            only a segment of the same image gives its label, and only where the cosine of the two is at least 0.95; the others
+            stay unlabelled.
         ``classifier``: partial cross-entropy of the classifier on the embedding. In a phase with this term alone the embedding
             is fixed, batch normalisation included.
 
@@ -155,9 +157,12 @@ class Spml(Method):
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3, Table
         5; what the paper leaves open (places in ``similarity`` only) from the authors' code.
     Differs: in the authors' code labels split segments, and scribbles are widened by 3 pixels; here a cell of the grid has the
-        label that most of its labelled pixels have, and ``labels`` chooses. The authors' code does not train ``affinity``; here
-        it is as the paper has it, over all segments of batch and bank. Classes of images are tags where labels have them, or
-        else those of the image's labelled pixels.
+        label that most of its labelled pixels have, and ``labels`` chooses. Classes of images are tags where labels have them, or
+        else those of the image's labelled pixels. In the paper ``affinity`` gives every segment the label of the nearest one of
+        batch and memory bank, however far that is: ``affinity_within: batch`` and ``affinity_threshold: null``. Where few
+        segments are labelled, many of these labels are wrong. The image and the cosine of 0.95 are those of the authors' code
+        for DensePose, which compares a tenth of the embedding beside places and colours, and takes segments that stay
+        unlabelled as positive to all; here embeddings are compared, as in the paper, and such segments do not count.
     """
 
     name: Literal["spml"] = "spml"
@@ -192,6 +197,11 @@ class Spml(Method):
     """Concentration of ``cooccurrence``. Published: 12 for scribbles, 8 for points, boxes and tags."""
     kappa_affinity: float = Field(default=12.0, gt=0, le=LARGEST_CONCENTRATION)
     """Concentration of ``affinity``."""
+    affinity_within: Literal["image", "batch"] = "image"
+    """Segments whose labels ``affinity`` spreads: those of the same image, or those of the whole batch and the memory bank.
+    Published: ``batch``."""
+    affinity_threshold: float | None = Field(default=0.95, ge=-1, le=1)
+    """Least cosine between two segments at which ``affinity`` spreads a label; None spreads to all. Published: None."""
     classifier: Literal["linear", "convolution"] = "linear"
     """``linear``: one convolution of 1x1 on the embedding times the root of ``dimension``. ``convolution``, as in the authors'
     code: one of 3x3 to twice the channels with batch normalisation, ReLU and dropout, then one of 1x1; it takes longer."""
@@ -231,6 +241,15 @@ class Spml(Method):
             logits = segmenter.classify(embedding.detach(), batch.rgb.shape[2:])
             found["classifier"] = partial_cross_entropy(logits, batch.labels)
         return found
+
+    def doubts(self, network: NetworkSpec, terms: Collection[str]) -> str | None:
+        """See ``Method.doubts``: a mean over the image in the features of all its pixels does what co-occurrence asks for."""
+        if "cooccurrence" not in terms or not network.image_pooling:
+            return None
+        return (
+            f"network {network.name} adds a mean over the whole image to the features of each pixel, by which co-occurrence "
+            "tells images apart and not what is in them; the paper's network is deeplab-v2 (train.network.name=deeplab-v2)"
+        )
 
     def carried(self, model: nn.Module) -> dict[str, Any]:
         """See ``Method.carried``: the memory bank."""
@@ -298,11 +317,18 @@ class Spml(Method):
             found["cooccurrence"] = segsort_loss(
                 pixels, everything, own, *relation, concentration=self.kappa_cooccurrence
             )
+        nearby = facts.label
         if "affinity" in terms:
-            relation = annotation(spread(everything, label), segments.count)
+            if self.affinity_within == "image":
+                nearby = spread(prototypes, facts.label, facts.image, threshold=self.affinity_threshold)
+                expanded = bank.after("nearby", nearby)
+            else:
+                expanded = spread(everything, label, threshold=self.affinity_threshold)
+            relation = annotation(expanded, segments.count)
             found["affinity"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_affinity)
         if model.training:
-            bank.push(prototypes=prototypes, label=facts.label, classes=facts.classes, known=facts.known)
+            kept = {name: getattr(facts, name) for name in ("label", "classes", "known")}
+            bank.push(prototypes=prototypes, nearby=nearby, **kept)
         return found
 
 
@@ -364,15 +390,29 @@ def cooccurrence(image: Tensor, classes: Tensor, known: Tensor) -> Relation:
     return both & shared, both & ~shared
 
 
-def spread(prototypes: Tensor, label: Tensor) -> Tensor:
-    """Labels (T,) after each segment without one took that of the nearest that has one; 255 where none has."""
+def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, threshold: float | None = None) -> Tensor:
+    """Labels after each segment without one took that of the nearest segment that has one.
+
+    Args:
+        prototypes: float (T,C), unit length; no gradient flows.
+        label: int64 (T,), 255 = unlabelled.
+        image: int64 (T,), the image of each segment, whose labels alone it can take; None for all labels.
+        threshold: Least cosine at which a label is taken; None for no limit.
+
+    Returns:
+        int64 (T,), 255 where no label was taken.
+
+    Source: Ke et al. 2021, section 3.1, "Feature affinity", without ``image`` and ``threshold``.
+    """
     labelled = label != 255
     known, unknown = labelled.nonzero()[:, 0], (~labelled).nonzero()[:, 0]
     if not len(known):
         return label
     vectors = prototypes.detach()
-    closest = nearest(vectors[unknown], vectors[known], 1)[1][:, 0]
-    return label.index_copy(0, unknown, label[known[closest]])
+    allowed = None if image is None else image[unknown, None] == image[known]
+    similarity, closest = (found[:, 0] for found in nearest(vectors[unknown], vectors[known], 1, allowed=allowed))
+    near = similarity.isfinite() if threshold is None else similarity >= threshold
+    return label.index_copy(0, unknown, torch.where(near, label[known[closest]], 255))
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class Architecture:
         output_stride: Of the backbone, if none is given.
         any_stride: Whether another one can be given.
         logits_stride: Stride of the logits where it does not follow the backbone's.
+        image_pooling: Whether the features at every pixel are made from a mean over the whole image, too.
     """
 
     backbones: tuple[str, ...]
@@ -60,6 +61,7 @@ class Architecture:
     output_stride: OutputStride = 8
     any_stride: bool = False
     logits_stride: int | None = None
+    image_pooling: bool = False
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -68,8 +70,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deeplab-msc-largefov": Architecture(("vgg16",), 0.5, logits_stride=1),
     "deeplab-vgg16": Architecture(("vgg16",), 0.5),
     "deeplab-v2": Architecture(_DILATED, 0.0, any_stride=True),
-    "deeplab-v3plus": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=4),
-    "pspnet": Architecture(_DILATED, 0.1, any_stride=True),
+    "deeplab-v3plus": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=4, image_pooling=True),
+    "pspnet": Architecture(_DILATED, 0.1, any_stride=True, image_pooling=True),
     "segformer": Architecture(("mit_b0", "mit_b1", "mit_b2"), 0.1, 32, logits_stride=4),
 }
 """Every network by name."""
@@ -143,6 +145,11 @@ class NetworkSpec(Params):
         if min(self.std) <= 0:
             raise UsageError(f"std must be positive in every channel, got {self.std}")
         return self
+
+    @property
+    def image_pooling(self) -> bool:
+        """Whether the features at every pixel are made from a mean over the whole image, too."""
+        return ARCHITECTURES[self.name].image_pooling
 
 
 def build_network(spec: NetworkSpec, num_classes: int) -> SegmentationNetwork:

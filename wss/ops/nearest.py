@@ -19,7 +19,7 @@ def nearest(queries: Tensor, prototypes: Tensor, k: int, *, allowed: Tensor | No
         queries: float (Q,C), unit length.
         prototypes: float (S,C), unit length, S at least 1; any precision.
         k: At least 1. Where S is less, all S are returned.
-        allowed: bool (S,), False for prototypes to leave out; None for all.
+        allowed: bool (S,) or (Q,S), False for prototypes to leave out, for all queries or for each; None for all.
 
     Returns:
         Similarities (Q, min(k,S)) and indices int64 of the prototypes. Where fewer are allowed, the rest have similarity -inf.
@@ -31,15 +31,17 @@ def nearest(queries: Tensor, prototypes: Tensor, k: int, *, allowed: Tensor | No
         raise UsageError(
             f"queries and prototypes must be (Q,C) and (S,C) with S > 0; got {tuple(queries.shape)} and {tuple(prototypes.shape)}"
         )
-    if k < 1 or (allowed is not None and allowed.shape != prototypes.shape[:1]):
-        raise UsageError(f"k must be at least 1, and allowed must be (S,); got {k} and {allowed}")
+    shapes = ((len(prototypes),), (len(queries), len(prototypes)))
+    if k < 1 or (allowed is not None and tuple(allowed.shape) not in shapes):
+        got = None if allowed is None else tuple(allowed.shape)
+        raise UsageError(f"k must be at least 1, and allowed must be (S,) or (Q,S); got {k} and {got}")
     similarity = queries.new_empty(len(queries), 0)
     index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     size = max(k, _ENTRIES // max(1, len(queries)))
     for start in range(0, len(prototypes), size):
         found = queries @ prototypes[start : start + size].to(queries).T
         if allowed is not None:
-            found = found.masked_fill(~allowed[start : start + size], -torch.inf)
+            found = found.masked_fill(~allowed[..., start : start + size], -torch.inf)
         values, place = found.topk(min(k, found.shape[1]), dim=1)
         similarity, index = torch.cat([similarity, values], 1), torch.cat([index, place + start], 1)
         similarity, best = similarity.topk(min(k, similarity.shape[1]), dim=1)

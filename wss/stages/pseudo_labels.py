@@ -18,6 +18,8 @@ class PseudoLabelsParams(Params):
 
     keep: bool = True
     """Labelled pixels keep their labels."""
+    restrict: bool = True
+    """Only give classes that the image's tags name, where it has tags."""
 
 
 def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -27,6 +29,10 @@ def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context
 
     Raises:
         DataError: Labels and predictions have no image in common.
+
+    Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4, 6 and 7.
+    Differs: the paper does not say that tags restrict the classes. In the authors' code they do in line 6, and in lines 4 and 7
+        they only lend more weight to the classes that are tagged.
     """
     labels, predictions = inputs["labels"], inputs["predictions"]
     ids = [i for i in predictions.ids if i in labels]
@@ -48,19 +54,46 @@ def _arrays(
     params: PseudoLabelsParams, labels: Store, predictions: Store, image_id: str
 ) -> dict[str, NDArray[np.uint8]]:
     found = predictions.get("labels", image_id)
+    probs = predictions.get("probs", image_id) if predictions.has("probs", image_id) else None
+    tags = labels.get("tags", image_id) if labels.has("tags", image_id) else None
+    if params.restrict and tags is not None:
+        found, probs = among(found, probs, tags.astype(bool))
     given = labels.get("labels", image_id) if params.keep else np.full_like(found, 255)
     arrays = {"labels": np.where(given == 255, found, given)}
-    if predictions.has("probs", image_id):
-        doubt = 1 - predictions.get("probs", image_id).max(0).astype(np.float64)
+    if probs is not None:
+        doubt = 1 - probs.max(0).astype(np.float64)
         arrays["certainty"] = certainty_levels(np.where(given == 255, doubt, 0))
-    if labels.has("tags", image_id):
-        arrays["tags"] = labels.get("tags", image_id)
+    if tags is not None:
+        arrays["tags"] = tags
     return arrays
+
+
+def among(
+    found: NDArray[np.uint8], probs: NDArray[np.floating] | None, tags: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """Predictions of one image, of the tagged classes alone.
+
+    Args:
+        found: Predicted classes, uint8 (H,W).
+        probs: Their probabilities, float (K,H,W), if known.
+        tags: bool (K,), the classes in the image.
+
+    Returns:
+        The likeliest of the tagged classes, uint8 (H,W), and the probabilities, float32 (K,H,W), brought to a sum of 1 over the
+        tagged classes. A pixel at which no tagged class is likely at all is unlabelled, 255, and has probabilities of 0; so is,
+        where no probabilities are known, one of a class that is not tagged.
+    """
+    if probs is None:
+        return np.where(np.isin(found, np.flatnonzero(tags)), found, 255).astype(np.uint8), None
+    shares = np.where(tags[:, None, None], probs, 0).astype(np.float32)
+    total = shares.sum(0)
+    shares /= np.maximum(total, np.finfo(np.float32).tiny)
+    return np.where(total > 0, shares.argmax(0), 255).astype(np.uint8), shares
 
 
 STAGE = Stage(
     "pseudo-labels",
-    1,
+    2,
     PseudoLabelsParams,
     {"labels": Input(LABELS), "predictions": Input(PREDICTIONS)},
     LABELS,

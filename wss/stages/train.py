@@ -22,7 +22,7 @@ from wss.errors import DataError, UsageError
 from wss.methods import METHODS, AnyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, check_pretrained, load_pretrained
-from wss.params import LOCAL, Params, nearest
+from wss.params import LATER, LOCAL, Params, nearest
 from wss.predictor import Predictor
 from wss.stages.samples import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
@@ -49,6 +49,9 @@ class TrainParams(Params):
     weights: str | None = Field(default=None, json_schema_extra=LOCAL)
     """Weights of the backbone to start from: a state dict file, ``imagenet`` (downloaded), or None for none. Where training
     goes on from the input ``initial`` they are not read."""
+    fresh: tuple[str, ...] = Field(default=(), json_schema_extra=LATER)
+    """Parts that start from new weights where training goes on from the input ``initial``, by prefix of the names of their
+    weights (``classifier``)."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     """Phases in order."""
     batch_size: int = Field(default=8, ge=1)
@@ -99,12 +102,15 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
 
     Raises:
         DataError: No training image has a label, or tags where the method needs them.
-        UsageError: Parameters that contradict the data, the network or the number of processes, or maps that the method needs
-            and that are missing.
+        UsageError: Parameters that contradict the data, the network, the inputs or the number of processes, or maps that the
+            method needs and that are missing.
         WssError: The loss diverged.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     ids = _training_ids(params, samples, labels)
+    doubts = params.method.doubts(params.network, {t for phase in params.phases for t, w in phase.terms.items() if w})
+    if doubts is not None:
+        context.progress.say(doubts)
     maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
     batch = min(params.batch_size, len(ids))
@@ -301,8 +307,13 @@ class _Reader:
 
 def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs, context: Context) -> dict[str, Any]:
     store = inputs.maybe("initial")
+    if store is None and params.fresh:
+        raise UsageError(
+            f"train: fresh names {', '.join(params.fresh)}, which would be taken from the input `initial`, and this stage has "
+            "no such input; leave fresh out, or name the input"
+        )
     if store is not None:
-        absent = _continue(model, store)
+        absent = _continue(model, store, params.fresh)
         return {**store.meta["initialisation"], "continued_from": store.key, "new": absent}
     initialisation = load_pretrained(model, params.weights)
     if initialisation.random:
@@ -312,14 +323,16 @@ def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs, context: 
     return dict(initialisation.model_dump(mode="json"))
 
 
-def _continue(model: nn.Module, store: Store) -> list[str]:
-    """Load the weights of another training; parts that it did not have stay as they are and are returned.
+def _continue(model: nn.Module, store: Store, fresh: tuple[str, ...]) -> list[str]:
+    """Load the weights of another training; ``fresh`` parts and those that it did not have stay as they are and are returned.
 
     Raises:
-        UsageError: It has parts that this model lacks, or of another shape.
+        UsageError: It has parts that this model lacks, or of another shape, or no weight is of a ``fresh`` part.
     """
+    _known_parts(model, fresh)
+    state = {name: value for name, value in store.tree("state").items() if not name.startswith(fresh)}
     try:
-        absent, beyond = model.load_state_dict(store.tree("state"), strict=False)
+        absent, beyond = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         problem = str(error)
     else:
@@ -331,6 +344,14 @@ def _continue(model: nn.Module, store: Store) -> list[str]:
         f"train: the network of {store.path} is another one than this stage's (network and classes must be the same, and the "
         f"method may add parts but not remove any): {problem}"
     )
+
+
+def _known_parts(model: nn.Module, fresh: tuple[str, ...]) -> None:
+    names = list(model.state_dict())
+    for prefix in fresh:
+        if not any(name.startswith(prefix) for name in names):
+            parts = {name.partition(".")[0] for name in names}
+            raise UsageError(f"train: fresh: no weight begins with {prefix!r}{nearest(prefix, parts)}")
 
 
 def _validation_ids(params: TrainParams, samples: Store) -> list[str]:
@@ -390,6 +411,7 @@ def _check(params: TrainParams, catalogue: Catalogue) -> None:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = params.method.build(params.network, len(catalogue.classes))
     check_pretrained(model, params.weights)
+    _known_parts(model, params.fresh)
     for phase in params.phases:
         freeze(model, phase)
         make_optimiser(model, phase)
