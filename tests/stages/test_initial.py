@@ -12,7 +12,7 @@ from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context
-from wss.stages.train import TrainParams, check
+from wss.stages.train import TrainParams, STAGE
 
 DATASET = {"kind": "sample", "options": {"train": 2, "val": 1, "height": 32, "width": 32}}
 
@@ -97,10 +97,10 @@ def test_parts_that_are_not_there_are_refused_before_anything_runs():
         values = {"method": {"name": "spml"}, "network": network, "phases": phases, "fresh": fresh}
         params = validate(TrainParams, values, "test")
         if message is None:
-            check(params, catalogue)
+            STAGE.check(params, catalogue)
         else:
             with pytest.raises(UsageError, match=message):
-                check(params, catalogue)
+                STAGE.check(params, catalogue)
 
 
 def test_parts_start_anew_only_where_others_do_not(tmp_path):
