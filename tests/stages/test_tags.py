@@ -226,3 +226,26 @@ def test_images_of_several_sizes_are_seen_whole(tmp_path, monkeypatch):
     _, said = _train(tmp_path, samples, labels, AugmentParams(crop=None, resize=(24, 40)))
     assert not said
     assert all(batch.rgb.shape[2:] == (24, 40) for batch in Tagged.seen)
+
+
+def test_images_of_several_sizes_are_padded_where_they_stay_whole(tmp_path, monkeypatch):
+    sizes = {"train-0000": (32, 31), "train-0001": (19, 32), "train-0002": (25, 7), "train-0003": (32, 31)}
+
+    def change(sample):
+        height, width = sizes.get(sample.id, (32, 32))
+        return replace(sample, image=sample.image[:height, :width], mask=sample.mask[:height, :width])
+
+    _without(monkeypatch, "boxes", "strokes", change=change)
+    samples, labels = _prepare(tmp_path)
+    ids = samples.meta["splits"]["train"]
+    _, said = _train(tmp_path, samples, labels, AugmentParams(crop=None, whole=True, flip=0))
+    assert said == ["images of 3 sizes: padded to 32x32"]
+    found = {}
+    for batch in Tagged.seen:
+        assert batch.rgb.shape[2:] == batch.labels.shape[1:] == (32, 32)
+        for rgb, valid, tags in zip(batch.rgb, batch.valid, batch.tags, strict=True):
+            height, width = (int(valid.any(axis).sum()) for axis in (1, 0))
+            assert valid.sum() == height * width
+            assert valid[:height, :width].all()
+            found[rgb[:, :height, :width].permute(1, 2, 0).numpy().astype(np.uint8).tobytes()] = tags.tolist()
+    assert found == {samples.get("image", i).tobytes(): labels.get("tags", i).astype(bool).tolist() for i in ids}

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from wss.errors import DataError
-from wss.training.augment import AugmentParams, augment
+from wss.params import canonical
+from wss.training.augment import AugmentParams, augment, common_size
 
 EVERYTHING = AugmentParams(
     crop=(60, 80),
@@ -411,3 +412,82 @@ def test_crops_are_taken_of_the_resized_image():
     scaled, _, valid = run(image, {}, still(resize=(140, 180), scale=(0.5, 0.5)))
     assert scaled.shape == (140, 180, 3)
     assert valid.sum() == 70 * 90
+
+
+def _whole(height, width, params, size, seed=0):
+    rng = np.random.default_rng(height)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    maps = {
+        "labels": rng.integers(0, 5, (height, width)).astype(np.uint8),
+        "edges": rng.random((height, width), np.float32),
+        "ids": rng.integers(0, 9, (height, width)).astype(np.int32),
+    }
+    return image, maps, augment(image, maps, params, np.random.default_rng(seed), size)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("height", "width"), [(15, 19), (8, 1), (1, 19), (7, 12)])
+def test_whole_images_are_padded_at_the_right_and_at_the_bottom(height, width, seed):
+    params = still(whole=True, fill_rgb=(1, 2, 3))
+    image, maps, (result, warped, valid) = _whole(height, width, params, (15, 19), seed)
+    np.testing.assert_array_equal(result[:height, :width], image)
+    inside = np.zeros((15, 19), bool)
+    inside[:height, :width] = True
+    np.testing.assert_array_equal(valid, inside)
+    assert (result[~inside] == (1, 2, 3)).all()
+    for name, outside in (("labels", 255), ("edges", 0), ("ids", -1)):
+        np.testing.assert_array_equal(warped[name][:height, :width], maps[name])
+        assert (warped[name][~inside] == outside).all()
+
+
+def test_mirrored_whole_images_keep_their_place():
+    image, maps, (result, warped, valid) = _whole(7, 12, still(whole=True, flip=1.0), (9, 20))
+    np.testing.assert_array_equal(result[:7, :12], image[:, ::-1])
+    np.testing.assert_array_equal(warped["labels"][:7, :12], maps["labels"][:, ::-1])
+    assert valid.sum() == 7 * 12
+    assert valid[:7, :12].all()
+
+
+def test_whole_images_without_a_common_size_have_their_own():
+    image, _, (result, _, valid) = _whole(7, 12, still(whole=True), None)
+    np.testing.assert_array_equal(result, image)
+    assert valid.all()
+    _, _, (result, _, valid) = _whole(7, 12, still(whole=True, scale=(2.0, 2.0)), None)
+    assert result.shape == (14, 24, 3)
+    assert valid.all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_scaled_images_stay_whole(seed):
+    """Every point of the image is in the result, however large it is drawn."""
+    params = still(whole=True, scale=(0.5, 1.9), flip=0.5)
+    sizes = [(11, 30), (25, 9)]
+    size = common_size(sizes, params)
+    for height, width in sizes:
+        image = np.full((height, width, 3), 200, np.uint8)
+        labels = np.full((height, width), 255, np.uint8)
+        labels[0, 0], labels[0, -1], labels[-1, 0], labels[-1, -1] = 1, 2, 3, 4
+        _, warped, valid = augment(image, {"labels": labels}, params, np.random.default_rng(seed), size)
+        assert valid.shape == size
+        rows, columns = (np.flatnonzero(valid.any(axis)) for axis in (1, 0))
+        assert valid.sum() == len(rows) * len(columns)
+        assert len(rows) / height == pytest.approx(len(columns) / width, abs=0.1)
+        assert set(np.unique(warped["labels"])) == {1, 2, 3, 4, 255}
+
+
+def test_the_common_size_holds_the_largest_height_and_width():
+    assert common_size([(7, 9), (11, 5), (8, 8)], still(whole=True)) == (11, 9)
+    assert common_size([(7, 9), (11, 5)], still(whole=True, scale=(0.5, 2.0))) == (22, 18)
+    assert common_size([(7, 9), (11, 5)], still(whole=True, resize=(6, 4), scale=(0.5, 1.5))) == (9, 6)
+
+
+def test_whole_images_are_not_cut():
+    with pytest.raises(DataError, match=r"a whole image of \(7, 12\) pixels does not fit into \(7, 11\)"):
+        _whole(7, 12, still(whole=True), (7, 11))
+    with pytest.raises(ValidationError, match=r"whole images are not cropped, and crop is 321; set crop to null"):
+        AugmentParams(whole=True)
+
+
+def test_keys_of_augmentations_before_whole_images_stay():
+    assert "whole" not in canonical(AugmentParams())
+    assert canonical(still(whole=True))["whole"] is True

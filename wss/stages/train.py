@@ -27,7 +27,7 @@ from wss.predictor import Predictor
 from wss.stages.samples import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
-from wss.training.augment import AugmentParams
+from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
@@ -58,7 +58,8 @@ class TrainParams(Params):
     """Images per step, in all processes of a run together."""
     augment: AugmentParams = AugmentParams()
     """Augmentations. Without a crop: whole images where all have one size of at most 512 pixels a side, else crops of 321x321;
-    with a method that learns from image tags, which say nothing about a crop, whole images resized to 321x321."""
+    with a method that learns from image tags, which say nothing about a crop, whole images resized to 321x321.
+    ``augment.whole`` keeps images of any size and number of sizes whole."""
     split: str = "train"
     """Images to train on."""
     validation_split: str | None = "val"
@@ -124,13 +125,15 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         initialisation = _initialise(model, params, inputs, context)
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
         model = model.to(memory_format=memory)  # type: ignore[call-overload]
+        augmentations, size = _sized(params, samples, ids, context)
         data = TrainingSet(
             ids,
             _Reader(samples, labels, maps),
-            _sized(params, samples, ids, context),
+            augmentations,
             params.seed,
             _tags(params, labels, ids, num_classes),
             samples.meta["background"],
+            size,
         )
         settings = LoopSettings(
             batch_size=batch,
@@ -264,22 +267,32 @@ def _check_sides(params: TrainParams, num_classes: int) -> None:
         raise UsageError(f"train: augment.sides names class {beyond[0]}, but the classes are 0 to {num_classes - 1}")
 
 
-def _sized(params: TrainParams, samples: Store, ids: Sequence[str], context: Context) -> AugmentParams:
-    """The augmentations with a size to train on: images of one moderate size whole, otherwise squares."""
+def _sized(
+    params: TrainParams, samples: Store, ids: Sequence[str], context: Context
+) -> tuple[AugmentParams, tuple[int, int] | None]:
+    """The augmentations with a size to train on, and the common size of images that stay whole, or None.
+
+    Without ``augment.whole``, images of one moderate size are whole; otherwise the result is squares.
+    """
     given = params.augment
     _check_sides(params, len(samples.meta["classes"]))
-    if given.crop is not None or given.resize is not None:
-        return given
+    if not given.whole and (given.crop is not None or given.resize is not None):
+        return given, None
     sizes: set[tuple[int, int]] = {samples.get("image", i).shape[:2] for i in ids}
+    if given.whole:
+        common = common_size(sizes, given)
+        if given.resize is None and len(sizes) > 1:
+            context.progress.say(f"images of {len(sizes)} sizes: padded to {common[0]}x{common[1]}")
+        return given, common
     largest = int(max(max(size) for size in sizes))
     if len(sizes) == 1 and largest <= LARGEST_WHOLE_PX:
-        return given
+        return given, None
     side = min(LARGEST_CROP_PX, largest)
     option, how = ("resize", "whole images resized to") if "tags" in params.method.needs else ("crop", "crops of")
     context.progress.say(
         f"images of {len(sizes)} sizes: training on {how} {side}x{side} (train.augment.{option} changes it)"
     )
-    return given.model_copy(update={option: side})
+    return given.model_copy(update={option: side}), None
 
 
 class _Reader:

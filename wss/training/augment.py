@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from wss.errors import DataError
-from wss.params import Params
+from wss.params import LATER, Params
 
 UNLABELLED = 255
 Range = tuple[float, float]
@@ -26,6 +26,10 @@ class AugmentParams(Params):
     resize: int | tuple[int, int] | None = None
     """Height and width that every image is brought to first, whatever its proportions, one number for a square; None leaves
     images as they are. With ``crop`` None each result is the whole image."""
+    whole: bool = Field(default=False, json_schema_extra=LATER)
+    """Keep each image whole after ``resize`` and ``scale``; ``crop`` must be null. Images of several sizes are padded at the
+    right and at the bottom to one common size: that of the largest height and width at the largest scale. Padding takes no part
+    in any loss."""
     scale: Range = (1.0, 1.0)
     """Smallest and largest factor on the image's sides, uniform between."""
     rotate_deg: float = Field(default=0.0, ge=0, le=180)
@@ -78,15 +82,40 @@ class AugmentParams(Params):
             raise ValueError("expected three numbers in 0..255")
         return value
 
+    @model_validator(mode="after")
+    def _whole_images_have_no_crop(self) -> AugmentParams:
+        if self.whole and self.crop is not None:
+            raise ValueError(
+                f"whole images are not cropped, and crop is {self.crop}; set crop to null or whole to false"
+            )
+        return self
+
+
+def common_size(sizes: Iterable[tuple[int, int]], params: AugmentParams) -> tuple[int, int]:
+    """Height and width that hold each image whole, at its largest scale.
+
+    Args:
+        sizes: Height and width of each image, at least one.
+        params: How images are resized and scaled.
+    """
+    wanted = _both(params.resize)
+    height, width = np.max([wanted] if wanted else list(sizes), axis=0).tolist()
+    return _scaled((height, width), params.scale[1])
+
 
 def augment(
-    image: NDArray[np.uint8], maps: Mapping[str, NDArray[Any]], params: AugmentParams, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    maps: Mapping[str, NDArray[Any]],
+    params: AugmentParams,
+    rng: np.random.Generator,
+    size: tuple[int, int] | None = None,
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Draw one variation of a training sample.
 
     Resizing, scale, flip, rotation and crop are one affine map, the same for the image and all maps. Where the scaled image is
-    larger than the crop, the crop lies anywhere in it; where it is smaller, the image lies anywhere in the crop. The
-    image is reduced by area averaging and otherwise interpolated linearly.
+    larger than the crop, the crop lies anywhere in it; where it is smaller, the image lies anywhere in the crop. A whole
+    image (``AugmentParams.whole``) lies in the upper left corner of the result. The image is reduced by area averaging and
+    otherwise interpolated linearly.
 
     Label maps take the nearest pixel. That alone would lose thin strokes and single points when the image shrinks or
     turns, so every labelled pixel is also carried forward: where the nearest pixel is unlabelled but labelled ones fall
@@ -100,13 +129,14 @@ def augment(
         maps: Aligned maps (H,W) by name: uint8 label maps with 255 for unlabelled; int32 maps of ids; float32 maps.
         params: What varies and how much.
         rng: Decides everything random. Always the same number of draws, so that one option does not disturb the others.
+        size: For whole images, height and width of the result (``common_size``); None is that of the scaled image.
 
     Returns:
         The image uint8 (h,w,3), ``fill_rgb`` beyond its border; the maps (h,w), there 255, -1 and 0 respectively; and
         bool (h,w), False there: padding is not the same as unlabelled.
 
     Raises:
-        DataError: A map differs from the image in size, or has another type.
+        DataError: A map differs from the image in size, or has another type; or a whole image is larger than ``size``.
 
     OpenCV's own threads do not help at this size; processes that load data call ``cv2.setNumThreads(0)`` once when they
     start, as the loader's workers do. This function leaves that global setting alone.
@@ -117,12 +147,15 @@ def augment(
             raise DataError(f"map {name!r}: expected the image's size {(height, width)}, got {values.shape}")
     draws = rng.random(10)
     whole = _both(params.resize) or (height, width)
-    size = _both(params.crop) or whole
-
-    scale = _between(params.scale, draws[0])
-    scaled = (max(1, round(whole[0] * scale)), max(1, round(whole[1] * scale)))
+    scaled = _scaled(whole, _between(params.scale, draws[0]))
     angle = params.rotate_deg * (2 * draws[1] - 1)
-    corner = [_offset(scaled[axis] - size[axis], draws[2 + axis]) for axis in (0, 1)]
+    if params.whole:
+        size, corner = size or scaled, [0, 0]
+        if size[0] < scaled[0] or size[1] < scaled[1]:
+            raise DataError(f"a whole image of {scaled} pixels does not fit into {size}")
+    else:
+        size = _both(params.crop) or whole
+        corner = [_offset(scaled[axis] - size[axis], draws[2 + axis]) for axis in (0, 1)]
     flip = bool(draws[4] < params.flip)
     forward = _affine((height, width), scaled, angle, corner, flip)
     shrinks = scaled[0] < height or scaled[1] < width
@@ -163,6 +196,10 @@ def _other_side(sides: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
 
 def _both(sides: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (sides, sides) if isinstance(sides, int) else sides
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _between(limits: Range, draw: float) -> float:

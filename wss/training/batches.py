@@ -33,6 +33,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         seed: Decides how, with the draw.
         tags: Classes in each image, bool (K,), by id; None where the method does not ask for them.
         background: Index of the background class, or None.
+        size: Height and width of the samples where images are kept whole (``common_size``); None is each image's own.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         seed: int,
         tags: Mapping[str, NDArray[np.bool_]] | None = None,
         background: int | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.ids = list(ids)
         self.background = background
@@ -50,6 +52,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         self._params = params
         self._seed = seed
         self._tags = tags
+        self._size = size
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,7 +60,8 @@ class TrainingSet(Dataset[dict[str, Any]]):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         index, draw = item
         image, maps = self._read(self.ids[index])
-        image, maps, valid = augment(image, maps, self._params, np.random.default_rng((self._seed, draw)))
+        rng = np.random.default_rng((self._seed, draw))
+        image, maps, valid = augment(image, maps, self._params, rng, self._size)
         sample = {"rgb": image, "valid": valid, "maps": maps}
         return sample if self._tags is None else {**sample, "tags": self._tags[self.ids[index]]}
 
