@@ -40,7 +40,7 @@ def test_rnn_trains_through_the_crf():
     method, batch = CrfRnn(**SIGMAS), two_halves()
     model = _model(method)
     terms = method.losses(model.eval(), batch, {"pce": 1.0, "crf": 1.0})
-    logits = model(batch.rgb, refine=False)
+    (logits,) = model(batch.rgb, every=True)
     refined = differentiable_mean_field(
         logits, batch.rgb, iterations=10, roi=batch.valid, normalisation="rows", pos_weight=3, bi_weight=5, **SIGMAS
     )

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from wss.errors import UsageError
 from wss.losses import partial_cross_entropy
-from wss.methods import METHODS, Batch, Dense, DenseCRF, PartialCrossEntropy
+from wss.methods import METHODS, Batch, CrfRnn, Dense, DenseCRF, PartialCrossEntropy
 from wss.networks import NetworkSpec
 from wss.params import validate
 from wss.stages.train import TrainParams
@@ -56,6 +56,20 @@ def test_the_loss_is_one_cross_entropy_per_scale_and_that_of_the_output(method, 
     torch.testing.assert_close(found[term], expected)
     found[term].backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_crf_layer_refines_the_largest_logits():
+    method, batch = CrfRnn(bi_xy_std=9, iterations=2, test_iterations=2), _batch()
+    model = _model(method)
+    parts = [functional.interpolate(p, (41, 30), mode="bilinear") for p in _logits_of_each_scale(model, batch.rgb)]
+    fused = super(type(model), model).forward(batch.rgb)
+    refined = model.crf(fused, batch.rgb)
+    found = method.losses(model, batch, {"pce", "crf"})
+    expected = sum(partial_cross_entropy(logits, batch.labels) for logits in (fused, *parts))
+    torch.testing.assert_close(found["pce"], expected)
+    torch.testing.assert_close(found["crf"], partial_cross_entropy(refined, batch.labels))
+    torch.testing.assert_close(model(batch.rgb), refined)
+    assert (found["crf"] - partial_cross_entropy(fused, batch.labels)).abs() > 1e-3
 
 
 def test_one_scale_is_plain_cross_entropy():

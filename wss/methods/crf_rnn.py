@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from wss.losses import partial_cross_entropy
+from wss.methods.cross_entropy import cross_entropy_of
 from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
@@ -28,26 +29,24 @@ class RefinedSegmenter(Segmenter):
         super().__init__(spec, num_classes)
         self.crf = crf
 
-    def forward(self, rgb: Tensor, refine: bool = True, valid: Tensor | None = None) -> Tensor:
+    def forward(self, rgb: Tensor, every: bool = False, valid: Tensor | None = None) -> Any:
         """Log-probabilities (B,K,H,W) after the CRF, of RGB images (B,3,H,W) in 0..255.
 
         Args:
             rgb: Images.
-            refine: False leaves the CRF out: logits of the network itself.
+            every: Leave the CRF out and give a list: the logits of the network itself, and those of each scale (``Segmenter``).
             valid: bool (B,H,W), False where a crop reaches beyond its image, which takes no part in the CRF.
         """
-        logits: Tensor = super().forward(rgb)
-        if not refine:
-            return logits
-        refined: Tensor = self.crf(logits, rgb, valid)
-        return refined
+        outputs = super().forward(rgb, every)
+        return outputs if every else self.crf(outputs, rgb, valid)
 
 
 class CrfRnn(Method):
     """Partial cross-entropy of a network, then of network and CRF layer together.
 
     The term ``pce`` is that of the network's own output and runs no CRF; the term ``crf`` is that of the CRF's output. At test
-    time the CRF always takes part, also after a first phase that has not trained it.
+    time the CRF always takes part, also after a first phase that has not trained it. Where the network sees several scales,
+    the CRF refines their largest logits.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", section 4.3 and Table 4; Zheng et
     al. 2015, "Conditional Random Fields as Recurrent Neural Networks".
@@ -57,6 +56,7 @@ class CrfRnn(Method):
     name: Literal["crf-rnn"] = "crf-rnn"
     summary: ClassVar[str] = "partial cross-entropy, then end to end through a trainable CRF layer"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "crf"})
+    multi_scale: ClassVar[bool] = True
 
     pos_weight: float = Field(default=3.0, ge=0)
     """Initial weight of the position kernel; the trained one may leave it, class by class."""
@@ -95,8 +95,8 @@ class CrfRnn(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits = model(batch.rgb, refine=False)
-        found = {"pce": partial_cross_entropy(logits, batch.labels)}
+        logits, pce = cross_entropy_of(model, batch)
+        found = {"pce": pce}
         if "crf" in terms:
             refined = model.get_submodule("crf")(logits, batch.rgb, batch.valid)
             found["crf"] = partial_cross_entropy(refined, batch.labels)
