@@ -28,8 +28,8 @@ class AugmentParams(Params):
     images as they are. With ``crop`` None each result is the whole image."""
     whole: bool = Field(default=False, json_schema_extra=LATER)
     """Keep each image whole after ``resize`` and ``scale``; ``crop`` must be null. Images of several sizes are padded at the
-    right and at the bottom to one common size: that of the largest height and width at the largest scale. Padding takes no part
-    in any loss."""
+    right and at the bottom to one common size: that of the largest height and width at the largest scale. Networks see the
+    padding in the colour ``fill_rgb``; no loss counts it."""
     scale: Range = (1.0, 1.0)
     """Smallest and largest factor on the image's sides, uniform between."""
     rotate_deg: float = Field(default=0.0, ge=0, le=180)
