@@ -12,7 +12,7 @@ from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context
-from wss.stages.train import TrainParams, STAGE
+from wss.stages.train import STAGE, TrainParams
 
 DATASET = {"kind": "sample", "options": {"train": 2, "val": 1, "height": 32, "width": 32}}
 
