@@ -11,7 +11,9 @@ from wss.errors import DataError, UsageError
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
-from wss.scribbles import Stroke, box_labels, boxes_of, click, image_seed, rasterise
+from wss.scribbles import Stroke, box_labels, boxes_of, click, image_seed, rasterise, scribbled_objects
+from wss.scribbles.rasters import components
+from wss.stages.samples import unpack_strokes
 from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 48, "width": 64}}
@@ -101,6 +103,64 @@ def test_dropped_points_are_a_part_of_all(tmp_path):
     assert 0.1 < np.mean(kept) < 0.9
 
 
+def _twice(sample):
+    """A second stroke on every object, and one that continues it off the object."""
+    more = [Stroke(s.label, s.points[:1] + (0.0, 1.0), s.width) for s in sample.strokes]
+    return replace(sample, strokes=(*sample.strokes, *more))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("raster", [True, False])
+def test_objects_lose_all_scribbles_or_none(tmp_path, monkeypatch, masked, raster):
+    def change(sample):
+        sample = _twice(sample)
+        if raster:
+            sample = replace(sample, strokes=None, scribble=rasterise(sample.strokes, (48, 64)))
+        return sample if masked else replace(sample, mask=None)
+
+    _change(monkeypatch, change)
+    samples, whole = _prepare(tmp_path)
+    _, fewer = _prepare(tmp_path, drop=0.5)
+    assert whole.meta == {"annotation": "scribble", "simulated": False, "options": {}}
+    assert fewer.meta["options"] == {"drop": 0.5}
+    known = "one connected region of their class in the mask" if masked else "contact with each other"
+    assert fewer.meta["objects"] == known
+    lost = total = several = 0
+    for image_id in samples.ids:
+        scribble, rest = whole.get("labels", image_id), fewer.get("labels", image_id)
+        mask = samples.get("mask", image_id) if masked else None
+        objects = scribbled_objects(scribble, (48, 64), mask)
+        for number in range(objects.max() + 1):
+            mine = objects == number
+            several += len(list(components(np.where(mine, scribble, 255)))) > 1
+            gone = rest[mine] != scribble[mine]  # unlabelled, or what lay below
+            assert gone.all() or not gone.any()
+            lost, total = lost + bool(gone.all()), total + 1
+    assert 0.2 < lost / total < 0.8
+    assert bool(several) == masked
+
+
+def test_one_click_on_every_object(tmp_path, monkeypatch):
+    _change(monkeypatch, _twice)
+    samples, every = _prepare(tmp_path, points=True)
+    _, one = _prepare(tmp_path, points=True, clicks="object")
+    _, same = _prepare(tmp_path, annotation="point", clicks="object")
+    assert one.meta["options"] == {"points": True, "clicks": "object"}
+    assert "mask" in one.meta["objects"] and "objects" not in every.meta
+    counts = []
+    for image_id in samples.ids:
+        strokes = list(unpack_strokes(samples.get("strokes", image_id)))
+        objects = scribbled_objects(strokes, (48, 64), samples.get("mask", image_id))
+        found = one.get("labels", image_id)
+        assert (found == same.get("labels", image_id)).all()
+        assert (
+            found[found != 255] == every.get("labels", image_id)[found != 255]
+        ).mean() > 0.9  # but for what lay on top
+        counts.append((len(list(components(found))), objects.max() + 1, len(strokes)))
+    assert all(clicks <= objects < strokes for clicks, objects, strokes in counts)
+    assert sum(clicks == objects for clicks, objects, _ in counts) >= len(counts) - 1  # unless one covers another
+
+
 def test_boxes_of_the_data_set(tmp_path):
     samples, labels = _prepare(tmp_path, annotation="box")
     assert labels.meta == {"annotation": "box", "simulated": False, "options": {}}
@@ -178,6 +238,8 @@ def test_impossible_boxes_are_refused(tmp_path, monkeypatch, row, message):
         ({"annotation": "box", "halo": 2}, "halo is around points"),
         ({"halo": 2}, "halo is around points"),
         ({"annotation": "point", "halo": 0.5}, "greater than or equal to 1"),
+        ({"clicks": "object"}, "clicks is about points"),
+        ({"shrink": 1.0, "clicks": "object"}, "clicks is about points"),
     ],
     ids=str,
 )

@@ -1,6 +1,7 @@
 from wss.scribbles.boxes import box_labels, box_windows, boxes_of
 from wss.scribbles.clicks import click, surrounded
 from wss.scribbles.dropping import drop
+from wss.scribbles.objects import one_each, scribbled_objects
 from wss.scribbles.rasters import connected_regions, rasterise
 from wss.scribbles.seeds import image_seed
 from wss.scribbles.shortening import points, shrink
@@ -17,8 +18,10 @@ __all__ = [
     "connected_regions",
     "drop",
     "image_seed",
+    "one_each",
     "points",
     "rasterise",
+    "scribbled_objects",
     "shrink",
     "simulate",
     "skeleton_paths",

@@ -41,16 +41,16 @@ def drop(
 ) -> list[Stroke] | NDArray[np.uint8]:
     """Remove all scribbles of each object with some probability.
 
-    What belongs to one object is known from ``objects``. Without it each scribble is an object of its own: a stroke, or
-    on rasters a connected component of equal label. With the same seed, a larger probability removes at least what a
-    smaller one removes.
+    What belongs to one object is known from ``objects``; ``scribbled_objects`` finds it. Without it each scribble is an object
+    of its own: a stroke, or on rasters a connected component of equal label. With the same seed, a larger probability removes at
+    least what a smaller one removes.
 
     Args:
         scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled.
         probability: Chance of each object to lose its scribbles, in [0, 1].
         seed: Seed of the random choice; ``image_seed`` gives one per image.
-        objects: Integer (H, W) object ids, such as an instance mask, or ``connected_regions`` of a dense mask. A
-            scribble belongs to the id under most of its pixels; negative ids mean no object.
+        objects: Integer object ids, one per stroke (N,); or (H, W), such as an instance mask, or ``connected_regions`` of a
+            dense mask: a scribble belongs to the id under most of its pixels. Negative ids mean no object.
         keep: A class whose scribbles always stay, for example the background where it is not seen as an object.
 
     Returns:
@@ -65,8 +65,11 @@ def drop(
     """
     if not 0 <= probability <= 1:
         raise UsageError(f"expected a drop probability in [0, 1], got {probability}")
-    if objects is not None and (objects.ndim != 2 or not np.issubdtype(objects.dtype, np.integer)):
-        raise UsageError(f"expected objects as integer ids (H, W), got {objects.dtype} of shape {objects.shape}")
+    per_stroke = objects is not None and not isinstance(scribbles, np.ndarray) and objects.shape == (len(scribbles),)
+    if objects is not None and not ((per_stroke or objects.ndim == 2) and np.issubdtype(objects.dtype, np.integer)):
+        raise UsageError(
+            f"expected objects as integer ids (H, W), or one per stroke, got {objects.dtype} of shape {objects.shape}"
+        )
     draws = _Draws(np.random.default_rng(seed), probability)
 
     if isinstance(scribbles, np.ndarray):
@@ -84,7 +87,9 @@ def drop(
     for index, stroke in enumerate(scribbles):
         check_stroke(stroke, index)
         owner = None
-        if objects is not None:
+        if objects is not None and per_stroke:
+            owner = int(objects[index]) if objects[index] >= 0 else None
+        elif objects is not None:
             height, width = objects.shape
             owner = _most_common(objects[rasterise([stroke], (height, width)) != UNLABELLED])
         if not draws.lost(owner) or stroke.label == keep:

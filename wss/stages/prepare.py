@@ -18,8 +18,10 @@ from wss.scribbles import (
     click,
     drop,
     image_seed,
+    one_each,
     points,
     rasterise,
+    scribbled_objects,
     shrink,
     simulate,
     skeleton_paths,
@@ -45,11 +47,16 @@ class PrepareParams(Params):
     """Scribbles, points or boxes of the data set, or drawn from its masks; ``auto`` draws them only where the data set has none
     at all."""
     drop: float = Field(default=0.0, ge=0, le=1)
-    """Probability with which an object loses all its scribbles or its point (scribble-drop, RW-SS section 4)."""
+    """Probability with which an object loses all its scribbles or its point (scribble-drop, RW-SS section 4). Where an image has
+    a mask, scribbles in one connected region of their class are on one object, be it of the background; where it has none,
+    scribbles of one class that touch."""
     shrink: float = Field(default=0.0, ge=0, le=1)
     """Share of every stroke's length that is cut away (scribble-shrink): 0 keeps all, 1 leaves a point."""
     points: bool = False
     """One labelled point on each scribble instead of the scribble, also of scribbles that are drawn from masks."""
+    clicks: Literal["stroke", "object"] = Field(default="stroke", json_schema_extra=LATER)
+    """Of points only: one on each ``stroke``, or one on each ``object``, on a stroke of it that is drawn at random. Objects are
+    those of ``drop``. One click per object is length 0 in the regularised-losses paper, figure 5."""
     halo: float | None = Field(default=None, ge=1)
     """Of points only: what is farther from all points than this many of their radii is background (SPML's labels of key
     points); None labels nothing around them."""
@@ -70,6 +77,8 @@ class PrepareParams(Params):
             raise ValueError(f"annotation {self.annotation!r} takes no scribble options")
         if self.halo is not None and self.annotation != "point":
             raise ValueError(f"halo is around points (annotation 'point'), not around annotation {self.annotation!r}")
+        if self.clicks == "object" and not self.points and self.annotation != "point":
+            raise ValueError("clicks is about points; give points or annotation 'point' with it")
         if self.points and self.shrink:
             raise ValueError("points already shrinks every stroke to a point; give one of points and shrink")
         return self
@@ -89,6 +98,10 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     """
     samples = inputs["samples"]
     simulated = _must_simulate(params, samples)
+    grouped = {}
+    if params.drop or params.clicks == "object":
+        grouped = {"objects": _grouping(samples)}
+        context.progress.say(f"scribbles are on one object where they are in {grouped['objects']}")
     kept = _kept(params, samples)
     todo = pending(samples.ids, output)
     advance = context.progress.task("preparing labels", len(samples), len(samples) - len(todo))
@@ -97,13 +110,22 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     for image_id, arrays in zip(todo, results, strict=True):
         output.append(image_id, arrays)
         advance(1, image_id)
-    output.meta.update(annotation=params.annotation, simulated=simulated, options=_options(params))
+    output.meta.update(annotation=params.annotation, simulated=simulated, options=_options(params), **grouped)
 
 
-def _options(params: PrepareParams) -> dict[str, float | bool]:
+def _grouping(samples: Store) -> str:
+    """What tells that scribbles are on one object, for people."""
+    masked = sum(samples.has("mask", i) for i in samples.ids)
+    regions, touching = "one connected region of their class in the mask", "contact with each other"
+    if masked in (0, len(samples)):
+        return regions if masked else touching
+    return f"{regions} ({masked} images) or, without mask, in {touching} ({len(samples) - masked})"
+
+
+def _options(params: PrepareParams) -> dict[str, float | bool | str]:
     """How the annotation was thinned out, where it was."""
     whole = PrepareParams()
-    names = ("drop", "shrink", "points", "halo", "fraction")
+    names = ("drop", "shrink", "points", "clicks", "halo", "fraction")
     return {name: getattr(params, name) for name in names if getattr(params, name) != getattr(whole, name)}
 
 
@@ -203,15 +225,16 @@ def _labels(params: PrepareParams, samples: Store, image_id: str, simulated: boo
     if params.annotation == "mask":
         return samples.get("mask", image_id) if samples.has("mask", image_id) else nothing
     seed = image_seed(params.seed, image_id)
+    mask: Labels | None = samples.get("mask", image_id) if samples.has("mask", image_id) else None
     if simulated:
-        if not samples.has("mask", image_id):
+        if mask is None:
             return nothing
         draw = click if params.annotation == "point" else simulate
-        strokes = _thinned(params, draw(samples.get("mask", image_id), seed), seed)
+        strokes = _thinned(params, draw(mask, seed), seed, shape, mask)
     elif samples.has("strokes", image_id):
-        strokes = _thinned(params, list(unpack_strokes(samples.get("strokes", image_id))), seed)
+        strokes = _thinned(params, list(unpack_strokes(samples.get("strokes", image_id))), seed, shape, mask)
     elif samples.has("scribble", image_id):
-        scribble = _thinned_raster(params, samples.get("scribble", image_id), seed)
+        scribble = _thinned_raster(params, samples.get("scribble", image_id), seed, mask)
         if params.halo is None:
             return scribble
         strokes = skeleton_paths(scribble)
@@ -222,15 +245,26 @@ def _labels(params: PrepareParams, samples: Store, image_id: str, simulated: boo
     return surrounded(strokes, shape, background=samples.meta["background"], radii=params.halo)
 
 
-def _thinned(params: PrepareParams, strokes: list[Stroke], seed: int) -> list[Stroke]:
-    strokes = list(drop(strokes, params.drop, seed)) if params.drop else strokes
-    strokes = list(points(strokes, seed)) if params.points or params.annotation == "point" else strokes
-    return list(shrink(strokes, params.shrink, seed)) if params.shrink else strokes
+def _thinned(
+    params: PrepareParams, strokes: list[Stroke], seed: int, shape: tuple[int, int], mask: Labels | None
+) -> list[Stroke]:
+    if params.drop:
+        strokes = drop(strokes, params.drop, seed, objects=scribbled_objects(strokes, shape, mask))
+    if params.points or params.annotation == "point":
+        objects = scribbled_objects(strokes, shape, mask) if params.clicks == "object" else None
+        strokes = points(strokes, seed)
+        strokes = strokes if objects is None else one_each(strokes, objects, image_seed(seed, "clicks"))
+    return shrink(strokes, params.shrink, seed) if params.shrink else strokes
 
 
-def _thinned_raster(params: PrepareParams, scribble: Labels, seed: int) -> Labels:
-    scribble = drop(scribble, params.drop, seed) if params.drop else scribble
-    scribble = points(scribble, seed) if params.points or params.annotation == "point" else scribble
+def _thinned_raster(params: PrepareParams, scribble: Labels, seed: int, mask: Labels | None) -> Labels:
+    shape = (scribble.shape[0], scribble.shape[1])
+    if params.drop:
+        scribble = drop(scribble, params.drop, seed, objects=scribbled_objects(scribble, shape, mask))
+    if params.points or params.annotation == "point":
+        objects = scribbled_objects(scribble, shape, mask) if params.clicks == "object" else None
+        scribble = points(scribble, seed)
+        scribble = scribble if objects is None else one_each(scribble, objects, image_seed(seed, "clicks"))
     return shrink(scribble, params.shrink, seed) if params.shrink else scribble
 
 
@@ -239,4 +273,4 @@ def _check(params: PrepareParams, catalogue: Catalogue) -> None:
         require_split(catalogue.splits, params.split, catalogue.kind)
 
 
-STAGE = Stage("prepare", 1, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run, check=_check)
+STAGE = Stage("prepare", 2, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run, check=_check)

@@ -299,6 +299,8 @@ def _data(samples: Store, labels: Store | None) -> DataSummary:
             counts[1] += np.bincount(samples.get("mask", image_id).ravel(), minlength=256)
     total = counts[0].sum()
     facts = {} if labels is None else {"annotation": labels.meta["annotation"], **labels.meta["options"]}
+    if labels is not None and "objects" in labels.meta:
+        facts["scribbles on one object"] = f"in {labels.meta['objects']}"
     return DataSummary(
         name=samples.meta["kind"],
         splits={name: len(ids) for name, ids in samples.meta["splits"].items()},
