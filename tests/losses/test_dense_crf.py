@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 
 from tests.reference.regularised_losses import crf, dense_affinity
 from wss.errors import DataError, UsageError
-from wss.losses import dense_crf_loss
+from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss
 from wss.ops import BilateralFilter
 
 SIGMAS = {"sigma_rgb": 30.0, "sigma_xy": 4.0}
@@ -323,3 +323,17 @@ def test_wrong_arguments_are_named():
     for error, message, arguments, settings in cases:
         with pytest.raises(error, match=message):
             dense_crf_loss(*arguments, **settings)
+
+
+@pytest.mark.parametrize("loss", [dense_crf_loss, normalized_cut_loss, kernel_cut_loss])
+@pytest.mark.parametrize("with_roi", [False, True])
+def test_white_stays_white_in_reduced_images(loss, with_roi):
+    """Odd sizes are no multiples of 2, and the weights of the interpolation can sum to a little more than 1."""
+    height, width = 37, 51
+    images = torch.full((1, 3, height, width), 255.0)
+    images[..., :9, :] = 0
+    probs = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).softmax(1)
+    roi = torch.ones(1, height, width, dtype=torch.bool) if with_roi else None
+    more = {"gamma": 1.0} if loss is kernel_cut_loss else SIGMAS
+    value, gradient = _gradient(loss, probs, images, roi=roi, scale=0.5, **more)
+    assert value.isfinite() and gradient.isfinite().all() and gradient.abs().max() > 0

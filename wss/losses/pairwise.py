@@ -122,7 +122,8 @@ def _reduce(probs: Tensor, images: Tensor, roi: Tensor | None, scale: float) -> 
 
     colours = images.to(probs.dtype)
     if roi is None:
-        return SoftSegments(reduced(probs), reduced(colours), None, scale)
+        # weights of an interpolation sum to 1 up to rounding, which makes 255.00002 of white
+        return SoftSegments(reduced(probs), reduced(colours).clamp(0, 255), None, scale)
     inside = roi[:, None].to(probs.dtype)
     share = reduced(inside)
     kept = share >= 0.5
