@@ -10,6 +10,7 @@ from wss.params import validate
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
 from wss.pipeline.workspace import Workspace
+from wss.stages import superpixel_bound
 from wss.stages.stage import Context
 from wss.stages.superpixel_bound import majority
 from wss.stages.walk import Walker, WalkParams
@@ -111,6 +112,37 @@ def test_bounds_are_majorities(done):
         expected = np.bincount(drawn, minlength=7).argmax() if drawn.size else best
         assert set(np.unique(done["spcon"].get("labels", image_id)[inside])) == {expected}
     assert majority(np.array([[0, 0, 1]]), np.array([[255, 255, 3]])).tolist() == [255, 3]
+
+
+class _Images(dict):
+    """A store of one kind of array by image id."""
+
+    def __init__(self, arrays, meta=None):
+        super().__init__(arrays)
+        self.meta = meta or {}
+        self.labels = {}
+
+    def get(self, name, image_id):
+        return self[image_id]
+
+    def has(self, name, image_id):
+        return image_id in self
+
+    def append(self, image_id, arrays):
+        self.labels[image_id] = arrays["labels"].tolist()
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("spopt", [[1, 1, 1, 2, 0]]), ("spcon", [[3, 3, 3, 2, 4]])])
+def test_scribbles_that_contradict_masks_win_in_spcon_alone(rule, expected):
+    """Three superpixels: the first with scribbles of two classes, neither that of the mask; one without; one with one."""
+    inputs = {
+        "samples": _Images({"a": np.array([[1, 1, 255, 2, 0]])}, {"splits": {"train": ["a"]}, "kind": "voc"}),
+        "labels": _Images({"a": np.array([[3, 4, 3, 255, 4]], np.uint8)}),
+        "superpixels": _Images({"a": np.array([[0, 0, 0, 1, 2]])}),
+    }
+    output = _Images({})
+    superpixel_bound.run(superpixel_bound.SuperpixelBoundParams(rule=rule), inputs, output, Context())
+    assert output.labels["a"] == expected
 
 
 def test_quality_names_and_scores(done):
