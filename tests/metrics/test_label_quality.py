@@ -1,9 +1,10 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from wss.metrics import abstaining, certainty_levels, confusion_by_certainty, label_record
+from wss.metrics import abstaining, certainty_levels, confusion_by_certainty, confusion_matrix, iou, label_record, miou
 
 
 def _case():
@@ -37,10 +38,16 @@ def test_abstaining_drops_the_least_certain_first():
     everything = abstaining(counts, 1, share=0.0)
     assert everything["abstained"] == pytest.approx(1 / 9)  # the pixel without label cannot be kept
     assert everything["miou"] == pytest.approx(3 / 5)
-    one = abstaining(counts, 1, share=2.5 / 9)
+    one = abstaining(counts, 1, share=2 / 9)
     assert one["abstained"] == pytest.approx(2 / 9)
     assert one["threshold"] == pytest.approx(1 - 2 ** (-7 / 8))
     assert one["miou"] == pytest.approx((3 / 4 + 3 / 4) / 2)
+    more = abstaining(counts, 1, share=2.5 / 9)  # and half of the wrong pixel of level 7
+    assert more["abstained"] == pytest.approx(2.5 / 9)
+    assert more["threshold"] == pytest.approx(1 - 2 ** (-7 / 8))
+    assert more["miou"] == pytest.approx(3 / 3.5)
+    nothing = abstaining(counts, 1, share=1.0)
+    assert nothing["abstained"] == 1 and np.isnan(nothing["miou"])
     half = abstaining(counts, 1, confidence=0.5)
     assert half["abstained"] == pytest.approx(3 / 9)
     assert half["miou"] == 1
@@ -51,9 +58,42 @@ def test_abstaining_from_a_share_works_among_labels_that_are_all_nearly_certain(
     truth = np.zeros(doubt.shape, np.int64)
     labels = (doubt > 9e-5).astype(np.int64)
     found = abstaining(_counts(truth, labels, certainty_levels(doubt)), 0, share=0.06)
-    assert 0.05 < found["abstained"] <= 0.06
+    assert found["abstained"] == pytest.approx(0.06)
     assert found["threshold"] > 1 - 1e-4
     assert found["iou_per_class"][0] == 1
+
+
+def test_labels_of_one_certainty_are_dropped_in_the_mean_of_all_choices():
+    """Four of ten labels to drop, one of which is less certain than eight equal ones."""
+    truth = np.array([[0, 0, 1, 1, 1, 0, 0, 1, 1, 0]])
+    labels = np.array([[1, 0, 0, 1, 1, 0, 1, 1, 1, 0]])
+    certainty = np.array([[3, *[254] * 8, 255]], np.uint8)
+    confusions = []
+    for dropped in itertools.combinations(range(1, 9), 3):
+        kept = [i for i in range(1, 10) if i not in dropped]
+        confusions.append(confusion_matrix(truth[0, kept], labels[0, kept], 2))
+    mean = np.mean(confusions, axis=0)
+    found = abstaining(_counts(truth, labels, certainty), 0, share=0.4)
+    assert found["abstained"] == pytest.approx(0.4)
+    np.testing.assert_allclose(found["iou_per_class"], iou(mean))
+
+
+@pytest.mark.parametrize("certain", [0.0, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize("missing", [0, 20])
+def test_six_percent_are_six_percent(certain, missing):
+    rng = np.random.default_rng(1)
+    doubt = np.where(rng.random(1000) < certain, 0, rng.random(1000) ** 4)[None]
+    truth = rng.integers(0, 2, doubt.shape)
+    labels = np.where(rng.random(doubt.shape) < doubt, 1 - truth, truth)
+    counts = _counts(truth, labels, certainty_levels(doubt))
+    record = label_record(counts, missing, ["a", "b"], name="x", split="train", num_images=1)
+    assert record["abstaining"]["without 6 %"]["abstained"] == pytest.approx(0.06, abs=1e-9)
+    drop = round(0.06 * (1000 + missing)) - missing
+    scores = []
+    for _ in range(40):
+        order = np.lexsort((rng.random(1000), -doubt[0]))[drop:]
+        scores.append(miou(confusion_matrix(truth[0, order], labels[0, order], 2)))
+    assert record["abstaining"]["without 6 %"]["miou"] == pytest.approx(np.mean(scores), abs=4e-3)
 
 
 def test_a_record_is_plain_and_says_what_is_undefined():

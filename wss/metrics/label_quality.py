@@ -41,28 +41,35 @@ def abstaining(
 ) -> dict[str, Any]:
     """Scores of the labels that are left when the least certain are dropped.
 
+    Many labels can have the same level of certainty: more than the share allows, where an algorithm is certain of nearly
+    everything. With a share, as many labels of the last level that is dropped from are dropped as it takes, the same part of each
+    entry of that level's confusion matrix. That is the mean over all ways to choose them, so that the share is met exactly, equal
+    labels are treated alike, and nothing is random.
+
     Args:
         counts: int64 (256,K,K): confusion by level of certainty, summed over images.
         unlabelled: Pixels of known truth that have no label in the first place.
-        share: Drop at most this share of all pixels of known truth, those of the lowest levels. Those without label count
-            as dropped.
+        share: Drop this share of all pixels of known truth, those of the lowest levels. Those without label count as dropped,
+            and where they are more, no others are.
         confidence: Drop what is below, in 0..1, to the next level.
 
     Returns:
-        ``abstained``, the share dropped; ``threshold``, the least confidence with which labels are kept; ``miou`` and
+        ``abstained``, the share dropped; ``threshold``, the least confidence of labels that are kept; ``miou`` and
         ``iou_per_class`` (K,) of what is left, NaN where undefined.
     """
     pixels = counts.sum((1, 2))
     total = max(int(pixels.sum()) + unlabelled, 1)
-    dropped = (unlabelled + np.concatenate([[0], np.cumsum(pixels)[:-1]])) / total  # by the lowest level kept
-    if share is not None:
-        allowed = np.flatnonzero(dropped <= max(share, dropped[0]))
-        first = int(allowed[-1])
-    else:
+    below = np.concatenate([[0], np.cumsum(pixels)])  # by level, how many labels are less certain
+    if share is None:
         first = int(certainty_levels(1 - (confidence or 0.0)))
-    left = counts[first:].sum(0)
+        dropped = float(below[first])
+    else:
+        dropped = float(np.clip(share * total - unlabelled, 0, below[-1]))
+        first = min(int(np.searchsorted(below[1:], dropped, side="right")), len(pixels) - 1)
+    kept = 1 - (dropped - below[first]) / max(int(pixels[first]), 1)
+    left = counts[first] * kept + counts[first + 1 :].sum(0)
     return {
-        "abstained": float(dropped[first]),
+        "abstained": (unlabelled + dropped) / total,
         "threshold": float(confidence_of(first)),
         "miou": miou(left) if left.any() else float("nan"),
         "iou_per_class": iou(left),
@@ -82,7 +89,7 @@ def label_record(
         split: Which images were scored.
         num_images: How many.
 
-    Source: Vernaza, Chandraker 2017, Table 2 (0 % and 6 % abstention, w < 0.5).
+    Source: Vernaza, Chandraker 2017, Table 2 (0 % and 6 % abstention, w < 0.5). See ``abstaining`` for labels of equal certainty.
     """
     known = int(counts.sum()) + unlabelled
     choices: dict[str, dict[str, float]] = {

@@ -60,7 +60,7 @@ def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context
 
 STAGE = Stage(
     "label-quality",
-    2,
+    3,
     LabelQualityParams,
     {"samples": Input(SAMPLES), "labels": Input(LABELS)},
     QUALITY,
