@@ -13,14 +13,15 @@ import wss.stages.predict
 import wss.stages.prepare
 import wss.stages.samples
 import wss.stages.train
+from wss.checkpoints import load_checkpoint
 from wss.datasets import open_source
 from wss.errors import DataError, UsageError
-from wss.metrics import boundary_distance, confusion_matrix, iou, trimap
+from wss.metrics import boundary_distance, confusion_matrix, iou, miou, trimap
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
 from wss.stages.parallel import each
-from wss.stages.samples import pack_strokes, split_ids, unpack_strokes
+from wss.stages.samples import evenly, pack_strokes, split_ids, unpack_strokes
 from wss.stages.stage import Context
 
 OPTIONS = {"train": 5, "val": 3, "height": 32, "width": 32}
@@ -288,6 +289,39 @@ def test_more_images_a_step_than_there_are(done, tmp_path):
     changes = {"train": {**QUICK["train"], "batch_size": 64}}
     store = _run(tmp_path, changes, "train")["train"].store
     assert [row["step"] for row in store.log["epochs"]] == [1, 2]
+
+
+def test_training_images_are_scored_on_request_and_nothing_else_changes(done, tmp_path):
+    shutil.copytree(done[0] / "artifacts", tmp_path / "artifacts")
+    plain = done[1]["train"].store
+    assert not any("train_miou" in row for row in plain.log["epochs"])
+    changes = {"train": {**QUICK["train"], "train_images": 2}}
+    outcomes = _run(tmp_path, changes, "train")
+    store, samples = outcomes["train"].store, outcomes["samples"].store
+    assert store.digest == plain.digest
+    assert [row["val_miou"] for row in store.log["epochs"]] == [row["val_miou"] for row in plain.log["epochs"]]
+    predictor = load_checkpoint(store.path)
+    total = sum(
+        confusion_matrix(samples.get("mask", i), predictor(np.array(samples.get("image", i))), 7)
+        for i in evenly(samples.meta["splits"]["train"], 2)
+    )
+    assert [row["train_miou"] for row in store.log["epochs"]][-1] == pytest.approx(miou(total))
+    alone = {"train": {**QUICK["train"], "train_images": 9, "validation_split": None}}
+    rows = _run(tmp_path, alone, "train")["train"].store.log["epochs"]
+    assert all("train_miou" in row and "val_miou" not in row for row in rows)
+
+
+def test_scored_training_images_are_among_those_trained_on(tmp_path, monkeypatch):
+    """With labels of a part of the images, methods that leave the others out are scored on that part."""
+    scored = []
+    real = wss.stages.train.evenly
+    monkeypatch.setattr(wss.stages.train, "evenly", lambda ids, count: scored.append(ids) or real(ids, count))
+    changes = {"prepare": {"fraction": 0.4}, "train": {**QUICK["train"], "train_images": 5, "validation_split": None}}
+    outcomes = _run(tmp_path, changes, "train")
+    labels = outcomes["prepare"].store
+    train = outcomes["samples"].store.meta["splits"]["train"]
+    assert sorted(scored[-1]) == [i for i in train if (labels.get("labels", i) != 255).any()]
+    assert len(scored[-1]) == 2
 
 
 def test_no_masks_for_dense_training_is_an_error(tmp_path, monkeypatch):

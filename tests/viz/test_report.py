@@ -138,6 +138,15 @@ def test_the_page_is_valid_and_says_what_was_measured(report):
     assert "nan" not in page.text.lower().split()
 
 
+def test_scores_of_training_images_have_a_curve_in_percent(report):
+    runs = [
+        dataclasses.replace(run, curves={**run.curves, "train_miou": [(1, 0.25), (2, 0.45)]}) for run in report.runs
+    ]
+    page = render_report(dataclasses.replace(report, runs=runs))
+    assert "mIoU on training images. pce: from 25% to 45%" in page
+    assert "mIoU on training images. pce" not in render_report(report)
+
+
 def test_weak_over_full_is_given_class_by_class(report):
     page = Page(render_report(report))
     weak, full = (run.metrics["iou_per_class"] for run in report.runs)

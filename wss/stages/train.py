@@ -66,8 +66,11 @@ class TrainParams(Params):
     """Images scored during training, for the curve only; None scores none."""
     validation_images: int = Field(default=64, ge=1)
     """At most so many of them, evenly spread, at single scale."""
+    train_images: int = Field(default=0, ge=0, json_schema_extra=LATER)
+    """At most so many of the images trained on, of those that have a mask, evenly spread, scored in the same way for the curve
+    ``train_miou``; 0 scores none. Weak supervision that trains well can still be far from the masks of its own images."""
     validate_every: int = Field(default=5, ge=0)
-    """Epochs between validations, and one more at the end of each phase; 0 never validates."""
+    """Epochs between validations, of training images too, and one more at the end of each phase; 0 never validates."""
     amp: bool = False
     """Autocast to bfloat16."""
     channels_last: bool = True
@@ -143,7 +146,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             amp=params.amp,
             channels_last=params.channels_last,
             compile=params.compile,
-            validate_every=params.validate_every if _validation_ids(params, samples) else 0,
+            validate_every=params.validate_every if any(_scored_ids(params, samples, ids).values()) else 0,
         )
         state = output.load_checkpoint()
         steps = total_steps(len(ids), batch, params.phases)
@@ -179,7 +182,7 @@ def _fit(
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train, in every process of a run."""
     model = model.to(settings.device)
-    validate = _validator(model, params, samples, settings.device)
+    validate = _validator(model, params, samples, data.ids, settings.device)
     hooks = Hooks(validate=validate, save=save, log=log, advance=advance)
     return model, fit(model, params.method, params.phases, data, settings, hooks, state)
 
@@ -367,27 +370,34 @@ def _known_parts(model: nn.Module, fresh: tuple[str, ...]) -> None:
             raise UsageError(f"train: fresh: no weight begins with {prefix!r}{nearest(prefix, parts)}")
 
 
-def _validation_ids(params: TrainParams, samples: Store) -> list[str]:
-    if params.validation_split is None:
-        return []
-    ids = [i for i in samples.meta["splits"].get(params.validation_split, []) if samples.has("mask", i)]
-    return evenly(ids, params.validation_images)
+def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> dict[str, list[str]]:
+    """Images that are scored during training, by the name of their score in the log."""
+    held_out = samples.meta["splits"].get(params.validation_split, [])
+    chosen = {"val_miou": (held_out, params.validation_images), "train_miou": (trained, params.train_images)}
+    return {
+        name: evenly([i for i in ids if samples.has("mask", i)], count) if count else []
+        for name, (ids, count) in chosen.items()
+    }
 
 
 def _validator(
-    model: nn.Module, params: TrainParams, samples: Store, device: torch.device
+    model: nn.Module, params: TrainParams, samples: Store, trained: Sequence[str], device: torch.device
 ) -> Callable[[], Mapping[str, float]]:
-    ids = mine(_validation_ids(params, samples))
+    scored = {name: mine(ids) for name, ids in _scored_ids(params, samples, trained).items()}
     classes = samples.meta["classes"]
 
     def validate() -> Mapping[str, float]:
         predictor = Predictor(model, classes, np.array(samples.meta["palette"], np.uint8), device, amp=params.amp)
-        total = np.zeros((len(classes), len(classes)), np.int64)
-        for image_id in ids:
-            prediction = predictor(samples.get("image", image_id))
-            total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
-        total = whole(torch.from_numpy(total)).numpy()
-        return {"val_miou": miou(total)} if total.any() else {}
+        found = {}
+        for name, ids in scored.items():
+            total = np.zeros((len(classes), len(classes)), np.int64)
+            for image_id in ids:
+                prediction = predictor(samples.get("image", image_id))
+                total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
+            total = whole(torch.from_numpy(total)).numpy()
+            if total.any():
+                found[name] = miou(total)
+        return found
 
     return validate
 

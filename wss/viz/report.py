@@ -23,7 +23,12 @@ from wss.viz.run import Run
 from wss.viz.study import FRACTIONS, Cell, Column, Study, featured, level_text
 from wss.viz.thumbnails import Thumbnail, thumbnail
 
-_CURVE_TITLES = {"loss": "Loss", "val_miou": "Validation mIoU", "lr": "Learning rate"}
+_CURVE_TITLES = {
+    "loss": "Loss",
+    "val_miou": "Validation mIoU",
+    "train_miou": "mIoU on training images",
+    "lr": "Learning rate",
+}
 _NO_CURVES = frozenset({"step", "epoch", "phase", "seconds"})
 _PICTURE_BUDGET = 3_500_000
 """Characters all pictures together may take; the page around them is much smaller."""
@@ -32,6 +37,7 @@ MOST_RUNS = 8
 _VALUE_TITLES = {
     "miou": "mIoU",
     "val_miou": "Validation mIoU",
+    "train_miou": "mIoU on training images",
     "iou_per_class": "Mean IoU",
     "dice_per_class": "Mean Dice",
     "hd95_per_class": "Mean HD95",

@@ -22,6 +22,7 @@ FRACTIONS = frozenset(
         "trimap_miou",
         "trimap_accuracy",
         "val_miou",
+        "train_miou",
     }
 )
 """Values in 0..1 of which more is better: shown as percentages, and compared with a baseline and full supervision."""
