@@ -11,6 +11,7 @@ from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
 from wss.stages import prepare
+from wss.stages.report import _data
 from wss.stages.samples import require_split, split_ids
 from wss.stages.stage import Context
 
@@ -65,6 +66,15 @@ def test_a_fraction_is_one_of_the_training_split(voc, tmp_path):
     outcomes = _prepared(tmp_path, voc, annotation="mask", fraction=0.5)
     assert len(_labelled(outcomes, "train")) == 1
     assert _labelled(outcomes, "trainaug") >= set(AUGMENTED)
+
+
+def test_the_report_counts_the_labels_of_the_training_split(voc, tmp_path):
+    _add_sbd(voc / "benchmark_RELEASE/dataset")
+    outcomes = _prepared(tmp_path, voc, annotation="mask", fraction=0.25, split="trainaug")
+    samples, labels = outcomes["samples"].store, outcomes["prepare"].store
+    assert _data(samples, labels, "trainaug").coverage == 0.25
+    assert _data(samples, labels, "val").coverage == 1
+    assert sum(_data(samples, labels, "trainaug").truth_pixels.values()) == 16 * SHAPE[0] * SHAPE[1]
 
 
 def test_without_sbd_the_message_says_what_trainaug_is(voc, tmp_path):

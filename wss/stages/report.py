@@ -113,7 +113,7 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             labels=[store.meta["record"] for store in quality],
             tables=[Table(**table) for store in pictures for table in store.meta.get("tables", [])],
             pictures=_pictures(params.pictures, samples, labels, shown, runs, superpixels, pictures),
-            data=_data(samples, labels),
+            data=_data(samples, labels, models[0].params["split"]),
             provenance=[_step(store) for store in everything],
             environment=_environment(everything),
             created=max(str(store.attributes["created"]) for store in everything),
@@ -288,9 +288,10 @@ def _image_score(metrics: Store, image_id: str) -> float | None:
     return None if np.isnan(each).all() else float(np.nanmean(each))
 
 
-def _data(samples: Store, labels: Store | None) -> DataSummary:
+def _data(samples: Store, labels: Store | None, split: str) -> DataSummary:
+    """What there was to train on: the images of the split that the first run was trained on."""
     classes = samples.meta["classes"]
-    train = samples.meta["splits"].get("train", [])
+    train = samples.meta["splits"].get(split, [])
     counts = np.zeros((2, 256), np.int64)
     for image_id in train:
         if labels is not None and image_id in labels:
@@ -331,7 +332,7 @@ def _publish(store: Store, workspace: Path) -> list[Path]:
 
 STAGE = Stage(
     "report",
-    2,
+    3,
     ReportParams,
     {
         "samples": Input(SAMPLES),
