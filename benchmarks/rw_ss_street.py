@@ -5,11 +5,11 @@
 W is a workspace of CamVid (`wss init --kind camvid`) or, with `--size 288 192`, of Clothing Co-Parsing; FILE the weights of
 MobileNetV2. Images go once through the backbone's first blocks, which are frozen; its last blocks, the reduction to 256
 channels, the walk and the classifier of DeepLab-v2 are trained on simulated scribbles: all of them, those of half the objects,
-or points. A first phase with or without the walk is followed by second ones with or without self-supervision; after both, scores
-of images not trained on, at full size. `miou_still` is the score of the same network without its walk: the lazy walk takes no
-part in training, so that it is the score of pce. For some images it is also told where steps of the walk lead
-(`wss.metrics.step_shares`), by the classes of their masks. `miou_true_steps` is the score of the same network where each cell
-goes halfway to the mean of its true class instead.
+or points. A first phase with or without the walk is followed by second ones with or without self-supervision; after both,
+scores of images not trained on, at full size. `miou_still` is the score of the same network without its walk: the lazy walk is
+one at test time (`test_time.walk` of the stage predict), so that it is the score of pce. For some images it is also told where
+steps of the walk lead (`wss.metrics.step_shares`), by the classes of their masks. `miou_true_steps` is the score of the same
+network where each cell goes halfway to the mean of its true class instead.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from wss.methods import RwSs
 from wss.methods.rw_ss import WalkingSegmenter
 from wss.metrics import confusion_matrix, iou, miou, pixel_accuracy, step_shares
 from wss.networks import NetworkSpec, load_pretrained
+from wss.networks.layers.random_walk import RandomWalk, Walk
 from wss.networks.parameters import freeze_batch_norm
 from wss.ops import Transform, draw_transform, transform_transition
 from wss.stages.samples import split_ids
@@ -53,11 +54,12 @@ NETWORK = NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", padding="same"
 FROZEN = 11
 """Blocks of the backbone that are not trained, and through which images go once."""
 LABELS = {"all": {"drop": 0}, "drop": {"drop": 0.5}, "points": {"shrink": 1}}
+WIDTH = 256
 FIRST = {
-    "pce": RwSs(width=256, walk=False),
-    "walk": RwSs(width=256),
-    "walk, scale 1/16": RwSs(width=256, scale=1 / 16),
-    "lazy walk": RwSs(width=256, embed="cosine", scale=5, alpha=0.5),
+    "pce": RwSs(width=WIDTH, walk=False),
+    "walk": RwSs(width=WIDTH),
+    "walk, scale 1/16": RwSs(width=WIDTH, scale=1 / 16),
+    "lazy walk": RwSs(width=WIDTH, walk=False),
 }
 LEARNING_RATE = (1e-3, 3e-4)
 ALPHA_RATE = 10
@@ -107,6 +109,21 @@ SECOND = {
 }
 
 
+class LazyRandomWalk(RandomWalk):
+    """The walk at test time, of cosines times 5 and with alpha 0.5; in training features stay, and P is there to be compared."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTH, embed="cosine", scale=5)
+        del self.alpha
+        self.alpha = torch.tensor(0.5)
+
+    def forward(self, features: Tensor, transition: bool = False) -> Walk:
+        """See ``RandomWalk``."""
+        walk = super().forward(features, transition)
+        after = walk.after / (1 + self.alpha)
+        return Walk(features if self.training else after, features, after, walk.log_transition)
+
+
 class Data:
     """What the frozen blocks make of all images, labelled pixels of those to train on and masks of the others."""
 
@@ -115,7 +132,7 @@ class Data:
         self.size, self.grid = size, (size[0] // STRIDE, size[1] // STRIDE)
         self.weights, self.classes = weights, len(samples.meta["classes"])
         train, val = split_ids(samples, "train"), split_ids(samples, "val")[::2]
-        model = network(RwSs(walk=False), self, 0).eval()
+        model = network("pce", self, 0).eval()
         self.maps = torch.stack([encoded(model, samples.get("image", i), size, mirrored=True) for i in train])
         self.held_out = torch.stack([encoded(model, samples.get("image", i), size) for i in val])
         self.masks = [np.array(samples.get("mask", i)) for i in val]
@@ -135,10 +152,12 @@ def prepared(workspace: Path) -> tuple[Store, dict[str, Store]]:
     return stores["samples"], {name: stores[f"prepare-{name}"] for name in LABELS}
 
 
-def network(method: RwSs, data: Data, seed: int) -> WalkingSegmenter:
+def network(part: str, data: Data, seed: int) -> WalkingSegmenter:
     """A network with ImageNet weights; what is new in it depends on the seed."""
     torch.manual_seed(seed)
-    model = method.build(NETWORK, data.classes)
+    model = FIRST[part].build(NETWORK, data.classes)
+    if part == "lazy walk":
+        model.random_walk = LazyRandomWalk()
     load_pretrained(model, data.weights)
     freeze_batch_norm(model)
     return model
@@ -279,7 +298,7 @@ def study(options: argparse.Namespace, data: Data, runs: list[dict[str, Any]]) -
         before = (labels, 1, part, seed) in done
         if before and not missing:
             continue
-        first = network(FIRST[part], data, seed)
+        first = network(part, data, seed)
         steps, more = options.steps
         loss = train(first, data, labels, seed, steps)
         if not before:

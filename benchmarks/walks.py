@@ -12,45 +12,55 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import numpy as np
 import torch
 from timing import processor
+from torch import Tensor, nn
 
 from wss.checkpoints import build_model
-from wss.methods import RwSs
-from wss.methods.rw_ss import WalkingSegmenter
 from wss.metrics import confusion_matrix, miou
-from wss.networks import NetworkSpec
+from wss.networks.layers.lazy_walk import LazyWalk
+from wss.ops import random_walk_step
 from wss.predictor import InferenceParams, Predictor
 from wss.stages.samples import split_ids
 from wss.store import Store
 
-WALKS: dict[str, dict[str, Any]] = {
-    "none": {"walk": False},
-    "inner products": {"embed": "none", "alpha": 0.5},
+
+class InnerProductWalk(LazyWalk):
+    """The same step with inner products of features in place of cosines."""
+
+    def step(self, features: Tensor) -> Tensor:
+        """See ``LazyWalk.step``."""
+        return random_walk_step(features, scale=self.scale)
+
+
+WALKS: dict[str, Callable[..., LazyWalk] | None] = {
+    "none": None,
+    "inner products": partial(InnerProductWalk, scale=1, alpha=0.5),
     **{
-        f"cosines times {scale}, alpha {alpha}": {"embed": "cosine", "scale": scale, "alpha": alpha}
+        f"cosines times {scale}, alpha {alpha}": partial(LazyWalk, scale=scale, alpha=alpha)
         for scale, alpha in product((3, 5, 10), (0.3, 0.5, 1))
     },
 }
 
 
-def walking(store: Store, settings: dict[str, Any], stride: int) -> WalkingSegmenter:
+def walking(store: Store, walk: Callable[..., LazyWalk] | None, stride: int) -> nn.Module:
     """The network of a store, whose features walk."""
-    method = RwSs(stride=stride, width=1 << 16, **settings)  # nothing is reduced: no weight is new
-    model = method.build(NetworkSpec.model_validate(store.meta["network"]), len(store.meta["classes"]))
-    model.load_state_dict(build_model(store).state_dict())
+    model = build_model(store)
+    if walk is not None:
+        own = model.network.output_stride
+        model.network.classifier = nn.Sequential(walk(cell=max(stride, own) // own), model.network.classifier)
     return model
 
 
-def score(model: WalkingSegmenter, store: Store, samples: Store, ids: Sequence[str], scale: float) -> float:
+def score(model: nn.Module, store: Store, samples: Store, ids: Sequence[str], scale: float) -> float:
     """Mean IoU on the images."""
     classes, palette = store.meta["classes"], np.array(store.meta["palette"], np.uint8)
     predictor = Predictor(model, classes, palette, torch.device("cpu"), InferenceParams(scales=(scale,)))
@@ -74,9 +84,9 @@ def main() -> None:
     samples = Store(next((options.workspace / "artifacts" / "samples").glob("*.h5")))
     ids = split_ids(samples, options.split)[:: options.every]
     rows = []
-    for name, settings in WALKS.items():
+    for name, walk in WALKS.items():
         stores = [Store(path) for path in options.models]
-        found = [score(walking(s, settings, options.stride), s, samples, ids, options.scale) for s in stores]
+        found = [score(walking(s, walk, options.stride), s, samples, ids, options.scale) for s in stores]
         rows.append({"walk": name, "miou": mean(found), "of_each": found})
         print(f"{name:<28}", " ".join(f"{100 * value:.1f}" for value in found), flush=True)
     result = {

@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from wss.predictor import InferenceParams, Predictor, _positions
+from tests.reference import eigenspace
+from wss.errors import UsageError
+from wss.methods import METHODS, PartialCrossEntropy, RwSs, Spml
+from wss.networks import NetworkSpec
+from wss.params import canonical, validate
+from wss.predictor import InferenceParams, Predictor, WalkParams, _positions
+from wss.stages.predict import PredictParams
 
 PALETTE = np.zeros((2, 3), np.uint8)
 
@@ -85,3 +91,98 @@ def test_positions_cover_everything(length, overlap):
         covered[start : start + 16] = True
     assert covered.all()
     assert all(b - a <= 16 * (1 - overlap) + 1 for a, b in itertools.pairwise(starts))
+
+
+NETWORKS = {
+    "unet": NetworkSpec(name="unet"),
+    "v2": NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", output_stride=16),
+    "v2 multi-scale": NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", multi_scale=(0.5,)),
+    "v3plus": NetworkSpec(name="deeplab-v3plus", backbone="mobilenet_v2"),
+    "pspnet": NetworkSpec(name="pspnet", backbone="resnet18"),
+    "segformer": NetworkSpec(name="segformer", backbone="mit_b0"),
+    "largefov": NetworkSpec(name="deeplab-largefov"),
+    "msc-largefov": NetworkSpec(name="deeplab-msc-largefov"),
+    "vgg16": NetworkSpec(name="deeplab-vgg16"),
+}
+
+
+def _built(method, network="unet"):
+    torch.manual_seed(0)
+    model = method.build(NETWORKS[network], 3)
+    for module in model.modules():  # features and classifiers that tell positions apart
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return model.eval()
+
+
+def _predictions(model, **options):
+    predictor = Predictor(model, "abc", np.zeros((3, 3), np.uint8), torch.device("cpu"), InferenceParams(**options))
+    return predictor.probabilities(_image(40, 56))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_the_classifier_reads_walks_in_every_network(network):
+    model = _built(PartialCrossEntropy(), network)
+    still = _predictions(model)
+    walked = _predictions(model, walk=True)
+    assert np.abs(walked - still).max() > 1e-4
+    assert np.array_equal(_predictions(model), still)  # the model itself does not walk
+    np.testing.assert_allclose(_predictions(model, walk={"alpha": 0}), still, atol=1e-5)
+
+
+def test_a_walk_is_the_equation_on_the_features():
+    model = _built(PartialCrossEntropy()).double()
+    rgb = torch.from_numpy(_image(40, 56)).permute(2, 0, 1)[None].double()
+    features = model.network.forward_features(model.normalise(rgb)).detach()
+    coarse = nn.functional.avg_pool2d(features, 8)
+    moved = torch.from_numpy(eigenspace.step_by_cosines(coarse[0].numpy(), 3))[None]
+    fine = nn.functional.interpolate(moved, scale_factor=8, mode="bilinear", align_corners=False)
+    expected = model.network.classifier((0.7 * fine + features) / 1.7).softmax(1)[0].detach()
+    walk = WalkParams(scale=3, alpha=0.7)
+    predictor = Predictor(model, "abc", PALETTE, torch.device("cpu"), InferenceParams(walk=walk))
+    assert predictor.model is not model
+    found = predictor.model(rgb).softmax(1)[0].detach()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.model_fields["name"].default)
+def test_networks_of_every_method_can_walk(method):
+    model = _built(method())
+    if method is RwSs:
+        nn.init.constant_(model.random_walk.alpha, 0.3)
+    if method.model_fields["name"].default == "crf-rnn":
+        model.crf.test_iterations = 1
+    assert np.abs(_predictions(model, walk=True) - _predictions(model)).max() > 1e-6
+    parts = _predictions(model, walk=True, window=32, scales=(0.5, 1), flip=True)
+    np.testing.assert_allclose(parts.sum(0), 1, rtol=1e-4)
+
+
+def test_embeddings_walk_before_their_classifier():
+    model = _built(Spml())
+    rgb = torch.from_numpy(_image(40, 56)).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        embedding = model.embed(rgb).double()
+        coarse = nn.functional.avg_pool2d(embedding, 2)
+        moved = torch.from_numpy(eigenspace.step_by_cosines(coarse[0].numpy(), 5))[None]
+        fine = nn.functional.interpolate(moved, scale_factor=2, mode="bilinear", align_corners=False)
+        expected = model.classify(((0.5 * fine + embedding) / 1.5).float(), (40, 56)).softmax(1)[0]
+    np.testing.assert_allclose(_predictions(model, walk=True), expected, atol=1e-4)
+
+
+def test_a_model_without_features_is_refused():
+    with pytest.raises(UsageError, match=r"test_time\.walk needs .* Brightness names none"):
+        _predictor(walk=True)
+
+
+def test_true_and_false_are_short_for_the_walk():
+    assert InferenceParams(walk=True).walk == WalkParams(stride=8, scale=5, alpha=0.5)
+    assert InferenceParams(walk=False).walk is None
+    assert InferenceParams(walk={"alpha": 1}).walk == WalkParams(alpha=1)
+    for wrong in ({"stride": 6}, {"alpha": -1}, {"scale": 0}, {"steps": 2}, 3):
+        with pytest.raises(UsageError, match=r"test_time\.walk"):
+            validate(PredictParams, {"test_time": {"walk": wrong}}, "predict")
+
+
+def test_without_a_walk_keys_are_what_they_were():
+    assert "walk" not in canonical(PredictParams())["test_time"]
+    assert canonical(PredictParams(test_time={"walk": True}))["test_time"]["walk"][""] == "WalkParams"

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.params import Params
+from wss.errors import UsageError
+from wss.params import LATER, Params
+
+
+class WalkParams(Params):
+    """One step of a lazy random walk on the features that the network's classifier reads, f <- (alpha P f + f) / (1 + alpha).
+
+    P = softmax(scale c) over rows, where c is the cosine of two features. Nothing is trained for it: any network can take it.
+
+    Source: none; an option of this toolkit. The random walk of the paper RW-SS takes part in training (method ``rw-ss``).
+    """
+
+    stride: Literal[4, 8, 16, 32] = 8
+    """Side in pixels of the cells between which features walk. Networks with coarser features walk at their own stride."""
+    scale: float = Field(default=5.0, gt=0)
+    """Multiplies cosines: larger ones keep features with what is most alike."""
+    alpha: float = Field(default=0.5, ge=0)
+    """Weight of the step; 0 changes nothing."""
+
+
+@runtime_checkable
+class Walks(Protocol):
+    """A model that can let its features walk before they are classified."""
+
+    def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
+        """Let features take one step of a lazy walk from now on."""
 
 
 class InferenceParams(Params):
@@ -27,6 +53,13 @@ class InferenceParams(Params):
     """Side of a sliding window in pixels of the scaled image; None sees the whole image at once."""
     overlap: float = Field(default=1 / 3, ge=0, lt=1)
     """Share of a window that the next one sees again."""
+    walk: WalkParams | None = Field(default=None, json_schema_extra=LATER)
+    """Let features take one step of a random walk before they are classified; ``true`` stands for its defaults. None does not."""
+
+    @field_validator("walk", mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class Predictor:
@@ -37,9 +70,12 @@ class Predictor:
         classes: Class names by index.
         palette: uint8 (K,3).
         device: Where the model runs.
-        test_time: Scales, flip and window.
+        test_time: Scales, flip, window, and a walk of features. With a walk the predictor works on a copy of the model.
         amp: Autocast to bfloat16.
         background: Index of the background class, which overlays leave unpainted, or None.
+
+    Raises:
+        UsageError: Features are to walk, and the model has no place for it.
     """
 
     def __init__(
@@ -52,7 +88,8 @@ class Predictor:
         amp: bool = False,
         background: int | None = None,
     ) -> None:
-        self.model = model.to(device).eval()
+        walk = test_time.walk if test_time else None
+        self.model = (model if walk is None else _walking(model, walk)).to(device).eval()
         self.classes = tuple(classes)
         self.palette = palette
         self.device = device
@@ -99,6 +136,17 @@ class Predictor:
         if total is None:
             raise RuntimeError("a window grid is never empty")
         return total / count
+
+
+def _walking(model: nn.Module, walk: WalkParams) -> nn.Module:
+    """A copy of the model whose features walk."""
+    if not isinstance(model, Walks):
+        raise UsageError(
+            f"test_time.walk needs a network whose classifier reads features, and {type(model).__name__} names none: leave it out"
+        )
+    model = copy.deepcopy(model)
+    model.walk_before_classifying(stride=walk.stride, scale=walk.scale, alpha=walk.alpha)
+    return model
 
 
 def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -337,6 +337,34 @@ def test_evaluate_options_are_recorded_and_kept_apart(work, wss):
     assert_whole(work)
 
 
+def test_evaluate_with_a_walk_at_test_time(work, wss):
+    plain = wss("evaluate", "--json").json
+    assert "walk" not in plain
+    record = wss("evaluate", "--walk", "--json").json
+    assert record["walk"] == {"stride": 8, "scale": 5.0, "alpha": 0.5}
+    assert record["store_key"] != plain["store_key"]
+    again = wss("evaluate", "--set", "predict.test_time.walk=true", "--json").json
+    assert again == record
+    other = wss("evaluate", "--walk", "--crf", "--set", "predict.test_time.walk.alpha=0.3", "--json").json
+    assert other["walk"] == {"stride": 8, "scale": 5.0, "alpha": 0.3}
+    assert other["crf"]
+    out = wss("evaluate", "--walk").out
+    assert "pce + walk on 2 images" in out
+    assert "walk (stride 8, scale 5, alpha 0.5)" in out
+    result = wss("evaluate", "--walk", "--set", "predict.test_time.walk.stride=6")
+    assert result.code == 2
+    assert "test_time.walk.stride" in result.said
+    assert wss("evaluate", "--json").json == plain
+
+
+def test_predict_with_a_walk_at_test_time(work, wss):
+    for out, options in (("plain", ()), ("walked", ("--walk",))):
+        assert wss("predict", "--out", out, "--probs", "--no-overlays", *options).code == 0
+    first = min(path.name for path in (work / "plain").glob("*.npy"))
+    probs = [np.load(work / folder / first) for folder in ("plain", "walked")]
+    assert not np.array_equal(*probs)
+
+
 def test_evaluate_prints_a_table(work, wss):
     out = wss("evaluate").out
     for text in ("background", "mIoU", "pixel accuracy", "metrics.json"):

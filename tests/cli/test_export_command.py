@@ -15,6 +15,16 @@ def test_exports_what_was_trained_last(work, wss):
     assert logits.shape == (1, 7, 40, 41)
 
 
+def test_says_that_a_walk_at_test_time_is_no_part_of_the_file(work, wss):
+    said = "test_time.walk of the stage predict is no part of the network"
+    assert said not in wss("export", "-f", "torch").said
+    quick = ("--set", "train.phases=[{epochs: 1, terms: {pce: 1}, lr: 0.01, head_multiplier: 1}]")
+    assert wss("train", *quick, "--set", "predict.test_time.walk=true").code == 0
+    result = wss("export", "-f", "torch")
+    assert result.code == 0, result.err
+    assert said in result.said
+
+
 def test_names_a_network_by_file_or_key(work, wss, tmp_path):
     path = artifact(work, "train")
     for named in (path, path.stem, path.stem[:8]):

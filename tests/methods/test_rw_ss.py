@@ -13,8 +13,11 @@ from wss.losses import (
 from wss.methods import Batch, PartialCrossEntropy, Phase, RwSs
 from wss.networks import NetworkSpec, parameter_groups
 from wss.ops import Transform, draw_transform, transform_transition
+from wss.params import validate
+from wss.pipeline.changes import parse_overrides
 from wss.pipeline.presets import load_preset
 from wss.pipeline.spec import find_pipeline, load_pipeline
+from wss.stages.train import TrainParams
 
 NETWORKS = {
     "unet": NetworkSpec(name="unet", dropout=0),
@@ -62,32 +65,6 @@ def test_a_new_network_is_that_of_pce(network, embed):
     assert not torch.equal(model(rgb), plain(rgb))
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_with_a_given_alpha_training_is_that_of_pce_and_prediction_is_not(network):
-    model, plain = _model(RwSs(embed="cosine", scale=5, alpha=0.5), network), _model(PartialCrossEntropy(), network)
-    assert model.state_dict().keys() == plain.state_dict().keys()
-    batch = _batch()
-    values = []
-    for method, trained in ((RwSs(embed="cosine", scale=5, alpha=0.5), model), (PartialCrossEntropy(), plain)):
-        torch.manual_seed(2)  # dropout
-        values.append(method.losses(trained.train(), batch, {"pce"})["pce"])
-    assert torch.equal(*values)
-    model.eval()
-    walked = model(batch.rgb)
-    model.random_walk.alpha.fill_(0)
-    assert torch.equal(model(batch.rgb), plain.eval()(batch.rgb))
-    assert not torch.equal(walked, model(batch.rgb))
-
-
-@pytest.mark.parametrize("location", LOCATIONS)
-def test_with_a_given_alpha_self_supervision_trains_the_features(location):
-    method = RwSs(embed="cosine", scale=5, alpha=0.5, location=location)
-    model = _model(method).train()
-    method.losses(model, _batch(), {"consistency"})["consistency"].backward()
-    assert all(p.grad is None or not p.grad.any() for p in model.network.classifier.parameters())
-    assert any(p.grad is not None and p.grad.any() for p in model.network.parameters())
-
-
 def test_a_walk_with_512_channels_has_the_parameters_of_the_paper():
     network = NetworkSpec(name="deeplab-v2", backbone="resnet18")
     counts = {
@@ -96,6 +73,36 @@ def test_a_walk_with_512_channels_has_the_parameters_of_the_paper():
     }
     assert counts["none"] - counts["no"] == 1
     assert counts["qkv"] - counts["no"] == 328_321
+
+
+@pytest.mark.parametrize("walk", [True, False])
+def test_the_head_of_the_later_code_has_the_walk_between_two_convolutions(walk):
+    network = NetworkSpec(name="deeplab-v2", backbone="resnet50", output_stride=16)
+    with torch.device("meta"):
+        model = RwSs(head="convolutions", walk=walk, embed="qkv").build(network, 21)
+    first, second = model.reduction[0], model.network.classifier[0][0]
+    assert (first.in_channels, first.out_channels, first.kernel_size, first.bias) == (2048, 512, (3, 3), None)
+    assert (second.in_channels, second.out_channels, second.kernel_size, second.bias) == (512, 512, (3, 3), None)
+    assert model.network.classifier[1].p == 0.1
+    heads = [p.numel() for name, p in model.named_parameters() if "backbone" not in name and "random" not in name]
+    assert sum(heads) == 9 * 2048 * 512 + 2 * 512 + 9 * 512 * 512 + 2 * 512 + 21 * 512 + 21
+    assert (model.random_walk is not None) == walk
+
+
+def test_the_head_of_the_later_code_walks_before_its_second_convolution():
+    method = RwSs(head="convolutions", width=64)
+    model, seen = _model(method, "v2", alpha=1.0).eval(), []
+    model.network.classifier[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    rgb = _batch().rgb
+    model(rgb)
+    features = model.features(rgb)
+    assert features.shape[1] == 64
+    assert torch.equal(seen[0], model.random_walk(features).features)
+    assert not torch.equal(seen[0], features)
+    found = method.losses(model.train(), _batch(), method.term_names)
+    sum(found.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert RwSs().head == "network"
 
 
 @pytest.mark.parametrize("walk", [True, False])
@@ -211,6 +218,57 @@ def test_nothing_labelled_still_learns_from_its_transform():
     assert found["consistency"].item() > 0
 
 
+def _train(method, weight=1.0):
+    phases = [{"epochs": 1, "terms": {"pce": 1}}, {"epochs": 1, "terms": {"pce": 1, "consistency": weight}}]
+    return validate(TrainParams, {"method": {"name": "rw-ss", **method}, "phases": phases}, "pipeline: train")
+
+
+def test_the_divergence_is_averaged_and_weighed_as_in_one_publication():
+    for reduction, weight in (("mean", 1), ("entries", 30), ("mean", 0.1), ("entries", 10), ("batchmean", 1)):
+        assert _train({"reduction": reduction}, weight).method.reduction == reduction
+    for reduction, weight in (("entries", 1), ("mean", 30), ("batchmean", 30)):
+        with pytest.raises(
+            UsageError, match=r"^pipeline: train: .*'mean' with the weight 1 .*'entries' with the weight 30"
+        ):
+            _train({"reduction": reduction}, weight)
+    assert _train({"location": "before", "reduction": "entries"}).method.location == "before"  # it is not averaged so
+    assert _train({"location": "after"}, 30)
+
+
+def test_what_contradicts_the_phases_is_refused_before_training():
+    with pytest.raises(UsageError, match=r"train: without a walk .* set location to before"):
+        _train({"walk": False})
+    assert _train({"walk": False, "location": "before"})
+    phases = [{"epochs": 1, "terms": {"pce": 1}}]
+    assert validate(TrainParams, {"method": {"name": "rw-ss", "walk": False}, "phases": phases}, "train")
+
+
+def test_alpha_is_learned():
+    assert _train({"alpha": None}).method == RwSs()  # of stores of networks that learned it
+    for embed in EMBEDDINGS:
+        with pytest.raises(UsageError, match=r"alpha is learned: .*test_time\.walk"):
+            _train({"embed": embed, "alpha": 0.5})
+
+
+PIPELINE = """
+title: rw-ss
+stages:
+  - stage: samples
+  - {stage: prepare, inputs: {samples: samples}}
+  - stage: train
+    inputs: {samples: samples, labels: prepare}
+    params: {method: {name: rw-ss}, phases: [{epochs: 1, terms: {pce: 1, consistency: 1}}]}
+"""
+
+
+def test_one_setting_gives_the_embedding_of_table_5(tmp_path):
+    (tmp_path / "p.yaml").write_text(PIPELINE)
+    changed = parse_overrides(["train.method.embed=qkv"])
+    method = load_pipeline(tmp_path / "p.yaml", changed, {"dataset": {"kind": "sample"}}).nodes["train"].params.method
+    assert method == RwSs(embed="qkv")
+    assert method.build(NETWORKS["unet"], 3).random_walk.embed == "qkv"
+
+
 def test_wrong_arguments_are_named():
     method = RwSs(walk=False)
     with pytest.raises(UsageError, match="location to before"):
@@ -238,7 +296,7 @@ def test_presets_are_the_settings_of_the_paper(backbone):
         (0.5, 2),
         10,
     )
-    assert train.method == RwSs(reduction="entries")
+    assert train.method == RwSs(embed="qkv")
     assert train.method.gamma == 0.01
     assert isinstance(train.phases[0], Phase)
     study = load_pipeline(find_pipeline("study-rw-ss"), preset=preset).nodes

@@ -44,6 +44,12 @@ def test_record_by_hand():
     }
 
 
+def test_a_walk_at_test_time_adds_its_settings():
+    settings = {"stride": 8, "scale": 5.0, "alpha": 0.5}
+    assert metrics_record(HAND, ("a", "b", "c"), **SETTINGS, walk=settings)["walk"] == settings
+    assert "walk" not in metrics_record(HAND, ("a", "b", "c"), **SETTINGS)
+
+
 def test_bands_along_boundaries_add_two_entries():
     record = metrics_record(HAND, ("a", "b", "c"), **SETTINGS, trimap={2: HAND, 4: np.zeros((3, 3), np.int64)})
     assert record["trimap_miou"] == {"2": record["miou"], "4": None}

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from tests.reference import eigenspace
 from wss.errors import UsageError
@@ -102,34 +101,6 @@ def test_long_features_draw_others_only_by_inner_products():
     torch.testing.assert_close(nothing.log_transition.exp(), torch.full((1, 4, 4), 0.25, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("transition", [False, True])
-@pytest.mark.parametrize("cell", [1, 2])
-def test_with_a_given_alpha_features_walk_in_evaluation_only(cell, transition):
-    layer = RandomWalk(6, embed="cosine", cell=cell, scale=5, alpha=0.5)
-    features = _features()
-    coarse = functional.avg_pool2d(features, cell, ceil_mode=True) if cell > 1 else features
-    matrices = [
-        torch.from_numpy(eigenspace.transition(5 * unit.numpy(), unit.numpy()))
-        for unit in coarse / coarse.square().sum(1, keepdim=True).sqrt()
-    ]
-    moved = torch.stack([(p @ f.flatten(1).T).T.reshape(f.shape) for p, f in zip(matrices, coarse, strict=True)])
-    fine = functional.interpolate(moved, scale_factor=cell, mode="bilinear", align_corners=False)[:, :, :5, :7]
-    training, evaluation = layer.train()(features, transition), layer.eval()(features, transition)
-    assert training.features is features
-    torch.testing.assert_close(evaluation.features, (features + 0.5 * fine) / 1.5)
-    for walk in (training, evaluation):
-        torch.testing.assert_close(walk.after, (coarse + 0.5 * moved) / 1.5)
-        if transition:
-            torch.testing.assert_close(walk.log_transition.exp(), torch.stack(matrices))
-
-
-def test_a_given_alpha_is_a_setting_and_no_weight():
-    layer = RandomWalk(6, embed="cosine", alpha=0.5)
-    assert not list(layer.parameters())
-    assert not layer.state_dict()
-    assert layer.alpha.item() == 0.5
-
-
 @pytest.mark.parametrize("embed", ["cosine", "qkv"])
 @pytest.mark.parametrize("transition", [False, True])
 def test_runs_under_autocast(transition, embed):
@@ -148,7 +119,3 @@ def test_wrong_arguments_are_named():
         RandomWalk(4, cell=0)
     with pytest.raises(UsageError, match="none, cosine or qkv"):
         RandomWalk(4, embed="gaussian")
-    with pytest.raises(UsageError, match=r"alpha .* at least 0"):
-        RandomWalk(4, alpha=-0.1)
-    with pytest.raises(UsageError, match="leave alpha out"):
-        RandomWalk(4, embed="qkv", alpha=0.5)

@@ -19,6 +19,15 @@ def transition(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+def step_by_cosines(features: np.ndarray, scale: float) -> np.ndarray:
+    """P f, (C,h,w), where P is the row softmax of scaled cosines of features (C,h,w)."""
+    unit = features / np.sqrt((features**2).sum(0))
+    matrix = transition(scale * unit, unit)
+    flat = features.reshape(features.shape[0], -1).T
+    moved = [sum(chance * f for chance, f in zip(row, flat, strict=True)) for row in matrix]
+    return np.array(moved).T.reshape(features.shape)
+
+
 def exchange(height: int, width: int) -> np.ndarray:
     """The permutation matrix (N,N) that mirrors the positions of each row of the feature map."""
     matrix = np.zeros((height * width, height * width))

@@ -109,6 +109,19 @@ def test_factors_lead_from_the_pipeline_to_a_table(study):
     assert "full supervision" in table
 
 
+def test_walks_at_test_time_have_their_own_name_and_are_not_averaged_with_others(study):
+    walk = [f"predict-{length}-{seed}.test_time.walk=true" for length in (0, 1) for seed in (0, 1)]
+    page = _page(study(*walk))
+    for name in ("loss pce, length 0, seed 1 + walk", "loss pce, length 1, seed 0 + walk + CRF", "loss full"):
+        assert f">{name}<" in page, name
+    assert "single scale + walk" in page
+    with pytest.raises(UsageError, match=r"differ in 'walk' \(walk \(stride 8, scale 5, alpha 0.5\), no walk\)"):
+        study(walk[0])
+    columns = "report.studies=[{title: The gain, rows: walk, columns: length}]"
+    page = _page(study(walk[0], columns))
+    assert "no walk" in page.split("The gain")[1].split("</table>")[0]
+
+
 def test_images_with_further_pictures_are_preferred(study):
     outcomes = study()
     page = _page(outcomes)

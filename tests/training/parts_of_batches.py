@@ -33,7 +33,7 @@ CASES = METHOD_CASES | {
     "crf-adm kl": (CrfAdm(divergence="kl", clamp=False), UNET),
     "bpg all": (Bpg(boundary="all"), UNET),
     "rw-ss batchmean": (RwSs(reduction="batchmean", gamma=0.5), UNET),
-    "rw-ss lazy": (RwSs(embed="cosine", scale=5, alpha=0.5, reduction="entries", gamma=0.5), UNET),
+    "rw-ss cosine": (RwSs(embed="cosine", scale=5, reduction="entries", gamma=0.5), UNET),
     "rw-ss after": (RwSs(location="after", transform="translation"), UNET),
     "sec reduced": (Sec(scale=0.5, backprop=False), UNET),
     "spml majority": (Spml(labels="majority", bank_batches=1), UNET),

@@ -18,6 +18,9 @@ def evaluate(
     crf_backend: Annotated[str | None, typer.Option(help="CRF engine: auto, native, torch or pydensecrf.")] = None,
     scales: Annotated[str | None, typer.Option(help="Test scales to average, for example 0.5,0.75,1,1.25.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    walk: Annotated[
+        bool, typer.Option("--walk", help="Let features walk to what resembles them before they are classified.")
+    ] = False,
     split: Annotated[str, typer.Option(help="Images to score.")] = "val",
     trimap: Annotated[
         str | None, typer.Option(help="Also score bands of these widths in pixels along boundaries, for example 2,4,8.")
@@ -46,6 +49,8 @@ def evaluate(
         test_time["scales"] = parse_scales(scales)
     if flip:
         test_time["flip"] = True
+    if walk:
+        test_time["walk"] = True
     scored = {} if trimap is None else {"trimap": parse_widths(trimap)}
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
     target = "evaluate-crf" if crf else "evaluate"
@@ -106,8 +111,8 @@ def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -
         row = [name, _percent(iou)]
         row += [_percent(dice.get(name))] * bool(dice) + [_number(distance.get(name))] * bool(distance)
         rows.append(row)
-    crf = " + CRF" if record["crf"] else ""
-    terminal.table(f"{record['method']}{crf} on {record['num_images']} images of '{record['split']}'", columns, rows)
+    after = (" + walk" if "walk" in record else "") + (" + CRF" if record["crf"] else "")
+    terminal.table(f"{record['method']}{after} on {record['num_images']} images of '{record['split']}'", columns, rows)
     terminal.line(
         f"mIoU {_percent(record['miou'])} %   pixel accuracy {_percent(record['pixel_accuracy'])} %   "
         f"mean accuracy {_percent(record['mean_accuracy'])} %   FWIoU {_percent(record['frequency_weighted_iou'])} %"
@@ -115,8 +120,10 @@ def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -
     for width, score in record.get("trimap_miou", {}).items():
         accuracy = _percent(record["trimap_accuracy"][width])
         terminal.line(f"within {width} px of a boundary: mIoU {_percent(score)} %   pixel accuracy {accuracy} %")
+    walk = ", ".join(f"{name} {value:g}" for name, value in record.get("walk", {}).items())
     terminal.line(
-        f"scales {record['scales']}, flip {record['flip']}, {record['backbone']}, initialised: {record['initialisation']}"
+        f"scales {record['scales']}, flip {record['flip']}, {f'walk ({walk}), ' if walk else ''}{record['backbone']}, "
+        f"initialised: {record['initialisation']}"
     )
     for path in published:
         terminal.line(f"written: {path}")

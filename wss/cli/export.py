@@ -93,6 +93,7 @@ def _method(store: Path) -> str:
 def _store(session: Session, checkpoint: str | None) -> Path:
     """The store that is meant: a file, the beginning of a key in the workspace, or what was trained last."""
     from wss.errors import DataError, UsageError
+    from wss.stages.predict import PredictParams
 
     if checkpoint is None:
         if session.workspace.state().get("train") is None:
@@ -100,7 +101,11 @@ def _store(session: Session, checkpoint: str | None) -> Path:
                 f"nothing trained in {session.workspace.root} yet: run `wss train` first, or name a network with --checkpoint"
             )
         name, changes = session.trained()
-        return session.run(session.pipeline(name, changes).up_to("train"))["train"].store.path
+        pipeline = session.pipeline(name, changes)
+        predicts = (node.params for node in pipeline.nodes.values() if isinstance(node.params, PredictParams))
+        if any(params.test_time.walk for params in predicts):
+            session.terminal.say("test_time.walk of the stage predict is no part of the network, nor of this file")
+        return session.run(pipeline.up_to("train"))["train"].store.path
     if Path(checkpoint).is_file():
         return Path(checkpoint)
     found = [path for path in session.workspace.artifacts("train") if path.stem.startswith(checkpoint)]

@@ -27,6 +27,9 @@ def predict(
     scales: Annotated[str | None, typer.Option(help="Scales to average, for example 0.5,1.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     window: Annotated[int | None, typer.Option(min=16, help="Sliding window side in pixels, for large images.")] = None,
+    walk: Annotated[
+        bool, typer.Option("--walk", help="Let features walk to what resembles them before they are classified.")
+    ] = False,
     probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too, float16 (K,H,W) .npy.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write overlays for looking at.")] = True,
     workspace: options.Workspace = Path(),
@@ -48,10 +51,15 @@ def predict(
     from wss.cli.session import Session
     from wss.distributed import shared
     from wss.errors import DataError
-    from wss.predictor import InferenceParams
+    from wss.predictor import InferenceParams, WalkParams
     from wss.store.atomic import write_bytes
 
-    test_time = InferenceParams(scales=tuple(parse_scales(scales)) if scales else (1.0,), flip=flip, window=window)
+    test_time = InferenceParams(
+        scales=tuple(parse_scales(scales)) if scales else (1.0,),
+        flip=flip,
+        window=window,
+        walk=WalkParams() if walk else None,
+    )
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
         named = _files(images, out, endings) if images else None

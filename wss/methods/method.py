@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -111,6 +111,14 @@ class Method(Params, ABC):
     """Whether images without any labelled pixel help."""
     multi_scale: ClassVar[bool] = False
     """Whether it can train a network that sees each image at several scales (``NetworkSpec.multi_scale``)."""
+
+    def check_phases(self, phases: Sequence[Phase]) -> None:
+        """Refuse phases that contradict the method's settings, before anything runs.
+
+        Raises:
+            ValueError: They do; the message says what to change.
+        """
+        return
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """The module to train: RGB (B,3,H,W) in 0..255 in, logits (B,K,H,W) out."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import ClassVar, Literal, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,31 +18,44 @@ from wss.losses import (
     transition_consistency_loss,
 )
 from wss.losses.transition_consistency import Direction
-from wss.methods.method import Batch, Method
+from wss.methods.method import Batch, Method, Phase
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
+from wss.networks.layers.dropout import Dropout2d
 from wss.networks.layers.random_walk import Embedding, RandomWalk, Walk, cells
 from wss.ops import Transform, draw_transform, transform_transition
 from wss.ops.transform import TransformKind
+from wss.params import LATER
+
+Head = Literal["network", "convolutions"]
+
+HEAD_DROPOUT = 0.1
+"""Of whole channels, in front of the last convolution of the head ``convolutions``."""
+ROWS_WEIGHT, ENTRIES_WEIGHT = 1.0, 30.0
+"""Weights of ``consistency`` with which the divergence was published: as a mean over rows (the paper) and over entries of P."""
+
+NOTHING_TO_COMPARE = "without a walk there is no transition matrix to compare: set location to before"
 
 
 class WalkingSegmenter(Segmenter):
     """A segmentation network whose features walk at random before they are classified.
 
-    The walk is on the input of the network's classifier. Where that has more channels than ``width``, a 1x1 convolution with
-    normalisation and ReLU reduces it, and the convolutions of the classifier that read it are made anew for that width.
+    The walk is on the input of the classifier. With the head ``network`` that is the network's own. Where its input has more
+    channels than ``width``, a 1x1 convolution with normalisation and ReLU reduces it, and the convolutions of the classifier that
+    read it are made anew for that width. With the head ``convolutions`` a 3x3 convolution reduces it, the classifier is another
+    3x3 convolution and, behind dropout, a 1x1 convolution, and the walk is between the two 3x3 convolutions.
 
     Args:
         spec: The network.
         num_classes: K, background included.
         walk: False leaves the walk out, and keeps the reduction.
         embed: See ``RandomWalk``.
+        head: ``network`` or ``convolutions``.
         width: Most channels of the features that walk.
         stride: Side in pixels of the cells between which they walk, for networks with finer features; where those of the
             network are as coarse or coarser it has no effect.
         scale: See ``RandomWalk``.
-        alpha: See ``RandomWalk``.
 
     Attributes:
         stride: Side of the cells in pixels: the larger of the argument and the network's stride.
@@ -50,6 +63,8 @@ class WalkingSegmenter(Segmenter):
 
     Raises:
         UsageError: The stride is no multiple of the network's.
+
+    Source: the head ``convolutions`` is that of the authors' later code (github.com/panzhiyi/URSS, ``model_RW.py``).
     """
 
     def __init__(
@@ -59,10 +74,10 @@ class WalkingSegmenter(Segmenter):
         *,
         walk: bool = True,
         embed: Embedding = "none",
+        head: Head = "network",
         width: int = 512,
         stride: int = 8,
         scale: float = 1.0,
-        alpha: float | None = None,
     ) -> None:
         super().__init__(spec, num_classes)
         network = self.network
@@ -71,17 +86,20 @@ class WalkingSegmenter(Segmenter):
             raise UsageError(
                 f"the stride of a random walk must be a multiple of the network's, {network.output_stride}; got {stride}"
             )
-        channels = network.feature_channels
+        channels, walking = network.feature_channels, min(network.feature_channels, width)
         self.reduction: nn.Module | None = None
-        if channels > width:
-            self.reduction = conv_bn_relu(channels, width, 1)
+        if head == "convolutions":
+            self.reduction = conv_bn_relu(channels, walking, 3)
             initialise(self.reduction)
-            _reconnect(network.classifier, channels, width)
-            channels = width
+            network.classifier = _convolutions(walking, num_classes)
+        elif channels > width:
+            self.reduction = conv_bn_relu(channels, walking, 1)
+            initialise(self.reduction)
+            _reconnect(network.classifier, channels, walking)
         self.cell = self.stride // network.output_stride
         self.random_walk: RandomWalk | None = None
         if walk:
-            self.random_walk = RandomWalk(channels, embed=embed, cell=self.cell, scale=scale, alpha=alpha)
+            self.random_walk = RandomWalk(walking, embed=embed, cell=self.cell, scale=scale)
 
     def features(self, rgb: Tensor) -> Tensor:
         """f^{L-1}, (B,C,h,w) at the network's stride, of RGB images (B,3,H,W) in 0..255."""
@@ -110,6 +128,14 @@ class WalkingSegmenter(Segmenter):
         return self.classify(self.walk(self.features(rgb)).features, (rgb.shape[2], rgb.shape[3]))
 
 
+def _convolutions(channels: int, num_classes: int) -> nn.Sequential:
+    """The head ``convolutions`` behind the walk."""
+    convolution, last = conv_bn_relu(channels, channels, 3), nn.Conv2d(channels, num_classes, 1)
+    initialise(convolution)
+    initialise_classifier(last)
+    return nn.Sequential(convolution, Dropout2d(HEAD_DROPOUT), last)
+
+
 def _reconnect(classifier: nn.Module, before: int, after: int) -> None:
     """Let the convolutions that read ``before`` channels read ``after``, with new weights."""
     for module in classifier.modules():
@@ -131,10 +157,12 @@ class RwSs(Method):
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (11), Tables 1 and 2.
-    Differs: means over labelled and over all pixels where the paper has a sum and a mean. Networks with fine features (U-Net,
-        DeepLabv3+) walk between cells of ``stride`` pixels instead of single positions, for a U-Net's 513x513 positions would
-        be a matrix of 69 billion. Rows of P whose cells are padding do not count. ``cosine`` and a given ``alpha`` are not in
-        the paper.
+    Differs: means over labelled and over all pixels where the paper has a sum and a mean. Networks with fine features
+        (U-Net, DeepLabv3+) walk between cells of ``stride`` pixels instead of single positions, for a U-Net's 513x513
+        positions would be a matrix of 69 billion. Rows of P whose cells are padding do not count. ``cosine`` is not in
+        the paper. The paper does not say how the divergence is averaged: we take its mean over rows with the paper's
+        weight of 1, and offer the mean over entries, which the authors' later code multiplies by 30. A walk at
+        prediction alone is an option of the ``predict`` stage, ``test_time.walk``.
     """
 
     name: Literal["rw-ss"] = "rw-ss"
@@ -144,19 +172,18 @@ class RwSs(Method):
     walk: bool = True
     """Features walk before they are classified."""
     embed: Embedding = "none"
-    """Similarity of the features themselves (``none``, the paper), of their directions (``cosine``, in the pipelines: long
-    features do not draw others to themselves), or of 1x1 convolutions of them (``qkv``, the authors' later code and the
-    parameters of Table 5)."""
+    """Similarity of the features themselves (``none``, the paper), of 1x1 convolutions of them (``qkv``, the authors' later code
+    and the parameters of Table 5), or of their directions (``cosine``, with a ``scale`` of about 5; not published: long features
+    do not draw others to themselves)."""
+    head: Head = Field(default="network", json_schema_extra=LATER)
+    """What classifies features: the network's own classifier (``network``), or a 3x3 convolution before the walk and another one
+    behind it (``convolutions``, the authors' later code; their baseline has atrous pyramid pooling instead)."""
     width: int = Field(default=512, ge=1)
     """Most channels of features that walk; wider ones are reduced."""
     stride: int = Field(default=8, ge=1)
     """Side in pixels of the cells between which features walk. Networks with a larger stride walk at theirs."""
     scale: float = Field(default=1.0, gt=0)
-    """Multiplies inner products of features. 1 is the paper's; smaller ones let features walk farther. Cosines want about 5, as
-    in the pipelines."""
-    alpha: float | None = Field(default=None, ge=0)
-    """How far features walk. None learns it, and the classifier is trained on features that walk (the paper). With a number, 0.5
-    in the pipelines, it is trained on features that do not, and they walk when images are predicted."""
+    """Multiplies inner products of features. 1 is the paper's; smaller ones let features walk farther. Cosines want about 5."""
     location: Literal["transition", "before", "after"] = "transition"
     """What is compared with that of the transformed image: the transition matrix P, or the features before the walk, f^{L-1}, or
     after it, f^L."""
@@ -169,7 +196,38 @@ class RwSs(Method):
     direction: Direction = "target-found"
     """Direction of the divergence, see ``transition_consistency_loss``."""
     reduction: Literal["mean", "batchmean", "entries"] = "mean"
-    """Divergences of rows: their mean, their sum for each image, or the mean over all entries of P."""
+    """Divergences of rows: their mean (for the paper's weight of ``consistency``, 1), their sum for each image, or the mean
+    over all entries of P (for the weight of the authors' later code, 30)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _learned(cls, values: Any) -> Any:
+        """Networks that were stored with ``alpha: null`` learned it; another value was the walk at prediction alone."""
+        if not isinstance(values, Mapping) or "alpha" not in values:
+            return values
+        if values["alpha"] is not None:
+            raise ValueError(
+                "alpha is learned: leave it out; for a walk at prediction alone, which needs no training, set "
+                "test_time.walk of the predict stage (`wss predict --walk`)"
+            )
+        return {name: value for name, value in values.items() if name != "alpha"}
+
+    def check_phases(self, phases: Sequence[Phase]) -> None:
+        """See ``Method.check_phases``: there is a P to compare, and its divergence is not averaged in one published way and
+        weighed in the other.
+        """
+        weights = [phase.terms["consistency"] for phase in phases if "consistency" in phase.terms]
+        if not weights or self.location != "transition":
+            return
+        if not self.walk:
+            raise ValueError(NOTHING_TO_COMPARE)
+        foreign = ROWS_WEIGHT if self.reduction == "entries" else ENTRIES_WEIGHT
+        if foreign in weights:
+            raise ValueError(
+                f"method 'rw-ss' has reduction {self.reduction!r} and the term consistency the weight {foreign:g}, which was "
+                f"published with another reduction: take reduction 'mean' with the weight {ROWS_WEIGHT:g} (the paper), or "
+                f"reduction 'entries' with the weight {ENTRIES_WEIGHT:g} (the authors' later code)"
+            )
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""
@@ -178,10 +236,10 @@ class RwSs(Method):
             num_classes,
             walk=self.walk,
             embed=self.embed,
+            head=self.head,
             width=self.width,
             stride=self.stride,
             scale=self.scale,
-            alpha=self.alpha,
         )
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
@@ -193,7 +251,7 @@ class RwSs(Method):
         walking = cast(WalkingSegmenter, model)
         compares = "consistency" in terms
         if compares and not self.walk and self.location == "transition":
-            raise UsageError("without a walk there is no transition matrix to compare: set location to before")
+            raise UsageError(NOTHING_TO_COMPARE)
         transition = compares and self.location == "transition"
         walk = walking.walk(walking.features(batch.rgb), transition)
         logits = walking.classify(walk.features, (batch.rgb.shape[2], batch.rgb.shape[3]))

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.errors import UsageError
 from wss.networks import NetworkSpec, build_network
+from wss.networks.layers.lazy_walk import LazyWalk
 
 
 class Segmenter(nn.Module):
@@ -36,6 +38,21 @@ class Segmenter(nn.Module):
         """Scale RGB values, uint8 or float 0..255 (B,3,H,W), to what the network's weights expect."""
         return (rgb.to(self.mean.dtype) - self.mean) / self.std
 
+    def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
+        """From now on let features take one step of a ``LazyWalk`` before the last classifier reads them.
+
+        Args:
+            stride: Side in pixels of the cells between which they walk; features that are as coarse or coarser walk at their
+                own stride.
+            scale: See ``LazyWalk``.
+            alpha: See ``LazyWalk``.
+
+        Raises:
+            UsageError: The stride is no multiple of the features'.
+        """
+        step = lazy_walk(stride, self.network.output_stride, scale, alpha)
+        self.network.classifier = nn.Sequential(step, self.network.classifier)
+
     def forward(self, rgb: Tensor, every: bool = False) -> Any:
         """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255, interpolated bilinearly from the network's stride.
 
@@ -60,6 +77,18 @@ class Segmenter(nn.Module):
             for maps in (outputs if every else outputs[:1])
         ]
         return outputs if every else outputs[0]
+
+
+def lazy_walk(stride: int, own: int, scale: float, alpha: float) -> LazyWalk:
+    """A ``LazyWalk`` between cells of ``stride`` pixels a side, on features at the stride ``own``.
+
+    Raises:
+        UsageError: ``stride`` is larger and no multiple of ``own``.
+    """
+    side = max(stride, own)
+    if side % own:
+        raise UsageError(f"the stride of a random walk must be a multiple of the features', {own}; got {stride}")
+    return LazyWalk(cell=side // own, scale=scale, alpha=alpha)
 
 
 def _at_scale(images: Tensor, scale: float) -> Tensor:

@@ -16,7 +16,7 @@ from wss.losses.segsort import LARGEST_CONCENTRATION
 from wss.methods.coarse import cell_centres, cell_means, coarse_labels
 from wss.methods.memory_bank import MemoryBank
 from wss.methods.method import Batch, Method
-from wss.methods.segmenter import Segmenter
+from wss.methods.segmenter import Segmenter, lazy_walk
 from wss.networks import NetworkSpec
 from wss.networks.layers.batch_norm import BatchNorm2d
 from wss.networks.layers.convolution import initialise, initialise_classifier
@@ -93,6 +93,10 @@ class EmbeddingSegmenter(Segmenter):
             features = functional.interpolate(features, scale_factor=scale, mode="bilinear", align_corners=False)
         features = features[:, :, : -(-height // self.stride), : -(-width // self.stride)]
         return functional.normalize(features, dim=1)
+
+    def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
+        """See ``Segmenter.walk_before_classifying``; what the classifier reads is the embedding."""
+        self.classifier = nn.Sequential(lazy_walk(stride, self.stride, scale, alpha), self.classifier)
 
     def classify(self, embedding: Tensor, size: torch.Size) -> Tensor:
         """Logits, float32 (B,K,*size), of an embedding (B,C,h,w) of images of that size."""

@@ -26,6 +26,7 @@ def metrics_record(
     initialisation: str,
     method: str,
     store_key: str,
+    walk: Mapping[str, float] | None = None,
     trimap: Mapping[int, NDArray[Any]] | None = None,
     dice_per_class: Mapping[str, float] | None = None,
     hd95_per_class: Mapping[str, float] | None = None,
@@ -44,6 +45,7 @@ def metrics_record(
         initialisation: Where the network's weights came from before training.
         method: Name of the training method.
         store_key: Key of the scored predictions.
+        walk: Settings of the walk that features took at test time, or None for no walk; only then the record has the entry.
         trimap: (K, K) matrices of the pixels near true boundaries alone, by the width of the band in pixels.
         dice_per_class: Mean Dice over volumes by class name, a fraction.
         hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
@@ -75,6 +77,8 @@ def metrics_record(
         "method": method,
         "store_key": store_key,
     }
+    if walk is not None:
+        record["walk"] = dict(walk)
     if trimap is not None:
         record["trimap_miou"] = _numbers({str(width): miou(matrix) for width, matrix in trimap.items()})
         record["trimap_accuracy"] = _numbers({str(width): pixel_accuracy(matrix) for width, matrix in trimap.items()})

@@ -72,6 +72,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         initialisation=_initialisation(predictions.meta["initialisation"]),
         method=predictions.meta["method"],
         store_key=predictions.key,
+        walk=test_time.get("walk"),
         trimap=dict(zip(params.trimap, bands, strict=True)) or None,
         **volumes,
     )

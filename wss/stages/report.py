@@ -90,7 +90,8 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
     metrics = list({store.key: store for store in inputs.many("metrics")}.values())
     predictions, models = _behind(metrics, inputs.many("predictions"), inputs.many("models"))
     names = run_names(models, metrics)
-    runs = [_run(name, m, model) for name, m, model in zip(names, metrics, models, strict=True)]
+    walks = any(store.meta["record"].get("walk") for store in metrics)
+    runs = [_run(name, m, model, walks) for name, m, model in zip(names, metrics, models, strict=True)]
     studies = [tabulate(runs, **{n: getattr(s, n) for n in StudyParams.model_fields}) for s in params.studies]
     leading = featured(runs, studies, MOST_RUNS)
     shown = {n: (m, p) for n, m, p in zip(names, metrics, predictions, strict=True) if n in leading}
@@ -152,7 +153,9 @@ def _behind(
 
 
 def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
-    """A short name per run: its factors or its method and thinned out annotation, the seed where needed, and CRF."""
+    """A short name per run: its factors or its method and thinned out annotation, the seed where needed, a walk at test time,
+    and CRF.
+    """
     long = [
         ", ".join(f"{factor} {level_text(level)}" for factor, level in metric.meta.get("factors", {}).items())
         or f"{metric.meta['record']['method']}{_thinned(model)}"
@@ -163,7 +166,8 @@ def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
     for model, metric, name in zip(models, metrics, long, strict=True):
         comma = "," if metric.meta.get("factors") else ""
         seed = f"{comma} seed {model.attributes['seed']}" if name in several else ""
-        names.append(f"{name}{seed}{' + CRF' if metric.meta['record']['crf'] else ''}")
+        record = metric.meta["record"]
+        names.append(f"{name}{seed}{' + walk' if record.get('walk') else ''}{' + CRF' if record['crf'] else ''}")
     return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
 
@@ -178,8 +182,10 @@ def _one_curve_each(runs: Sequence[Run], models: Mapping[str, str]) -> list[Run]
     return [run if run.name in first.values() else replace(run, curves={}) for run in runs]
 
 
-def _run(name: str, metrics: Store, model: Store) -> Run:
-    """One row of the report."""
+def _run(name: str, metrics: Store, model: Store, walks: bool) -> Run:
+    """One row of the report. Where features of some runs walk at test time, all have the factor ``walk``, so that no table takes
+    one for the other.
+    """
     rows = model.log["epochs"]
     columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
     columns = {c for c in columns if c == "loss" or any(row.get(c) != row["loss"] for row in rows)}  # a sole term
@@ -193,9 +199,14 @@ def _run(name: str, metrics: Store, model: Store) -> Run:
         confusion=np.array(metrics.meta["total"]),
         curves={key: [(row["step"], row[key]) for row in rows if key in row] for key in sorted(columns)},
         details={"parameters": model.log["parameters"], "training images": model.meta["num_images"], **model.params},
-        factors=metrics.meta.get("factors", {}),
+        factors=(_walk(metrics.meta["record"]) if walks else {}) | metrics.meta.get("factors", {}),
         last_epoch=rows[-1] if rows else {},
     )
+
+
+def _walk(record: Mapping[str, Any]) -> dict[str, str]:
+    settings = ", ".join(f"{name} {value:g}" for name, value in record.get("walk", {}).items())
+    return {"walk": f"walk ({settings})" if settings else "no walk"}
 
 
 def _supervision(annotation: str, simulated: bool) -> str:

@@ -91,6 +91,11 @@ class TrainParams(Params):
         return self
 
     @model_validator(mode="after")
+    def _agreeing_phases(self) -> TrainParams:
+        self.method.check_phases(self.phases)
+        return self
+
+    @model_validator(mode="after")
     def _several_scales(self) -> TrainParams:
         if self.network.multi_scale and not self.method.multi_scale:
             able = [method.model_fields["name"].default for method in METHODS if method.multi_scale]

@@ -286,7 +286,7 @@ class _Row:
         sizes = "single scale" if len(scales) == 1 else "scales " + ", ".join(f"{s:g}" for s in scales)
         if len(scales) == 1 and scales[0] != 1:
             sizes = f"scale {scales[0]:g}"
-        return sizes + (" + mirrored" if self.run.metrics.get("flip") else "")
+        return sizes + (" + mirrored" if self.run.metrics.get("flip") else "") + (" + walk" if self.run.walk else "")
 
 
 @dataclass(frozen=True)

@@ -49,3 +49,8 @@ class Run:
     def crf(self) -> bool:
         """Whether a CRF refined the predictions."""
         return bool(self.metrics.get("crf", False))
+
+    @property
+    def walk(self) -> bool:
+        """Whether features walked when the predictions were made, and only then."""
+        return bool(self.metrics.get("walk"))

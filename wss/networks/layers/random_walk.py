@@ -37,9 +37,7 @@ class Walk:
 class RandomWalk(nn.Module):
     """f <- alpha P f + f, where P, from ``transition_matrix``, says which positions resemble each other.
 
-    As published, alpha is learned and begins at 0: a new layer changes nothing. Where alpha is given instead, nothing is learned:
-    in training the classifier sees features as they are, and in evaluation after a step of the lazy walk,
-    f <- (alpha P f + f) / (1 + alpha), which are as long as those that it was trained on.
+    Alpha is learned and begins at 0: a new layer changes nothing.
 
     P has as many rows and columns as the feature map has positions, so that a map of a fine network is averaged over cells first;
     what the walk adds is interpolated back, and the features it is added to keep their detail. Where ``cell`` is 1 that is the
@@ -53,54 +51,32 @@ class RandomWalk(nn.Module):
             for 512 channels. They begin with PyTorch's small weights: larger ones give rows of P a single entry each.
         cell: Positions a side that are one of the walk.
         scale: Multiplies inner products, see ``transition_matrix``. Cosines need one of about 5 to tell positions apart.
-        alpha: None learns it. A number, at least 0, is the weight of the step that features take in evaluation.
 
     Attributes:
         alpha: How far features walk, a single number; without weight decay.
 
     Raises:
-        UsageError: A cell has no positions, alpha is negative or given beside ``qkv``, or the name of the embedding is unknown.
+        UsageError: A cell has no positions, or the name of the embedding is unknown.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (2), (4), (5). ``qkv`` is what the authors published later; it has the parameters
         that Table 5 counts.
-    Differs: cells of more than one position, for networks whose features are finer than stride 8 or 16; ``cosine``, and a given
-        alpha, are not in the paper.
+    Differs: cells of more than one position, for networks whose features are finer than stride 8 or 16; ``cosine`` is not in
+        the paper.
     """
 
-    alpha: Tensor
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        embed: Embedding = "none",
-        cell: int = 1,
-        scale: float = 1.0,
-        alpha: float | None = None,
-    ) -> None:
+    def __init__(self, channels: int, *, embed: Embedding = "none", cell: int = 1, scale: float = 1.0) -> None:
         super().__init__()
         if cell < 1:
             raise UsageError(f"a cell of a random walk has at least 1 position a side; got {cell}")
         if embed not in ("none", "cosine", "qkv"):
             raise UsageError(f"embed is none, cosine or qkv; got {embed!r}")
-        if alpha is not None and not alpha >= 0:
-            raise UsageError(f"alpha of a random walk must be at least 0; got {alpha}")
-        if alpha is not None and embed == "qkv":
-            raise UsageError(
-                "embed qkv is trained with the walk, and with a given alpha nothing walks in training: leave alpha out "
-                "or set it to null"
-            )
         self.cell = cell
         self.scale = scale
         self.embed = embed
         widths = {"query": SIMILARITY_WIDTH, "key": SIMILARITY_WIDTH, "value": channels} if embed == "qkv" else {}
         self.embedding = nn.ModuleDict({name: nn.Conv2d(channels, width, 1) for name, width in widths.items()})
-        self.learned = alpha is None
-        if alpha is None:
-            self.alpha = nn.Parameter(torch.zeros(()))
-        else:  # a setting, and no weight: a store of another alpha must not change it
-            self.register_buffer("alpha", torch.tensor(float(alpha)), persistent=False)
+        self.alpha = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor, transition: bool = False) -> Walk:
         """Walk on features (B,C,h,w).
@@ -119,13 +95,10 @@ class RandomWalk(nn.Module):
                 flat = log_transition.exp() @ value.flatten(2).transpose(1, 2).to(log_transition.dtype)
             walked = flat.transpose(1, 2).reshape_as(value)
         added = (self.alpha * walked).to(before.dtype)
-        total = 1 if self.learned else 1 + self.alpha.to(before.dtype)
-        after = (before + added) / total
-        if self.training and not self.learned:
-            return Walk(features, before, after, log_transition)
+        after = before + added
         if self.cell == 1:
             return Walk(after, before, after, log_transition)
-        return Walk((features + self._interpolate(added, features.shape[2:])) / total, before, after, log_transition)
+        return Walk(features + spread(added, self.cell, features.shape[2:]), before, after, log_transition)
 
     def _embedded(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and what is walked."""
@@ -133,15 +106,22 @@ class RandomWalk(nn.Module):
             query, key, value = (self.embedding[name](features) for name in self.embedding)
             return query, key, value
         if self.embed == "cosine":
-            unit = functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+            unit = directions(features)
             return unit, unit, features
         return features, features, features
-
-    def _interpolate(self, maps: Tensor, size: torch.Size) -> Tensor:
-        fine = functional.interpolate(maps, scale_factor=self.cell, mode="bilinear", align_corners=False)
-        return fine[:, :, : size[0], : size[1]]
 
 
 def cells(features: Tensor, cell: int) -> Tensor:
     """Means (B,C,ceil(h/cell),ceil(w/cell)) of features (B,C,h,w) over cells; those at the right and bottom may be smaller."""
     return functional.avg_pool2d(features, cell, ceil_mode=True) if cell > 1 else features
+
+
+def spread(maps: Tensor, cell: int, size: torch.Size) -> Tensor:
+    """Maps of cells (B,C,m,n), interpolated bilinearly to the positions (B,C,*size) that the cells were means of."""
+    fine = functional.interpolate(maps, scale_factor=cell, mode="bilinear", align_corners=False)
+    return fine[:, :, : size[0], : size[1]]
+
+
+def directions(features: Tensor) -> Tensor:
+    """Features (B,C,h,w) divided by their lengths over channels, at least float32; their inner products are cosines."""
+    return functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)

@@ -1,0 +1,51 @@
+"""A random walk on the features of a network that was trained without one, for prediction."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from wss.errors import UsageError
+from wss.networks.layers.random_walk import cells, directions, spread
+from wss.ops.transition import random_walk_step
+
+
+class LazyWalk(nn.Module):
+    """f <- (alpha P f + f) / (1 + alpha), P = softmax(scale c) over rows, where c is the cosine of two features.
+
+    Features keep about the length that the classifier behind them was trained on, so that it needs no training. Cosines lead to
+    what is most alike, inner products to the longest features. P is never held as a whole. Where features are finer than the
+    walk, it is between means over cells, and what it adds is interpolated back.
+
+    Args:
+        cell: Positions a side that are one of the walk.
+        scale: Multiplies cosines, above 0.
+        alpha: Weight of the step, at least 0; 0 changes nothing.
+
+    Raises:
+        UsageError: A cell has no positions, or alpha is negative.
+
+    Differs: not in the paper of RW-SS, whose walk (``RandomWalk``) takes part in training and learns alpha.
+    """
+
+    def __init__(self, *, cell: int = 1, scale: float = 5.0, alpha: float = 0.5) -> None:
+        super().__init__()
+        if cell < 1:
+            raise UsageError(f"a cell of a random walk has at least 1 position a side; got {cell}")
+        if not alpha >= 0:
+            raise UsageError(f"alpha of a random walk must be at least 0; got {alpha}")
+        self.cell = cell
+        self.scale = scale
+        self.alpha = alpha
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B,C,h,w), of any size, after the step."""
+        before = cells(features, self.cell)
+        added = (self.alpha * self.step(before)).to(features.dtype)
+        if self.cell > 1:
+            added = spread(added, self.cell, features.shape[2:])
+        return (features + added) / (1 + self.alpha)
+
+    def step(self, features: Tensor) -> Tensor:
+        """P f of features (B,C,m,n), at least float32."""
+        unit = directions(features)
+        return random_walk_step(unit, unit, features, scale=self.scale)
