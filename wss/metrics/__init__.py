@@ -16,7 +16,7 @@ from wss.metrics.record import metrics_record
 from wss.metrics.steps import StepShares, step_shares
 from wss.metrics.surface import dice_volume, hd95
 from wss.metrics.trimap import boundary_distance, trimap
-from wss.metrics.variation import relative_variation
+from wss.metrics.variation import relative_variation, relative_variations
 
 __all__ = [
     "CERTAIN",
@@ -39,6 +39,7 @@ __all__ = [
     "miou",
     "pixel_accuracy",
     "relative_variation",
+    "relative_variations",
     "step_shares",
     "trimap",
 ]

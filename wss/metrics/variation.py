@@ -10,6 +10,30 @@ from numpy.typing import NDArray
 from wss.errors import UsageError
 
 
+def relative_variations(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
+    """``relative_variation`` of each position: sums over the last axis alone.
+
+    Args:
+        expected: T(f), numbers (...,C).
+        found: f', of the same shape.
+
+    Returns:
+        Shares (...) in 0..1.
+
+    Raises:
+        UsageError: The shapes differ.
+
+    Source: Pan et al. 2021 (see ``relative_variation``), Fig. 5.
+    """
+    if expected.shape != found.shape:
+        raise UsageError(f"expected two arrays of one shape, got {expected.shape} and {found.shape}")
+    first, second = expected.astype(np.float64), found.astype(np.float64)
+    total = np.abs(first).sum(-1) + np.abs(second).sum(-1)
+    differences: NDArray[np.float64] = np.abs(first - second).sum(-1)
+    shares: NDArray[np.float64] = np.divide(differences, total, out=np.zeros_like(total), where=total > 0)
+    return shares
+
+
 def relative_variation(expected: NDArray[Any], found: NDArray[Any]) -> float:
     """Sum abs(expected - found) / (sum abs(expected) + sum abs(found)): 0 for equals, 1 for strangers.
 

@@ -14,16 +14,17 @@ from torch import Tensor
 from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.methods.rw_ss import WalkingSegmenter
-from wss.metrics import relative_variation, step_shares
+from wss.metrics import relative_variation, relative_variations, step_shares
 from wss.networks.layers.random_walk import RandomWalk, Walk
 from wss.ops import Transform, leading_eigenvectors, transform_transition
-from wss.params import Params
+from wss.params import LATER, Params
 from wss.stages.samples import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, SAMPLES, Store, StoreWriter
-from wss.viz import signed_map
+from wss.viz import heat_map, signed_map
 
 LOCATIONS = ("features before the walk", "features after it", "transition matrix")
+TRANSFORMS = ("flip", "translation")
 
 
 class EigenspaceParams(Params):
@@ -37,17 +38,21 @@ class EigenspaceParams(Params):
     """Leading eigenvectors to paint, after the constant one."""
     shift: float = Field(default=0.25, gt=0, lt=1)
     """Translation whose effect is measured, as a share of the height."""
+    name: str = Field(default="", json_schema_extra=LATER)
+    """Added to titles, for reports on several networks: ``before self-supervision``, on the network of the first phase, makes the
+    rows of the paper's Table 3."""
 
 
 def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Paint features before and after the walk and leading eigenvectors of P, and measure what a transform changes of them, and
-    where steps of the walk lead.
+    """Paint features before and after the walk, leading eigenvectors of P and where a transform changes either, and measure how
+    much a transform changes, and where steps of the walk lead.
 
     Raises:
         UsageError: The network has no random walk.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
-        Self-Supervision on Neural Eigenspace", Fig. 1 and Table 3.
+        Self-Supervision on Neural Eigenspace", Fig. 1, Fig. 5 and Table 3.
+    Differs: Fig. 1 shows sums of absolute values over channels, here features are shown by three principal components.
     """
     samples, model = inputs["samples"], inputs["model"]
     network = _network(model, context.device)
@@ -64,23 +69,24 @@ def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: 
         "Before the walk",
         "After it",
         *(f"Eigenvector {n + 2}" for n in range(params.eigenvectors)),
+        *(f"A {transform} changes {location}" for transform in TRANSFORMS for location in LOCATIONS),
     ]
+    named = f" ({params.name})" if params.name else ""
     output.meta["titles"] = dict.fromkeys(
-        ids, "Random walk: features by their principal components; eigenvectors of P: negative red, positive yellow"
+        ids,
+        f"Random walk{named}: features by their principal components; eigenvectors of P: negative red, positive yellow; changes "
+        "relative to the largest of each map, red",
     )
     output.meta["tables"] = [
         {
-            "title": "What a transform changes",
+            "title": f"What a transform changes{named}",
             "text": f"Relative variation on {len(ids)} images of '{params.split}': 0 where the transformed image gives the "
             "transformed representation, 1 where it gives another one.",
             "columns": ["transform", *LOCATIONS],
-            "rows": [
-                [name, *row.tolist()]
-                for name, row in zip(("flip", "translation"), variations.reshape(2, 3), strict=True)
-            ],
+            "rows": [[name, *row.tolist()] for name, row in zip(TRANSFORMS, variations.reshape(2, 3), strict=True)],
         },
         {
-            "title": "Where features walk",
+            "title": f"Where features walk{named}",
             "text": f"alpha is {alpha:.3g}. Where nearly all of a step stays in its cell, P is the identity and the walk but "
             "scales features; where it reaches nearly all cells, every feature gets the mean of the image. Of the steps to "
             "other cells, those alike lead to a cell of the same predicted class (mean over classes), and so would by chance "
@@ -109,8 +115,13 @@ def _look(params: EigenspaceParams, network: WalkingSegmenter, rgb: Tensor) -> d
     maps += [np.zeros((height, width, 3), np.uint8)] * (params.eigenvectors - len(maps))  # a tiny image has fewer
     tiles = [_enlarged(m, rgb, network.stride) for m in (*_principal(walk), *maps)]
     rows = min(max(1, int(params.shift * height)), height - 1)
-    transforms = (Transform(flip=True), Transform(rows=rows))
-    numbers = [_variation(network, rgb, walk, transform) for transform in transforms]
+    numbers = []
+    picture = rgb[0].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+    for transform in (Transform(flip=True), Transform(rows=rows)):
+        pairs = _pairs(network, rgb, walk, transform)
+        numbers.append([relative_variation(a, b) for a, b in pairs])
+        changes = [_in_place(relative_variations(a, b), transform, height) for a, b in pairs]
+        tiles += [heat_map(picture, _enlarged(_relative(change), rgb, network.stride)) for change in changes]
     numbers.append(_steps(network, walk))
     return {"tiles": np.stack(tiles), "numbers": np.concatenate(numbers).astype(np.float32)}
 
@@ -119,17 +130,34 @@ def _transition(walk: Walk) -> Tensor:
     return cast(Tensor, walk.log_transition)
 
 
-def _variation(network: WalkingSegmenter, rgb: Tensor, walk: Walk, transform: Transform) -> list[float]:
-    """How much ``LOCATIONS`` vary under a transform."""
+def _pairs(
+    network: WalkingSegmenter, rgb: Tensor, walk: Walk, transform: Transform
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """T(f) and f' of ``LOCATIONS``, each (h',w',C): of features their channels, of P the row of each position."""
     other = network.walk(network.features(transform.image(rgb, network.stride)), transition=True)
     size = (walk.before.shape[2], walk.before.shape[3])
     moved = transform_transition(_transition(walk), transform, size, log=True)
+    places = other.before.shape[2:]
+    mine, target = (p[0].exp().reshape(*places, -1) for p in (moved, _transition(other)))
     pairs = (
-        (transform.features(walk.before), other.before),
-        (transform.features(walk.after), other.after),
-        (moved.exp(), _transition(other).exp()),
+        (transform.features(walk.before)[0].permute(1, 2, 0), other.before[0].permute(1, 2, 0)),
+        (transform.features(walk.after)[0].permute(1, 2, 0), other.after[0].permute(1, 2, 0)),
+        (mine, target),
     )
-    return [relative_variation(a.float().cpu().numpy(), b.float().cpu().numpy()) for a, b in pairs]
+    return [(a.float().cpu().numpy(), b.float().cpu().numpy()) for a, b in pairs]
+
+
+def _in_place(values: NDArray[np.float64], transform: Transform, height: int) -> NDArray[np.float64]:
+    """Values of positions of the transformed image where they are in the image itself; 0 where it was cut off."""
+    values = values[:, ::-1] if transform.flip else values
+    missing = height - len(values)
+    return np.pad(values, ((missing, 0) if transform.rows > 0 else (0, missing), (0, 0)))
+
+
+def _relative(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values relative to the largest, up to one in a hundred."""
+    result: NDArray[np.float32] = (values / max(np.percentile(values, 99), 1e-12)).clip(0, 1).astype(np.float32)
+    return result
 
 
 def _steps(network: WalkingSegmenter, walk: Walk) -> list[float]:
@@ -153,15 +181,15 @@ def _principal(walk: Walk) -> list[NDArray[np.uint8]]:
     return [np.rint(255 * np.pad(s, ((0, 0), (0, 3 - s.shape[1]))).reshape(size)).astype(np.uint8) for s in scaled]
 
 
-def _enlarged(tile: NDArray[np.uint8], rgb: Tensor, stride: int) -> NDArray[np.uint8]:
+def _enlarged(tile: NDArray[Any], rgb: Tensor, stride: int) -> NDArray[Any]:
     height, width = rgb.shape[2:]
     size = (tile.shape[1] * stride, tile.shape[0] * stride)
-    return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST)[:height, :width], np.uint8)
+    return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST)[:height, :width], tile.dtype)
 
 
 STAGE = Stage(
     "eigenspace",
-    2,
+    3,
     EigenspaceParams,
     {"samples": Input(SAMPLES), "model": Input(MODEL)},
     PICTURES,
