@@ -73,6 +73,7 @@ def methods(name: Name = None, as_json: options.Json = False) -> None:
         {
             "name": m.model_fields["name"].default,
             "summary": m.summary,
+            "differs": m.differs,
             "terms": sorted(m.term_names),
             "needs": sorted(m.needs),
         }
@@ -83,6 +84,7 @@ def methods(name: Name = None, as_json: options.Json = False) -> None:
         facts = [
             f"loss terms: {', '.join(row['terms'])}",
             f"needs beside labels: {', '.join(row['needs']) or 'nothing'}",
+            f"defaults that are not the paper's: {row['differs'] or 'none'}",
         ]
         _parameters_of(terminal, f"{name}: {row['summary']}", facts, model, "train.method.", row)
         return
@@ -90,8 +92,8 @@ def methods(name: Name = None, as_json: options.Json = False) -> None:
         rows,
         lambda: terminal.table(
             "",
-            ["method", "what it does", "loss terms"],
-            [(r["name"], r["summary"], ", ".join(r["terms"])) for r in rows],
+            ["method", "what it does", "loss terms", "defaults that are not the paper's"],
+            [(r["name"], r["summary"], ", ".join(r["terms"]), r["differs"] or "-") for r in rows],
         ),
     )
 

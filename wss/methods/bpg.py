@@ -70,6 +70,9 @@ class Bpg(Method):
 
     name: Literal["bpg"] = "bpg"
     summary: ClassVar[str] = "refined predictions and edges regressed from them; needs edge maps"
+    differs: ClassVar[str] = (
+        "edges are those of the embedded detector instead of HED (--set edges.detector=hed --set edges.weights=FILE)"
+    )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "boundary"})
     needs: ClassVar[frozenset[str]] = frozenset({"edges"})
 

@@ -28,6 +28,9 @@ class CrfAdm(Method):
 
     name: Literal["crf-adm"] = "crf-adm"
     summary: ClassVar[str] = "partial cross-entropy, then also cross-entropy to online CRF proposals"
+    differs: ClassVar[str] = (
+        "the pipeline weighs adm by 0.1, the paper's equations as means by 1; its CRF is for images of about 100x130"
+    )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "adm", "densecrf"})
     uses_unlabelled: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True

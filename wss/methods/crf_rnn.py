@@ -55,6 +55,9 @@ class CrfRnn(Method):
 
     name: Literal["crf-rnn"] = "crf-rnn"
     summary: ClassVar[str] = "partial cross-entropy, then end to end through a trainable CRF layer"
+    differs: ClassVar[str] = (
+        "the pipeline's CRF is for images of about 100x130; CRF-as-RNN's settings are the method's defaults"
+    )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "crf"})
     multi_scale: ClassVar[bool] = True
 

@@ -102,6 +102,8 @@ class Method(Params, ABC):
     name: str
     summary: ClassVar[str]
     """One line for ``wss methods``."""
+    differs: ClassVar[str] = ""
+    """One line: which defaults of the method and of its pipeline are not the paper's, and how to get those."""
     term_names: ClassVar[frozenset[str]]
     """Loss terms that a phase may weigh."""
     needs: ClassVar[frozenset[str]] = frozenset()

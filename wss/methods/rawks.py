@@ -85,6 +85,9 @@ class Rawks(Method):
 
     name: Literal["rawks"] = "rawks"
     summary: ClassVar[str] = "random-walk label propagation learned together with the network"
+    differs: ClassVar[str] = (
+        "alpha, rates and lengths are ours: the paper gives none; the pipeline walks at full resolution instead of stride 4"
+    )
     term_names: ClassVar[frozenset[str]] = frozenset({"rawks", "fixed", "pce"})
 
     alpha: float = Field(default=1.0, ge=0)

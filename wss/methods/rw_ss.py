@@ -167,6 +167,9 @@ class RwSs(Method):
 
     name: Literal["rw-ss"] = "rw-ss"
     summary: ClassVar[str] = "random walk on features, self-supervision on its eigenspace"
+    differs: ClassVar[str] = (
+        "similarities are the text's (embed none); the published numbers were run with qkv, as the presets are"
+    )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "entropy", "consistency"})
 
     walk: bool = True

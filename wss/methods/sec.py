@@ -27,6 +27,7 @@ class Sec(Method):
 
     name: Literal["sec"] = "sec"
     summary: ClassVar[str] = "seed, expand and constrain, from image tags; or with a CRF loss as constraint"
+    differs: ClassVar[str] = "the published CRF and lengths are for images of 321x321: preset voc2012-largefov"
     term_names: ClassVar[frozenset[str]] = frozenset({"seed", "expand", "constrain", "densecrf"})
     needs: ClassVar[frozenset[str]] = frozenset({"tags"})
 

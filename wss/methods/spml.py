@@ -173,6 +173,9 @@ class Spml(Method):
     summary: ClassVar[str] = (
         "pixels drawn to segments that are alike in colour, label, company or features; needs superpixels"
     )
+    differs: ClassVar[str] = (
+        "affinity stays within an image and a cosine of 0.95 (affinity_within, affinity_threshold: the published form)"
+    )
     term_names: ClassVar[frozenset[str]] = CONTRASTS | {"classifier"}
     needs: ClassVar[frozenset[str]] = frozenset({"superpixels", "classes"})
 

@@ -14,7 +14,7 @@ from wss.pipeline.document import read_document
 from wss.shipped import shipped
 from wss.stages import STAGES
 
-_PARTS = ("split", "recipes", "every", "methods", "factors", "stages")
+_PARTS = ("differs", "split", "recipes", "every", "methods", "factors", "stages")
 _KNOWN = {method.model_fields["name"].default: method for method in METHODS}
 
 
@@ -25,6 +25,7 @@ class Preset:
     Attributes:
         source: Its name, or its file, as errors quote it.
         title: One line for lists.
+        differs: Where it is not the paper, one line each; told whenever it is used.
         split: Other splits by the name that pipelines use, ``{train: trainaug}``.
         recipes: Recipes that replace those of a pipeline, by name. A preset that has recipes has one for every role that a
             pipeline trains by.
@@ -36,6 +37,7 @@ class Preset:
 
     source: str
     title: str
+    differs: tuple[str, ...]
     split: Mapping[str, str]
     recipes: Mapping[str, Any]
     every: Mapping[str, Mapping[str, Any]]
@@ -61,6 +63,9 @@ def load_preset(name_or_file: str) -> Preset:
     document = _document(path, ())
     parts = {name: document.get(name) or {} for name in _PARTS}
     parts["split"] = split_names(parts["split"], str(path))
+    lines = parts.pop("differs") or []
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise UsageError(f"{path}: 'differs' must be a list of lines, got {lines!r}")
     for name, part in parts.items():
         nested = name in ("every", "methods", "stages", "recipes")
         if not isinstance(part, dict) or (nested and not all(isinstance(v, dict) for v in part.values())):
@@ -69,7 +74,7 @@ def load_preset(name_or_file: str) -> Preset:
             )
     _check_names(path, "every", parts["every"], {stage.name: stage.params.model_fields for stage in STAGES.values()})
     check_methods(parts["methods"], str(path))
-    return Preset(name_or_file, str(document.get("title", path.stem)), **parts)
+    return Preset(name_or_file, str(document.get("title", path.stem)), tuple(lines), **parts)
 
 
 def check_methods(settings: Mapping[str, Any], where: str) -> None:

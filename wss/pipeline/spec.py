@@ -57,7 +57,7 @@ class Pipeline:
         title: One line for lists.
         description: What it does and when to use it.
         nodes: Stages by id.
-        notes: What a person should know about settings that have no effect here.
+        notes: What a person should know: where a preset is not its paper, and settings that have no effect here.
     """
 
     name: str
@@ -160,9 +160,14 @@ def load_pipeline(
     for name in changes:
         if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in nodes):
             raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
+    presets = ([preset] if preset else []) + list(levels.values())
     notes = [
+        f"preset {name} differs from the paper: {line}"
+        for name, line in dict.fromkeys((used.source, line) for used in presets for line in used.differs)
+    ]
+    notes += [
         f"preset {used.source}: its settings for {pattern!r} match no stage of the pipeline {path.stem}"
-        for used in ([preset] if preset else []) + list(levels.values())
+        for used in presets
         for pattern in used.stages
         if not any(fnmatchcase(node_id, pattern) for node_id in nodes)
     ]
