@@ -205,16 +205,20 @@ def _trained(method, network="unet"):
     return method.build(NETWORKS[network], 3).train()
 
 
+AFFINITIES = {
+    "default": {},
+    "published": {"affinity_within": "batch", "affinity_threshold": None},
+    "batch": {"affinity_within": "batch"},
+}
 KAPPAS = {"similarity": 15.0, "annotation": 5.0, "cooccurrence": 9.0, "affinity": 11.0}  # which all differ
 
 
 @pytest.mark.parametrize("labels", ["split", "majority"])
-@pytest.mark.parametrize("affinity", ["default", "published"])
+@pytest.mark.parametrize("affinity", AFFINITIES)
 def test_losses_are_those_of_the_equations(labels, affinity):
     """Against loops over pixels and segments, the memory bank of two batches included."""
-    published = {"affinity_within": "batch", "affinity_threshold": None} if affinity == "published" else {}
     kappas = {f"kappa_{term}": value for term, value in KAPPAS.items()}
-    method, batch = Spml(**SETTINGS, labels=labels, **published, **kappas), _batch()
+    method, batch = Spml(**SETTINGS, labels=labels, **AFFINITIES[affinity], **kappas), _batch()
     model = _trained(method, "v3plus").eval()
     banked = []
     for seed in range(3):  # the first of three batches is forgotten
@@ -239,8 +243,9 @@ def test_losses_are_those_of_the_equations(labels, affinity):
     pixels = embedding.detach().permute(0, 2, 3, 1).flatten(0, 2).tolist()
     count, total = segments.count, len(label)
     image = facts.image.tolist()
-    if affinity == "published":
-        nearest = affinity_labels(prototypes.tolist(), label)
+    if affinity != "default":
+        nearest = affinity_labels(prototypes.tolist(), label, threshold=0.95 if affinity == "batch" else None)
+        assert (255 in nearest) == (affinity == "batch")
     else:
         nearest = affinity_labels(present.tolist(), facts.label.tolist(), image, 0.95)
         assert facts.label.tolist() != nearest and 255 in nearest  # some segments are near enough, and some are not
