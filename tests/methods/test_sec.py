@@ -68,6 +68,27 @@ def test_terms_are_the_losses(backprop, scale):
         assert sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None) > 0, name
 
 
+def test_backprop_decides_whether_the_gradient_flows_through_the_crf():
+    batch = _batch()
+    found = {}
+    for backprop in (False, True):
+        method = Sec(**CRF, backprop=backprop)
+        model = _model(method)
+        weight = next(model.parameters())
+        (found[backprop],) = torch.autograd.grad(method.losses(model, batch, {"constrain"})["constrain"], weight)
+        expected = constrain_to_boundary_loss(model(batch.rgb), batch.rgb, **CRF, backprop=backprop, roi=batch.valid)
+        torch.testing.assert_close(found[backprop], torch.autograd.grad(expected, weight)[0])
+    assert (found[True] - found[False]).norm() > 0.05 * found[True].norm()
+
+
+def test_the_published_crf_is_the_default():
+    """SEC's CRF, as Tang et al. 2018 use it in Table 3."""
+    sec = Sec()
+    assert (sec.pos_weight, sec.pos_xy_std) == (3, 3)
+    assert (sec.bi_weight, sec.bi_xy_std, sec.bi_rgb_std, sec.iterations) == (10, 80, 13, 10)
+    assert (sec.present_decay, sec.absent_decay, sec.background_decay) == (0.996, 0, 0.999)
+
+
 def test_a_phase_computes_its_terms_only(monkeypatch):
     def refuse(*args, **settings):
         raise RuntimeError("computed")

@@ -4,6 +4,7 @@ import operator
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from wss.errors import UsageError, WssError
 from wss.methods import PartialCrossEntropy, Phase
@@ -97,7 +98,11 @@ def test_resumed_equals_uninterrupted(phases, stop_after, monkeypatch):
     for name, value in _weights(whole).items():
         assert torch.equal(other.state_dict()[name], value), name
     for row, same in zip(rows, again, strict=True):
-        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in same.items() if k != "seconds"}
+        assert _untimed(row) == _untimed(same)
+
+
+def _untimed(row):
+    return {name: value for name, value in row.items() if not name.startswith("seconds")}
 
 
 def _copy(tree):
@@ -246,6 +251,46 @@ def test_schedules():
     cosine = Phase(epochs=1, terms={"pce": 1}, lr=0.1, schedule="cosine")
     assert learning_rate(cosine, 50, 100) == pytest.approx(0.05)
     assert learning_rate(Phase(epochs=1, terms={"pce": 1}, lr=0.1, schedule="constant"), 99, 100) == 0.1
+
+
+def test_the_step_schedule_multiplies_the_rate_again_and_again():
+    sec = Phase(epochs=1, terms={"pce": 1}, lr=1e-3, schedule="step", step_iters=2000)
+    places = (0, 1999, 2000, 3999, 4000, 6000, 7999)
+    assert [learning_rate(sec, s, 8000) for s in places] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6])
+    slow = Phase(epochs=1, terms={"pce": 1}, lr=1.0, schedule="step", step_iters=3, gamma=0.5, warmup_iters=2)
+    assert [learning_rate(slow, s, 7) for s in range(7)] == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0.5, 0.5, 0.25])
+    with pytest.raises(ValidationError, match="schedule step needs step_iters"):
+        Phase(epochs=1, terms={"pce": 1}, schedule="step")
+
+
+def test_seconds_per_step_are_without_validation(monkeypatch):
+    """A clock that only steps (1 s each) and validations (100 s) advance."""
+    now = [0.0]
+
+    class Slow(PartialCrossEntropy):
+        def losses(self, model, batch, terms):
+            now[0] += 1
+            return super().losses(model, batch, terms)
+
+    def validate():
+        now[0] += 100
+        return {}
+
+    monkeypatch.setattr("wss.training.loop.time.monotonic", lambda: now[0])
+    hooks = Hooks(validate, lambda state: None, lambda rows: None, lambda n, note: None)
+    loop = LoopSettings(batch_size=2, seed=3, device=torch.device("cpu"))
+    rows = fit(_model(), Slow(), PHASES, _data(), loop, hooks)
+    assert [(row["seconds_per_step"], row["seconds"]) for row in rows] == [(1, 103)] * 3
+
+
+def test_seconds_per_step_of_a_resumed_epoch_count_its_own_steps(monkeypatch):
+    monkeypatch.setattr("wss.training.loop.CHECKPOINT_INTERVAL_S", -1.0)
+    states = []
+    _fit(_model(), save=lambda state: states.append(state | {"rows": list(state["rows"]), "sums": dict(state["sums"])}))
+    late = next(state for state in states if (state["phase"], state["step"]) == (0, 2))
+    monkeypatch.setattr("wss.training.loop.time.monotonic", iter(range(1000)).__next__)
+    row = _fit(_model(), state=late)[0]  # one step of three is left
+    assert row["seconds_per_step"] >= 1
 
 
 def test_head_and_bias_multipliers():

@@ -6,6 +6,7 @@ import pytest
 
 from wss.errors import UsageError
 from wss.viz import Run, featured, tabulate
+from wss.viz.report import value_title
 
 
 def run(miou, *, crf=False, bound=False, log=None, more=None, **factors):
@@ -116,6 +117,16 @@ def test_values_of_the_training_log_have_no_columns_of_a_crf():
     assert [(c.value, c.crf) for c in study.columns] == [("miou", False), ("miou", True), ("pce", None), ("ncut", None)]
     assert means(study) == {0: [0.5, 0.6, 0.1, 0.5], 1: [0.5, 0.6, 0.2, 0.4]}
     assert all(cell.count == 1 for row in study.rows for cell in row.cells)
+
+
+def test_time_rows_are_the_training_logs_and_count_once():
+    """Table 3 of the regularised-losses paper: accuracy beside seconds per batch."""
+    logs = {"none": {"seconds_per_step": 0.86, "seconds": 9.0}, "constrain": {"seconds_per_step": 1.19, "seconds": 7.0}}
+    runs = [run(m, crf=crf, log=log, constraint=c) for c, log in logs.items() for crf, m in ((False, 0.4), (True, 0.5))]
+    study = tabulate(runs, title="Table 3", rows="constraint", values=("miou", "seconds_per_step"))
+    assert [(c.value, c.crf) for c in study.columns] == [("miou", False), ("miou", True), ("seconds_per_step", None)]
+    assert means(study) == {"none": [0.4, 0.5, 0.86], "constrain": [0.4, 0.5, 1.19]}
+    assert value_title("seconds_per_step") == "Seconds per step"
 
 
 def test_where_all_runs_are_dense_none_is_compared():

@@ -71,10 +71,14 @@ class Phase(Params):
     """Learning rate of the head relative to the backbone. 1 for networks trained from scratch."""
     bias_multiplier: float = Field(default=2.0, gt=0)
     """Learning rate of biases relative to weights (the DeepLab convention)."""
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
-    """How the rate falls over the phase: poly, cosine (both to 0) or constant."""
+    schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
+    """How the rate falls over the phase: poly, cosine (both to 0), constant, or step (times ``gamma`` every ``step_iters``)."""
     power: float = Field(default=0.9, gt=0)
     """Exponent of the poly schedule (1 - step / steps)^power."""
+    step_iters: int | None = Field(default=None, ge=1, json_schema_extra=LATER)
+    """Steps after which the step schedule multiplies the rate by ``gamma``, again and again."""
+    gamma: float = Field(default=0.1, gt=0, json_schema_extra=LATER)
+    """Factor of the step schedule."""
     warmup_iters: int = Field(default=0, ge=0)
     """Steps over which the rate rises linearly from 0."""
     clip_norm: float | None = Field(default=None, gt=0)
@@ -91,6 +95,12 @@ class Phase(Params):
             raise ValueError(
                 f"a phase needs its length: epochs (passes over the images) or steps (of the optimiser){both}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_step(self) -> Phase:
+        if self.schedule == "step" and self.step_iters is None:
+            raise ValueError("schedule step needs step_iters: after how many steps the rate falls")
         return self
 
 

@@ -187,7 +187,7 @@ def _run(name: str, metrics: Store, model: Store, walks: bool) -> Run:
     one for the other.
     """
     rows = model.log["epochs"]
-    columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds"}
+    columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds", "seconds_per_step"}
     columns = {c for c in columns if c == "loss" or any(row.get(c) != row["loss"] for row in rows)}  # a sole term
     labels = model.meta["labels"]
     return Run(

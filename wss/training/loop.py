@@ -89,8 +89,9 @@ def fit(
             interruption.
 
     Returns:
-        One row per epoch: phase, epoch, step, lr, mean of each loss term and their weighted sum, validation scores, seconds.
-        Where the last epoch of a phase is incomplete, its row has the means over the steps that it has.
+        One row per epoch: phase, epoch, step, lr, mean of each loss term and their weighted sum, validation scores, seconds, and
+        seconds_per_step, which is the mean over the epoch's steps without validation. Where the last epoch of a phase is
+        incomplete, its row has the means over the steps that it has.
 
     Raises:
         WssError: The loss is no longer finite.
@@ -122,7 +123,7 @@ def fit(
         sampler = EpochBatches(
             len(data), settings.batch_size, phase.epochs, settings.seed, begin, first_draw, phase.steps
         )
-        clock = time.monotonic()
+        clock, timed = time.monotonic(), begin
         freeze_batch_norm(model, phase.batch_norm == "frozen")
         model.train()
         loader = batches(
@@ -154,13 +155,14 @@ def fit(
             if place + 1 == epochs.per_epoch or last:
                 row = {"phase": number + 1, "epoch": epoch + 1, "step": done + step + 1, "lr": lr}
                 row |= {name: value / (place + 1) for name, value in sums.items()}
+                per_step = (time.monotonic() - clock) / (step + 1 - timed)
                 sums = {}
                 if settings.validate_every and ((epoch + 1) % settings.validate_every == 0 or last):
                     model.eval()
                     row |= hooks.validate()
                     model.train()
-                row["seconds"] = time.monotonic() - clock
-                clock = time.monotonic()
+                row |= {"seconds": time.monotonic() - clock, "seconds_per_step": per_step}
+                clock, timed = time.monotonic(), step + 1
                 rows.append(row)
                 hooks.log(rows)
             hooks.advance(1, f"loss {values['loss']:.3f}")

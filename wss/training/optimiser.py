@@ -49,6 +49,8 @@ def learning_rate(phase: Phase, step: int, steps: int) -> float:
         return phase.lr * float((1 - progress) ** phase.power)
     if phase.schedule == "cosine":
         return phase.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    if phase.schedule == "step" and phase.step_iters is not None:
+        return phase.lr * phase.gamma ** (step // phase.step_iters)
     return phase.lr
 
 

@@ -29,7 +29,7 @@ _CURVE_TITLES = {
     "train_miou": "mIoU on training images",
     "lr": "Learning rate",
 }
-_NO_CURVES = frozenset({"step", "epoch", "phase", "seconds"})
+_NO_CURVES = frozenset({"step", "epoch", "phase", "seconds", "seconds_per_step"})
 _PICTURE_BUDGET = 3_500_000
 """Characters all pictures together may take; the page around them is much smaller."""
 MOST_RUNS = 8
@@ -49,6 +49,7 @@ _VALUE_TITLES = {
     "ncut": "NC loss",
     "densecrf": "CRF loss",
     "kernelcut": "KC loss",
+    "seconds_per_step": "Seconds per step",
 }
 
 
