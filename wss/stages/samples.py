@@ -128,7 +128,7 @@ def split_ids(samples: Store, split: str) -> list[str]:
         DataError: It is empty.
     """
     splits = samples.meta["splits"]
-    require_split(splits, split, samples.meta["kind"])
+    require_split(splits, split, samples.meta.get("kind", ""))
     return list(splits[split])
 
 
