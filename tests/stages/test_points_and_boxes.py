@@ -161,6 +161,18 @@ def test_one_click_on_every_object(tmp_path, monkeypatch):
     assert sum(clicks == objects for clicks, objects, _ in counts) >= len(counts) - 1  # unless one covers another
 
 
+def test_one_click_on_every_object_of_scribble_images(tmp_path, monkeypatch):
+    mask, scribble = np.zeros((48, 64), np.uint8), np.full((48, 64), 255, np.uint8)
+    mask[10:40, 5:30] = 2
+    scribble[15, 8:28], scribble[30, 8:28], scribble[44, 8:60], scribble[4, 8:60] = 2, 2, 0, 0
+    _change(monkeypatch, _without("strokes", scribble=scribble, mask=mask))
+    _, every = _prepare(tmp_path, points=True)
+    _, one = _prepare(tmp_path, points=True, clicks="object")
+    for image_id in one.ids:
+        assert [(every.get("labels", image_id) == k).sum() for k in (0, 2)] == [2, 2]
+        assert [(one.get("labels", image_id) == k).sum() for k in (0, 2)] == [1, 1]
+
+
 def test_boxes_of_the_data_set(tmp_path):
     samples, labels = _prepare(tmp_path, annotation="box")
     assert labels.meta == {"annotation": "box", "simulated": False, "options": {}}
