@@ -101,7 +101,7 @@ def test_a_change_ranks_before_what_holds_everywhere(load):
         ("title: T", "'stages' must be a list"),
         ("stages: []", "'stages' must be a list"),
         ("stages: {stage: samples}", "'stages' must be a list"),
-        ("stages: &x [*x]", "stage 1: expected an entry with 'stage'"),
+        ("stages: &x [*x]", "a value contains itself, by an alias"),
         (_stages("samples"), "stage 1: expected an entry with 'stage'"),
         (_stages("{id: samples}"), "stage 1: expected an entry with 'stage'"),
         (_stages("{stage: sample}"), "no stage 'sample'; did you mean 'samples'"),

@@ -1,4 +1,4 @@
-"""Reading the YAML files that describe pipelines and presets, and what a pipeline takes over from another one (``extends``)."""
+"""Read the YAML files of pipelines and presets, and join a pipeline with the one that it extends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ ENTRIES = ("title", "description", "extends", "without", "split", "recipes", "me
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The entries of a file, without those whose names begin with ``x-``, which hold what others refer to.
+    """Read the entries of a YAML file.
+
+    Entries whose names begin with ``x-`` are left out: they only hold anchors (``&name``) for other entries.
 
     Raises:
-        UsageError: It cannot be read, or is not YAML with named entries.
+        UsageError: The file cannot be read, is not YAML with named entries, or holds a value that contains itself.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -31,22 +33,35 @@ def read_document(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: expected named entries such as 'title' and 'stages', got {type(document).__name__}")
+    _refuse_loops(path, document, (), set())
     return {name: value for name, value in document.items() if not str(name).startswith("x-")}
 
 
-def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
-    """The entries of a pipeline file, joined with those of the pipeline that it extends.
+def _refuse_loops(path: Path, value: Any, above: tuple[int, ...], seen: set[int]) -> None:
+    """Raise if an alias (``*name``) stands inside the value of its own anchor; ``seen`` are the values that are checked."""
+    if not isinstance(value, dict | list) or (id(value) in seen and id(value) not in above):
+        return
+    if id(value) in above:
+        raise UsageError(f"{path}: a value contains itself, by an alias (*name) inside of its anchor (&name)")
+    seen.add(id(value))
+    for item in value.values() if isinstance(value, dict) else value:
+        _refuse_loops(path, item, (*above, id(value)), seen)
 
-    Stages of the same id are merged: parameters one by one (a list replaces a list), inputs role by role (an input that is null
-    is taken away). A new stage stands behind the entry before it in the file, or behind the stage that ``after`` names. The
-    stages that ``without`` names are left out. A recipe or a factor replaces the one of the same name.
+
+def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
+    """Read a pipeline file and join it with the pipeline that it extends.
+
+    Stages of the same id are merged: parameters one by one (a list replaces a list), inputs role by role (null removes an
+    input). A new stage follows the entry before it in the file, or the stage that ``after`` names. The stages that ``without``
+    names are left out. A recipe or a factor replaces the one of the same name. Settings of methods are merged.
 
     Args:
         path: The file.
         above: The files that extend this one.
 
     Raises:
-        UsageError: Not a pipeline file, or one that extends what is not there, or itself.
+        UsageError: The file is no pipeline, or extends itself or a pipeline that does not exist, or changes stages that the
+            extended pipeline does not have.
     """
     document = read_document(path)
     for name in set(document) - set(ENTRIES):
@@ -56,9 +71,7 @@ def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
             raise UsageError(f"{path}: {name!r} must be names with their values, got {document[name]!r}")
     if "extends" not in document:
         if "without" in document:
-            raise UsageError(
-                f"{path}: 'without' leaves out stages of the pipeline that 'extends' names, which is missing"
-            )
+            raise UsageError(f"{path}: 'without' removes stages of an extended pipeline, and there is no 'extends'")
         return document
     base_path = _base(path, document["extends"])
     if base_path.resolve() in {other.resolve() for other in (*above, path)}:
@@ -75,7 +88,7 @@ def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def _base(path: Path, name: Any) -> Path:
-    """The file of the pipeline that ``extends`` names: one beside ``path``, or a shipped one."""
+    """Find the pipeline that ``extends`` names: a file beside ``path``, or a shipped pipeline."""
     folders = (path.parent, shipped("pipelines"))
     for folder in folders:
         for candidate in (folder / str(name), folder / f"{name}.yaml"):
@@ -92,9 +105,14 @@ def _id(entry: Mapping[str, Any]) -> Any:
 
 
 def _stages(path: Path, base: Any, own: Any, without: Any) -> list[Any]:
-    """The stages of both files, see ``read_pipeline``."""
-    if not isinstance(own, list) or not all(isinstance(entry, dict) for entry in own):
-        raise UsageError(f"{path}: 'stages' must be a list of stages")
+    """Join the stages of both files, see ``read_pipeline``."""
+    for entries in (base, own):
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UsageError(f"{path}: 'stages' must be a list of stages, also in the pipeline that it extends")
+    own_ids = [_id(entry) for entry in own]
+    for name in own_ids:
+        if own_ids.count(name) > 1:
+            raise UsageError(f"{path}: stage {name!r}: there are two stages of this name; give one an 'id'")
     stages = list(base)
     for name in without if isinstance(without, list) else [without]:
         ids = [_id(entry) for entry in stages]

@@ -1,8 +1,8 @@
 """Factors: what a study varies. One entry of a pipeline file becomes one stage for each combination of their levels.
 
 A level ``${other}`` in a list of levels stands for all levels of another factor, with their values. A factor ``{product: {column:
-factor, ...}}`` has one level for each combination of the levels of others: its values are ``factors``, the levels by column, and
-those of each level under the name of its column.
+factor, ...}}`` has one level for each combination of the levels of other factors. The values of such a level are: under
+``factors`` its level of each column, and under the name of each column the values of that level.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Choice:
     """One level of a factor.
 
     Attributes:
-        level: What ``${factor}`` stands for.
-        values: What ``${factor.name}`` stands for, by name; may be nested.
-        presets: Presets of the stages that have this level, from the value ``preset`` of the level.
+        level: Value of ``${factor}``.
+        values: Values of ``${factor.name}`` by name; may be nested.
+        presets: Names of presets for the stages that have this level: its value ``preset``.
     """
 
     level: Level
@@ -39,12 +39,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Single:
-    """One stage that an entry stands for.
+    """One stage of the several that an entry with ``each`` stands for.
 
     Attributes:
-        entry: The entry, with levels and values in the place of placeholders.
-        decided: What factors decided among its parameters: values by path.
-        presets: Presets of its levels.
+        entry: The entry with its placeholders replaced.
+        decided: Parameters that came from placeholders: values by path.
+        presets: Names of the presets of its levels.
     """
 
     entry: Any
@@ -56,16 +56,16 @@ Factors = Mapping[str, Sequence[Choice]]
 
 
 def read_factors(declared: Any, changes: Mapping[str, Any], where: str) -> dict[str, list[Choice]]:
-    """The factors of a pipeline file.
+    """Read the factors of a pipeline file.
 
     Args:
-        declared: By name, a list of levels, or levels with the values that belong to each.
-        changes: Other levels by factor: a list chooses among the declared ones, or names any where no values belong to
-            them; new ones come with their values, as in ``declared``.
+        declared: By name, a list of levels, or a mapping from levels to their values.
+        changes: Other levels by factor. A list chooses among the declared levels; where these are a list of plain levels, it
+            may name new ones. A mapping gives new levels with their values, as in ``declared``.
         where: Named in errors.
 
     Raises:
-        UsageError: Not of that form, a factor without levels, or an unknown factor or level.
+        UsageError: Another form, a factor without levels, or an unknown factor or level.
     """
     if not isinstance(declared, dict):
         raise UsageError(f"{where}: 'factors' must be names with their levels, got {declared!r}")
@@ -105,10 +105,12 @@ def _with_values(declared: Mapping[Any, Any], where: str) -> dict[Level, Choice]
 
 
 def _spliced(levels: list[Any], where: str, earlier: Factors) -> dict[Level, Choice]:
-    """Levels of which some stand for all those of another factor; those of another one that come twice are one."""
+    """Levels with those of other factors in the place of ``${other}``; a level that comes twice is kept once."""
     known: dict[Level, Choice] = {}
     for level in levels:
-        match = _PLACEHOLDER.fullmatch(level) if isinstance(level, str) else None
+        match = _PLACEHOLDER.search(level) if isinstance(level, str) else None
+        if match and (match[0] != level or match[2]):
+            raise UsageError(f"{where}: a level may be a whole factor, for example ${{{match[1]}}}, got {level!r}")
         if match and match[1] not in earlier:
             raise UsageError(f"{where}: no factor {match[1]!r} before it{nearest(match[1], earlier)}")
         for choice in earlier[match[1]] if match else [Choice(_level(level, where), {})]:
@@ -121,14 +123,18 @@ def _product(declared: Mapping[str, Any], where: str, earlier: Factors) -> dict[
     if not isinstance(columns, dict) or not columns:
         raise UsageError(f"{where}: 'product' must be columns with the factor of each, got {columns!r}")
     for name in columns.values():
-        if name not in earlier:
+        if not isinstance(name, str) or name not in earlier:
             raise UsageError(f"{where}: no factor {name!r} before it{nearest(name, earlier)}")
+    if "factors" in columns:
+        raise UsageError(f"{where}: no column can be named 'factors', which holds the levels of all columns")
     known: dict[Level, Choice] = {}
     for choices in itertools.product(*(earlier[name] for name in columns.values())):
         levels = {column: choice.level for column, choice in zip(columns, choices, strict=True)}
         values = {column: choice.values for column, choice in zip(columns, choices, strict=True)}
         presets = tuple(name for choice in choices for name in choice.presets)
         level = "-".join(map(str, levels.values()))
+        if level in known:
+            raise UsageError(f"{where}: two combinations of levels are named {level!r}; rename a level")
         known[level] = Choice(level, {**values, "factors": levels}, presets)
     return known
 
@@ -153,14 +159,14 @@ def _level(value: Any, where: str) -> Level:
 
 
 def expand(entry: Any, factors: Factors, where: str) -> Iterator[Single]:
-    """An entry of a pipeline file, once for each combination of the factors that its ``each`` names.
+    """Repeat an entry of a pipeline file for each combination of levels of the factors that its ``each`` names.
 
-    ``${factor}`` and ``${factor.name}`` are replaced everywhere in it: by the value itself where nothing else is in the
-    string, otherwise by its text. In an ``id`` characters other than letters, digits, - and _ become _.
+    ``${factor}`` and ``${factor.name}`` are replaced everywhere in it: by the value itself if the string holds nothing else,
+    otherwise by the value's text. In an ``id``, characters other than letters, digits, - and _ become _.
 
     Raises:
-        UsageError: ``each`` names an unknown factor, or a placeholder one that ``each`` does not name or a name that the
-            level does not have.
+        UsageError: ``each`` names an unknown factor; or a placeholder names a factor that ``each`` does not name, or a value
+            that the level does not have.
     """
     if not isinstance(entry, dict):
         yield Single(entry)
@@ -192,7 +198,7 @@ def _decided(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[t
 
 
 def _as_ids(before: Any, after: Any) -> Any:
-    """Ids, of which those that had placeholders keep only what an id may hold, and the stars of patterns."""
+    """Ids; in those that had placeholders, characters that ids cannot have become _ (``*`` stays, for patterns)."""
     if isinstance(before, dict):
         return {role: _as_ids(before[role], after[role]) for role in before}
     if isinstance(before, list):

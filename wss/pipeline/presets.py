@@ -1,4 +1,4 @@
-"""Presets: settings for many pipelines in one YAML file, those of a paper on a data set, say."""
+"""Presets: YAML files with settings for many pipelines, for example those of a paper on a data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from wss.errors import UsageError
 from wss.methods import METHODS
 from wss.params import nearest
+from wss.pipeline.changes import merge
 from wss.pipeline.document import read_document
 from wss.shipped import shipped
 from wss.stages import STAGES
@@ -20,19 +21,19 @@ _KNOWN = {method.model_fields["name"].default: method for method in METHODS}
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings for many pipelines: those of a paper on a data set, say.
+    """Settings for many pipelines.
 
     Attributes:
-        source: Its name, or its file, as errors quote it.
+        source: Its name or file, for errors.
         title: One line for lists.
         differs: Where it is not the paper, one line each; told whenever it is used.
-        split: Other splits by the name that pipelines use, ``{train: trainaug}``.
-        recipes: Recipes that replace those of a pipeline, by name. A preset that has recipes has one for every role that a
-            pipeline trains by.
-        every: Parameter changes by kind of stage (``crf``), for all stages of that kind.
-        methods: Changes of a method's settings by its name, wherever a stage has that method.
-        factors: Levels, with their values, by factor.
-        stages: Parameter changes by pattern of stage ids, for presets that are made for one pipeline.
+        split: Splits by the name that pipelines use, for example ``{train: trainaug}``.
+        recipes: Recipes by name; they replace those of a pipeline. A pipeline that uses a recipe which the preset lacks is
+            refused, unless the preset has no recipes at all.
+        every: Changes of parameters by kind of stage (``crf``), for all stages of that kind.
+        methods: Changes of a training method's settings by its name, for all stages that have the method.
+        factors: Levels with their values by factor; they replace those of a pipeline that has the factor.
+        stages: Changes of parameters by pattern of stage ids, for presets that are made for one pipeline.
     """
 
     source: str
@@ -45,6 +46,11 @@ class Preset:
     factors: Mapping[str, Any]
     stages: Mapping[str, Mapping[str, Any]]
 
+    def presets_of_levels(self) -> list[str]:
+        """Names of the presets that its levels name (``preset`` among the values of a level)."""
+        levels = [values for factor in self.factors.values() if isinstance(factor, dict) for values in factor.values()]
+        return sorted({str(values["preset"]) for values in levels if isinstance(values, dict) and "preset" in values})
+
 
 def shipped_presets() -> dict[str, Path]:
     """The presets that come with wss, by name."""
@@ -52,12 +58,14 @@ def shipped_presets() -> dict[str, Path]:
 
 
 def load_preset(name_or_file: str) -> Preset:
-    """Read a shipped preset, or a YAML file; its entries are those of ``Preset``, ``title``, ``description`` and ``extends``.
+    """Read a shipped preset or a YAML file.
 
-    ``extends`` names another preset, shipped or beside the file, whose settings hold where this one has none.
+    Its entries are ``title``, ``description``, ``extends`` and the attributes of ``Preset``. ``extends`` names another preset,
+    shipped or beside the file: its settings hold where this one has none. A recipe or factor replaces the whole one of the same
+    name.
 
     Raises:
-        UsageError: No such preset, not of that form, or with a kind of stage, a method or a setting that does not exist.
+        UsageError: No such preset, another form, or an unknown kind of stage, method or setting.
     """
     path = _file(name_or_file)
     document = _document(path, ())
@@ -78,15 +86,15 @@ def load_preset(name_or_file: str) -> Preset:
 
 
 def check_methods(settings: Mapping[str, Any], where: str) -> None:
-    """Raise if settings by method name an unknown method or an unknown setting."""
+    """Raise if settings by method have an unknown method or setting."""
     _check_names(where, "methods", settings, {name: method.model_fields for name, method in _KNOWN.items()})
 
 
 def split_names(value: Any, where: str) -> dict[str, str]:
-    """Other splits by the name that stages use, from the entry ``split``; one name alone is that for ``train``.
+    """Read the entry ``split``: splits by the name that stages use. A single name replaces ``train``.
 
     Raises:
-        UsageError: Not of that form.
+        UsageError: Another form.
     """
     names = {"train": value} if isinstance(value, str) else value or {}
     if not isinstance(names, dict) or not all(isinstance(name, str) for pair in names.items() for name in pair):
@@ -111,14 +119,14 @@ def _document(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return document
     beside = path.parent / f"{document['extends']}.yaml"
     base_path = beside if beside.is_file() else _file(str(document["extends"]))
-    if base_path in (*above, path):
+    if base_path.resolve() in {other.resolve() for other in (*above, path)}:
         raise UsageError(f"{path}: extends itself, by way of {base_path}")
     base = _document(base_path, (*above, path))
     joined = {**base, **document}
     for name in ("recipes", "factors", "every", "methods", "stages"):
         mine, other = document.get(name) or {}, base.get(name) or {}
-        if isinstance(mine, dict):
-            joined[name] = {**other, **mine}
+        if isinstance(mine, dict) and isinstance(other, dict):
+            joined[name] = {**other, **mine} if name in ("recipes", "factors") else merge(other, mine)
     return joined
 
 
@@ -126,6 +134,8 @@ def _check_names(where: Path | str, part: str, settings: Mapping[str, Any], know
     for name, values in settings.items():
         if name not in known:
             raise UsageError(f"{where}: {part}: no {name!r}{nearest(name, known)}")
-        for key in values if isinstance(values, dict) else ():
+        if not isinstance(values, dict):
+            raise UsageError(f"{where}: {part}: {name!r} must have parameters with their values, got {values!r}")
+        for key in values:
             if key not in known[name]:
                 raise UsageError(f"{where}: {part}: {name!r} has no parameter {key!r}{nearest(key, known[name])}")

@@ -1,8 +1,8 @@
-"""Recipes: named parameters of a pipeline, for training and its phases above all, which a preset can replace.
+"""Recipes: named groups of parameters, mostly of trainings and their phases, which a preset can replace.
 
-A mapping in the parameters of a stage takes a recipe over by ``recipe: NAME``; what stands beside it counts more. A recipe may
-take over another one. The names are roles (``training``, ``first``, ``second``, ...): a preset replaces a recipe whole, wherever
-a pipeline uses it, and so does not depend on the ids of stages.
+``recipe: NAME`` inside the parameters of a stage inserts the values of a recipe; values beside it count more. A recipe may itself
+begin with another recipe. Their names are roles (``training``, ``first``, ``second``, ...). A preset replaces whole recipes, and
+so its settings reach every pipeline that uses these roles, whatever the ids of its stages.
 """
 
 from __future__ import annotations
@@ -21,32 +21,37 @@ class Recipes:
     """The recipes that hold for one stage.
 
     Attributes:
-        own: Those of the pipeline, by name.
-        preset: Those of the preset, which replace them, by name.
-        source: The preset's name, for errors.
-        changes: Changes of single values by recipe (``--set recipes.first.steps=100``).
+        own: Recipes of the pipeline, by name.
+        preset: Recipes of the preset, by name; they replace those of the pipeline.
+        source: Name of the preset, for errors.
+        changes: Changes of single values, by recipe (``--set recipes.first.steps=100``).
+        used: Collects the names of recipes whose values were asked for.
     """
 
     own: Mapping[str, Any]
     preset: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
     def resolve(self, value: Any, where: str) -> Any:
-        """A value in which every ``recipe: NAME`` is replaced by the recipe's values.
+        """Replace every ``recipe: NAME`` inside a value by the values of the recipe.
 
         Raises:
-            UsageError: No such recipe, or a preset with recipes has none for this role.
+            UsageError: No such recipe, a recipe that contains itself, or a preset whose recipes lack this role.
         """
+        return self._resolved(value, where, ())
+
+    def _resolved(self, value: Any, where: str, above: tuple[str, ...]) -> Any:
         if isinstance(value, list):
-            return [self.resolve(item, where) for item in value]
+            return [self._resolved(item, where, above) for item in value]
         if not isinstance(value, dict):
             return value
-        rest = {name: self.resolve(item, where) for name, item in value.items() if name != "recipe"}
-        return merge(self._values(value["recipe"], where, ()), rest) if "recipe" in value else rest
+        rest = {name: self._resolved(item, where, above) for name, item in value.items() if name != "recipe"}
+        return merge(self._values(value["recipe"], where, above), rest) if "recipe" in value else rest
 
     def uses(self, value: Any) -> bool:
-        """Whether a recipe of the preset has a say in a value."""
+        """True if a value takes a recipe while the preset has recipes."""
         if isinstance(value, list):
             return any(map(self.uses, value))
         if not isinstance(value, dict):
@@ -54,7 +59,11 @@ class Recipes:
         return bool(self.preset and "recipe" in value) or any(map(self.uses, value.values()))
 
     def offered(self, given: Any, path: Sequence[str | int], where: str) -> Any:
-        """What the preset's recipes have at a path of the given parameters, or ``NOTHING``."""
+        """Look up the value that recipes have at a path of the given parameters, if the preset has recipes.
+
+        Returns:
+            The value, or ``NOTHING``.
+        """
         for position, part in enumerate(path):
             if self.preset and isinstance(given, dict) and "recipe" in given:
                 found = at(self._values(given["recipe"], where, ()), path[position:])
@@ -63,16 +72,18 @@ class Recipes:
             given = at(given, [part])
         return NOTHING
 
-    def _values(self, name: Any, where: str, above: tuple[Any, ...]) -> dict[str, Any]:
+    def _values(self, name: Any, where: str, above: tuple[str, ...]) -> dict[str, Any]:
+        """The values of one recipe; ``above`` are the recipes that contain it."""
+        known = {**self.own, **self.preset}
         if name in above:
-            raise UsageError(f"{where}: recipe {name!r} takes itself over")
-        found = self.preset.get(name, self.own.get(name))
-        if found is None and name not in self.own:
-            raise UsageError(f"{where}: no recipe {name!r}{nearest(name, self.own)}")
-        found = found or {}
+            raise UsageError(f"{where}: recipe {name!r} contains itself")
+        if not isinstance(name, str) or name not in known:
+            raise UsageError(f"{where}: no recipe {name!r}{nearest(name, known)}")
+        self.used.add(name)
+        found = known[name] or {}
         if not isinstance(found, dict):
             raise UsageError(f"{where}: recipe {name!r} must be names with values, got {found!r}")
-        rest = {key: self.resolve(item, where) for key, item in found.items() if key != "recipe"}
+        rest = {key: self._resolved(item, where, (*above, name)) for key, item in found.items() if key != "recipe"}
         if self.preset and name not in self.preset and rest:
             raise UsageError(
                 f"{where}: preset {self.source} has no recipe {name!r}, which this stage trains by: the preset is not made for "
@@ -85,7 +96,7 @@ class Recipes:
 
 
 def check_changes(changes: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
-    """Raise if a change names a recipe that is not there."""
+    """Raise if a change names an unknown recipe, or is not a mapping of parameters."""
     for name, change in changes.items():
         if name not in known:
             raise UsageError(f"{where}: no recipe {name!r} to change{nearest(name, known)}")

@@ -1,11 +1,13 @@
 """A pipeline as data: a YAML file that names stages, their parameters and their inputs, checked before anything runs.
 
-``extends`` takes over another pipeline, ``recipe`` takes over named parameters. An entry ``each`` repeats a stage for every
-combination of levels of the named ``factors``; a list input takes patterns with ``*``. That is how a study of many runs stays one
-short file.
+``extends`` starts from another pipeline, and ``recipe`` inserts named parameters. ``each`` repeats an entry for every
+combination of levels of the ``factors`` that it names; a list input takes patterns with ``*``. So a study of many trainings is
+one short file.
 
-Many places set the parameters of a stage. In this order, where a later one wins: the stage's defaults; values for every stage
-(``seed``); recipes; the pipeline's settings of methods; the stage's entry; a preset; the presets of its levels; the command line.
+The parameters of a stage come from several places. Later ones win: the stage's defaults; the pipeline's settings of methods;
+values for every stage (``seed``); recipes, a preset's in the place of the pipeline's; the stage's entry; ``every``, ``methods``
+and ``stages`` of the preset; those of the presets of the stage's levels; other names of splits; ``methods`` of the command line;
+changes of the stage by the command line. A value that a factor decides cannot be changed.
 """
 
 from __future__ import annotations
@@ -122,15 +124,15 @@ def load_pipeline(
 
     Args:
         path: The YAML file.
-        overrides: Parameter changes by node id, or by a pattern of ids with ``*``, nested like the parameters; an id counts
-            more than a pattern. Further entries: ``factors``, other levels by factor; ``recipes`` and ``methods``, changes by
-            name; ``split``, other splits by the name that stages use. See ``parse_overrides``.
+        overrides: Parameter changes by stage id, or by a pattern of ids with ``*``, nested like the parameters; an id counts
+            more than a pattern. Further entries: ``factors``, levels by factor; ``recipes`` and ``methods``, changes by name;
+            ``split``, splits by the name that stages use. See ``parse_overrides``.
         everywhere: Values for every stage that has a parameter of that name (``seed``) and is not given one.
         preset: Changes that count less than ``overrides``.
 
     Raises:
         UsageError: Malformed YAML, an unknown stage, parameter, recipe, role or node, an input of the wrong kind, an input that
-            comes later in the file, or a change of what a factor decides.
+            comes later in the file, or a change of a value that a factor decides.
     """
     document = read_pipeline(path)
     entries = document.get("stages")
@@ -147,7 +149,8 @@ def load_pipeline(
     )
     check_methods(settings.methods, str(path))
     check_methods(changes.get("methods", {}), "--set")
-    check_changes(changes.get("recipes", {}), settings.recipes, "--set")
+    known_recipes = {**settings.recipes, **(preset.recipes if preset else {})}
+    check_changes(changes.get("recipes", {}), known_recipes, "--set")
     factors = _factors(document.get("factors") or {}, changes.get("factors", {}), preset, str(path))
     nodes: dict[str, Node] = {}
     levels: dict[str, Preset] = {}
@@ -170,6 +173,12 @@ def load_pipeline(
         for used in presets
         for pattern in used.stages
         if not any(fnmatchcase(node_id, pattern) for node_id in nodes)
+    ]
+    notes += [
+        f"--set {kind}.{name} changes no stage of the pipeline {path.stem}"
+        for kind in ("recipes", "methods")
+        for name in changes.get(kind, {})
+        if f"{kind}.{name}" not in settings.used
     ]
     title = str(document.get("title", path.stem))
     description = str(document.get("description", "")).strip()

@@ -1,4 +1,4 @@
-"""The parameters of one stage of a pipeline, from all the places that have a say in them."""
+"""Parameters of one stage of a pipeline, put together from its entry, recipes, presets and the command line."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from wss.pipeline.recipes import Recipes
 from wss.stages.stage import Stage
 
 NOT_STAGES = ("factors", "recipes", "methods", "split")
-"""Names that stand in the place of a stage in changes."""
+"""First names of changes that are not ids of stages."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything beside a stage's own entry that decides its parameters.
+    """Everything but a stage's own entry that decides its parameters.
 
     Attributes:
-        recipes: The pipeline's, by name.
-        methods: The pipeline's settings of methods, by name.
-        split: The pipeline's other names of splits.
+        recipes: Recipes of the pipeline, by name.
+        methods: Settings of methods of the pipeline, by name.
+        split: Splits of the pipeline by the name that stages use.
         everywhere: Values for every stage that has a parameter of that name.
         preset: The preset of the whole pipeline.
-        changes: What the command line sets, by stage id or pattern, and under ``recipes``, ``methods`` and ``split``.
+        changes: Changes from the command line, by stage id or pattern, and under ``recipes``, ``methods`` and ``split``.
+        used: Collects ``recipes.NAME`` and ``methods.NAME`` for those that a stage uses.
     """
 
     recipes: Mapping[str, Any] = field(default_factory=dict)
@@ -40,25 +41,30 @@ class Settings:
     everywhere: Mapping[str, Any] = field(default_factory=dict)
     preset: Preset | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
     def values(
         self, stage: Stage, node_id: str, single: Single, levels: Sequence[Preset], where: str
     ) -> tuple[dict[str, Any], list[str]]:
-        """Plain values for the parameters of a stage, and the presets that changed any of them.
+        """Compute plain values for the parameters of a stage.
 
         Args:
-            stage: Which one.
+            stage: The stage.
             node_id: Its id.
             single: Its entry.
-            levels: The presets of its levels; they count more than the preset of the pipeline.
+            levels: Presets of its levels; they count more than the preset of the pipeline.
             where: Named in errors.
 
+        Returns:
+            The values, and the names of the presets that changed any of them.
+
         Raises:
-            UsageError: An unknown recipe, or a change of what a factor decides.
+            UsageError: An unknown recipe, a preset that does not fit, or a change of a value that a factor decides.
         """
         given = single.entry.get("params") or {}
         if not isinstance(given, dict):
             raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
+        self._require_level(stage, levels, where)
         presets = [preset for preset in (self.preset, *levels) if preset is not None]
         recipes = self._recipes(presets)
         for path, value in single.decided.items():
@@ -68,6 +74,7 @@ class Settings:
         values = merge(values, recipes.resolve(given, where))
         values = _with_methods(stage, values, self.methods, under=True)
         splits = dict(self.split)
+        self.used.update(f"recipes.{name}" for name in recipes.used)
         used = [recipes.source] if recipes.uses(given) else []
         for preset in presets:
             splits |= preset.split
@@ -83,12 +90,24 @@ class Settings:
             self._keep(where, single, values, f"preset {preset.source}")
         splits |= self.changes.get("split", {})
         usual = values.get("split", fields["split"].default if "split" in fields else None)
-        if usual in splits:
+        if isinstance(usual, str) and usual in splits:
             values = {**values, "split": splits[usual]}
         values = _with_methods(stage, values, self.changes.get("methods", {}))
+        self.used.update(f"methods.{name}" for name in _methods(stage, values))
         values = overridden(values, node_id, {n: c for n, c in self.changes.items() if n not in NOT_STAGES})
         self._keep(where, single, values, "--set")
         return values, used
+
+    def _require_level(self, stage: Stage, levels: Sequence[Preset], where: str) -> None:
+        """Raise if a training has no level while the preset has settings for trainings in the presets of levels only."""
+        preset = self.preset
+        if stage.name != "train" or preset is None or preset.recipes or levels:
+            return
+        if named := preset.presets_of_levels():
+            raise UsageError(
+                f"{where}: preset {preset.source} sets trainings by levels of {' and '.join(sorted(preset.factors))}, and this "
+                f"stage has none of them; use a preset that these levels name instead: {', '.join(named)}"
+            )
 
     def _recipes(self, presets: Sequence[Preset]) -> Recipes:
         chosen = [preset for preset in presets if preset.recipes]
@@ -100,17 +119,20 @@ class Settings:
     @staticmethod
     def _keep(where: str, single: Single, values: Mapping[str, Any], source: str) -> None:
         for path, value in single.decided.items():
-            _same(where, path, value, at(values, path), source)
+            _same(where, path, value, at(values, path), source, required=True)
 
 
-def _same(where: str, path: Sequence[str | int], decided: Any, other: Any, source: str) -> None:
-    """Raise if another value contradicts the one that a factor decided."""
+def _same(
+    where: str, path: Sequence[str | int], decided: Any, other: Any, source: str, *, required: bool = False
+) -> None:
+    """Raise if another value contradicts the one that a factor decided, or is missing although ``required``."""
     if isinstance(decided, Mapping) and isinstance(other, Mapping):
         for name, value in decided.items():
-            _same(where, (*path, name), value, other.get(name, NOTHING), source)
-    elif other is not NOTHING and other != decided:
+            _same(where, (*path, name), value, other.get(name, NOTHING), source, required=required)
+    elif other != decided and (required or other is not NOTHING):
+        does = "removes {}" if other is NOTHING else f"sets {{}} to {other!r}"
         raise UsageError(
-            f"{where}: {source} sets {'.'.join(map(str, path))} to {other!r}, and a factor of this study to {decided!r}: "
+            f"{where}: {source} {does.format('.'.join(map(str, path)))}, and a factor of this study sets it to {decided!r}: "
             "name levels instead, with their values, under 'factors' of the preset or by --set factors.NAME=[...]"
         )
 
@@ -118,19 +140,19 @@ def _same(where: str, path: Sequence[str | int], decided: Any, other: Any, sourc
 def _with_methods(
     stage: Stage, values: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]], under: bool = False
 ) -> dict[str, Any]:
-    """Values with the settings of methods, wherever the stage has a training method among its parameters.
+    """Apply settings of methods to every parameter of a stage that holds training methods.
 
     Args:
-        stage: Which one.
+        stage: The stage.
         values: Its values so far.
-        settings: By name of the method.
-        under: Settings count less than the values.
+        settings: Settings by name of the method.
+        under: Settings count less than the values; the stage's default counts less than either.
     """
     result = dict(values)
     for name, default in _method_fields(stage):
-        plain = result.get(name, canonical(default, tagged=False) if default is not None else None)
+        plain = result.get(name, default)
         items = plain if isinstance(plain, list) else [plain]
-        changed = [_with_settings(item, settings, under) for item in items]
+        changed = [_with_settings(item, settings, under and name in result) for item in items]
         if changed != items:
             result[name] = changed if isinstance(plain, list) else changed[0]
     return result
@@ -143,14 +165,19 @@ def _with_settings(item: Any, settings: Mapping[str, Mapping[str, Any]], under: 
     return merge(change, item) if under else merge(item, change)
 
 
+def _methods(stage: Stage, values: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the training methods among the values of a stage."""
+    for name, default in _method_fields(stage):
+        plain = values.get(name, default)
+        yield from (item.get("name", "") for item in (plain if isinstance(plain, list) else [plain]) if item)
+
+
 def _method_fields(stage: Stage) -> Iterator[tuple[str, Any]]:
-    """Parameters of a stage that hold training methods, with their defaults."""
+    """Names of the parameters of a stage that hold training methods, and their defaults as plain values."""
     for name, field_ in stage.params.model_fields.items():
         if any(issubclass(model, Method) for model in _models(field_.annotation)):
-            yield (
-                name,
-                None if field_.is_required() else field_.get_default(call_default_factory=True, validated_data={}),
-            )
+            required = field_.is_required()
+            yield name, None if required else canonical(field_.get_default(call_default_factory=True), tagged=False)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
