@@ -1,0 +1,102 @@
+"""Every number of every shipped pipeline, study and preset against tables that are kept by hand, one file for each paper.
+
+A table (tests/protocols/*.yaml) has an entry for each command, ``PIPELINE [--preset PRESET]``. An entry has the parameters that are
+not at the stage's default, by stage: under ``every KIND`` those of all stages of a kind, under an id or a pattern of ids (several
+with ``|`` between them) those of others. Each table says beside a number where the paper has it. A parameter that is missing in the
+table is as wrong as one with another value, so that no number can change unseen. defaults.yaml has the stages' own defaults.
+"""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wss.cli.listing import _changed
+from wss.pipeline.presets import load_preset, shipped_presets
+from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
+
+FOLDER = Path(__file__).parent / "protocols"
+TABLES = {
+    path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "defaults"
+}
+COMMANDS = [(name, command) for name, table in TABLES.items() for command in table["commands"]]
+WORDS = {("report", "title"), ("report", "studies"), ("samples", "dataset"), ("evaluate", "factors")}
+"""Parameters that hold words and levels: tests/papers holds them against the page of the papers."""
+
+
+def leaves(value, path=""):
+    """Nested values by dotted path; lists of numbers and words are values."""
+    if isinstance(value, dict) and value:
+        return {
+            k: v for name, item in value.items() for k, v in leaves(item, f"{path}.{name}" if path else name).items()
+        }
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {k: v for place, item in enumerate(value) for k, v in leaves(item, f"{path}.{place}").items()}
+    return {path: value}
+
+
+def resolved(command):
+    """The parameters of each stage that are not at their default, by stage id, with the kind of stage."""
+    name, _, preset = command.partition(" --preset ")
+    pipeline = load_pipeline(find_pipeline(name), preset=load_preset(preset) if preset else None)
+    return {
+        node.id: (
+            node.stage.name,
+            leaves({n: v for n, v in _changed(node.params).items() if (node.stage.name, n) not in WORDS} or {}),
+        )
+        for node in pipeline.nodes.values()
+    }
+
+
+def fits(name, node_id, kind):
+    return name == f"every {kind}" or any(fnmatchcase(node_id, pattern) for pattern in name.split(" | "))
+
+
+def expected(entry, node_id, kind):
+    """What a table has for a stage, from all its entries that fit."""
+    values = {}
+    for name, part in entry.items():
+        if fits(name, node_id, kind):
+            values |= leaves(part)
+    return {path: value for path, value in values.items() if path}
+
+
+@pytest.mark.parametrize(("table", "command"), COMMANDS, ids=[command for _, command in COMMANDS])
+def test_the_protocol_is_that_of_the_table(table, command):
+    entry = TABLES[table]["commands"][command]
+    used = set()
+    for node_id, (kind, found) in resolved(command).items():
+        found = {path: value for path, value in found.items() if path}
+        assert found == expected(entry, node_id, kind), node_id
+        used |= {name for name in entry if fits(name, node_id, kind)}
+    assert used == set(entry), "entries that fit no stage"
+
+
+def defaults():
+    """Default values by stage, method and other choices, in the order of ``wss stages`` and ``wss methods``."""
+    models = {f"stage {stage.name}": stage.params for stage in STAGES.values()}
+    models |= {f"method {method.model_fields['name'].default}": method for method in METHODS}
+    models |= {"phase": Phase, "network": NetworkSpec}
+    for choices in (PROPAGATIONS, SUPERPIXELS):
+        models |= {
+            f"{model.model_fields['name'].default} ({model.__module__.split('.')[1]})": model for model in choices
+        }
+    return {
+        name: {
+            p.name: p.default
+            for p in parameters(model)
+            if not p.required and (name[:5], p.name) != ("stage", "dataset")
+        }
+        for name, model in models.items()
+    }
+
+
+def test_the_defaults_are_those_of_the_table():
+    assert defaults() == yaml.safe_load((FOLDER / "defaults.yaml").read_text())
+
+
+def test_every_pipeline_and_preset_is_in_a_table():
+    commands = {command for _, command in COMMANDS}
+    assert set(shipped_pipelines()) <= commands
+    assert set(shipped_presets()) == {command.partition(" --preset ")[2] for command in commands} - {""}
