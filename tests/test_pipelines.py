@@ -9,18 +9,18 @@ from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
 STUDIES = {  # levels of their factors that are tried here
-    "study-bpg": {"parts": ["plain", "BPG"], "run": ["plain", "BPG", "dense"]},
+    "study-bpg": {"parts": ["plain", "BPG"]},
     "study-crf": {"training": ["pce", "crf-rnn"]},
     "study-drop": {"drop": [0, 0.5]},
     "study-full-supervision": {"weight": [0, 0.5]},
     "study-lengths": {"length": [1, 0], "loss": ["pce", "ncut"]},
-    "study-proposals": {"fine": ["crf-adm"], "run": ["grabcut", "scribblesup", "crf-adm"]},
-    "study-losses": {"loss": ["pce", "densecrf"], "run": ["pce", "densecrf", "dense"]},
-    "study-rawks": {"bound": ["spcon"], "run": ["pce", "rawks-then-q", "spcon"]},
+    "study-proposals": {"fine": ["crf-adm"]},
+    "study-losses": {"loss": ["pce", "densecrf"]},
+    "study-rawks": {"bound": ["spcon"]},
     "study-rw-ss": {"parts": ["baseline", "walk", "flip-before", "random-transition-entropy"]},
     "study-shrink": {"shrink": [0, 1], "parts": ["baseline", "self-supervision"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
-    "study-spml": {"relations": ["annotation", "with-affinity"], "run": ["pce", "annotation", "with-affinity"]},
+    "study-spml": {"relations": ["annotation", "with-affinity"]},
     "study-spml-sparsity": {"length": [1, 0]},
     "study-tags": {"constraint": ["none", "constrain-no-backprop"]},
 }

@@ -1,9 +1,10 @@
 """Every number of every shipped pipeline, study and preset against tables that are kept by hand, one file for each paper.
 
-A table (tests/protocols/*.yaml) has an entry for each command, ``PIPELINE [--preset PRESET]``. An entry has the parameters that are
-not at the stage's default, by stage: under ``every KIND`` those of all stages of a kind, under an id or a pattern of ids (several
-with ``|`` between them) those of others. Each table says beside a number where the paper has it. A parameter that is missing in the
-table is as wrong as one with another value, so that no number can change unseen. defaults.yaml has the stages' own defaults.
+A table (tests/protocols/*.yaml) has an entry for each command, ``PIPELINE [--preset PRESET]``. An entry has the parameters that
+are not at the stage's default, by stage: under ``every KIND`` those of all stages of a kind, under an id or a pattern of ids
+(several with ``|`` between them) those of others. Each table says beside a number where the paper has it. A parameter that is
+missing in the table is as wrong as one with another value, so that no number can change unseen. defaults.yaml has the stages' own
+defaults.
 """
 
 from fnmatch import fnmatchcase
@@ -13,8 +14,14 @@ import pytest
 import yaml
 
 from wss.cli.listing import _changed
+from wss.methods import METHODS, Phase
+from wss.networks import NetworkSpec
+from wss.pipeline.parameter_docs import parameters
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
+from wss.propagation import PROPAGATIONS
+from wss.stages import STAGES
+from wss.superpixels import SUPERPIXEL_METHODS
 
 FOLDER = Path(__file__).parent / "protocols"
 TABLES = {
@@ -78,16 +85,12 @@ def defaults():
     models = {f"stage {stage.name}": stage.params for stage in STAGES.values()}
     models |= {f"method {method.model_fields['name'].default}": method for method in METHODS}
     models |= {"phase": Phase, "network": NetworkSpec}
-    for choices in (PROPAGATIONS, SUPERPIXELS):
+    for choices in (PROPAGATIONS, SUPERPIXEL_METHODS):
         models |= {
             f"{model.model_fields['name'].default} ({model.__module__.split('.')[1]})": model for model in choices
         }
     return {
-        name: {
-            p.name: p.default
-            for p in parameters(model)
-            if not p.required and (name[:5], p.name) != ("stage", "dataset")
-        }
+        name: {p.name: p.default for p in parameters(model) if not p.required and not p.name.startswith("dataset")}
         for name, model in models.items()
     }
 

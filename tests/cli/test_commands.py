@@ -510,7 +510,7 @@ def test_run_prints_scores_of_networks_and_of_labels_alike(fresh, wss):
 
 
 def test_dry_run_says_what_would_happen_and_makes_nothing(fresh, wss):
-    rows = wss("run", "pce", "--dry-run", "--json").json
+    rows = wss("run", "pce", "--dry-run", "--json").json["stages"]
     assert [row["id"] for row in rows][:3] == ["samples", "prepare", "train"]
     assert rows[0]["state"] == "missing"
     assert {row["state"] for row in rows[1:]} == {"unknown"}
@@ -519,7 +519,7 @@ def test_dry_run_says_what_would_happen_and_makes_nothing(fresh, wss):
 
 
 def test_second_run_skips_every_stage(work, wss):
-    assert {row["state"] for row in wss("run", "pce", *QUICK, "--dry-run", "--json").json} == {"done"}
+    assert {row["state"] for row in wss("run", "pce", *QUICK, "--dry-run", "--json").json["stages"]} == {"done"}
     before = {p: p.stat().st_mtime_ns for p in stores(work)}
     rows = wss("run", "pce", *QUICK, "--json").json
     assert all(row["skipped"] for row in rows)

@@ -399,7 +399,7 @@ def test_a_damaged_store_is_rebuilt_once_removed(work):
 
 
 def _checkpoint_of_a_run_to_come(work, content):
-    rows = call("run", "pce", *QUICK, "--set", "train.seed=5", "--dry-run", "--json").json
+    rows = call("run", "pce", *QUICK, "--set", "train.seed=5", "--dry-run", "--json").json["stages"]
     (key,) = [row["key"] for row in rows if row["id"] == "train"]
     path = work / "artifacts" / "train" / f"{key}.checkpoint.partial"
     path.write_bytes(content)

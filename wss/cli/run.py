@@ -83,7 +83,7 @@ def run(
 
 
 def _show(terminal: Terminal, title: str, plans: list[dict[str, Any]]) -> None:
-    """The stages with their state, then the protocol of each."""
+    """Print the stages with their state, then their protocol."""
     from wss.pipeline.protocol import lines
 
     states = {"unknown": "to do", "missing": "to do", "partial": "to resume", "done": "done"}
@@ -93,9 +93,8 @@ def _show(terminal: Terminal, title: str, plans: list[dict[str, Any]]) -> None:
         [(p["id"], p["stage"], states[p["state"]], (p["key"] or "-")[:12]) for p in plans],
     )
     terminal.line("Protocol")
-    for plan in plans:
-        for line in lines(plan["id"], plan["protocol"]) if "protocol" in plan else ():
-            terminal.line(line)
+    for line in lines({plan["id"]: plan["protocol"] for plan in plans if "protocol" in plan}):
+        terminal.line(line)
 
 
 def _percent(value: float | None) -> str:

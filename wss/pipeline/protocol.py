@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wss.datasets.source import Catalogue
-from wss.methods import Phase
+from wss.methods import METHODS, Phase
 from wss.params import canonical
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.crf import CrfParams
@@ -13,11 +14,13 @@ from wss.stages.edges import EdgesParams
 from wss.stages.predict import PredictParams
 from wss.stages.prepare import PrepareParams
 from wss.stages.similarity_walk import SimilarityWalkParams
-from wss.stages.train import TrainParams
-from wss.training.batches import EpochBatches
+from wss.stages.train import LARGEST_CROP_PX, LARGEST_WHOLE_PX, TrainParams
+from wss.training.loop import total_steps
+
+_FROM_TAGS = {method.model_fields["name"].default for method in METHODS if "tags" in method.needs}
 
 
-def protocols(pipeline: Pipeline, known: dict[str, Catalogue]) -> dict[str, dict[str, Any]]:
+def protocols(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, dict[str, Any]]:
     """The protocol of each stage that has one, by stage id.
 
     Args:
@@ -25,15 +28,16 @@ def protocols(pipeline: Pipeline, known: dict[str, Catalogue]) -> dict[str, dict
         known: Catalogues by stage id, see ``catalogues``.
 
     Returns:
-        For a training ``split``, ``images`` (the labelled ones where the method uses no others), ``steps``, ``batch_size``,
-        ``crop``, ``resize``, ``scales`` (of the augmentation), ``augment``, ``network``, ``initialisation``, ``method``,
-        ``labels`` (the annotation), ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase) and ``seed``.
-        For other stages what decides their result.
+        For a training: ``split``, ``images`` (without those whose labels ``prepare.fraction`` takes away, unless the method
+        uses unlabelled images), ``steps`` (of all phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the
+        augmentation), ``augment``, ``network``, ``initialisation``, ``method``, ``labels`` (the annotation), ``phases``
+        (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase) and ``seed``. For other stages their parameters,
+        with the numbers that a named choice stands for.
     """
     return {node.id: found for node in pipeline.nodes.values() if (found := _protocol(node, pipeline, known))}
 
 
-def _protocol(node: Node, pipeline: Pipeline, known: dict[str, Catalogue]) -> dict[str, Any] | None:
+def _protocol(node: Node, pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, Any] | None:
     params = node.params
     if isinstance(params, TrainParams):
         return _training(node, params, pipeline, known[node.id])
@@ -53,10 +57,8 @@ def _protocol(node: Node, pipeline: Pipeline, known: dict[str, Catalogue]) -> di
 
 
 def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Catalogue) -> dict[str, Any]:
-    everything = len(catalogue.splits.get(params.split, ()))
     prepared = _prepared(node, pipeline)
-    fraction = prepared.fraction if prepared is not None else 1.0
-    images = everything if params.method.uses_unlabelled or not everything else max(1, round(fraction * everything))
+    images = _images(params, prepared, catalogue)
     phases = [_phase(phase, images, params.batch_size) for phase in params.phases]
     augment = canonical(params.augment, tagged=False)
     return {
@@ -69,7 +71,7 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
         "scales": augment["scale"],
         "augment": augment,
         "network": canonical(params.network, tagged=False),
-        "initialisation": _initialisation(node, params),
+        "initialisation": _initialisation(node, params, pipeline),
         "method": canonical(params.method, tagged=False),
         "labels": None if prepared is None else prepared.annotation,
         "phases": phases,
@@ -77,19 +79,34 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
     }
 
 
+def _images(params: TrainParams, prepared: PrepareParams | None, catalogue: Catalogue) -> int:
+    """Number of images to train on; as in ``prepare``, at least one keeps its labels."""
+    images = len(catalogue.splits.get(params.split, ()))
+    if prepared is None or prepared.split != params.split or params.method.uses_unlabelled or not images:
+        return images
+    return max(1, round(prepared.fraction * images))
+
+
 def _phase(phase: Phase, images: int, batch_size: int) -> dict[str, Any]:
-    steps = phase.steps or (len(EpochBatches(images, batch_size, phase.epochs or 1, 0)) if images else 0)
+    steps = total_steps(images, batch_size, [phase]) if images else phase.steps or 0
     return {**canonical(phase, tagged=False), "steps": steps}
 
 
-def _initialisation(node: Node, params: TrainParams) -> str:
-    if node.inputs.get("initial"):
-        return f"network of {node.inputs['initial'][0]}"
-    return params.weights or "random"
+def _initialisation(node: Node, params: TrainParams, pipeline: Pipeline) -> str:
+    """The weights that training starts from. For the network of another training, also the weights that began the chain."""
+    if not node.inputs.get("initial"):
+        return params.weights or "random"
+    first = pipeline.nodes[node.inputs["initial"][0]]
+    before = first
+    while before.inputs.get("initial"):
+        before = pipeline.nodes[before.inputs["initial"][0]]
+    origin = before.params.weights if isinstance(before.params, TrainParams) else None
+    new = f", new {' and '.join(params.fresh)}" if params.fresh else ""
+    return f"network of {first.id} ({origin or 'random'}){new}"
 
 
 def _prepared(node: Node, pipeline: Pipeline) -> PrepareParams | None:
-    """The parameters of the stage that made the labels which a stage's labels come from."""
+    """Parameters of the stage ``prepare`` from whose labels those of a training are made."""
     while node.inputs.get("labels"):
         node = pipeline.nodes[node.inputs["labels"][0]]
         if isinstance(node.params, PrepareParams):
@@ -97,38 +114,82 @@ def _prepared(node: Node, pipeline: Pipeline) -> PrepareParams | None:
     return None
 
 
-def lines(name: str, protocol: dict[str, Any]) -> list[str]:
-    """A protocol as lines of text."""
-    if "phases" not in protocol:
-        return [f"{name}: {_listed(protocol)}"]
-    network = protocol["network"]
-    spec = " ".join(str(network[key]) for key in ("name", "backbone") if network.get(key))
-    rest = {key: value for key, value in network.items() if key in ("output_stride", "multi_scale") and value}
-    size = (
-        f"crops of {_size(protocol['crop'])}"
-        if protocol["crop"]
-        else "whole images, or crops of 321 if their sizes differ"
-    )
-    size = f"whole images resized to {_size(protocol['resize'])}" if protocol["resize"] else size
-    size = "whole images, padded" if protocol["augment"].get("whole") else size
-    augment = {k: v for k, v in protocol["augment"].items() if k not in ("crop", "resize", "whole", "sides") and v}
-    found = [
-        f"{name}: {protocol['method']['name']} from {protocol['labels'] or 'labels'}, {spec}"
-        + (f" ({_listed(rest)})" if rest else "")
-        + f", from {protocol['initialisation']}; {protocol['images']} images of {protocol['split']}, batch "
+def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Protocols as lines of text, one block for all stages whose protocols read the same.
+
+    Args:
+        found: Protocols by stage id.
+
+    Returns:
+        For each block a line with the ids, and indented lines.
+    """
+    blocks: dict[tuple[str, ...], list[str]] = {}
+    for name, protocol in found.items():
+        text = _training_text(protocol) if "phases" in protocol else [_listed(protocol)]
+        blocks.setdefault(tuple(text), []).append(name)
+    return [line for text, names in blocks.items() for line in (", ".join(names), *(f"    {line}" for line in text))]
+
+
+def _training_text(protocol: Mapping[str, Any]) -> list[str]:
+    network, augment, method = protocol["network"], protocol["augment"], protocol["method"]
+    rest = {name: value for name, value in network.items() if name in ("output_stride", "multi_scale") and value}
+    spec = " ".join(str(network[name]) for name in ("name", "backbone") if network.get(name))
+    varied = {
+        name: value
+        for name, value in augment.items()
+        if name not in ("crop", "resize", "whole", "sides", "scale", "blur_sigma_px", "fill_rgb") and value
+    }
+    varied = {"scale": _range(augment["scale"]), **varied}
+    if augment["blur"]:
+        varied["blur_sigma_px"] = _range(augment["blur_sigma_px"])
+    text = [
+        f"method {_value(method)}",
+        f"labels {protocol['labels'] or 'of another stage'}; {protocol['images']} images of {protocol['split']}, batch "
         f"{protocol['batch_size']}, {protocol['steps']} steps, seed {protocol['seed']}",
-        f"    {size}; {_listed(augment)}",
-        f"    method: {_listed({k: v for k, v in protocol['method'].items() if k != 'name'})}",
+        f"network {spec}{f' ({_listed(rest)})' if rest else ''}, weights {protocol['initialisation']}",
+        f"images {_seen(protocol)}; {_listed(varied)}",
     ]
-    for phase in protocol["phases"]:
+    for number, phase in enumerate(protocol["phases"]):
         rest = {k: v for k, v in phase.items() if k not in ("terms", "steps", "epochs") and v not in (None, [])}
-        found.append(f"    {phase['steps']} steps: {_listed(phase['terms'])}; {_listed(rest)}")
-    return found
+        text.append(f"phase {number + 1}: {phase['steps']} steps, {_listed(phase['terms'])}; {_listed(rest)}")
+    return text
+
+
+def _seen(protocol: Mapping[str, Any]) -> str:
+    """How images are cut for training, see ``TrainParams.augment``."""
+    crop, resize = protocol["crop"], protocol["resize"]
+    if protocol["augment"]["whole"]:
+        return f"whole, resized to {_size(resize)}" if resize else "whole, padded to one size"
+    resized = [f"resized to {_size(resize)}"] if resize else []
+    if crop or resize:
+        return ", ".join([*resized, f"crops of {_size(crop)}" if crop else "whole"])
+    otherwise = "resized to" if protocol["method"]["name"] in _FROM_TAGS else "crops of"
+    return f"whole if all have one size of at most {LARGEST_WHOLE_PX}, otherwise {otherwise} {_size(LARGEST_CROP_PX)}"
 
 
 def _size(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "x".join(map(str, value if isinstance(value, list) else [value, value]))
 
 
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {_size(value)}" for name, value in values.items() if value is not None) or "-"
+def _range(value: list[float]) -> str:
+    return f"{_value(value[0])} to {_value(value[1])}"
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    """Names with values; without those that are None, and without the overlap of windows where there is no window."""
+    left_out = {"overlap"} if "window" in values and values["window"] is None else set()
+    shown = {name: value for name, value in values.items() if value is not None and name not in left_out}
+    return ", ".join(f"{name} {_value(value)}" for name, value in shown.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if not isinstance(value, Mapping):
+        return str(value)
+    rest = _listed({name: item for name, item in value.items() if name != "name"})
+    return " ".join(part for part in (str(value.get("name", "")), f"({rest})" if rest else "") if part)
