@@ -296,11 +296,7 @@ def test_presets_are_the_settings_of_the_paper(backbone):
         (0.5, 2),
         10,
     )
-<<<<<<< HEAD
-    assert train.method == RwSs(embed="qkv")
-=======
     assert train.method == RwSs(embed="qkv", reduction="mean")
->>>>>>> 3e0456c (Tests of extends and recipes; the protocol reads well: grouped stages, plain numbers, the whole chain of initial networks)
     assert train.method.gamma == 0.01
     assert train.split == "trainaug"
     assert isinstance(train.phases[0], Phase)
