@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wss.datasets import open_source
 from wss.datasets.source import Catalogue
 from wss.errors import WssError
 from wss.pipeline.spec import Node, Pipeline
+from wss.stages.evaluate import check_masks
 from wss.stages.samples import SamplesParams
 
 
@@ -36,6 +39,19 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> None:
                 node.stage.check(node.params, known[node.id])
             except WssError as error:
                 raise type(error)(f"stage {_named(node)}: {error}") from error
+        if node.stage.name == "evaluate" and node.id in known:
+            predicting = _predicting(node, pipeline)
+            if predicting is not None:
+                check_masks(known[node.id], predicting.params.split, getattr(predicting.params, "limit", None))
+
+
+def _predicting(node: Node, pipeline: Pipeline) -> Any:
+    """The stage that chose the split of the predictions which a stage scores."""
+    while node.inputs.get("predictions"):
+        node = pipeline.nodes[node.inputs["predictions"][0]]
+        if hasattr(node.params, "split"):
+            return node
+    return None
 
 
 def _named(node: Node) -> str:

@@ -101,7 +101,7 @@ def _require_masks(without: Sequence[str], total: int, split: str) -> None:
     if without:
         raise DataError(
             f"{len(without)} of {total} images of split {split!r} have no mask to compare with, {without[0]!r} first; "
-            "evaluate a split that has masks (--split)"
+            "evaluate a split that has masks (--split), or train and predict without scores (`wss train`, `wss predict`)"
         )
 
 
