@@ -97,7 +97,7 @@ def test_inputs_are_merged_and_null_takes_one_away(load):
     }
     twice = load("extends: between\nstages: [{id: train, inputs: {edges: null}}]", between=text).nodes["train"].inputs
     assert twice["edges"] == ()
-    with pytest.raises(UsageError, match="stage 'train': input 'labels' .* is missing"):
+    with pytest.raises(UsageError, match=r"stage 'train': input 'labels' .* is missing"):
         load("extends: base\nstages: [{id: train, inputs: {labels: null}}]")
 
 
