@@ -64,6 +64,23 @@ def _run(path, inputs, **params):
     return Store(path, PICTURES)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "densecrf", "sigma_rgb": 60.0, "sigma_xy": 3.0},
+        {"name": "ncut", "sigma_rgb": 200.0, "sigma_xy": 3.0},
+        {"name": "kernelcut", "gamma": 5.0, "nc_sigma_rgb": 200.0, "nc_sigma_xy": 3.0},
+    ],
+)
+def test_pictures_have_the_settings_of_their_losses(inputs, tmp_path, changed):
+    """Fig. 1 shows the gradients of training only if the bandwidths are those of training."""
+    given = inputs(_probs(0.5))
+    plain = _run(tmp_path / "plain.h5", given, losses=[{"name": changed["name"]}], images=1).get("tiles", "i0")
+    other = _run(tmp_path / "other.h5", given, losses=[changed], images=1).get("tiles", "i0")
+    assert (plain[0] == other[0]).all()
+    assert (plain[1] != other[1]).any()
+
+
 def test_the_pictures_are_of_the_class_and_its_missing_part_turns_red(inputs, tmp_path):
     store = _run(tmp_path / "out.h5", inputs(_probs(0.5)), losses=[{"name": "ncut", **SIGMAS}], images=2)
     assert store.meta["captions"] == ["Network output", "NC gradient"]

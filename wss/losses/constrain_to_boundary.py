@@ -56,8 +56,10 @@ def constrain_to_boundary_loss(
 
     Source: Kolesnikov and Lampert 2016, "Seed, Expand and Constrain", arXiv:1603.06098, (5). Tang et al. 2018, "On
         Regularized Losses for Weakly-supervised CNN Segmentation", Table 3, for ``backprop=False``.
-    Differs: the authors keep S above 1e-4 before the CRF; here S is as the network gives it. Their code divides the position
-        kernels' deviations by 12 for maps of an eighth; ``scale`` divides them by 8.
+    Differs: the authors keep S above 1e-4 before the CRF; here S is as the network gives it. Their code divides both deviations
+        in pixels by 12 for maps of an eighth, where ``scale`` 0.125 divides them by 8: ``pos_xy_std`` 2 and ``bi_xy_std`` 53.3
+        with that scale are theirs. Their code gives the logits (1 - Q) times the gradient with respect to log Q; here
+        ``backprop`` differentiates the inference.
     """
     if not 0 < scale <= 1:
         raise UsageError(f"scale is the factor by which the loss reduces the image, in (0,1]; got {scale}")

@@ -36,8 +36,13 @@ def dense_crf_loss(
 
         ``paper``: what the authors' code computes: -sum_k S_k' W S_k, without the constant 1'W1 and hence negative, summed
         over pixels (the reduced ones, with a ``scale``), averaged over images. Its weights go with this implementation's W,
-        whose row sums are about 0.6 of the Gaussian's: 2e-9 for crops of 513 with ``scale`` 0.5, or 1e-8 (Caffe). On six VOC
-        photographs 2e-9 was as much as a weight of 0.06 to 0.2 in normalised units, and 1e-8 as much as 4 to 13.
+        whose row sums are about 0.6 of the Gaussian's. A weight w is as much as w 1'W1 in normalised units.
+
+        The authors' weights beside a mean cross-entropy, and how much they are in normalised units on six VOC photographs
+        (``benchmarks/crf_units.py``): Caffe, with which the paper's networks were trained, 1e-8 at crops of 321, 2.4 to 5.4
+        (VGG networks) and 1.7 to 3.5 (ResNet-101). PyTorch, 2e-9 at crops of 513 with ``scale`` 0.5, 0.05 to 0.18; but that
+        code divides its mean cross-entropy by the batch size of 12 once more, so that the weight relative to the mean is
+        2.4e-8, 0.65 to 2.2 in normalised units.
 
     Args:
         probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.

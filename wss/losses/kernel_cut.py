@@ -34,7 +34,9 @@ def kernel_cut_loss(
     Args:
         probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.
         images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
-        gamma: Weight of the normalised cut, >= 0, relative to a CRF loss in the chosen units. Not published.
+        gamma: Weight of the normalised cut, >= 0, relative to a CRF loss in the chosen units. Not published. With ``paper`` the
+            CRF loss is about -1e8 to -5e8 at crops of 321, and a gamma of g / w makes the normalised cut count g where w is
+            the weight of the sum.
         sigma_rgb: Standard deviation of the affinity in colour, 0-255 units.
         sigma_xy: Standard deviation in pixels of the full-size image.
         nc_sigma_rgb: The same for the normalised cut; None shares the CRF's.

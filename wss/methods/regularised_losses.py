@@ -66,7 +66,8 @@ class DenseCRF(RegularisedLoss):
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "densecrf"})
 
     units: Literal["normalised", "paper"] = "normalised"
-    """``normalised``: the share of affinity that is cut, in 0..1. ``paper``: as the authors' code, with weights like 2e-9."""
+    """``normalised``: the share of affinity that is cut, in 0..1. ``paper``: as the authors' code, whose weight is 1e-8 in Caffe.
+    That is as much as 2 to 5 in normalised units, at crops of 321."""
 
     def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
         """See ``dense_crf_loss``."""
@@ -117,7 +118,8 @@ class KernelCut(RegularisedLoss):
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "kernelcut"})
 
     units: Literal["normalised", "paper"] = "normalised"
-    """Units of the CRF part: ``normalised`` is the share of affinity that is cut, in 0..1; ``paper`` the authors' code's."""
+    """Units of the CRF part: ``normalised`` is the share of affinity that is cut, in 0..1; ``paper`` the authors' code's. Then
+    ``gamma`` is relative to values of about 1e8."""
     gamma: float = Field(default=0.2, ge=0)
     """Weight of the normalised cut relative to the CRF loss; not published."""
     nc_sigma_rgb: float | None = Field(default=None, gt=0)

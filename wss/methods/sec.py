@@ -22,7 +22,8 @@ class Sec(Method):
     Source: Kolesnikov and Lampert 2016, "Seed, Expand and Constrain", arXiv:1603.06098; Tang et al. 2018, "On Regularized
         Losses for Weakly-supervised CNN Segmentation", section 4.2 and Table 3, for ``densecrf`` and ``backprop``.
     Differs: losses are computed at image resolution unless ``scale`` says otherwise, the authors' at an eighth of it; the
-        seeding loss is the mean over the seeds of the batch, not of the mean of each image.
+        seeding loss is the mean over the seeds of the batch, not of the mean of each image. See ``constrain_to_boundary_loss``
+        for the deviations that the authors' code uses at that resolution, and for its gradient through the CRF.
     """
 
     name: Literal["sec"] = "sec"
