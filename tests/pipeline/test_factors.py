@@ -6,6 +6,7 @@ import pytest
 
 from wss.errors import UsageError
 from wss.pipeline.changes import parse_overrides
+from wss.pipeline.factors import expand, read_factors
 from wss.pipeline.spec import load_pipeline
 
 STUDY = """
@@ -112,3 +113,124 @@ def test_refuses(load, old, new, message):
 def test_factors_must_be_a_mapping(load):
     with pytest.raises(UsageError, match="'factors' must be names with their values"):
         load("factors: [a]\nstages: [{stage: samples}]")
+
+
+LEVELS = """
+    factors:
+      loss: {pce: {terms: {pce: 1}}, densecrf: {terms: {pce: 1, densecrf: 0.5}}}
+      seed: [0, 1]
+      trained: ["${loss}", dense]
+      run: {product: {loss: trained, seed: seed}}
+    stages:
+      - stage: samples
+      - id: prepare-${run}
+        stage: prepare
+        each: run
+        inputs: {samples: samples}
+        params: {seed: "${run.factors.seed}", annotation: scribble}
+      - id: train-${loss}
+        each: loss
+        stage: train
+        inputs: {samples: samples, labels: "prepare-${loss}-0"}
+        params: {method: {name: "${loss}"}, phases: [{epochs: 1, terms: "${loss.terms}"}]}
+"""
+
+
+def _read(factors, **changes):
+    return read_factors(factors, changes, "here")
+
+
+def test_a_level_may_be_all_levels_of_another_factor():
+    found = _read({"a": {"x": {"v": 1}, "y": {"v": 2}}, "b": ["first", "${a}", "x", "last"]})
+    assert [(choice.level, choice.values) for choice in found["b"]] == [
+        ("first", {}),
+        ("x", {"v": 1}),
+        ("y", {"v": 2}),
+        ("last", {}),
+    ]
+    assert [choice.level for choice in _read({"a": ["x"], "b": "${a}"})["b"]] == ["x"]
+
+
+def test_levels_chosen_for_a_factor_hold_where_it_is_taken_over():
+    factors = {"a": {"x": {"v": 1}, "y": {"v": 2}}, "b": ["${a}", "z"], "c": {"product": {"one": "b"}}}
+    assert [choice.level for choice in _read(factors, a=["y"])["c"]] == ["y", "z"]
+    assert [choice.level for choice in _read(factors, a={"w": {}})["c"]] == ["w", "z"]
+    assert [choice.level for choice in _read(factors, b=["z", "x"])["c"]] == ["z", "x"]
+    assert [choice.level for choice in _read(factors, c=["x"])["c"]] == ["x"]
+    assert [choice.values for choice in _read(factors, b=["x"])["b"]] == [{"v": 1}]
+
+
+def test_a_product_has_a_level_for_each_combination():
+    found = _read({"a": {"x": {"v": {"w": 1}}, "y": {}}, "n": [0, 0.5], "run": {"product": {"A": "a", "N n": "n"}}})[
+        "run"
+    ]
+    assert [choice.level for choice in found] == ["x-0", "x-0.5", "y-0", "y-0.5"]
+    assert found[1].values == {"A": {"v": {"w": 1}}, "N n": {}, "factors": {"A": "x", "N n": 0.5}}
+
+
+def test_levels_carry_their_presets_into_products_and_other_factors():
+    factors = {
+        "a": {"x": {"preset": "one"}, "y": {}},
+        "b": {"z": {"preset": "two"}},
+        "c": ["${a}", "plain"],
+        "run": {"product": {"c": "c", "b": "b"}},
+    }
+    found = _read(factors)
+    assert [choice.presets for choice in found["a"]] == [("one",), ()]
+    assert [choice.presets for choice in found["c"]] == [("one",), (), ()]
+    assert [choice.presets for choice in found["run"]] == [("one", "two"), ("two",), ("two",)]
+
+
+def test_products_and_taken_over_levels_name_stages(load):
+    nodes = load(LEVELS).nodes
+    prepared = [name for name in nodes if name.startswith("prepare")]
+    assert prepared == [f"prepare-{loss}-{seed}" for loss in ("pce", "densecrf", "dense") for seed in (0, 1)]
+    assert [nodes[name].params.seed for name in prepared] == [0, 1] * 3
+    fewer = load(LEVELS, "factors.loss=[densecrf]", "factors.seed=[0]").nodes
+    assert [name for name in fewer if name.startswith("prepare")] == ["prepare-densecrf-0", "prepare-dense-0"]
+
+
+@pytest.mark.parametrize(
+    ("factors", "changes", "message"),
+    [
+        ({"b": ["${a}"]}, {}, "here: factor 'b': no factor 'a' before it"),
+        ({"b": ["${a}"], "a": [1]}, {}, "factor 'b': no factor 'a' before it; known: none"),
+        ({"aa": [1], "b": ["${a}"]}, {}, "factor 'b': no factor 'a' before it; did you mean 'aa'"),
+        ({"a": [1], "b": ["x-${a}"]}, {}, r"a level may be a whole factor, for example \$\{a\}, got 'x-\$\{a\}'"),
+        ({"a": [1], "b": ["${a.x}"]}, {}, r"a level may be a whole factor, .* got '\$\{a.x\}'"),
+        ({"a": [1], "b": {"product": {"x": "aa"}}}, {}, "factor 'b': no factor 'aa' before it; did you mean 'a'"),
+        ({"a": [1], "b": {"product": {"x": ["a"]}}}, {}, r"factor 'b': no factor \['a'\] before it"),
+        ({"a": [1], "b": {"product": ["a"]}}, {}, r"'product' must be columns with the factor of each, got \['a'\]"),
+        ({"a": [1], "b": {"product": {}}}, {}, "'product' must be columns"),
+        ({"a": [1], "b": {"product": {"factors": "a"}}}, {}, "no column can be named 'factors'"),
+        (
+            {"a": ["x", "x-y"], "b": ["y-z", "z"], "c": {"product": {"a": "a", "b": "b"}}},
+            {},
+            "two combinations of levels are named 'x-y-z'",
+        ),
+        ({"a": ["x", "y"], "b": ["${a}"]}, {"b": ["z"]}, "factor 'b': no level 'z'"),
+        ({"a": ["x", "y"], "b": {"product": {"a": "a"}}}, {"b": ["z"]}, "factor 'b': no level 'z'"),
+        ({"a": {"x": {}}}, {"a": []}, "factor 'a': has no levels"),
+        ({"a": {"x": {}}}, {"a": ["x", "x"]}, "factor 'a': a level is named twice"),
+        ({"a": {"x": {}}}, {"a": [["x"]]}, r"levels are words or numbers, got \['x'\]"),
+        ({"a": {True: {}}}, {}, "levels are words or numbers, got True"),
+        ({"a": None}, {}, "levels are words or numbers, got None"),
+        ({"a": {}}, {}, "factor 'a': has no levels"),
+        ({"a": ["x"]}, {"c": ["x"]}, "no factor 'c' to change"),
+    ],
+)
+def test_refuses_factors(factors, changes, message):
+    with pytest.raises(UsageError, match=message):
+        _read(factors, **changes)
+
+
+def test_what_factors_decide_is_known_by_its_path():
+    factors = _read({"a": {"x": {"terms": {"pce": 1}}}, "s": [4]})
+    entry = {
+        "id": "t-${a}",
+        "each": ["a", "s"],
+        "params": {"name": "${a} ${s}", "seed": "${s}", "phases": [{"terms": "${a.terms}", "lr": 1}], "rest": 2},
+    }
+    (single,) = expand(entry, factors, "here")
+    assert single.decided == {("name",): "x 4", ("seed",): 4, ("phases", 0, "terms"): {"pce": 1}}
+    assert single.entry["params"] == {"name": "x 4", "seed": 4, "phases": [{"terms": {"pce": 1}, "lr": 1}], "rest": 2}
