@@ -1,10 +1,16 @@
 """What holds for every algorithm, on scenes of two flat regions and on the smallest images."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from tests.reference import scribblesup
+from wss.datasets.sample import SampleSource
 from wss.errors import DataError, UsageError
+from wss.metrics import confusion_matrix, miou
 from wss.propagation import PROPAGATIONS, DenseCRF, GrabCut, GraphCut, RandomWalk, Superpixel
+from wss.scribbles import rasterise
 from wss.superpixels import Felzenszwalb
 
 ALL = [*(method() for method in PROPAGATIONS), Superpixel(fill="none"), RandomWalk(model="skimage")]
@@ -188,6 +194,117 @@ def test_the_network_moves_the_graph_cut_unless_smoothness_outweighs_it():
     free = GraphCut(smoothness=0.1).propagate(image, scribble, 4, superpixels=superpixels, probs=probs).labels
     stiff = GraphCut(smoothness=10).propagate(image, scribble, 4, superpixels=superpixels, probs=probs).labels
     assert (free[1, 8], stiff[1, 8]) == (0, 1)
+
+
+PUBLISHED = GraphCut(energy="published")
+
+
+@pytest.mark.parametrize("method", [GraphCut(), PUBLISHED, GraphCut(sigma_texture=0.4, border=False, smoothness=2.5)])
+def test_costs_of_neighbours_are_those_of_the_equation(method):
+    """Colour, texture, borders and smoothness, written out in loops."""
+    image, superpixels = _mosaic()
+    edges, costs = method.pairwise(image, superpixels)
+    cumulative = method.histograms == "cumulative"
+    expected = scribblesup.pairwise(image, superpixels, method.sigma_colour, method.sigma_texture, cumulative)
+    assert sorted(expected) == [tuple(edge) for edge in edges.tolist()]
+    borders = scribblesup.borders(superpixels)
+    mean = sum(borders.values()) / len(borders)
+    for pair, cost in zip(map(tuple, edges.tolist()), costs, strict=True):
+        length = borders[pair] / mean if method.border else 1
+        assert cost == pytest.approx(method.smoothness * expected[pair] * length, rel=1e-10)
+
+
+@pytest.mark.parametrize("method", [GraphCut(smoothness=0.5), PUBLISHED, GraphCut(unary="sum", smoothness=20)])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_labelling_has_the_least_energy_of_all(method, seed):
+    """Of all labellings of nine superpixels with two classes; expansion moves are exact for two."""
+    image, superpixels = _mosaic(seed)
+    rng = np.random.default_rng(seed)
+    scribble = np.full(superpixels.shape, 255, np.uint8)
+    scribble[superpixels == 0], scribble[superpixels == 8] = 1, 2
+    share = rng.uniform(0.45, 0.55, superpixels.shape)
+    probs = np.stack([np.zeros_like(share), share, 1 - share])
+    edges, costs = method.pairwise(image, superpixels)
+    found = method.propagate(image, scribble, 3, superpixels=superpixels, probs=probs).labels
+    labels = np.array([found[superpixels == i][0] for i in range(9)])
+    energies = {
+        x: scribblesup.energy(
+            x,
+            superpixels,
+            scribble,
+            probs,
+            dict(zip(map(tuple, edges.tolist()), costs, strict=True)),
+            total=method.unary == "sum",
+        )
+        for x in itertools.product((1, 2), repeat=9)
+    }
+    assert energies[tuple(labels.tolist())] == pytest.approx(min(energies.values()), rel=1e-9)
+    assert len({round(v, 9) for v in energies.values() if v < np.inf}) > 100
+
+
+def test_the_published_energy_is_a_name_for_its_parameters():
+    named = {
+        "histograms": "joint",
+        "smoothness": 1,
+        "sigma_colour": 5,
+        "sigma_texture": 10,
+        "border": False,
+        "unary": "sum",
+    }
+    assert GraphCut(energy="published", **named) == PUBLISHED
+    assert PUBLISHED.model_dump() == GraphCut(**named).model_dump() | {"energy": "published"}
+    assert GraphCut(energy="published", sigma_colour=3).sigma_colour == 3
+    image, superpixels = _mosaic()
+    assert (PUBLISHED.pairwise(image, superpixels)[1] > 0.96).all()
+
+
+@pytest.mark.parametrize("method", [GraphCut(), GraphCut(energy="published", sigma_texture=0.1)])
+def test_texture_alone_decides_where_colours_are_alike(method):
+    """Vertical stripes beside horizontal ones of the same two greys: equal histograms of colour."""
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, :44][:, np.arange(44) % 4 < 2] = 90
+    image[:, 44:][np.arange(32) % 4 < 2] = 90
+    superpixels = np.repeat([np.arange(64) // 4 // 4], 32, 0)
+    superpixels[:, 32:44], superpixels[:, 44:48], superpixels[:, 48:] = 2, 3, 4
+    scribble = np.full((32, 64), 255, np.uint8)
+    scribble[3, 3], scribble[3, 60] = 0, 1
+    _, costs = method.pairwise(image, superpixels)
+    assert costs[2] < 0.8 * costs[[0, 1]].min()
+    labels = method.propagate(image, scribble, 2, superpixels=superpixels).labels
+    assert labels[1, [2, 18, 34, 45, 50]].tolist() == [0, 0, 0, 1, 1]
+
+
+def test_without_smoothness_the_first_class_fills_the_image():
+    image, _, scribble = _scene()
+    superpixels = np.arange(40 * 60).reshape(40, 60)
+    labels = GraphCut(smoothness=0).propagate(image, scribble, 5, superpixels=superpixels).labels
+    assert (labels[scribble == 255] == 1).all()
+    assert (labels == 3).sum() == (scribble == 3).sum()
+
+
+def test_the_default_is_better_than_no_smoothness_and_than_the_published_energy():
+    source = SampleSource()
+    found = {}
+    for method in (GraphCut(), GraphCut(smoothness=0), PUBLISHED):
+        total = 0
+        for image_id in source.catalogue.splits["train"][:40]:
+            sample = source.read(image_id)
+            scribble = rasterise(sample.strokes, sample.mask.shape)
+            labels = _propagate(
+                method, sample.image, scribble, 7, superpixels=Felzenszwalb().segment(sample.image)
+            ).labels
+            total = total + confusion_matrix(sample.mask, labels, 7)
+        found[method] = miou(total)
+    ours, none, published = found.values()
+    assert ours > none > published
+
+
+def _mosaic(seed=0):
+    """Nine noisy superpixels of different sizes, colours and textures."""
+    rng = np.random.default_rng(seed)
+    superpixels = np.repeat(np.repeat(np.arange(9).reshape(3, 3), (3, 5, 4), 0), (6, 4, 5), 1)
+    image = rng.integers(0, 256, (9, 3))[superpixels] * 0.3 + 80 + rng.integers(0, 60, (*superpixels.shape, 3))
+    return image.astype(np.uint8), superpixels
 
 
 def test_features_are_histograms_of_colour_and_of_differences():
