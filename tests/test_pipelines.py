@@ -1,10 +1,16 @@
+from itertools import combinations
+
 import pytest
 import torch
 
 from wss.methods import METHODS
+from wss.pipeline.changes import parse_overrides
+from wss.pipeline.document import read_pipeline
+from wss.pipeline.factors import read_factors
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
+from wss.shipped import shipped
 from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
@@ -92,3 +98,60 @@ def test_studies_compare_what_they_vary(name):
         assert all(study.columns in factors for factors in varied if study.columns)
     assert report.params.studies
     assert name in STUDIES
+
+
+FILES = sorted(shipped("pipelines").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(shipped("pipelines")).as_posix())
+def test_lines_are_short(path):
+    long = [number for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) >= 130]
+    assert not long, f"{path}: lines {long}"
+
+
+def _choices():
+    """For each study and factor, two of its levels, of which one is the first, on which others may depend."""
+    for name in STUDIES:
+        for factor, choices in read_factors(read_pipeline(shipped_pipelines()[name])["factors"], {}, name).items():
+            levels = [choice.level for choice in choices]
+            yield from ((name, factor, pair) for pair in combinations(levels, 2) if levels[0] in pair)
+
+
+@pytest.mark.parametrize(("name", "factor", "levels"), _choices())
+def test_studies_take_fewer_levels(name, factor, levels):
+    setting = f"factors.{factor}=[{levels[0]}, {levels[1]}]"
+    fewer = load_pipeline(shipped_pipelines()[name], parse_overrides([setting])).nodes
+    whole = load_pipeline(shipped_pipelines()[name]).nodes
+    assert set(fewer) <= set(whole)
+    assert any(node.stage.name == "evaluate" for node in fewer.values())
+    report = fewer["report"]
+    assert set(report.inputs["metrics"]) == {node.id for node in fewer.values() if node.stage.name == "evaluate"}
+
+
+def test_a_study_of_two_networks_trains_both_and_names_both(tmp_path):
+    torch.set_num_threads(1)
+    one, two = "small: {spec: {name: unet}}", "large: {spec: {name: deeplab-v2, backbone: resnet18}}"
+
+    def run(networks):
+        settings = [f"factors.network={{{networks}}}", "factors.loss=[pce]", "train*.phases.*.epochs=1"]
+        settings += ["train*.augment.crop=32", "crf*.iterations=1"]
+        path = shipped_pipelines()["study-losses"]
+        pipeline = load_pipeline(path, parse_overrides(settings), {"dataset": DATASET})
+        return run_pipeline(pipeline, Workspace(tmp_path), Context())
+
+    first = run(one)
+    second = run(f"{one}, {two}")
+    trained = {name: outcome for name, outcome in second.items() if name.startswith("train-")}
+    assert {name for name, outcome in trained.items() if outcome.skipped} == {
+        n for n in first if n.startswith("train-")
+    }
+    assert {name for name, outcome in trained.items() if not outcome.skipped} == {
+        "train-first-large-0",
+        "train-pce-large-0",
+        "train-dense-large-0",
+    }
+    (study,) = load_pipeline(shipped_pipelines()["study-losses"]).nodes["report"].params.studies
+    assert study.rows == "network"
+    page = (tmp_path / "report.html").read_text()
+    assert ">small<" in page
+    assert ">large<" in page

@@ -66,27 +66,95 @@ def test_a_preset_counts_more_than_the_file_and_less_than_settings(tmp_path):
     assert [(p.epochs, p.lr) for p in params.phases] == [(3, 0.5), (4, 0.5)]
 
 
-@pytest.mark.parametrize("name", shipped_presets())
-def test_shipped_presets_fit_the_methods(name):
+TWO_PHASES = ["pce", "dense", "densecrf", "ncut", "kernelcut", "crf-adm", "crf-rnn", "scribblesup", "grabcut"]
+STUDIES_OF_LOSSES = ["study-losses", "study-proposals", "study-crf", "study-lengths", "study-semi-supervision"]
+SPML = ["spml-scribble", "spml-point", "spml-box", "spml-tag", "study-spml", "study-spml-sparsity"]
+MADE_FOR = {
+    "densepose-spml": ["spml-densepose"],
+    "rawks-resnet101": ["rawks", "pce", "dense", "study-rawks"],
+    "voc2012-bpg": ["bpg", "pce", "dense", "study-bpg"],
+    "voc2012-largefov": [*TWO_PHASES, *STUDIES_OF_LOSSES],
+    "voc2012-msc-largefov": [*TWO_PHASES, *STUDIES_OF_LOSSES],
+    "voc2012-networks": ["study-losses"],
+    "voc2012-resnet101": [*TWO_PHASES, *STUDIES_OF_LOSSES],
+    "voc2012-rwss-resnet101": ["rw-ss", "pce", "dense", "study-rw-ss", "study-drop", "study-shrink"],
+    "voc2012-rwss-resnet50": ["rw-ss", "pce", "dense", "study-rw-ss", "study-drop", "study-shrink"],
+    "voc2012-spml": [*SPML, "pce", "dense"],
+    "voc2012-vgg16": [*TWO_PHASES, *STUDIES_OF_LOSSES],
+}
+"""The pipelines of each shipped preset."""
+
+
+def test_every_preset_is_made_for_a_pipeline():
+    assert set(MADE_FOR) == set(shipped_presets())
+
+
+@pytest.mark.parametrize("name", MADE_FOR)
+def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(name):
     preset = load_preset(name)
     assert 10 < len(preset.title) < 80
-    for pipeline in ("pce", "densecrf", "dense"):
-        changed = load_pipeline(find_pipeline(pipeline), preset=preset).nodes["train"].params
-        assert changed != load_pipeline(find_pipeline(pipeline)).nodes["train"].params
+    for pipeline in MADE_FOR[name]:
+        loaded = load_pipeline(find_pipeline(pipeline), preset=preset)
+        assert loaded.notes == ()
+        trained = [node.params for node in loaded.nodes.values() if node.stage.name == "train"]
+        for params in trained:
+            assert params.network.name != "unet", pipeline
+            assert (params.weights, params.amp) == ("imagenet", True)
+            assert params.split == ("train" if name == "densepose-spml" else "trainaug")
+            assert all(phase.optimiser in ("sgd", "adam") for phase in params.phases)
+        sequence = {node.params.split for node in loaded.nodes.values() if node.stage.name == "predict"}
+        assert sequence <= {"val", "trainaug"}
 
 
-PRESETS = [*shipped_presets().values(), *sorted((Path(wss.__file__).parents[1] / "benchmarks/presets").glob("*.yaml"))]
+@pytest.mark.parametrize(
+    ("preset", "pipeline", "message"),
+    [
+        (
+            "voc2012-bpg",
+            "densecrf",
+            "preset voc2012-bpg has no recipe 'first', .*its recipes are test, training, whole",
+        ),
+        ("voc2012-vgg16", "spml-tag", "preset voc2012-vgg16 has no recipe 'tag-training'"),
+        ("densepose-spml", "pce", "preset densepose-spml has no recipe"),
+        (
+            "rawks-resnet101",
+            "study-losses",
+            "rawks-resnet101 sets network.name to 'deeplab-v3plus', and a factor .* 'unet'",
+        ),
+        (
+            "voc2012-networks",
+            "pce",
+            "stage 'train': preset voc2012-networks sets trainings by levels of network, .* "
+            "voc2012-msc-largefov, voc2012-resnet101, voc2012-vgg16",
+        ),
+        ("voc2012-networks", "study-crf", "stage 'train-first-0': preset voc2012-networks sets trainings by levels"),
+    ],
+)
+def test_a_preset_that_is_made_for_other_pipelines_is_refused(preset, pipeline, message):
+    with pytest.raises(UsageError, match=message):
+        load_pipeline(find_pipeline(pipeline), preset=load_preset(preset))
+
+
+BENCHMARKS = sorted((Path(wss.__file__).parents[1] / "benchmarks/presets").glob("*.yaml"))
+PRESETS = [
+    *(shipped_presets()[name] for name, pipelines in MADE_FOR.items() if "study-losses" in pipelines),
+    *BENCHMARKS,
+]
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_presets_train_all_losses_of_a_study_alike(path):
     nodes = load_pipeline(find_pipeline("study-losses"), preset=load_preset(str(path))).nodes.values()
-    phases = {n.params.method.name: n.params.phases for n in nodes if n.inputs.get("initial")}
-    assert set(phases) == {"pce", "ncut", "densecrf", "kernelcut"}
-    schedules = [[phase.model_dump(exclude={"terms"}) for phase in each] for each in phases.values()]
-    assert all(schedule == schedules[0] for schedule in schedules)
-    (dense,) = [n.params.phases for n in nodes if n.stage.name == "train" and n.params.method.name == "dense"]
-    assert [phase.model_dump(exclude={"terms"}) for phase in dense[1:]] == schedules[0]
+    networks = {node.params.network for node in nodes if node.stage.name == "train"}
+    assert len(networks) == (3 if path.stem == "voc2012-networks" else 1)
+    for network in networks:
+        trained = [node for node in nodes if node.stage.name == "train" and node.params.network == network]
+        phases = {n.params.method.name: n.params.phases for n in trained if n.inputs.get("initial")}
+        assert set(phases) == {"pce", "ncut", "densecrf", "kernelcut"}
+        schedules = [[phase.model_dump(exclude={"terms"}) for phase in each] for each in phases.values()]
+        assert all(schedule == schedules[0] for schedule in schedules)
+        (dense,) = [n.params.phases for n in trained if n.params.method.name == "dense"]
+        assert [phase.model_dump(exclude={"terms"}) for phase in dense[1:]] == schedules[0]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +162,23 @@ def test_presets_train_all_losses_of_a_study_alike(path):
     [
         ("stage: {}", "unknown entry 'stage'; did you mean 'stages'"),
         ("stages: {train: 3}", "'stages' must hold names, and for each its settings"),
+        ("every: {train: 3}", "'every' must hold names, and for each its settings"),
+        ("recipes: {first: 3}", "'recipes' must hold names, and for each its settings"),
+        ("methods: {ncut: 3}", "'methods' must hold names, and for each its settings"),
         ("factors: [a]", "'factors' must hold names"),
+        ("every: [train]", "'every' must hold names"),
+        ("recipes: first", "'recipes' must hold names"),
+        ("split: [a]", "'split' must be the name of the split to train on, got .'a'."),
+        ("split: {train: 3}", "'split' must be the name of the split to train on"),
+        ("every: {tain: {}}", "every: no 'tain'; did you mean 'train'"),
+        ("every: {train: {batch: 1}}", "every: 'train' has no parameter 'batch'; did you mean 'batch_size'"),
+        ("methods: {ncutt: {}}", "methods: no 'ncutt'; did you mean 'ncut'"),
+        ("methods: {ncut: {sigma_rbg: 1}}", "methods: 'ncut' has no parameter 'sigma_rbg'; did you mean 'sigma_rgb'"),
+        ("extends: p", "p.yaml: extends itself, by way of .*p.yaml"),
+        ("extends: voc2012-vgg61", "no preset 'voc2012-vgg61'; did you mean 'voc2012-vgg16'"),
+        ("[1]", "expected named entries"),
+        ("a: b: c", "not valid YAML"),
+        ("every: &x {train: *x}", "a value contains itself"),
     ],
 )
 def test_refuses_malformed_presets(tmp_path, text, message):
@@ -137,3 +221,67 @@ def test_vgg_presets_agree_with_the_paper(preset, network, crf):
     assert {params.method.sigma_xy for params in trained if params.method.name == "kernelcut"} == {100}
     assert {node.params.preset for node in nodes if node.stage.name == "crf"} == {crf}
     assert all(network.removeprefix("deeplab-") in node.id for node in nodes if node.stage.name == "train")
+
+
+def test_presets_extend_one_another(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "title: Base\nsplit: trainaug\nrecipes: {first: {epochs: 1, lr: 2}, second: {epochs: 3}}\n"
+        "every: {crf: {iterations: 1, preset: vgg16}}\nmethods: {ncut: {sigma_xy: 1, sigma_rgb: 2}}\n"
+        "factors: {network: {a: {}, b: {}}}\nstages: {'train*': {amp: true, batch_size: 2}}\n"
+    )
+    (tmp_path / "between.yaml").write_text("extends: base\nstages: {'train*': {batch_size: 3}}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "extends: between\ntitle: Mine\nrecipes: {first: {steps: 5}}\nevery: {crf: {iterations: 4}}\n"
+        "methods: {ncut: {sigma_xy: 6}, pce: {}}\nfactors: {network: {c: {}}}\n"
+    )
+    preset = load_preset(str(tmp_path / "mine.yaml"))
+    assert (preset.title, preset.split) == ("Mine", {"train": "trainaug"})
+    assert preset.recipes == {"first": {"steps": 5}, "second": {"epochs": 3}}
+    assert preset.every == {"crf": {"iterations": 4, "preset": "vgg16"}}
+    assert preset.methods == {"ncut": {"sigma_xy": 6, "sigma_rgb": 2}, "pce": {}}
+    assert preset.factors == {"network": {"c": {}}}
+    assert preset.stages == {"train*": {"amp": True, "batch_size": 3}}
+
+
+def test_a_preset_may_extend_a_shipped_one(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: voc2012-resnet101\nrecipes: {second: {recipe: phase, steps: 5}}\n")
+    shipped = load_preset("voc2012-resnet101")
+    mine = load_preset(str(path))
+    assert mine.recipes == {**shipped.recipes, "second": {"recipe": "phase", "steps": 5}}
+    assert mine.factors == shipped.factors
+
+
+def test_presets_that_extend_in_a_circle_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: b")
+    (tmp_path / "b.yaml").write_text("extends: a")
+    with pytest.raises(UsageError, match=r"b.yaml: extends itself, by way of .*a.yaml"):
+        load_preset(str(tmp_path / "a.yaml"))
+
+
+def test_levels_of_a_preset_replace_those_of_the_pipeline_or_choose_among_them(tmp_path):
+    study, preset = tmp_path / "study.yaml", tmp_path / "mine.yaml"
+    study.write_text(STUDY)
+    preset.write_text("factors: {network: [large], other: [1]}")
+    assert list(load_pipeline(study, preset=load_preset(str(preset))).nodes)[2:] == ["train-large"]
+    chosen = load_pipeline(study, parse_overrides(["factors.network=[small]"]), preset=load_preset(str(preset)))
+    assert list(chosen.nodes)[2:] == ["train-small"]
+    preset.write_text("factors: {network: {a: {spec: {name: unet}}, b: {spec: {name: unet}}}}")
+    chosen = load_pipeline(study, parse_overrides(["factors.network=[b]"]), preset=load_preset(str(preset)))
+    assert list(chosen.nodes)[2:] == ["train-b"]
+    with pytest.raises(UsageError, match="factor 'network': no level 'small'"):
+        load_pipeline(study, parse_overrides(["factors.network=[small]"]), preset=load_preset(str(preset)))
+
+
+def test_two_networks_of_three_train_with_their_own_settings():
+    changes = parse_overrides(["factors.network=[vgg16, resnet101]", "factors.loss=[pce, densecrf]"])
+    nodes = load_pipeline(find_pipeline("study-losses"), changes, preset=load_preset("voc2012-networks")).nodes
+    trained = {name: node.params for name, node in nodes.items() if node.stage.name == "train"}
+    assert [name for name in trained if "densecrf" in name] == ["train-densecrf-vgg16-0", "train-densecrf-resnet101-0"]
+    vgg, resnet = trained["train-densecrf-vgg16-0"], trained["train-densecrf-resnet101-0"]
+    assert (vgg.network.name, resnet.network.name) == ("deeplab-vgg16", "deeplab-v2")
+    assert (vgg.method.sigma_xy, resnet.method.sigma_xy) == (100, 80)
+    assert (vgg.phases[0].lr, resnet.phases[0].lr) == (0.001, 0.00025)
+    assert (vgg.network.multi_scale, resnet.network.multi_scale) == ((), (0.5, 0.75))
+    crf = [nodes[f"crf-densecrf-{network}-0"].params.preset for network in ("vgg16", "resnet101")]
+    assert crf == ["vgg16", "resnet101"]
