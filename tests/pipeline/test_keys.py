@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from wss.errors import UsageError
-from wss.params import LOCAL, Params, canonical, validate
+from wss.params import LATER, LOCAL, Params, canonical, validate
 from wss.pipeline.run import plan_pipeline, run_node, stage_key
 from wss.pipeline.spec import Node, load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
@@ -103,6 +103,43 @@ def test_spelling_and_places_do_not_count(same):
 def test_nested_models_with_equal_fields_are_kept_apart():
     assert canonical(Toy(part=Nested())) != canonical(Toy(part=Same()))
     assert canonical(Toy(part=Nested()), tagged=False) == canonical(Toy(part=Same()), tagged=False)
+
+
+class Inner(Params):
+    old: int = 1
+    added: tuple[float, ...] = Field(default=(), json_schema_extra=LATER)
+
+
+class Grown(Params):
+    """``Before`` with fields that were added later."""
+
+    rate: float = 0.5
+    inner: Inner = Inner()
+    added: str | None = Field(default=None, json_schema_extra=LATER)
+    made: dict[str, int] = Field(default_factory=dict, json_schema_extra=LATER)
+
+
+def test_fields_that_are_added_later_leave_keys_as_they_are_while_they_have_their_default():
+    before = {"": "Grown", "rate": 0.5, "inner": {"": "Inner", "old": 1}}
+    assert canonical(Grown()) == before
+    assert canonical(Grown(added=None, made={}, inner={"added": []})) == before
+    assert canonical(Grown(added="x")) == {**before, "added": "x"}
+    assert canonical(Grown(made={"a": 1})) == {**before, "made": {"a": 1}}
+    assert canonical(Grown(inner={"added": [1]}))["inner"] == {"": "Inner", "old": 1, "added": [1.0]}
+    stage = replace(STAGE, params=Grown)
+    assert _key(stage) == _key(stage, added=None, inner={"added": []})
+    assert (
+        len({_key(stage), _key(stage, added="x"), _key(stage, made={"a": 1}), _key(stage, inner={"added": [1]})}) == 4
+    )
+
+
+def test_provenance_names_fields_that_were_added_later():
+    assert canonical(Grown(), tagged=False) == {
+        "rate": 0.5,
+        "inner": {"old": 1, "added": []},
+        "added": None,
+        "made": {},
+    }
 
 
 def test_stage_version_and_schema_version_count():

@@ -1,0 +1,98 @@
+"""What is known to fail is refused before any stage runs, with the name of the stage."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wss.errors import DataError, UsageError
+from wss.params import Params
+from wss.pipeline.catalogues import catalogues, check_pipeline
+from wss.pipeline.run import run_pipeline
+from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline
+from wss.pipeline.workspace import Workspace
+from wss.stages.stage import Context, Input, Stage
+from wss.store import LABELS, SAMPLES
+
+SAMPLE = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
+
+
+class Toy(Params):
+    pass
+
+
+def _load(name, changes=None, dataset=SAMPLE):
+    return load_pipeline(find_pipeline(name), changes, {"dataset": dataset})
+
+
+def test_every_stage_that_reads_samples_has_a_catalogue():
+    pipeline = _load("pce")
+    known = catalogues(pipeline)
+    assert set(known) == set(pipeline.nodes)
+    assert {len(catalogue.splits["train"]) for catalogue in known.values()} == {4}
+
+
+def test_each_stage_has_the_catalogue_of_its_own_samples(tmp_path):
+    (tmp_path / "mine.yaml").write_text("""
+stages:
+  - {stage: samples}
+  - {id: other, stage: samples, params: {dataset: {kind: sample, options: {train: 7, val: 2, height: 32, width: 32}}}}
+  - {stage: prepare, inputs: {samples: samples}}
+  - {id: more, stage: prepare, inputs: {samples: other}}
+""")
+    known = catalogues(load_pipeline(tmp_path / "mine.yaml", everywhere={"dataset": SAMPLE}))
+    sizes = {name: len(catalogue.splits["train"]) for name, catalogue in known.items()}
+    assert sizes == {"samples": 4, "other": 7, "prepare": 4, "more": 7}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "message"),
+    [
+        ("pce", {"train": {"split": "trian"}}, r"stage 'train': .*no split 'trian'; did you mean 'train'"),
+        ("pce", {"predict": {"split": "test"}}, r"stage 'predict': .*no split 'test'"),
+        ("pce", {"split": {"train": "trainaug"}}, r"stage 'prepare': .*no split 'trainaug'; did you mean 'train'"),
+        ("study-losses", {"train-pce-*": {"weights": "no.pth"}}, r"stage 'train-pce-unet-0' \(train\): .*no.pth"),
+        ("pce", {"train": {"augment": {"sides": [[1, 99]]}}}, "stage 'train': .*class 99"),
+    ],
+)
+def test_refuses_with_the_name_of_the_stage(pipeline, changes, message):
+    loaded = _load(pipeline, changes)
+    with pytest.raises((UsageError, DataError), match=message):
+        check_pipeline(loaded, catalogues(loaded))
+
+
+def test_nothing_runs_if_a_later_stage_is_refused(tmp_path):
+    loaded = _load("pce", {"predict": {"split": "test"}})
+    with pytest.raises(UsageError, match="stage 'predict'"):
+        run_pipeline(loaded, Workspace(tmp_path), Context())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [UsageError, DataError])
+def test_the_kind_of_error_stays_and_parameters_reach_the_check(kind):
+    seen = []
+
+    def check(params, catalogue):
+        seen.append((params, catalogue.kind))
+        raise kind("no good")
+
+    samples = _load("pce").nodes["samples"]
+    stage = Stage("toy", 1, Toy, {"samples": Input(SAMPLES)}, LABELS, lambda *_: None, check=check)
+    params = Toy()
+    nodes = {"samples": samples, "mine": Node("mine", stage, params, {"samples": ("samples",)})}
+    pipeline = Pipeline("test", "", "", nodes)
+    with pytest.raises(kind, match=r"^stage 'mine' \(toy\): no good$"):
+        check_pipeline(pipeline, catalogues(pipeline))
+    assert seen == [(params, "sample")]
+    named = replace(pipeline, nodes={"samples": samples, "toy": Node("toy", stage, params, {"samples": ("samples",)})})
+    with pytest.raises(kind, match=r"^stage 'toy': no good$"):
+        check_pipeline(named, catalogues(named))
+
+
+def test_stages_without_samples_are_not_checked():
+    def check(params, catalogue):
+        raise UsageError("no catalogue")
+
+    stage = Stage("toy", 1, Toy, {}, LABELS, lambda *_: np.zeros(1), check=check)
+    pipeline = Pipeline("test", "", "", {"toy": Node("toy", stage, Toy(), {})})
+    check_pipeline(pipeline, catalogues(pipeline))
