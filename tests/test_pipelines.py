@@ -117,7 +117,7 @@ def _choices():
             yield from ((name, factor, pair) for pair in combinations(levels, 2) if levels[0] in pair)
 
 
-@pytest.mark.parametrize(("name", "factor", "levels"), _choices())
+@pytest.mark.parametrize(("name", "factor", "levels"), list(_choices()))
 def test_studies_take_fewer_levels(name, factor, levels):
     setting = f"factors.{factor}=[{levels[0]}, {levels[1]}]"
     fewer = load_pipeline(shipped_pipelines()[name], parse_overrides([setting])).nodes
