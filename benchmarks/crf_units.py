@@ -38,6 +38,20 @@ CODES = {
         "sigma_rgb": 15.0,
         "sigma_xy": 100.0,
     },
+    "the same at crops of 321, VGG networks": {
+        "weight": 12 * 2e-9,
+        "crop": 321,
+        "scale": 0.5,
+        "sigma_rgb": 15.0,
+        "sigma_xy": 100.0,
+    },
+    "the same at crops of 321, ResNet-101": {
+        "weight": 12 * 2e-9,
+        "crop": 321,
+        "scale": 0.5,
+        "sigma_rgb": 13.0,
+        "sigma_xy": 80.0,
+    },
 }
 """The weights beside a mean cross-entropy. The PyTorch code divides its mean by the batch size once more."""
 
