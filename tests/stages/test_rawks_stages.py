@@ -42,6 +42,19 @@ stages:
   - {id: q-spcon, stage: label-quality, inputs: {samples: samples, labels: spcon}, params: {name: bound}}
   - {stage: walk-pictures, inputs: {samples: samples, labels: prepare, model: train}, params: {images: 1}}
 """
+TRAINING_PICTURES = """
+  - {id: pictures-train, stage: walk-pictures, inputs: {samples: samples, labels: prepare, model: train}, params: {split: train}}
+  - {stage: predict, inputs: {samples: samples, model: train}}
+  - {stage: evaluate, inputs: {samples: samples, predictions: predict}}
+  - stage: report
+    inputs:
+      samples: samples
+      labels: prepare
+      models: [train]
+      predictions: [predict]
+      metrics: [evaluate]
+      pictures: [walk-pictures, pictures-train]
+"""
 
 
 def _run(folder, method, term, stride=4):
@@ -179,3 +192,17 @@ def test_pictures_have_captions_and_colours(done):
 def test_other_networks_are_refused(tmp_path):
     with pytest.raises(UsageError, match="random walks need a network trained by rawks"):
         _run(tmp_path, "pce", "pce")
+
+
+def test_the_report_shows_training_images_that_nobody_predicted(tmp_path):
+    stages = STAGES.replace("METHOD", "rawks").replace("TERM", "rawks") + TRAINING_PICTURES
+    path = tmp_path / "rawks.yaml"
+    path.write_text(stages)
+    found = run_pipeline(load_pipeline(path, {}, {"dataset": DATASET}), Workspace(tmp_path / "w"), Context())
+    done = {name: outcome.store for name, outcome in found.items()}
+    page = bytes(done["report"].array("html")).decode()
+    assert set(done["pictures-train"].ids) == set(done["samples"].meta["splits"]["train"])
+    shown = [image_id for image_id in done["samples"].ids if f"<code>{image_id}</code>" in page]
+    assert [image_id.split("-")[0] for image_id in shown] == ["train", "train", "val", "val"]  # as many as predicted ones
+    assert page.count("Propagated labels</figcaption>") == 2 + 1
+    assert "Without prediction" in page

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.errors import UsageError
 from wss.losses import boundary_regression_loss, partial_cross_entropy
 from wss.methods.method import Batch, Method
 from wss.methods.segmenter import Segmenter
@@ -102,8 +103,27 @@ class Bpg(Method):
         found = {"pce": partial_cross_entropy(guided.refine(logits, batch.rgb), batch.labels)}
         if "boundary" in terms:
             found["boundary"] = logits.new_zeros(())
-            if guided.boundary is not None:
-                maps = logits if self.boundary == "all" else foreground_background(logits, batch.background)
-                edges = guided.boundary(maps, batch.rgb.shape[2:])
+            if self.boundary != "none":
+                edges = self.regressed_edges(guided, logits, batch.background, batch.rgb.shape[2:])
                 found["boundary"] = boundary_regression_loss(edges, batch.maps["edges"], valid=batch.valid)
         return found
+
+    def regressed_edges(
+        self, model: BoundaryGuided, logits: Tensor, background: int | None, size: Sequence[int]
+    ) -> Tensor:
+        """Edge maps, float32 (B,H,W) in 0..1, that the boundary branch regresses.
+
+        Args:
+            model: A network with a boundary branch.
+            logits: Its own logits (B,K,h,w), before refinement.
+            background: Index of the background class.
+            size: H and W.
+
+        Raises:
+            UsageError: No boundary branch; or ``boundary`` is ``fg-bg`` and there is no background class.
+        """
+        if model.boundary is None:
+            raise UsageError("this network was trained without a boundary branch: it regresses no edges")
+        maps = logits if self.boundary == "all" else foreground_background(logits, background)
+        edges: Tensor = model.boundary(maps, size)
+        return edges

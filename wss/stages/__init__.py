@@ -1,6 +1,7 @@
 """Stages, one per file."""
 
 from wss.stages import (
+    boundary_pictures,
     cam,
     crf,
     edges,
@@ -47,6 +48,7 @@ STAGES: dict[str, Stage] = {
         retrieval_pictures,
         pseudo_labels,
         label_quality,
+        boundary_pictures,
         eigenspace,
         predict,
         crf,

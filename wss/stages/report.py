@@ -14,6 +14,7 @@ from pydantic import Field
 from wss.errors import UsageError
 from wss.metrics import iou
 from wss.params import Params
+from wss.stages.samples import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import (
     LABELS,
@@ -74,7 +75,8 @@ class ReportParams(Params):
     title: str = "Weakly supervised segmentation"
     """Heading."""
     pictures: int = Field(default=3, ge=0, le=20)
-    """Images of each rank: best, median, worst, by the first run that is not an upper bound."""
+    """Images of each rank: best, median, worst, by the first run that is not an upper bound; and as many in all that no run predicted
+    and a stage painted, such as training images."""
     studies: tuple[StudyParams, ...] = ()
     """Tables over factors that were varied, each over all runs that have them."""
 
@@ -235,9 +237,10 @@ def _pictures(
     superpixels: Sequence[Store],
     illustrated: Sequence[Store],
 ) -> list[Picture]:
-    """Best, median and worst images of the first shown run that is no upper bound.
+    """Best, median and worst images of the first shown run that is no upper bound, then images that only stages have painted.
 
-    Where images have further pictures, these are preferred within the best, the middle and the worst third.
+    Where images have further pictures, these are preferred within the best, the middle and the worst third. Images with further
+    pictures that no shown run predicted, such as training images, follow: as many as there are of the others.
     """
     runs = [run for run in runs if run.name in shown]
     if not runs or not count:
@@ -255,6 +258,8 @@ def _pictures(
         names = ("from the best third", "from the middle third", "from the worst third")
         parts = {name: third[:count] for name, third in zip(names, thirds, strict=True)}
     chosen = {i: rank for rank, ids in parts.items() for i in ids}
+    others = dict.fromkeys(i for store in illustrated for i in store.ids if not any(i in p for _, p in shown.values()))
+    chosen |= dict.fromkeys(evenly(list(others), len(chosen)), "without prediction")
     pictures = []
     for image_id, rank in chosen.items():
         here = {name: stores for name, stores in shown.items() if image_id in stores[1]}
@@ -343,7 +348,7 @@ def _publish(store: Store, workspace: Path) -> list[Path]:
 
 STAGE = Stage(
     "report",
-    3,
+    4,
     ReportParams,
     {
         "samples": Input(SAMPLES),

@@ -1,0 +1,115 @@
+"""Stage ``boundary-pictures``: the edges that networks of BPG regress from their scores, beside those that they learned from."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from wss.checkpoints import build_model
+from wss.methods import Bpg
+from wss.methods.bpg import BoundaryGuided
+from wss.params import Params, validate
+from wss.stages.samples import check_split, evenly, split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import EDGES, MODEL, PICTURES, SAMPLES, Store, StoreWriter
+
+_READS = {"fg-bg": "foreground and background", "all": "all channels"}
+
+
+class BoundaryPicturesParams(Params):
+    """Which images."""
+
+    split: str = "val"
+    """Images to choose from."""
+    images: int = Field(default=6, ge=1)
+    """So many of them, evenly spread."""
+
+
+class EdgeRegressor:
+    """The edges that a network of BPG regresses from its scores.
+
+    Args:
+        store: The network, trained with a boundary branch.
+        device: Where it runs.
+    """
+
+    def __init__(self, store: Store, device: torch.device) -> None:
+        self.method = validate(Bpg, store.meta["method"], str(store.path))
+        self._background = store.meta["background"]
+        self._model = cast(BoundaryGuided, build_model(store).to(device).eval())
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Edge map (H,W) in 0..1 of an image (H,W,3), at its own scale."""
+        rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
+        logits = self._model(rgb, coarse=True)
+        edges = self.method.regressed_edges(self._model, logits, self._background, rgb.shape[2:])
+        found: NDArray[np.float32] = edges[0].cpu().numpy()
+        return found
+
+
+def run(params: BoundaryPicturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Paint the detector's edges and those of every network with a boundary branch, white = 1.
+
+    Networks without such a branch are left out. Where no network has one, there are no pictures.
+
+    Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", Fig. 5.
+    """
+    samples, edges = inputs["samples"], inputs["edges"]
+    stores = [store for store in inputs.many("models") if _regresses(store)]
+    if not stores:
+        context.progress.say("boundary-pictures: no network has a boundary branch, so that there is nothing to show")
+    ids = evenly(split_ids(samples, params.split), params.images) if stores else []
+    todo = pending(ids, output)
+    networks = [EdgeRegressor(store, context.device) for store in stores] if todo else []
+    advance = context.progress.task("boundary pictures", len(ids), len(ids) - len(todo))
+    for image_id in todo:
+        maps = [network(samples.get("image", image_id)) for network in networks]
+        output.append(image_id, {"tiles": np.stack([_grey(edges.get("edges", image_id)), *map(edge_map, maps)])})
+        advance(1, image_id)
+    output.meta["captions"] = [f"Edges of the detector ({edges.meta['detector']})", *captions(stores)]
+    output.meta["titles"] = dict.fromkeys(
+        ids, "Edges that networks learned from, and those that they regress from their scores: white is 1"
+    )
+
+
+def _regresses(store: Store) -> bool:
+    method = store.meta["method"]
+    return method["name"] == "bpg" and method["boundary"] != "none"
+
+
+def captions(stores: list[Store]) -> list[str]:
+    """What each network regresses edges from, with the seed where several do the same."""
+    names = []
+    for store in stores:
+        method = store.meta["method"]
+        names.append(f"From {_READS[method['boundary']]}{'' if method['refine'] else ', no refinement'}")
+    return [
+        f"{name}, seed {store.attributes['seed']}" if names.count(name) > 1 else name
+        for store, name in zip(stores, names, strict=True)
+    ]
+
+
+def edge_map(edges: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Edges (H,W) in 0..1 as grey levels (H,W,3)."""
+    return _grey(np.rint(255 * edges).astype(np.uint8))
+
+
+def _grey(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(levels[..., None], 3, axis=2)
+
+
+STAGE = Stage(
+    "boundary-pictures",
+    1,
+    BoundaryPicturesParams,
+    {"samples": Input(SAMPLES), "edges": Input(EDGES), "models": Input(MODEL, many=True)},
+    PICTURES,
+    run,
+    check=check_split,
+)
