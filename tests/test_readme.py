@@ -10,6 +10,7 @@ import wss
 from wss.cli.main import app
 from wss.methods import METHODS
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
+from wss.pipeline.values import NOT_STAGES
 
 ROOT = Path(wss.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,7 +37,7 @@ def test_commands_in_the_documentation_exist_with_their_options(line):
             assert word.split("=")[0] in options, f"{line}: {word}"
     if command.name == "run":
         assert words[0] in shipped_pipelines(), line
-        assert _settings(words) <= set(load_pipeline(shipped_pipelines()[words[0]]).nodes) | {"factors"}, line
+        assert _settings(words) <= set(load_pipeline(shipped_pipelines()[words[0]]).nodes) | set(NOT_STAGES), line
 
 
 def _settings(words):
