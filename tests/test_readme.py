@@ -42,7 +42,7 @@ def test_commands_in_the_documentation_exist_with_their_options(line):
 
 def _settings(words):
     """Stage ids that ``--set`` names, without patterns."""
-    given = {after.split(".")[0] for word, after in pairwise(words) if word == "--set"}
+    given = {re.split("[.=]", after)[0] for word, after in pairwise(words) if word == "--set"}
     return {name for name in given if "*" not in name}
 
 
