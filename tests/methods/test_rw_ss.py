@@ -305,3 +305,54 @@ def test_presets_are_the_settings_of_the_paper(backbone):
     study = load_pipeline(find_pipeline("study-rw-ss"), preset=preset).nodes
     assert study["train-first-walk-0"].params.phases[0].lr == 1e-3
     assert study["train-flip-after-0"].params.phases[0].lr == 1e-4
+
+
+def test_the_study_compares_networks_from_the_same_first_phases_with_and_without_crf():
+    nodes = load_pipeline(find_pipeline("study-rw-ss")).nodes
+    parts = [i.removeprefix("train-").removesuffix("-0") for i in nodes if i.startswith("train-") and "first" not in i]
+    transforms = [
+        f"{t}-{place}" for t in ("flip", "translation", "random") for place in ("before", "after", "transition")
+    ]
+    assert parts == ["baseline", "walk", *transforms, "random-transition-entropy"]
+    for part in parts:
+        first = "train-first-plain-0" if part == "baseline" else "train-first-walk-0"
+        assert nodes[f"train-{part}-0"].inputs["initial"] == (first,)
+        assert nodes[f"evaluate-crf-{part}-0"].inputs["predictions"] == (f"crf-{part}-0",)
+        assert nodes[f"train-{part}-0"].params.method.walk == nodes[first].params.method.walk == (part != "baseline")
+    for transform in transforms:
+        method = nodes[f"train-{transform}-0"].params.method
+        assert f"{method.transform}-{method.location}" == transform
+
+
+def test_the_study_measures_variation_before_self_supervision_and_after_it():
+    nodes = load_pipeline(find_pipeline("study-rw-ss")).nodes
+    (before,), (after,) = (nodes[f"eigenspace-{when}-0"].inputs["model"] for when in ("before", "after"))
+    assert nodes[before].params.method.walk
+    assert [phase.terms for phase in nodes[before].params.phases] == [{"pce": 1}]
+    assert nodes[after].params.phases[-1].terms == {"pce": 1, "entropy": 0.2, "consistency": 1}
+    assert nodes["report"].inputs["pictures"] == ("eigenspace-before-0", "eigenspace-after-0")
+
+
+@pytest.mark.parametrize("study", ["study-drop", "study-shrink"])
+def test_the_studies_of_thin_scribbles_have_the_networks_of_table_1_without_crf(study):
+    nodes = load_pipeline(find_pipeline(study)).nodes
+    assert not any(node.stage.name == "crf" for node in nodes.values())
+    table_1 = load_pipeline(find_pipeline("study-rw-ss")).nodes
+    same = {"baseline": "baseline", "random-walk": "walk", "self-supervision": "random-transition"}
+    for part, other in same.items():
+        node = nodes[f"train-{part}-0-0"]
+        assert node.params == table_1[f"train-{other}-0"].params
+        first = "plain" if part == "baseline" else "walk"
+        assert node.inputs["initial"] == (f"train-first-{first}-0-0",)
+        assert node.inputs["labels"] == ("prepare-0",)
+
+
+def test_the_preset_of_the_later_code_has_its_weights_and_is_refused_by_studies():
+    preset = load_preset("voc2012-rwss-urss")
+    train = load_pipeline(find_pipeline("rw-ss"), preset=preset).nodes["train"].params
+    assert train.method == RwSs(embed="qkv", head="convolutions", reduction="entries", max_shift=0.172)
+    assert [p.terms for p in train.phases] == [{"pce": 1, "entropy": 1}, {"pce": 1, "entropy": 1, "consistency": 30}]
+    assert int(train.method.max_shift * 59) * 8 == 80  # pixels, of 59 rows of stride 8
+    for study in ("study-rw-ss", "study-drop", "study-shrink"):
+        with pytest.raises(UsageError, match="reduction 'entries' with the weight 30"):
+            load_pipeline(find_pipeline(study), preset=preset)
