@@ -80,7 +80,7 @@ def run(params: BoundaryPicturesParams, inputs: Inputs, output: StoreWriter, con
 
 def _regresses(store: Store) -> bool:
     method = store.meta["method"]
-    return method["name"] == "bpg" and method["boundary"] != "none"
+    return bool(method["name"] == "bpg" and method["boundary"] != "none")
 
 
 def captions(stores: list[Store]) -> list[str]:
