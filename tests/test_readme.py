@@ -9,6 +9,7 @@ import typer
 import wss
 from wss.cli.main import app
 from wss.methods import METHODS
+from wss.pipeline.presets import load_preset
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.values import NOT_STAGES
 
@@ -37,7 +38,9 @@ def test_commands_in_the_documentation_exist_with_their_options(line):
             assert word.split("=")[0] in options, f"{line}: {word}"
     if command.name == "run":
         assert words[0] in shipped_pipelines(), line
-        assert _settings(words) <= set(load_pipeline(shipped_pipelines()[words[0]]).nodes) | set(NOT_STAGES), line
+        preset = load_preset(words[words.index("--preset") + 1]) if "--preset" in words else None
+        pipeline = load_pipeline(shipped_pipelines()[words[0]], preset=preset)
+        assert _settings(words) <= set(pipeline.nodes) | set(NOT_STAGES), line
 
 
 def _settings(words):
