@@ -27,6 +27,7 @@ STUDIES = {  # levels of their factors that are tried here
     "study-shrink": {"shrink": [0, 1], "parts": ["baseline", "self-supervision"]},
     "study-semi-supervision": {"labelled": [1, 0.5]},
     "study-spml": {"relations": ["annotation", "with-affinity"]},
+    "study-spml-densepose": {"training": ["kernelcut", "full"]},
     "study-spml-sparsity": {"length": [1, 0]},
     "study-tags": {"constraint": ["none", "constrain-no-backprop"]},
 }
@@ -92,8 +93,10 @@ def test_studies_compare_what_they_vary(name):
     pipeline = load_pipeline(shipped_pipelines()[name])
     report = pipeline.nodes["report"]
     for study in report.params.studies:
-        varied = [pipeline.nodes[i].params.factors for i in report.inputs["metrics"]]
-        assert all(study.rows in factors for factors in varied)
+        known = [pipeline.nodes[i].params.factors for i in report.inputs["metrics"]]
+        varied = [factors for factors in known if study.rows in factors]
+        assert varied
+        assert all(set(factors) < set(varied[0]) for factors in known if factors not in varied)  # full supervision
         assert len({factors[study.rows] for factors in varied}) > 1 or study.columns
         assert all(study.columns in factors for factors in varied if study.columns)
     assert report.params.studies

@@ -40,6 +40,8 @@ def leaves(value, path=""):
         }
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return {k: v for place, item in enumerate(value) for k, v in leaves(item, f"{path}.{place}").items()}
+    if isinstance(value, list):
+        value = [list(item) if isinstance(item, tuple) else item for item in value]
     return {path: value}
 
 

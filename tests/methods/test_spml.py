@@ -22,6 +22,7 @@ from wss.predictor import InferenceParams, Predictor
 from wss.training.augment import AugmentParams
 from wss.training.batches import TrainingSet
 from wss.training.loop import Hooks, LoopSettings, fit
+from wss.training.optimiser import freeze
 
 NETWORKS = {
     "unet": NetworkSpec(),
@@ -556,21 +557,21 @@ def test_pipelines_have_the_settings_of_table_5(name):
     assert all(phase.terms == {"classifier": 1} for phase in (*embedding.phases[1:], *final.phases))
 
 
-@pytest.mark.parametrize(
-    ("name", "preset", "batch", "steps"),
-    [
-        ("spml-scribble", "voc2012-spml", 12, 30000),
-        ("spml-point", "voc2012-spml", 12, 30000),
-        ("spml-box", "voc2012-spml", 16, 45000),
-        ("spml-tag", "voc2012-spml", 16, 45000),
-        ("spml-densepose", "densepose-spml", 16, 45000),
-    ],
-)
+PRESETS = [  # batch and steps of the embedding: Table 5 and appendix A.4
+    ("spml-scribble", "voc2012-spml", 12, 30000),
+    ("spml-point", "voc2012-spml", 12, 30000),
+    ("spml-box", "voc2012-spml", 16, 30000),
+    ("spml-tag", "voc2012-spml", 16, 30000),
+    ("spml-densepose", "densepose-spml", 16, 45000),
+]
+
+
+@pytest.mark.parametrize(("name", "preset", "batch", "steps"), PRESETS)
 def test_presets_hold_the_settings_of_the_paper(name, preset, batch, steps):
     embedding, final = _phases(name, preset=load_preset(preset))
     phase, *first_classifier = embedding.phases
-    assert [p.steps for p in first_classifier] == [4000] * len(first_classifier)
-    assert (embedding.method.classifier, embedding.method.labels) == ("convolution", "split")  # the authors' code
+    assert [p.steps for p in first_classifier] == ([] if name == "spml-tag" else [4000])
+    assert (embedding.method.classifier, embedding.method.labels) == ("convolution", "majority")
     assert embedding.method == final.method
     assert (phase.lr, phase.momentum, phase.schedule, phase.power) == (0.003, 0.9, "poly", 0.9)
     assert (embedding.batch_size, embedding.augment.crop, embedding.network.backbone) == (batch, 512, "resnet101")
@@ -581,12 +582,56 @@ def test_presets_hold_the_settings_of_the_paper(name, preset, batch, steps):
     assert final.batch_size == 16
     walk = load_pipeline(find_pipeline(name), preset=load_preset(preset)).nodes["similarity-walk"].params
     assert (walk.stride, walk.gamma, walk.beta, walk.steps) == (8, 5, 20, 6)
+    assert (walk.restrict, walk.keep, walk.rescale) == (True, False, name != "spml-tag")
 
 
-def test_study_adds_the_relations_of_table_6():
+@pytest.mark.parametrize(("name", "preset"), [row[:2] for row in PRESETS])
+def test_presets_fix_the_stem_and_the_first_blocks_of_the_embedding(name, preset):
+    embedding, final = _phases(name, preset=load_preset(preset))
+    model = embedding.method.build(embedding.network.model_copy(update={"backbone": "resnet18"}), 3)
+    freeze(model, embedding.phases[0])
+    fixed = {n.split(".")[2] for n, weight in model.named_parameters() if not weight.requires_grad}
+    assert fixed == {"conv1", "bn1", "layer1"}
+    assert not any(weight.requires_grad for n, weight in model.named_parameters() if ".backbone.layer1." in n)
+    assert all(not phase.freeze for phase in (*embedding.phases[1:], *final.phases))
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("study-spml", "voc2012-spml"),
+        ("study-spml-sparsity", "voc2012-spml"),
+        ("study-spml-densepose", "densepose-spml"),
+    ],
+)
+def test_what_spml_is_compared_with_trains_like_its_embedding(name, preset):
+    for options in ({}, {"preset": load_preset(preset)}):
+        nodes = load_pipeline(find_pipeline(name), **options).nodes
+        trained = {n: node.params for n, node in nodes.items() if node.stage.name == "train" and n != "train-first-0"}
+        embedding = next(params for n, params in trained.items() if n.startswith("train-embedding"))
+        plain = [params for params in trained.values() if params.method.name in ("pce", "dense")]
+        assert plain
+        for params in plain:
+            (phase,) = params.phases
+            assert phase.model_copy(update={"terms": embedding.phases[0].terms}) == embedding.phases[0]
+            assert (params.batch_size, params.augment) == (embedding.batch_size, embedding.augment)
+            assert params.network == embedding.network
+
+
+def test_the_baseline_on_key_points_trains_as_long_as_the_embedding():
+    nodes = load_pipeline(find_pipeline("study-spml-densepose"), preset=load_preset("densepose-spml")).nodes
+    phases = [nodes[name].params.phases[0] for name in ("train-first-0", "train-kernelcut-0", "train-embedding-0")]
+    assert phases[0].steps + phases[1].steps == phases[2].steps == 45000
+    assert len({(phase.lr, phase.freeze, phase.head_multiplier) for phase in phases}) == 1
+
+
+def test_study_has_the_rows_of_table_6():
     nodes = load_pipeline(find_pipeline("study-spml")).nodes
     trained = [node.params for name, node in nodes.items() if name.startswith("train-embedding-")]
     weights = [[p.phases[0].terms.get(t, 0) for t in ("similarity", "cooccurrence", "affinity")] for p in trained]
-    assert weights == [[0, 0, 0], [0.1, 0, 0], [0.1, 0.5, 0], [0.1, 0.5, 0.1]]
+    right = [[0, 0, 0], [0.1, 0, 0], [0.1, 0.5, 0], [0.1, 0.5, 0.1]]
+    left = [[0.3, 0.5, 0], [0.05, 0.5, 0], [0, 0.5, 0]]
+    middle = [[0.1, 1, 0], [0.1, 0.1, 0]]
+    assert weights == [*right, *left, *middle, [0.1, 0.5, 0]]  # the last one learns from masks
     rest = [p.model_dump(exclude={"phases": {"__all__": {"terms"}}}) for p in trained]
     assert all(other == rest[0] for other in rest)
