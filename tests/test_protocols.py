@@ -14,12 +14,17 @@ import pytest
 import yaml
 
 from wss.cli.listing import _changed
+from wss.errors import UsageError
 from wss.methods import METHODS, Phase
 from wss.networks import NetworkSpec
+from wss.pipeline import document as documents
+from wss.pipeline import presets
+from wss.pipeline.document import read_document
 from wss.pipeline.parameter_docs import parameters
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
 from wss.propagation import PROPAGATIONS
+from wss.shipped import shipped
 from wss.stages import STAGES
 from wss.superpixels import SUPERPIXEL_METHODS
 
@@ -105,3 +110,61 @@ def test_every_pipeline_and_preset_is_in_a_table():
     commands = {command for _, command in COMMANDS}
     assert set(shipped_pipelines()) <= commands
     assert set(shipped_presets()) == {command.partition(" --preset ")[2] for command in commands} - {""}
+
+
+YAML_FILES = sorted(shipped("pipelines").rglob("*.yaml"))
+
+
+def numbers(value, path=()):
+    """The paths of the numbers in a document, but those in words and in factors' levels of seeds."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        if isinstance(item, int | float) and not isinstance(item, bool):
+            yield (*path, name)
+        else:
+            yield from numbers(item, (*path, name))
+
+
+def changed_at(value, path):
+    """A copy with another number at a path."""
+    if not path:
+        return value + 1 if value < 1 else value / 2 if value != 1 else 3
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = changed_at(value[path[0]], path[1:])
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: str(path.relative_to(shipped("pipelines"))))
+def test_no_number_can_change_unseen(path, monkeypatch):
+    """Change each number of a file: the parameters of some command of the tables change, or it is refused."""
+    document = read_document(path)
+    used = set()
+
+    def noting(file):
+        used.add(file)
+        return read_document(file)
+
+    for module in (documents, presets):
+        monkeypatch.setattr(module, "read_document", noting)
+    before = {}
+    for _, command in COMMANDS:
+        used.clear()
+        found = resolved(command)
+        if path in used:
+            before[command] = found
+    assert before, "no command uses it"
+
+    def survives(number):
+        mutant = changed_at(document, number)
+        for module in (documents, presets):
+            monkeypatch.setattr(module, "read_document", lambda file: mutant if file == path else read_document(file))
+        for command, found in before.items():
+            try:
+                if resolved(command) != found:
+                    return False
+            except UsageError:
+                return False
+        return True
+
+    assert [".".join(map(str, number)) for number in numbers(document) if survives(number)] == []
