@@ -77,11 +77,9 @@ def test_the_study_runs_with_the_preset_of_the_paper(wss, data, tmp_path):
     smaller = {
         "train*.weights": "null",
         "train*.network.backbone": "resnet18",
-        "train*.augment.crop": "33",
         "train*.batch_size": "2",
         "train*.phases.*.epochs": "1",
         "factors.bound": "[spcon]",
-        "factors.run": "[pce, rawks, rawks-then-q, spcon]",
     }
     settings = [part for name, value in smaller.items() for part in ("--set", f"{name}={value}")]
     done = wss("run", "study-rawks", "--preset", "rawks-resnet101", "-w", place, *settings)
