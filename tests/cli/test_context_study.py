@@ -80,11 +80,12 @@ def test_the_study_runs_with_the_preset_of_the_paper(wss, data, tmp_path):
         "train*.batch_size": "2",
         "train*.phases.*.epochs": "1",
         "factors.bound": "[spcon]",
+        "factors.training": "[pce, rawks, rawks-then-q, spcon]",
     }
     settings = [part for name, value in smaller.items() for part in ("--set", f"{name}={value}")]
     done = wss("run", "study-rawks", "--preset", "rawks-resnet101", "-w", place, *settings)
     assert done.code == 0, done.err
     assert json.loads((place / "metrics.json").read_text())["classes"] == list(CARD.classes)
     page = (place / "report.html").read_text()
-    for text in ("rawks-then-q", "P of rawks, seed 0", "SPCON", "without 6 %"):
+    for text in ("rawks-then-q", "P of rawks, seed 0", "SPCON", "without 6 %", "Without prediction"):
         assert text in page

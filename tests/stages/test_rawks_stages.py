@@ -203,6 +203,11 @@ def test_the_report_shows_training_images_that_nobody_predicted(tmp_path):
     page = bytes(done["report"].array("html")).decode()
     assert set(done["pictures-train"].ids) == set(done["samples"].meta["splits"]["train"])
     shown = [image_id for image_id in done["samples"].ids if f"<code>{image_id}</code>" in page]
-    assert [image_id.split("-")[0] for image_id in shown] == ["train", "train", "val", "val"]  # as many as predicted ones
+    assert [image_id.split("-")[0] for image_id in shown] == [
+        "train",
+        "train",
+        "val",
+        "val",
+    ]  # as many as predicted ones
     assert page.count("Propagated labels</figcaption>") == 2 + 1
     assert "Without prediction" in page

@@ -75,8 +75,8 @@ class ReportParams(Params):
     title: str = "Weakly supervised segmentation"
     """Heading."""
     pictures: int = Field(default=3, ge=0, le=20)
-    """Images of each rank: best, median, worst, by the first run that is not an upper bound; and as many in all that no run predicted
-    and a stage painted, such as training images."""
+    """Images of each rank: best, median, worst, by the first run that is not an upper bound. As many in all follow that a stage
+    painted and no shown run predicted, such as training images."""
     studies: tuple[StudyParams, ...] = ()
     """Tables over factors that were varied, each over all runs that have them."""
 
