@@ -26,6 +26,7 @@ from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
 from wss.propagation import PROPAGATIONS
 from wss.shipped import shipped
 from wss.stages import STAGES
+from wss.stages.crf import PRESETS
 from wss.superpixels import SUPERPIXEL_METHODS
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -96,10 +97,11 @@ def defaults():
         models |= {
             f"{model.model_fields['name'].default} ({model.__module__.split('.')[1]})": model for model in choices
         }
-    return {
+    found = {
         name: {p.name: p.default for p in parameters(model) if not p.required and not p.name.startswith("dataset")}
         for name, model in models.items()
     }
+    return found | {"presets of stage crf": {name: list(numbers) for name, numbers in PRESETS.items()}}
 
 
 def test_the_defaults_are_those_of_the_table():
