@@ -47,6 +47,4 @@ class ScribbleSup(Proposals):
 
     name: Literal["scribblesup"] = "scribblesup"
     summary: ClassVar[str] = "graph cuts on superpixels and training in turn, three rounds"
-    differs: ClassVar[str] = (
-        "the energy is scaled to images of any size; the presets voc2012-* have the published one"
-    )
+    differs: ClassVar[str] = "the energy is scaled to images of any size; the presets voc2012-* have the published one"
