@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 import wss
 from wss.errors import UsageError
@@ -66,48 +67,36 @@ def test_a_preset_counts_more_than_the_file_and_less_than_settings(tmp_path):
     assert [(p.epochs, p.lr) for p in params.phases] == [(3, 0.5), (4, 0.5)]
 
 
-TWO_PHASES = ["pce", "dense", "densecrf", "ncut", "kernelcut", "crf-adm", "crf-rnn", "scribblesup", "grabcut"]
-STUDIES_OF_LOSSES = ["study-losses", "study-proposals", "study-crf", "study-lengths", "study-semi-supervision"]
-SPML = ["spml-scribble", "spml-point", "spml-box", "spml-tag", "study-spml", "study-spml-sparsity"]
-MADE_FOR = {
-    "densepose-spml": ["spml-densepose", "study-spml-densepose"],
-    "rawks-resnet101": ["rawks", "pce", "dense", "study-rawks"],
-    "voc2012-bpg": ["bpg", "pce", "dense", "study-bpg"],
-    "voc2012-largefov": [*TWO_PHASES, *STUDIES_OF_LOSSES, "sec", "classifier", "study-tags"],
-    "voc2012-msc-largefov": [*TWO_PHASES, *STUDIES_OF_LOSSES],
-    "voc2012-caffe-weights": ["study-losses", "study-proposals"],
-    "voc2012-networks": ["study-losses", "study-proposals"],
-    "voc2012-pytorch-weights": ["study-losses", "study-proposals"],
-    "voc2012-rawks": ["rawks", "pce", "dense", "study-rawks"],
-    "voc2012-rwss-urss": ["rw-ss"],
-    "voc2012-resnet101": [*TWO_PHASES, *STUDIES_OF_LOSSES],
-    "voc2012-rwss-resnet101": ["rw-ss", "pce", "dense", "study-rw-ss", "study-drop", "study-shrink"],
-    "voc2012-rwss-resnet50": ["rw-ss", "pce", "dense", "study-rw-ss", "study-drop", "study-shrink"],
-    "voc2012-spml": [*SPML, "pce", "dense"],
-    "voc2012-vgg16": [*TWO_PHASES, *STUDIES_OF_LOSSES],
-}
-"""The pipelines of each shipped preset."""
+COMMANDS = sorted(
+    command.split(" --preset ")
+    for path in (Path(__file__).parents[1] / "protocols").glob("*.yaml")
+    for command in (yaml.safe_load(path.read_text()) or {}).get("commands", ())
+    if " --preset " in command
+)
+"""The pipelines, each with a preset that is made for it."""
 
 
 def test_every_preset_is_made_for_a_pipeline():
-    assert set(MADE_FOR) == set(shipped_presets())
+    assert {preset for _, preset in COMMANDS} == set(shipped_presets())
+    assert all(10 < len(load_preset(name).title) < 80 for name in shipped_presets())
 
 
-@pytest.mark.parametrize("name", MADE_FOR)
-def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(name):
-    preset = load_preset(name)
-    assert 10 < len(preset.title) < 80
-    for pipeline in MADE_FOR[name]:
-        loaded = load_pipeline(find_pipeline(pipeline), preset=preset)
-        assert all("differs from the paper" in note for note in loaded.notes)
-        trained = [node.params for node in loaded.nodes.values() if node.stage.name == "train"]
-        for params in trained:
-            assert params.network.name != "unet", pipeline
-            assert (params.weights, params.amp) == ("imagenet", True)
-            assert params.split == ("train" if name in ("densepose-spml", "rawks-resnet101") else "trainaug")
-            assert all(phase.optimiser in ("sgd", "adam") for phase in params.phases)
-        sequence = {node.params.split for node in loaded.nodes.values() if node.stage.name == "predict"}
-        assert sequence <= {"val", "trainaug"}
+@pytest.mark.parametrize(("pipeline", "preset"), COMMANDS)
+def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(pipeline, preset):
+    loaded = load_pipeline(find_pipeline(pipeline), preset=load_preset(preset))
+    assert [note for note in loaded.notes if "differs from the paper" not in note] == []
+    split = "trainaug" if preset.startswith("voc2012") else "train"
+    for node in loaded.nodes.values():
+        if node.stage.name == "train":
+            assert (node.params.network.name == "unet", node.params.weights, node.params.amp) == (
+                False,
+                "imagenet",
+                True,
+            )
+            assert node.params.split == split
+            assert all(phase.optimiser in ("sgd", "adam") for phase in node.params.phases)
+        elif "split" in type(node.params).model_fields:
+            assert node.params.split in (split, "val")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +108,7 @@ def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(n
             "preset voc2012-bpg has no recipe 'first', .*its recipes are test, training, whole",
         ),
         ("voc2012-vgg16", "spml-tag", "preset voc2012-vgg16 has no recipe 'tag-training'"),
-        ("densepose-spml", "classifier", "preset densepose-spml has no recipe 'tag-training'"),
+        ("densepose-spml", "spml-tag", "preset densepose-spml has no recipe 'tag-training'"),
         (
             "rawks-resnet101",
             "study-losses",
@@ -140,23 +129,18 @@ def test_a_preset_that_is_made_for_other_pipelines_is_refused(preset, pipeline, 
 
 
 BENCHMARKS = sorted((Path(wss.__file__).parents[1] / "benchmarks/presets").glob("*.yaml"))
-PRESETS = [
-    *(shipped_presets()[name] for name, pipelines in MADE_FOR.items() if "study-losses" in pipelines),
-    *BENCHMARKS,
-]
+SHIPPED = [shipped_presets()[preset] for pipeline, preset in COMMANDS if pipeline == "study-losses"]
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SHIPPED, *BENCHMARKS], ids=lambda path: path.stem)
 def test_presets_train_all_losses_of_a_study_alike(path):
     nodes = load_pipeline(find_pipeline("study-losses"), preset=load_preset(str(path))).nodes.values()
     networks = {node.params.network for node in nodes if node.stage.name == "train"}
-    three = path.stem in ("voc2012-networks", "voc2012-caffe-weights", "voc2012-pytorch-weights")
-    assert len(networks) == (3 if three else 1)
+    assert len(networks) == (3 if path.stem == "voc2012-networks" else 1)
     for network in networks:
         trained = [node for node in nodes if node.stage.name == "train" and node.params.network == network]
         phases = {n.params.method.name: n.params.phases for n in trained if n.inputs.get("initial")}
-        units = path.stem in ("voc2012-caffe-weights", "voc2012-pytorch-weights")
-        assert set(phases) == ({"pce", "densecrf"} if units else {"pce", "ncut", "densecrf", "kernelcut"})
+        assert set(phases) == {"pce", "ncut", "densecrf", "kernelcut"}
         schedules = [[phase.model_dump(exclude={"terms"}) for phase in each] for each in phases.values()]
         assert all(schedule == schedules[0] for schedule in schedules)
         (dense,) = [n.params.phases for n in trained if n.params.method.name == "dense"]

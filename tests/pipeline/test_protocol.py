@@ -153,15 +153,23 @@ CHAIN = """
           network: {name: deeplab-v3plus, backbone: resnet18}
           fresh: [network.classifier]
           phases: [{epochs: 3, terms: {ce: 1}}]
+      - id: fourth
+        stage: train
+        inputs: {samples: samples, labels: walk, initial: third}
+        params:
+          method: {name: dense}
+          network: {name: deeplab-v3plus, backbone: resnet18}
+          phases: [{epochs: 3, terms: {ce: 1}}]
 """
 
 
 def test_networks_of_other_trainings_are_named_with_what_they_began_from(protocol, folder):
     found = protocol(CHAIN, folder)
-    assert [found[name]["initialisation"] for name in ("first", "second", "third")] == [
+    assert [found[name]["initialisation"] for name in ("first", "second", "third", "fourth")] == [
         "imagenet",
         "network of first (imagenet)",
         "network of second (imagenet), new network.classifier",
+        "network of third (imagenet)",
     ]
     assert protocol(CHAIN.replace("weights: imagenet", "weights: null"), folder)["second"]["initialisation"] == (
         "network of first (random)"

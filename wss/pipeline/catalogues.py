@@ -34,23 +34,26 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> None:
         WssError: A stage's ``check`` refuses its parameters with this data set; the message names the stage.
     """
     for node in pipeline.nodes.values():
-        if node.stage.check is not None and node.id in known:
+        if node.id in known:
             try:
-                node.stage.check(node.params, known[node.id])
+                _check(node, pipeline, known[node.id])
             except WssError as error:
                 raise type(error)(f"stage {_named(node)}: {error}") from error
-        if node.stage.name == "evaluate" and node.id in known:
-            predicting = _predicting(node, pipeline)
-            if predicting is not None:
-                check_masks(known[node.id], predicting.params.split, getattr(predicting.params, "limit", None))
+
+
+def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue) -> None:
+    if node.stage.check is not None:
+        node.stage.check(node.params, catalogue)
+    if node.stage.name == "evaluate" and (params := _predicting(node, pipeline)) is not None:
+        check_masks(catalogue, params.split, getattr(params, "limit", None))
 
 
 def _predicting(node: Node, pipeline: Pipeline) -> Any:
-    """The stage that chose the split of the predictions which a stage scores."""
+    """Parameters of the stage that chose the split of the predictions which a stage scores, or None."""
     while node.inputs.get("predictions"):
         node = pipeline.nodes[node.inputs["predictions"][0]]
         if hasattr(node.params, "split"):
-            return node
+            return node.params
     return None
 
 

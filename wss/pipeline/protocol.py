@@ -19,9 +19,6 @@ from wss.training.loop import total_steps
 
 _FROM_TAGS = {method.model_fields["name"].default for method in METHODS if "tags" in method.needs}
 
-_OF_SCHEDULE = {"poly": "power", "step": "gamma"}
-"""Parameters of a phase that only one schedule reads."""
-
 
 def protocols(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, dict[str, Any]]:
     """The protocol of each stage that has one, by stage id.
@@ -153,8 +150,10 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
         f"images {_seen(protocol)}; {_listed(varied)}",
     ]
     for number, phase in enumerate(protocol["phases"]):
-        unread = {"terms", "steps", "epochs", *({"power", "gamma"} - {_OF_SCHEDULE.get(phase["schedule"])})}
-        rest = {name: value for name, value in phase.items() if name not in unread and value not in (None, [])}
+        other = {"poly": ("step_iters", "gamma"), "step": ("power",)}.get(
+            phase["schedule"], ("power", "step_iters", "gamma")
+        )
+        rest = {k: v for k, v in phase.items() if k not in ("terms", "steps", "epochs", *other) and v not in (None, [])}
         text.append(f"phase {number + 1}: {phase['steps']} steps, {_listed(phase['terms'])}; {_listed(rest)}")
     return text
 
