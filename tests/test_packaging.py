@@ -75,7 +75,7 @@ def test_shipped_folders_hold_yaml_only():
 
 def test_every_pipeline_and_card_is_found():
     assert set(shipped_pipelines()) == {p.stem for p in (ROOT / "pipelines").iterdir() if p.is_file()}
-    assert set(shipped_presets()) == {p.stem for p in (ROOT / "pipelines" / "presets").iterdir()}
+    assert set(shipped_presets()) == {p.stem for p in (ROOT / "pipelines" / "presets").iterdir() if p.is_file()}
     for path in (ROOT / "data").iterdir():
         assert load_card(path.stem).title == yaml.safe_load(path.read_text())["title"]
 

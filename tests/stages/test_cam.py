@@ -12,6 +12,7 @@ import wss.stages.cam
 import wss.stages.seeds
 from wss.errors import DataError, UsageError
 from wss.metrics import average_precision
+from wss.pipeline.document import read_pipeline
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
@@ -273,10 +274,11 @@ def test_the_rules_of_spml(done, tmp_path):
 
 
 def test_boxes_from_the_data_set_to_seeds_and_a_network(tmp_path):
-    document = yaml.safe_load(find_pipeline("sec").read_text())
-    document["stages"][1]["params"] = {"annotation": "box"}
-    document["stages"][5]["params"]["method"] = {"name": "pce"}
-    document["stages"][5]["params"]["phases"][0]["terms"] = {"pce": 1}
+    document = read_pipeline(find_pipeline("sec"))
+    stages = {stage.get("id", stage["stage"]): stage for stage in document["stages"]}
+    stages["tags"]["params"] = {"annotation": "box"}
+    stages["train"]["params"]["method"] = {"name": "pce"}
+    stages["train"]["params"]["phases"][0]["terms"] = {"pce": 1}
     path = tmp_path / "boxes.yaml"
     path.write_text(yaml.safe_dump(document))
     done = _run(tmp_path, "report", {"seeds": {"method": {"name": "box"}}}, name=str(path))
@@ -330,7 +332,7 @@ def test_a_network_that_is_no_classifier_is_refused(done, tmp_path):
 
 
 def test_a_split_without_tags_is_refused(done, tmp_path):
-    document = yaml.safe_load(find_pipeline("sec").read_text())
+    document = read_pipeline(find_pipeline("sec"))
     scribbles = {"id": "scribbles", "stage": "prepare", "inputs": {"samples": "samples"}}
     other = {
         "id": "cam-2",

@@ -87,7 +87,7 @@ def test_parts_may_start_anew(tmp_path):
 
 
 def test_parts_that_are_not_there_are_refused_before_anything_runs():
-    catalogue = Catalogue("sample", ("background", "ball", "box"), np.zeros((3, 3), np.uint8), {})
+    catalogue = Catalogue("sample", ("background", "ball", "box"), np.zeros((3, 3), np.uint8), {"train": ("a",)})
     network = {"name": "deeplab-v2", "backbone": "resnet101"}
     phases = [{"epochs": 1, "terms": {"classifier": 1}}]
     for fresh, message in (

@@ -64,12 +64,12 @@ def conv_bn_relu(
 
 def initialise(module: nn.Module) -> None:
     """He-normal weights (fan out) and zero biases for every convolution in ``module``; batch normalisation stays at 1
-    and 0.
+    and 0. Weights on the meta device have no values to set and stay as they are.
 
     Source: He et al. 2015, arXiv:1502.01852.
     """
     for child in module.modules():
-        if isinstance(child, nn.Conv2d):
+        if isinstance(child, nn.Conv2d) and not child.weight.is_meta:
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
