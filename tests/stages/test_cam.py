@@ -18,7 +18,7 @@ from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.cam import activation, class_maps
 from wss.stages.seeds import box_seeds, sec_seeds, spml_seeds
-from wss.stages.stage import Context
+from wss.stages.stage import Context, Silent
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
 
@@ -343,3 +343,18 @@ def test_a_split_without_tags_is_refused(done, tmp_path):
     path.write_text(yaml.safe_dump({**document, "stages": [*document["stages"][:3], scribbles, other]}))
     with pytest.raises(DataError, match="no image of split 'train' has tags"):
         _run(done[0], "cam-2", name=str(path))
+
+
+@pytest.mark.parametrize("augment", [{"crop": 16}, {"crop": None, "resize": 32}])
+def test_crops_of_images_with_tags_are_doubted(done, augment):
+    class Heard(Silent):
+        lines = []
+
+        def say(self, message):
+            self.lines.append(message)
+
+    changes = {"train*": {"phases": {"*": {"epochs": 1}}, "augment": augment, "validation_split": None}}
+    pipeline = load_pipeline(find_pipeline("sec"), changes, {"dataset": DATASET}).up_to("train-classifier")
+    Heard.lines = []
+    run_pipeline(pipeline, Workspace(done[0]), Context(progress=Heard()))
+    assert any("a crop may lack a tagged class" in line for line in Heard.lines) == (augment["crop"] is not None)

@@ -77,7 +77,7 @@ class Session(AbstractContextManager["Session"]):
         interrupt.end_work()
 
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
-        """A pipeline for this workspace's data set with parameter changes by stage id, later ones first in rank."""
+        """Load a pipeline for this workspace's data set with parameter changes by stage id. Later changes win."""
         if not self.workspace.configured:
             self.terminal.say(
                 f"no wss.yaml in {self.workspace.root}: using the embedded sample data set (`wss init` names yours)"

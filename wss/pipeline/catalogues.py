@@ -1,4 +1,4 @@
-"""What the stages of a pipeline can be told of their data sets before anything runs."""
+"""Checks of a pipeline against its data sets before anything runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from wss.stages.samples import SamplesParams
 
 
 def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
-    """The catalogue that each stage with an input ``samples`` reads from, and that of the stages ``samples``, by stage id."""
+    """Open the data sets of a pipeline.
+
+    Returns:
+        By id of each stage ``samples``, and of each stage with an input ``samples``, the catalogue of its data set.
+
+    Raises:
+        WssError: A data set is missing or damaged.
+    """
     found: dict[str, Catalogue] = {}
     for node in pipeline.nodes.values():
         if isinstance(node.params, SamplesParams):
@@ -24,11 +31,11 @@ def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
 
 
 def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> None:
-    """Refuse what would fail later for a reason that is known now.
+    """Call the ``check`` of every stage.
 
     Args:
         pipeline: The stages.
-        known: Their catalogues by stage id.
+        known: Catalogues by stage id, see ``catalogues``.
 
     Raises:
         WssError: A stage's ``check`` refuses its parameters with this data set; the message names the stage.

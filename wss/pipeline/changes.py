@@ -1,4 +1,4 @@
-"""Changes of parameters: as nested mappings, by stage, from the command line."""
+"""Changes of parameters as nested mappings: how they are merged, found, and read from ``--set``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wss.errors import UsageError
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings with the changes applied.
+    """Apply changes to nested mappings.
 
-    Lists and values are replaced whole, unless a list is changed by a mapping from positions, or ``*``, to changes. A ``method``
-    is replaced whole by one of another ``name``, which has other settings. ``epochs`` and ``steps`` measure one length: a change
-    of one takes the other away.
+    Lists and values are replaced whole. Elements of a list are changed by a mapping from positions, or ``*`` for all, to changes.
+    A ``method`` of another ``name`` replaces the whole method, because it has other settings. ``epochs`` and ``steps`` both give
+    the length of a phase: a change of one removes the other.
 
     Raises:
         UsageError: A list has no such position.
@@ -57,11 +57,11 @@ def _changed(old: Any, change: Any) -> Any:
 def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
 
-    ``factors``, ``recipes`` and ``methods`` stand in the place of a stage for what they hold, and ``split=NAME`` chooses the
-    images to train on: see ``load_pipeline``.
+    ``factors.``, ``recipes.`` and ``methods.`` change these entries of the pipeline, see ``load_pipeline``.
+    ``split=NAME`` chooses the images to train on.
 
     Raises:
-        UsageError: A setting that is not of this form.
+        UsageError: A setting of another form.
     """
     changes: dict[str, dict[str, Any]] = {}
     for setting in settings:
@@ -100,7 +100,7 @@ def at(values: Any, path: Sequence[str | int]) -> Any:
 
 
 def overridden(values: dict[str, Any], node_id: str, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Values with the changes for all patterns that fit; those for the id itself come last, and so count more."""
+    """Apply the changes of all patterns that match a stage's id; changes for the id itself come last, and so win."""
     for name in sorted(changes, key=lambda name: name == node_id):
         if fnmatchcase(node_id, name):
             values = merge(values, changes[name])

@@ -1,4 +1,4 @@
-"""What each parameter of a parameter model means, taken from the docstring under its field."""
+"""Descriptions of the parameters of a model, from the docstring under each field."""
 
 from __future__ import annotations
 

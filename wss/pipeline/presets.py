@@ -26,7 +26,7 @@ class Preset:
     Attributes:
         source: Its name or file, for errors.
         title: One line for lists.
-        differs: Where it is not the paper, one line each; told whenever it is used.
+        differs: Differences from the paper, one line each; the user is told them whenever the preset is used.
         split: Splits by the name that pipelines use, for example ``{train: trainaug}``.
         recipes: Recipes by name; they replace those of a pipeline. A pipeline that uses a recipe which the preset lacks is
             refused, unless the preset has no recipes at all.

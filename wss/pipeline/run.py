@@ -1,4 +1,4 @@
-"""Running a pipeline: skip what is done, resume what was interrupted, make the rest."""
+"""Run a pipeline: skip finished stages, resume interrupted ones, run the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ State = Literal["done", "partial", "missing", "unknown"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one node.
+    """Result of one node.
 
     Attributes:
         node: The node.
@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would become of one node; ``key`` is None when it depends on results that are not there yet."""
+    """State of one node before a run; ``key`` is None if it depends on results that do not exist yet."""
 
     node: Node
     state: State
@@ -66,7 +66,7 @@ def run_pipeline(
         pipeline: What to run.
         workspace: Where the artifacts are.
         context: Device, jobs, progress.
-        before: Told about each node just before it is skipped, resumed or run.
+        before: Called with each node and its state just before the node is skipped, resumed or run.
 
     Returns:
         Outcomes by node id.
@@ -91,7 +91,7 @@ def run_node(
     *,
     before: Callable[[Node, State], None] | None = None,
 ) -> Outcome:
-    """Run one stage on given stores, or find its result."""
+    """Run one stage on given stores, unless its result exists."""
     started = time.monotonic()
     stage = node.stage
     key = stage_key(node, inputs, context)
@@ -108,7 +108,7 @@ def run_node(
 
 
 def plan_pipeline(pipeline: Pipeline, workspace: Workspace, context: Context) -> list[Plan]:
-    """What ``run_pipeline`` would do, without doing it."""
+    """Find out what ``run_pipeline`` would do. Nothing is run."""
     plans: list[Plan] = []
     stores: dict[str, Store] = {}
     for node in pipeline.nodes.values():

@@ -59,7 +59,7 @@ class Pipeline:
         title: One line for lists.
         description: What it does and when to use it.
         nodes: Stages by id.
-        notes: What a person should know: where a preset is not its paper, and settings that have no effect here.
+        notes: Messages for the user: differences of a preset from its paper, and settings that have no effect.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Pipeline:
     notes: tuple[str, ...] = ()
 
     def up_to(self, *targets: str) -> Pipeline:
-        """The part that is needed for the given nodes.
+        """Keep only the given nodes and all that they need.
 
         Raises:
             UsageError: No such node.
@@ -93,10 +93,10 @@ def shipped_pipelines() -> dict[str, Path]:
 
 
 def find_pipeline(name_or_file: str) -> Path:
-    """The file of a shipped pipeline, or the given YAML file.
+    """Find the file of a shipped pipeline, or take the given YAML file.
 
     Raises:
-        UsageError: Neither.
+        UsageError: Neither exists.
     """
     known = shipped_pipelines()
     if name_or_file in known:
@@ -110,7 +110,7 @@ def find_pipeline(name_or_file: str) -> Path:
 
 
 def reference(name_or_file: str) -> str:
-    """How to name a pipeline so that it is found again from any folder: its name, or the whole path of its file."""
+    """A name under which a pipeline is found from any folder: that of a shipped pipeline, or the whole path of a file."""
     return name_or_file if name_or_file in shipped_pipelines() else str(find_pipeline(name_or_file).resolve())
 
 
@@ -195,7 +195,7 @@ def _factors(declared: Any, chosen: Mapping[str, Any], preset: Preset | None, wh
 
 
 def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes without the inputs that their parameters leave unread, and without the nodes that made these for nobody else."""
+    """Remove the inputs that stages leave unread with their parameters, and the nodes that nobody reads for this reason."""
     kept: dict[str, Node] = {}
     idle: set[str] = set()
     for node in nodes.values():
@@ -271,7 +271,7 @@ def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -
 
 
 def _matching(source: Any, earlier: Mapping[str, Node]) -> list[Any]:
-    """The nodes that a pattern with ``*`` names; anything else is left as it is."""
+    """The ids that a pattern with ``*`` matches; anything else is returned as it is."""
     if not isinstance(source, str) or "*" not in source:
         return [source]
     return [node_id for node_id in earlier if fnmatchcase(node_id, source)] or [source]

@@ -1,4 +1,4 @@
-"""A workspace folder: the data set it is about, its artifacts, and what the last commands chose."""
+"""A workspace folder: its data set, its artifacts, and the choices of the last commands."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 class Workspace:
     """Paths inside a workspace, and its two small YAML files.
 
-    ``wss.yaml`` says which data set the workspace is about; ``state.yaml`` remembers what the last commands chose, so that
-    ``wss evaluate`` evaluates what ``wss train`` trained.
+    ``wss.yaml`` names the data set. ``state.yaml`` remembers the choices of the last commands, so that ``wss evaluate``
+    evaluates the network that ``wss train`` trained.
     """
 
     root: Path
@@ -37,7 +37,7 @@ class Workspace:
 
     @property
     def state_path(self) -> Path:
-        """What the last commands chose; deleting it forgets that and nothing else."""
+        """Choices of the last commands; deleting the file loses nothing else."""
         return self.root / "state.yaml"
 
     @property
@@ -46,7 +46,7 @@ class Workspace:
         return self.root / "artifacts" / "cache"
 
     def artifact(self, stage: str, key: str) -> Path:
-        """Where the store of a stage with this key is or will be."""
+        """Path of the store of a stage with this key."""
         return self.root / "artifacts" / stage / f"{key}.h5"
 
     def artifacts(self, stage: str | None = None) -> Iterator[Path]:
@@ -70,7 +70,7 @@ class Workspace:
 
     @property
     def configured(self) -> bool:
-        """Whether ``wss init`` has declared a data set here."""
+        """True if there is a ``wss.yaml``, which ``wss init`` writes."""
         return self.config_path.exists()
 
     def dataset(self) -> DatasetSpec:
@@ -105,10 +105,10 @@ class Workspace:
         return self
 
     def state(self) -> dict[str, Any]:
-        """What the last commands chose, by command.
+        """Choices of the last commands, by command.
 
         Raises:
-            UsageError: ``state.yaml`` was changed into something else.
+            UsageError: ``state.yaml`` does not have the form in which wss writes it.
         """
         values = _read_yaml(self.state_path) if self.state_path.exists() else {}
         if not _as_written(values):
@@ -125,7 +125,7 @@ class Workspace:
             self._change(lambda state: {**state, "results": {**state.get("results", {}), what: list(keys)}})
 
     def _change(self, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Replace the state by what ``changed`` makes of it, so that what another process records meanwhile is kept."""
+        """Replace the state by ``changed(state)`` under a lock, so that no record of another process is lost."""
         with exclusive(self.state_path.with_suffix(".lock")):
             text = yaml.safe_dump(changed(self.state()), sort_keys=True, allow_unicode=True)
             write_text(
@@ -134,7 +134,7 @@ class Workspace:
 
 
 def _as_written(values: dict[str, Any]) -> bool:
-    """Whether choices have the form in which commands record them, as far as other commands rely on it."""
+    """True if choices have the form in which commands record them, as far as other commands rely on it."""
     if not all(isinstance(choice, dict) for choice in values.values()):
         return False
     trained, cut = values.get("train"), values.get("superpixels")

@@ -120,6 +120,11 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     doubts = params.method.doubts(params.network, {t for phase in params.phases for t, w in phase.terms.items() if w})
     if doubts is not None:
         context.progress.say(doubts)
+    if "tags" in params.method.needs and params.augment.crop is not None:
+        context.progress.say(
+            "tags are those of whole images, and a crop may lack a tagged class: train.augment.crop=null with "
+            "train.augment.resize trains on whole images"
+        )
     maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
     batch = min(params.batch_size, len(ids))
