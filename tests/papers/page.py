@@ -19,8 +19,8 @@ what a table shows where that is not mIoU alone. A pipeline that is no study has
 report may be.
 
 ``split``, ``networks`` (with backbone and further scales) and ``lengths`` (the phases of a training, joined by +) are those of
-all trainings, each named once. ``shows`` are words in the report, under its figures for example. These may be left out. Order
-does not matter. All other lines are prose, and so is everything about commands other than ``wss run``.
+all trainings, each named once. ``shows`` are captions and headings of the report. These may be left out. Order does not
+matter. All other lines are prose, and so is everything about commands other than ``wss run``.
 """
 
 from __future__ import annotations
