@@ -74,7 +74,8 @@ def _workspace(words):
 def _check_images(words, whole):
     kind = _workspace(words)
     protocols = {name: row["protocol"] for name, row in whole.of("train").items()}
-    assert {protocol["split"] for protocol in protocols.values()} == {"trainaug" if kind == "voc" else "train"}
+    splits = {name: row["params"]["split"] for name, row in whole.stages.items() if "split" in row["params"]}
+    assert set(splits.values()) == {"trainaug" if kind == "voc" else "train", "val"}, splits
     if words[1] != "study-semi-supervision":
         assert {protocol["images"] for protocol in protocols.values()} == {IMAGES[kind]}
         return
