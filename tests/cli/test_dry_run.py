@@ -13,7 +13,7 @@ STUDY = ["--set", "factors.loss=[pce, densecrf]"]
 def test_dry_run_tells_the_protocol(cells, wss):
     rows = {row["id"]: row for row in wss("run", "densecrf", "--dry-run", "--json").json["stages"]}
     train = rows["train"]["protocol"]
-    assert (train["split"], train["images"], train["batch_size"], train["initialisation"]) == ("train", 4, 4, "random")
+    assert (train["split"], train["images"], train["batch_size"], train["initialisation"]) == ("train", 4, 8, "random")
     assert [phase["terms"] for phase in train["phases"]] == [{"pce": 1}, {"pce": 1, "densecrf": 1}]
     assert train["steps"] == sum(phase["epochs"] for phase in train["phases"])  # one batch an epoch
     assert rows["predict"]["protocol"]["images"] == 2
@@ -35,7 +35,7 @@ def test_dry_run_groups_stages_and_reads_well(fresh, wss):
 def test_dry_run_takes_a_split(cells, wss):
     rows = wss("run", "pce", "--set", "split=val", "--dry-run", "--json").json["stages"]
     (train,) = [row["protocol"] for row in rows if row["id"] == "train"]
-    assert (train["split"], train["images"], train["batch_size"]) == ("val", 2, 2)
+    assert (train["split"], train["images"], train["batch_size"]) == ("val", 2, 8)
     result = wss("run", "pce", "--set", "split=trainaug", "--dry-run")
     assert result.code == 2
     assert "no split 'trainaug'" in result.said

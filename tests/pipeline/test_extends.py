@@ -147,7 +147,7 @@ def test_a_left_out_stage_that_others_need_is_missed(load):
         load("extends: base\nwithout: [predict]")
 
 
-def test_recipes_and_factors_are_replaced_and_methods_merged(load, tmp_path):
+def test_recipes_and_methods_are_merged_and_factors_replaced(load, tmp_path):
     load("""
         extends: base
         recipes: {first: {steps: 5}, own: {lr: 1}}
@@ -156,7 +156,11 @@ def test_recipes_and_factors_are_replaced_and_methods_merged(load, tmp_path):
         stages: [{id: train, params: {phases: [{recipe: first, terms: {pce: 1}}]}}]
     """)
     joined = read_pipeline(tmp_path / "mine.yaml")
-    assert joined["recipes"] == {"training": {"batch_size": 4, "amp": True}, "first": {"steps": 5}, "own": {"lr": 1}}
+    assert joined["recipes"] == {
+        "training": {"batch_size": 4, "amp": True},
+        "first": {"lr": 0.5, "steps": 5},
+        "own": {"lr": 1},
+    }
     assert joined["factors"] == {"seed": [0], "length": [3], "other": ["x"]}
     assert joined["methods"] == {"densecrf": {"sigma_xy": 1, "sigma_rgb": 8}, "ncut": {"sigma_xy": 2}}
     assert joined["split"] == {"val": "test"}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from wss.errors import DataError, UsageError
 from wss.params import Params
@@ -52,12 +53,27 @@ stages:
         ("pce", {"predict": {"split": "test"}}, r"stage 'predict': .*no split 'test'"),
         ("pce", {"split": {"train": "trainaug"}}, r"stage 'prepare': .*no split 'trainaug'; did you mean 'train'"),
         ("study-losses", {"train-pce-*": {"weights": "no.pth"}}, r"stage 'train-pce-unet-0' \(train\): .*no.pth"),
+        ("bpg", {"edges": {"detector": "hed", "weights": "no.pt"}}, r"stage 'edges': weights no.pt: cannot be read"),
         ("pce", {"train": {"augment": {"sides": [[1, 99]]}}}, "stage 'train': .*class 99"),
     ],
 )
 def test_refuses_with_the_name_of_the_stage(pipeline, changes, message):
     loaded = _load(pipeline, changes)
     with pytest.raises((UsageError, DataError), match=message):
+        check_pipeline(loaded, catalogues(loaded))
+
+
+def test_a_split_without_any_label_is_refused(tmp_path):
+    for part in ("images", "scribbles"):
+        (tmp_path / part).mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    Image.fromarray(np.zeros((20, 24), np.uint8)).save(tmp_path / "scribbles/b.png")
+    (tmp_path / "classes.txt").write_text("background\nthing\n")
+    (tmp_path / "train.txt").write_text("a")
+    (tmp_path / "val.txt").write_text("b")
+    loaded = _load("pce", dataset={"kind": "folder", "root": str(tmp_path)}).up_to("train")
+    with pytest.raises(DataError, match=r"stage 'train': no image of split 'train' has a file with its labels"):
         check_pipeline(loaded, catalogues(loaded))
 
 

@@ -64,6 +64,7 @@ def test_training_has_the_numbers_of_a_paper(protocol, folder):
     train = protocol(PIPELINE, folder)["train"]
     assert set(train) == {
         *("split", "images", "steps", "batch_size", "crop", "resize", "scales", "augment", "network", "initialisation"),
+        *("simulated", "amp"),
         *("method", "labels", "phases", "seed"),
     }
     assert (train["split"], train["images"], train["batch_size"], train["seed"]) == ("train", 9, 4, 5)
@@ -91,14 +92,14 @@ def test_stages_without_numbers_of_their_own_have_no_protocol(protocol, folder):
         ([], 9, 4, 6),
         (["train.batch_size=5"], 9, 5, 3),
         (["train.batch_size=9"], 9, 9, 3),
-        (["train.batch_size=20"], 9, 9, 3),
+        (["train.batch_size=20"], 9, 20, 3),
         (["prepare.fraction=0.5"], 4, 4, 3),  # round(4.5) = 4, as `prepare` counts
-        (["prepare.fraction=0.01"], 1, 1, 3),
+        (["prepare.fraction=0.01"], 1, 4, 3),
         (["prepare.fraction=0.5", "train.method.name=densecrf"], 9, 4, 6),
         (["prepare.fraction=0.5", "train.split=val"], 4, 4, 3),  # the fraction is of the split `train`
         (["train.split=val"], 4, 4, 3),
         (["split=val"], 4, 4, 3),
-        (["split=val", "prepare.fraction=0.5"], 2, 2, 3),
+        (["split=val", "prepare.fraction=0.5"], 2, 4, 3),
         (["train.phases.0.steps=11"], 9, 4, 11),
         (["train.split=none"], 0, 4, 0),
     ],
@@ -107,6 +108,28 @@ def test_images_and_steps(protocol, folder, settings, images, batch, steps):
     train = protocol(PIPELINE, folder, *settings)["train"]
     assert (train["images"], train["batch_size"], train["phases"][0]["steps"]) == (images, batch, steps)
     assert train["steps"] == steps + 7
+
+
+def test_only_images_with_labels_count_and_drawn_ones_are_named(protocol, folder, tmp_path):
+    scribbles = tmp_path / "data" / "scribbles"
+    scribbles.mkdir()
+    for n in (0, 1, 2, 11):
+        Image.fromarray(np.full((20, 24), n % 2, np.uint8)).save(scribbles / f"{n:02}.png")
+
+    def found(*settings):
+        train = protocol(PIPELINE, folder, *settings)["train"]
+        return train["images"], train["simulated"], train["phases"][0]["steps"]
+
+    assert found() == (3, False, 3)
+    assert found("train.method.name=densecrf") == (9, False, 6)  # which learns from unlabelled images too
+    assert found("prepare.source=simulated") == (9, True, 6)
+    assert found("prepare.annotation=mask") == (9, False, 6)
+    (tmp_path / "data/masks/03.png").unlink()
+    assert found("prepare.annotation=mask") == (8, False, 6)
+    text = lines(protocol(PIPELINE, folder, "train.amp=true"))
+    assert (
+        "    labels scribble; 3 images of train, batch 4 (all 3 images), 10 steps, seed 5, autocast to bfloat16" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,7 +259,7 @@ def test_a_training_is_written_line_by_line(protocol, folder):
     assert lines({"second": found["second"]}) == [
         "second",
         "    method dense",
-        "    labels scribble; 9 images of train, batch 4, 6 steps, seed 0",
+        "    labels scribble drawn from masks; 9 images of train, batch 4, 6 steps, seed 0",
         "    network deeplab-v3plus resnet18, weights network of first (imagenet)",
         "    images crops of 16x16; scale 0.5 to 2, flip 0.5, blur 0.5, blur_sigma_px 0.1 to 2",
         "    phase 1: 6 steps, ce 1; optimiser sgd, lr 0.01, momentum 0.9, weight_decay 0.0005, head_multiplier 10, "

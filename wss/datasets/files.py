@@ -95,7 +95,8 @@ class FileSource(ABC):
         self.options = options
         self.scan()
         unmasked = frozenset(i for i, entry in self.entries.items() if entry.mask is None)
-        self.catalogue = replace(self.catalogue, unmasked=unmasked)
+        unscribbled = frozenset(i for i, entry in self.entries.items() if entry.scribble is None)
+        self.catalogue = replace(self.catalogue, unmasked=unmasked, unscribbled=unscribbled)
 
     @abstractmethod
     def scan(self) -> None:

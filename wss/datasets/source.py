@@ -90,6 +90,8 @@ class Catalogue:
         background: Index of the background class, or None when every class is an object or stuff class.
         unmasked: Images that have no mask, as far as the list of files tells; others may lack one too.
 
+        unscribbled: Images that have no scribbles, in the same sense.
+
     Raises:
         DataError: Two classes have the same name: scores are kept by name.
     """
@@ -101,6 +103,7 @@ class Catalogue:
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     background: int | None = 0
     unmasked: frozenset[str] = frozenset()
+    unscribbled: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)

@@ -53,7 +53,10 @@ class DetectorParams(Params):
         if any(not 0 < scale <= 8 for scale in self.scales):
             raise ValueError("scales are factors above 0 and up to 8")
         if self.detector in ("hed", "structured") and self.weights is None:
-            raise ValueError(f"detector {self.detector!r} comes without weights; give a file (--weights FILE)")
+            raise ValueError(
+                f"detector {self.detector!r} comes without weights; give a file (`wss edges --weights FILE`, or --set "
+                "edges.weights=FILE)"
+            )
         if self.detector == "gradient" and self.weights is not None:
             raise ValueError("detector 'gradient' has no weights")
         if self.detector != "hed" and self.alignment != "caffe":

@@ -6,10 +6,12 @@ from typing import Any
 
 from wss.datasets import open_source
 from wss.datasets.source import Catalogue
-from wss.errors import WssError
+from wss.errors import DataError, WssError
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.evaluate import check_masks
+from wss.stages.prepare import PrepareParams, labelled
 from wss.stages.samples import SamplesParams
+from wss.stages.train import TrainParams
 
 
 def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
@@ -53,6 +55,26 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue) -> None:
         node.stage.check(node.params, catalogue)
     if node.stage.name == "evaluate" and (params := _predicting(node, pipeline)) is not None:
         check_masks(catalogue, params.split, getattr(params, "limit", None))
+    if isinstance(node.params, TrainParams) and (prepared := prepared_labels(node, pipeline)) is not None:
+        _check_labels(prepared, node.params.split, catalogue)
+
+
+def _check_labels(prepared: PrepareParams, split: str, catalogue: Catalogue) -> None:
+    """Raise if no image to train on can have labels."""
+    if not labelled(prepared, catalogue.splits.get(split, ()), catalogue):
+        raise DataError(
+            f"no image of split {split!r} has a file with its labels ({prepared.annotation}); `wss data info` shows what is "
+            "labelled"
+        )
+
+
+def prepared_labels(node: Node, pipeline: Pipeline) -> PrepareParams | None:
+    """Parameters of the stage ``prepare`` from whose labels those of a stage are made, or None."""
+    while node.inputs.get("labels"):
+        node = pipeline.nodes[node.inputs["labels"][0]]
+        if isinstance(node.params, PrepareParams):
+            return node.params
+    return None
 
 
 def _predicting(node: Node, pipeline: Pipeline) -> Any:

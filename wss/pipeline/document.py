@@ -11,6 +11,7 @@ import yaml
 from wss.errors import UsageError
 from wss.params import nearest
 from wss.pipeline.changes import merge
+from wss.pipeline.recipes import joined as join_recipes
 from wss.shipped import shipped
 
 ENTRIES = ("title", "description", "extends", "without", "split", "recipes", "methods", "factors", "stages")
@@ -78,8 +79,8 @@ def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
         raise UsageError(f"{path}: extends itself, by way of {base_path}")
     base = read_pipeline(base_path, (*above, path))
     joined = {**base, **{name: value for name, value in document.items() if name not in ("extends", "without")}}
-    for name in ("recipes", "factors"):
-        joined[name] = {**(base.get(name) or {}), **(document.get(name) or {})}
+    joined["factors"] = {**(base.get("factors") or {}), **(document.get("factors") or {})}
+    joined["recipes"] = join_recipes(base.get("recipes") or {}, document.get("recipes") or {})
     joined["methods"] = merge(base.get("methods") or {}, document.get("methods") or {})
     joined["stages"] = _stages(
         path, base.get("stages") or [], document.get("stages") or [], document.get("without") or []

@@ -12,6 +12,7 @@ from wss.methods import METHODS
 from wss.params import nearest
 from wss.pipeline.changes import merge
 from wss.pipeline.document import read_document
+from wss.pipeline.recipes import joined as join_recipes
 from wss.shipped import shipped
 from wss.stages import STAGES
 
@@ -126,7 +127,10 @@ def _document(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for name in ("recipes", "factors", "every", "methods", "stages"):
         mine, other = document.get(name) or {}, base.get(name) or {}
         if isinstance(mine, dict) and isinstance(other, dict):
-            joined[name] = {**other, **mine} if name in ("recipes", "factors") else merge(other, mine)
+            if name == "factors":
+                joined[name] = {**other, **mine}
+            else:
+                joined[name] = join_recipes(other, mine) if name == "recipes" else merge(other, mine)
     return joined
 
 

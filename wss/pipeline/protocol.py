@@ -8,11 +8,12 @@ from typing import Any
 from wss.datasets.source import Catalogue
 from wss.methods import METHODS, Phase
 from wss.params import canonical
+from wss.pipeline.catalogues import prepared_labels
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.crf import CrfParams
 from wss.stages.edges import EdgesParams
 from wss.stages.predict import PredictParams
-from wss.stages.prepare import PrepareParams
+from wss.stages.prepare import PrepareParams, drawn, labelled
 from wss.stages.similarity_walk import SimilarityWalkParams
 from wss.stages.train import LARGEST_CROP_PX, LARGEST_WHOLE_PX, TrainParams
 from wss.training.loop import total_steps
@@ -28,11 +29,11 @@ def protocols(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, d
         known: Catalogues by stage id, see ``catalogues``.
 
     Returns:
-        For a training: ``split``, ``images`` (without those whose labels ``prepare.fraction`` takes away, unless the method
-        uses unlabelled images), ``steps`` (of all phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the
-        augmentation), ``augment``, ``network``, ``initialisation``, ``method``, ``labels`` (the annotation), ``phases``
-        (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase) and ``seed``. For other stages their parameters,
-        with the numbers that a named choice stands for.
+        For a training: ``split``, ``images`` (without those that have no labels, as far as the list of files tells, unless the
+        method uses unlabelled images), ``steps`` (of all phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the
+        augmentation), ``augment``, ``network``, ``initialisation``, ``method``, ``labels`` (the annotation), ``simulated``
+        (labels are drawn from masks), ``amp``, ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase)
+        and ``seed``. For other stages their parameters, with the numbers that a named choice stands for.
     """
     return {node.id: found for node in pipeline.nodes.values() if (found := _protocol(node, pipeline, known))}
 
@@ -57,7 +58,7 @@ def _protocol(node: Node, pipeline: Pipeline, known: Mapping[str, Catalogue]) ->
 
 
 def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Catalogue) -> dict[str, Any]:
-    prepared = _prepared(node, pipeline)
+    prepared = prepared_labels(node, pipeline)
     images = _images(params, prepared, catalogue)
     phases = [_phase(phase, images, params.batch_size) for phase in params.phases]
     augment = canonical(params.augment, tagged=False)
@@ -65,7 +66,7 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
         "split": params.split,
         "images": images,
         "steps": sum(phase["steps"] for phase in phases),
-        "batch_size": min(params.batch_size, images) if images else params.batch_size,
+        "batch_size": params.batch_size,
         "crop": augment["crop"],
         "resize": augment["resize"],
         "scales": augment["scale"],
@@ -74,17 +75,19 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
         "initialisation": _initialisation(node, params, pipeline),
         "method": canonical(params.method, tagged=False),
         "labels": None if prepared is None else prepared.annotation,
+        "simulated": prepared is not None and drawn(prepared, catalogue),
+        "amp": params.amp,
         "phases": phases,
         "seed": params.seed,
     }
 
 
 def _images(params: TrainParams, prepared: PrepareParams | None, catalogue: Catalogue) -> int:
-    """Number of images to train on; as in ``prepare``, at least one keeps its labels."""
-    images = len(catalogue.splits.get(params.split, ()))
-    if prepared is None or prepared.split != params.split or params.method.uses_unlabelled or not images:
-        return images
-    return max(1, round(prepared.fraction * images))
+    """Number of images to train on: those that have labels, as far as the data set's list of files tells."""
+    ids = catalogue.splits.get(params.split, ())
+    if prepared is None or params.method.uses_unlabelled:
+        return len(ids)
+    return len(labelled(prepared, ids, catalogue))
 
 
 def _phase(phase: Phase, images: int, batch_size: int) -> dict[str, Any]:
@@ -103,15 +106,6 @@ def _initialisation(node: Node, params: TrainParams, pipeline: Pipeline) -> str:
     origin = before.params.weights if isinstance(before.params, TrainParams) else None
     new = f", new {' and '.join(params.fresh)}" if params.fresh else ""
     return f"network of {first.id} ({origin or 'random'}){new}"
-
-
-def _prepared(node: Node, pipeline: Pipeline) -> PrepareParams | None:
-    """Parameters of the stage ``prepare`` from whose labels those of a training are made."""
-    while node.inputs.get("labels"):
-        node = pipeline.nodes[node.inputs["labels"][0]]
-        if isinstance(node.params, PrepareParams):
-            return node.params
-    return None
 
 
 def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -144,8 +138,9 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
         varied["blur_sigma_px"] = _range(augment["blur_sigma_px"])
     text = [
         f"method {_value(method)}",
-        f"labels {protocol['labels'] or 'of another stage'}; {protocol['images']} images of {protocol['split']}, batch "
-        f"{protocol['batch_size']}, {protocol['steps']} steps, seed {protocol['seed']}",
+        f"labels {protocol['labels'] or 'of another stage'}{' drawn from masks' if protocol['simulated'] else ''}; "
+        f"{protocol['images']} images of {protocol['split']}, batch {_batch(protocol)}, {protocol['steps']} steps, seed "
+        f"{protocol['seed']}{', autocast to bfloat16' if protocol['amp'] else ''}",
         f"network {spec}{f' ({_listed(rest)})' if rest else ''}, weights {protocol['initialisation']}",
         f"images {_seen(protocol)}; {_listed(varied)}",
     ]
@@ -156,6 +151,12 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
         rest = {k: v for k, v in phase.items() if k not in ("terms", "steps", "epochs", *other) and v not in (None, [])}
         text.append(f"phase {number + 1}: {phase['steps']} steps, {_listed(phase['terms'])}; {_listed(rest)}")
     return text
+
+
+def _batch(protocol: Mapping[str, Any]) -> str:
+    """The batch size, and what it comes to where there are fewer images."""
+    size, images = protocol["batch_size"], protocol["images"]
+    return f"{size} (all {images} images)" if images < size else str(size)
 
 
 def _seen(protocol: Mapping[str, Any]) -> str:

@@ -95,6 +95,18 @@ class Recipes:
         return merge(rest, change) if change else rest
 
 
+def joined(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the recipes of a file with those of the file that it extends.
+
+    A recipe that names another one (``recipe: NAME``) replaces the one of its name. Any other changes it value by value.
+    """
+    result = dict(base)
+    for name, recipe in own.items():
+        whole = not isinstance(recipe, dict) or "recipe" in recipe or not isinstance(base.get(name), dict)
+        result[name] = recipe if whole else merge(base[name], recipe)
+    return result
+
+
 def check_changes(changes: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
     """Raise if a change names an unknown recipe, or is not a mapping of parameters."""
     for name, change in changes.items():

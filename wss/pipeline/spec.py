@@ -164,10 +164,7 @@ def load_pipeline(
         if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in nodes):
             raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
     presets = ([preset] if preset else []) + list(levels.values())
-    notes = [
-        f"preset {name} differs from the paper: {line}"
-        for name, line in dict.fromkeys((used.source, line) for used in presets for line in used.differs)
-    ]
+    notes = _differences(presets)
     notes += [
         f"preset {used.source}: its settings for {pattern!r} match no stage of the pipeline {path.stem}"
         for used in presets
@@ -183,6 +180,20 @@ def load_pipeline(
     title = str(document.get("title", path.stem))
     description = str(document.get("description", "")).strip()
     return Pipeline(path.stem, title, description, _read_only(nodes), tuple(notes))
+
+
+def _differences(presets: Sequence[Preset]) -> list[str]:
+    """One line for each difference of presets from their paper, under one heading; presets that share a line are named there."""
+    by_line: dict[str, list[str]] = {}
+    for preset in presets:
+        for line in preset.differs:
+            by_line.setdefault(" ".join(line.split()), []).append(preset.source)
+    if not by_line:
+        return []
+    sources = list(dict.fromkeys(preset.source for preset in presets if preset.differs))
+    heading = f"where {' and '.join(sources)} cannot be the paper, or chose what it leaves open (docs/papers.md):"
+    owners = {line: f"{', '.join(names)}: " if len(sources) > 1 else "" for line, names in by_line.items()}
+    return [heading, *(f"  - {owner}{line}" for line, owner in owners.items())]
 
 
 def _factors(declared: Any, chosen: Mapping[str, Any], preset: Preset | None, where: str) -> Factors:

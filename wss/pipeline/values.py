@@ -76,6 +76,11 @@ class Settings:
         splits = dict(self.split)
         self.used.update(f"recipes.{name}" for name in recipes.used)
         used = [recipes.source] if recipes.uses(given) else []
+        if stage.name == "train" and recipes.preset and not used:
+            raise UsageError(
+                f"{where}: preset {recipes.source} sets how networks are trained by recipes, and this stage trains by none of "
+                "them: the preset would change the rest of the pipeline only; leave it out, or give the stage `recipe: training`"
+            )
         for preset in presets:
             splits |= preset.split
             before = values

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wss.datasets.source import Catalogue
 from wss.edges import Detect, DetectorParams, build_detector
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -60,4 +61,9 @@ def _weights_digest(params: EdgesParams, context: Context) -> str:
     return str(params.digest())
 
 
-STAGE = Stage("edges", 1, EdgesParams, {"samples": Input(SAMPLES)}, EDGES, run, source=_weights_digest)
+def _check(params: EdgesParams, catalogue: Catalogue) -> None:
+    """Raise if the weights cannot be loaded."""
+    loaded_detector(params, "cpu")
+
+
+STAGE = Stage("edges", 1, EdgesParams, {"samples": Input(SAMPLES)}, EDGES, run, source=_weights_digest, check=_check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -102,6 +103,8 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
     if params.drop or params.clicks == "object":
         grouped = {"objects": _grouping(samples)}
         context.progress.say(f"scribbles are on one object where they are in {grouped['objects']}")
+    if simulated and params.source == "auto" and params.annotation in ("scribble", "point"):
+        context.progress.say("the data set has no scribbles: they are drawn from its masks")
     kept = _kept(params, samples)
     todo = pending(samples.ids, output)
     advance = context.progress.task("preparing labels", len(samples), len(samples) - len(todo))
@@ -162,9 +165,37 @@ def _kept(params: PrepareParams, samples: Store) -> set[str]:
     """Image ids that keep their labels: of the training split the given share, ranked by a hash of seed and id."""
     if params.fraction == 1:
         return set(samples.ids)
-    ranked = sorted(split_ids(samples, params.split), key=lambda i: image_seed(params.seed, f"fraction/{i}"))
-    count = max(1, round(params.fraction * len(ranked)))
-    return set(samples.ids) - set(ranked[count:])
+    return set(samples.ids) - bereft(params, split_ids(samples, params.split))
+
+
+def bereft(params: PrepareParams, ids: Sequence[str]) -> set[str]:
+    """The images of the training split that lose their labels by ``fraction``, ranked by a hash of seed and id."""
+    ranked = sorted(ids, key=lambda i: image_seed(params.seed, f"fraction/{i}"))
+    return set(ranked[max(1, round(params.fraction * len(ranked))) :])
+
+
+def drawn(params: PrepareParams, catalogue: Catalogue) -> bool:
+    """True if scribbles or points will surely be drawn from masks, as far as the data set's list of files tells."""
+    if params.annotation not in ("scribble", "point") or params.source == "given":
+        return False
+    every = {image_id for ids in catalogue.splits.values() for image_id in ids}
+    return params.source == "simulated" or (bool(every) and every <= catalogue.unscribbled)
+
+
+def labelled(params: PrepareParams, ids: Sequence[str], catalogue: Catalogue) -> list[str]:
+    """The images of a split that have labels, as far as the data set's list of files tells.
+
+    Args:
+        params: How labels are made.
+        ids: Images of the split.
+        catalogue: The data set.
+    """
+    without = bereft(params, catalogue.splits.get(params.split, ())) if params.fraction < 1 else set()
+    if params.annotation == "mask" or drawn(params, catalogue):
+        without |= catalogue.unmasked
+    elif params.annotation in ("scribble", "point"):
+        without |= catalogue.unscribbled
+    return [image_id for image_id in ids if image_id not in without]
 
 
 def _annotate(

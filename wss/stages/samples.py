@@ -101,7 +101,9 @@ def require_split(splits: Mapping[str, Sequence[str]], split: str, kind: str) ->
             "images here, 1,464 in VOC 2012)"
         )
     if split not in splits:
-        raise UsageError(f"the data set has no split {split!r}{nearest(split, splits)}")
+        hint = nearest(split, splits)
+        known = "" if "known" in hint else f" Its splits are {', '.join(splits)}"
+        raise UsageError(f"the data set has no split {split!r}{hint}{known}")
     if not splits[split]:
         have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
         raise DataError(f"split {split!r} of the data set is empty: {have}; add images to it, or name another split")
