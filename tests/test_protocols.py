@@ -4,7 +4,7 @@ A table (tests/protocols/*.yaml) has an entry for each command, ``PIPELINE [--pr
 are not at the stage's default, by stage: under ``every KIND`` those of all stages of a kind, under an id or a pattern of ids
 (several with ``|`` between them) those of others. Each table says beside a number where the paper has it. A parameter that is
 missing in the table is as wrong as one with another value, so that no number can change unseen. defaults.yaml has the stages' own
-defaults.
+defaults, wiring.yaml what each stage reads, differs.yaml how each line begins in which a preset tells where it is not its paper.
 """
 
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from wss.methods import METHODS, Phase
 from wss.networks import NetworkSpec
 from wss.pipeline import document as documents
 from wss.pipeline import presets
-from wss.pipeline.document import read_document
+from wss.pipeline.document import read_document, read_pipeline
 from wss.pipeline.parameter_docs import parameters
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
@@ -30,10 +30,13 @@ from wss.stages.crf import PRESETS
 from wss.superpixels import SUPERPIXEL_METHODS
 
 FOLDER = Path(__file__).parent / "protocols"
+OTHERS = ("defaults", "wiring", "differs")
 TABLES = {
-    path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "defaults"
+    path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in OTHERS
 }
 COMMANDS = [(name, command) for name, table in TABLES.items() for command in table["commands"]]
+WIRING = yaml.safe_load((FOLDER / "wiring.yaml").read_text())
+DIFFERS = yaml.safe_load((FOLDER / "differs.yaml").read_text())
 WORDS = {("report", "title"), ("report", "studies"), ("samples", "dataset"), ("evaluate", "factors")}
 """Parameters that hold words and levels: tests/papers holds them against the page of the papers."""
 
@@ -112,6 +115,29 @@ def test_every_pipeline_and_preset_is_in_a_table():
     commands = {command for _, command in COMMANDS}
     assert set(shipped_pipelines()) <= commands
     assert set(shipped_presets()) == {command.partition(" --preset ")[2] for command in commands} - {""}
+
+
+@pytest.mark.parametrize("name", shipped_pipelines())
+def test_stages_read_what_the_table_says(name):
+    stages = read_pipeline(find_pipeline(name))["stages"]
+    found = {
+        entry.get("id", entry["stage"]): {k: entry[k] for k in ("each",) if k in entry} | (entry.get("inputs") or {})
+        for entry in stages
+    }
+    assert found == WIRING[name]
+    assert list(found) == list(WIRING[name])
+
+
+def test_the_table_of_inputs_has_shipped_pipelines_only():
+    assert set(WIRING) == set(shipped_pipelines())
+
+
+@pytest.mark.parametrize("name", shipped_presets())
+def test_presets_tell_where_they_are_not_their_paper(name):
+    lines, beginnings = load_preset(name).differs, DIFFERS[name]
+    assert len(lines) == len(beginnings)
+    for line, beginning in zip(lines, beginnings, strict=True):
+        assert " ".join(line.split()).startswith(beginning)
 
 
 YAML_FILES = sorted(shipped("pipelines").rglob("*.yaml"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from wss.errors import UsageError
@@ -26,6 +27,26 @@ class Params(BaseModel):
     """Base of all parameter models. Numbers are finite, which keys and JSON need."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, values: Any) -> Any:
+        """Refuse true and false for numbers, which would count as 1 and 0."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields:
+                kinds = set(_kinds(cls.model_fields[name].annotation))
+                if kinds & {int, float} and bool not in kinds:
+                    raise ValueError(f"{name}: expected a number, got {str(value).lower()}")
+        return values
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types of a field, through unions and annotations; of a list or tuple only itself."""
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        for argument in get_args(annotation):
+            yield from _kinds(argument)
+    else:
+        yield annotation
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -455,6 +455,28 @@ def test_predict_of_the_split_equals_the_stored_predictions(work, wss):
         assert (labels == store.get("labels", image_id)).all()
 
 
+def test_predict_goes_through_the_network_as_its_pipeline_does(work, wss):
+    """The scales of a preset hold for `wss predict` too, and options of the command win over them."""
+    (work / "mine.yaml").write_text("every: {predict: {test_time: {scales: [0.5, 1], flip: true}}}")
+    said = "predicting as the network's pipeline does: scales [0.5, 1], flip yes"
+    assert said not in wss("predict", "--out", "plain", "--no-overlays", "--probs").err
+    assert wss("run", "pce", "--preset", "mine.yaml", *QUICK).code == 0
+    result = wss("predict", "--out", "masks", "--no-overlays", "--probs")
+    assert said in result.said
+    for path in (work / "masks").glob("*_probs.npy"):
+        assert np.abs(np.load(path).astype(float) - np.load(work / "plain" / path.name).astype(float)).max() > 1e-3
+    assert wss("predict", "--out", "one", "--no-overlays", "--probs", "--scales", "1").code == 0
+    one = {path.name: np.load(path) for path in (work / "one").glob("*_probs.npy")}
+    assert any(np.abs(one[name] - np.load(work / "masks" / name)).max() > 1e-3 for name in one)
+
+
+def test_settings_of_the_crf_without_it_are_refused(work, wss):
+    for option in (("--crf-preset", "vgg16"), ("--crf-backend", "native")):
+        result = wss("evaluate", *option)
+        assert result.code == 2
+        assert "give --crf with them" in result.said
+
+
 def test_predict_with_a_checkpoint_needs_no_workspace(work, wss, tmp_path, monkeypatch):
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)

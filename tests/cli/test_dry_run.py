@@ -58,7 +58,7 @@ def test_notes_are_told_on_stderr(fresh, wss):
         result = wss(*command, "--preset", "mine.yaml", "--set", "methods.ncut.sigma_xy=3")
         assert result.code == 0
         assert note in result.err
-        assert "--set methods.ncut changes no stage of the pipeline pce" in result.err
+        assert "--set methods.ncut.sigma_xy changes nothing" in result.err
         assert note not in result.out
     for word in ("run", "pipelines"):
         assert "match no stage" not in wss(word, "pce", *(["--dry-run"] if word == "run" else [])).err

@@ -567,7 +567,13 @@ DATA = [
     ),
     Fault("nothing is labelled", ("train", *QUICK), FAILURE, ("labelled pixel", "data info"), _unscribbled),
     Fault("everything dropped", ("train", *QUICK, "--set", "prepare.drop=1"), FAILURE, ("labelled pixel", "--drop")),
-    Fault("dense without masks", ("train", "--method", "dense"), FAILURE, ("needs masks",), _removed("masks")),
+    Fault(
+        "dense without masks",
+        ("train", "--method", "dense"),
+        FAILURE,
+        ("has a file with its labels (mask)",),
+        _removed("masks"),
+    ),
     Fault("nothing to score", ("evaluate",), FAILURE, ("2 of 2", "'val'", "no mask", "--split"), _unmasked_val),
 ]
 

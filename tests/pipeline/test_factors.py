@@ -231,6 +231,6 @@ def test_what_factors_decide_is_known_by_its_path():
         "each": ["a", "s"],
         "params": {"name": "${a} ${s}", "seed": "${s}", "phases": [{"terms": "${a.terms}", "lr": 1}], "rest": 2},
     }
-    (single,) = expand(entry, factors, "here")
+    (single,) = expand(entry, factors, "here", set())
     assert single.decided == {("name",): "x 4", ("seed",): 4, ("phases", 0, "terms"): {"pce": 1}}
     assert single.entry["params"] == {"name": "x 4", "seed": 4, "phases": [{"terms": {"pce": 1}, "lr": 1}], "rest": 2}

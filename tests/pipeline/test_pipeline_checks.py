@@ -9,6 +9,7 @@ from PIL import Image
 from wss.errors import DataError, UsageError
 from wss.params import Params
 from wss.pipeline.catalogues import catalogues, check_pipeline
+from wss.pipeline.changes import parse_overrides
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
@@ -74,6 +75,50 @@ def test_a_split_without_any_label_is_refused(tmp_path):
     (tmp_path / "val.txt").write_text("b")
     loaded = _load("pce", dataset={"kind": "folder", "root": str(tmp_path)}).up_to("train")
     with pytest.raises(DataError, match=r"stage 'train': no image of split 'train' has a file with its labels"):
+        check_pipeline(loaded, catalogues(loaded))
+
+
+SECOND = """
+stages:
+  - {stage: samples}
+  - {stage: prepare, inputs: {samples: samples}}
+  - id: train-first
+    stage: train
+    inputs: {samples: samples, labels: prepare}
+    params: {network: {name: unet}, method: {name: pce}, phases: [{epochs: 1, terms: {pce: 1}}]}
+  - id: train
+    stage: train
+    inputs: {samples: samples, labels: prepare, initial: train-first}
+    params: {network: {name: unet}, method: {name: pce}, phases: [{epochs: 1, terms: {pce: 1}}]}
+"""
+MIT = "{name: segformer, backbone: mit_b0}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], None),
+        (["train.method={name: bpg}", "train.phases.0.terms={pce: 1, boundary: 1}"], None),  # it adds parts
+        ([f"train*.network={MIT}"], None),
+        ([f"train.network={MIT}"], "stage 'train': train: the network of train-first is another one than this stage's"),
+        ([f"train*.network={MIT}", "train.network.backbone=mit_b1"], "the network of train-first is another one"),
+        (["train-first.method={name: bpg}"], "the network of train-first is another one .* which this one lacks"),
+        (["train.fresh=[haed]"], "no weight begins with 'haed'"),
+        (["prepare.fraction=0.5"], None),
+        (["prepare.fraction=0.5", "split=val"], None),
+        (
+            ["prepare.fraction=0.5", "train.split=val"],
+            "stage 'train': trains on split 'val', and its labels are the share 0.5 of split 'train'",
+        ),
+    ],
+)
+def test_a_training_goes_on_from_the_same_network_and_split(tmp_path, settings, message):
+    (tmp_path / "mine.yaml").write_text(SECOND)
+    loaded = load_pipeline(tmp_path / "mine.yaml", parse_overrides(settings), {"dataset": SAMPLE})
+    if message is None:
+        check_pipeline(loaded, catalogues(loaded))
+        return
+    with pytest.raises(UsageError, match=message):
         check_pipeline(loaded, catalogues(loaded))
 
 

@@ -157,7 +157,6 @@ def test_the_presets_of_levels_hold_for_the_stages_of_their_levels_alone(load):
             two: {spec: {name: unet, dropout: 0.5}, preset: HERE/two.yaml}
     """
     one = """
-        split: trainaug
         recipes: {training: {batch_size: 1}, first: {steps: 1}, test: {probs: false}}
         every: {crf: {iterations: 1}}
         methods: {densecrf: {sigma_xy: 1}}
@@ -175,7 +174,6 @@ def test_the_presets_of_levels_hold_for_the_stages_of_their_levels_alone(load):
     for loss in ("pce", "densecrf"):
         assert [nodes[f"train-{loss}-{n}-0"].batch_size for n in ("one", "two")] == [1, 2]
         assert [nodes[f"train-{loss}-{n}-0"].phases[0].steps for n in ("one", "two")] == [1, 2]
-        assert [nodes[f"train-{loss}-{n}-0"].split for n in ("one", "two")] == ["trainaug", "train"]
         assert [nodes[f"crf-{loss}-{n}-0"].iterations for n in ("one", "two")] == [1, 2]
         assert [nodes[f"predict-{loss}-{n}-0"].limit for n in ("one", "two")] == [1, None]
         assert [nodes[f"predict-{loss}-{n}-0"].probs for n in ("one", "two")] == [False, True]
@@ -332,7 +330,7 @@ def test_splits_that_are_no_names_are_refused(load, value):
 def test_a_preset_may_not_change_what_a_factor_decides(load, preset, message):
     with pytest.raises(UsageError, match=message) as caught:
         load(STUDY, preset=preset)
-    assert "under 'factors' of the preset or by --set factors.NAME=[...]" in str(caught.value)
+    assert "under 'factors' of the preset or by --set factors.NAME={...}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +414,7 @@ def test_settings_of_a_method_that_no_stage_has_are_noted(load):
         load(METHOD, "methods.densecrf.sigma_xy=1", "methods.kernelcut.sigma_xy=1").notes == ()
     )  # kernelcut: gradients
     assert load(METHOD, "methods.bpg.refine=false").notes == (
-        "--set methods.bpg changes no stage of the pipeline mine",
+        "--set methods.bpg.refine changes nothing: stages use something else, or had this value before",
     )
 
 

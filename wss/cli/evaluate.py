@@ -42,6 +42,7 @@ def evaluate(
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.cli.workers import workers
+    from wss.errors import UsageError
     from wss.pipeline.changes import merge, parse_overrides
 
     test_time: dict[str, Any] = {}
@@ -53,6 +54,8 @@ def evaluate(
         test_time["walk"] = True
     scored = {} if trimap is None else {"trimap": parse_widths(trimap)}
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
+    if kernels and not crf:
+        raise UsageError("--crf-preset and --crf-backend are settings of the dense CRF; give --crf with them")
     target = "evaluate-crf" if crf else "evaluate"
     with (
         workers(backend, address, jobs) as jobs,

@@ -35,6 +35,7 @@ def init(
     from wss.params import validate
     from wss.pipeline.workspace import Workspace
     from wss.store.atomic import write_text
+    from wss.yaml_text import parse
 
     place = Workspace(workspace)
     if place.configured and not force:
@@ -47,7 +48,7 @@ def init(
         if not equals:
             raise UsageError(f"--option {text}: expected NAME=VALUE")
         try:
-            values[name.strip()] = yaml.safe_load(value)
+            values[name.strip()] = parse(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
     spec = validate(DatasetSpec, values, "wss init")

@@ -12,6 +12,7 @@ from wss.cli import options
 
 if TYPE_CHECKING:
     from wss.cli.session import Session
+    from wss.pipeline.spec import Pipeline
     from wss.predictor import InferenceParams, Predictor
 
 
@@ -51,22 +52,24 @@ def predict(
     from wss.cli.session import Session
     from wss.distributed import shared
     from wss.errors import DataError
-    from wss.predictor import InferenceParams, WalkParams
     from wss.store.atomic import write_bytes
 
-    test_time = InferenceParams(
-        scales=tuple(parse_scales(scales)) if scales else (1.0,),
-        flip=flip,
-        window=window,
-        walk=WalkParams() if walk else None,
-    )
+    asked: dict[str, Any] = {}
+    if scales is not None:
+        asked["scales"] = parse_scales(scales)
+    if window is not None:
+        asked["window"] = window
+    asked |= {"flip": True} if flip else {}
+    asked |= {"walk": True} if walk else {}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
         named = _files(images, out, endings) if images else None
         session.guard(out, None if named is None else [name for name, _ in named])
-        network = _trained(session) if checkpoint is None else checkpoint
+        pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
+        test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
+        network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
         segment = _Segmentation(network, str(session.context.device), test_time, probs, overlays)
-        sources = _split(session, split) if named is None else named
+        sources = _split(session, _up_to(pipeline, "samples"), split) if named is None else named
         advance = session.context.progress.task("predicting", len(sources))
         written: list[Path] = []
         faults: dict[str, str] = {}
@@ -95,9 +98,25 @@ def _left_out(faults: dict[str, str], count: int) -> str:
     return f"{len(faults)} of {count} images left out:{reasons}"
 
 
-def _trained(session: Session) -> Path:
-    name, changes = session.trained()
-    return session.run(session.pipeline(name, changes).up_to("train"))["train"].store.path
+def _up_to(pipeline: Pipeline | None, target: str) -> Pipeline:
+    assert pipeline is not None
+    return pipeline.up_to(target)
+
+
+def _test_time(session: Session, pipeline: Pipeline | None, asked: dict[str, Any]) -> InferenceParams:
+    """How images go through the network: as in the stage ``predict`` of its pipeline, but for what was asked."""
+    from wss.params import canonical, validate
+    from wss.pipeline.protocol import listed
+    from wss.predictor import InferenceParams
+    from wss.stages.predict import PredictParams
+
+    usual = InferenceParams()
+    if pipeline is not None and "predict" in pipeline.nodes:
+        params = pipeline.nodes["predict"].params
+        usual = params.test_time if isinstance(params, PredictParams) else usual
+    if usual != InferenceParams():
+        session.terminal.say(f"predicting as the network's pipeline does: {listed(canonical(usual, tagged=False))}")
+    return validate(InferenceParams, usual.model_dump() | asked, "wss predict")
 
 
 def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str, Any]]:
@@ -136,13 +155,12 @@ def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str,
     return [(name, partial(read_image, path)) for path, name in sources.items()]
 
 
-def _split(session: Session, split: str) -> list[tuple[str, Any]]:
+def _split(session: Session, pipeline: Pipeline, split: str) -> list[tuple[str, Any]]:
     from functools import partial
 
     from wss.stages.samples import split_ids
 
-    name, changes = session.trained()
-    store = session.run(session.pipeline(name, changes).up_to("samples"))["samples"].store
+    store = session.run(pipeline)["samples"].store
     return [(image_id, partial(store.get, "image", image_id)) for image_id in split_ids(store, split)]
 
 

@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.errors import UsageError
 from wss.params import Params, nearest, validate
 from wss.shipped import shipped
+from wss.yaml_text import parse
 
 
 class Card(Params):
@@ -66,7 +66,7 @@ def load_card(name: str) -> Card:
     if name not in known:
         raise UsageError(f"no data set card {name!r}{nearest(name, known)}")
     path = shipped("data") / f"{name}.yaml"
-    return validate(Card, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return validate(Card, parse(path.read_text(encoding="utf-8")), str(path))
 
 
 def colour_map(count: int) -> NDArray[np.uint8]:

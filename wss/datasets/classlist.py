@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wss.datasets.cards import colour_map
 from wss.datasets.finding import FileProblem
 from wss.datasets.source import IGNORE_INDEX
+from wss.yaml_text import parse
 
 _NUMBERED = re.compile(r"(\d+)[\s:,;=]+(\S.*)")
 _BACKGROUND = ("background", "bg", "null")
@@ -81,7 +82,7 @@ def _text(text: str) -> Any:
 
 def _yaml(path: Path, text: str) -> Any:
     try:
-        return yaml.safe_load(text)  # JSON is YAML
+        return parse(text)  # JSON is YAML
     except yaml.YAMLError as error:
         raise _problem(path, f"not valid YAML or JSON ({error})") from error
 

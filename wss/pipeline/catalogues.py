@@ -6,12 +6,12 @@ from typing import Any
 
 from wss.datasets import open_source
 from wss.datasets.source import Catalogue
-from wss.errors import DataError, WssError
+from wss.errors import DataError, UsageError, WssError
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.evaluate import check_masks
 from wss.stages.prepare import PrepareParams, labelled
 from wss.stages.samples import SamplesParams
-from wss.stages.train import TrainParams
+from wss.stages.train import TrainParams, check_initial
 
 
 def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
@@ -57,6 +57,15 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue) -> None:
         check_masks(catalogue, params.split, getattr(params, "limit", None))
     if isinstance(node.params, TrainParams) and (prepared := prepared_labels(node, pipeline)) is not None:
         _check_labels(prepared, node.params.split, catalogue)
+        if prepared.fraction < 1 and prepared.split != node.params.split:
+            raise UsageError(
+                f"trains on split {node.params.split!r}, and its labels are the share {prepared.fraction:g} of split "
+                f"{prepared.split!r}; give both the same split"
+            )
+    if isinstance(node.params, TrainParams) and node.inputs.get("initial"):
+        before = pipeline.nodes[node.inputs["initial"][0]]
+        if isinstance(before.params, TrainParams):
+            check_initial(node.params, before.params, len(catalogue.classes), before.id)
 
 
 def _check_labels(prepared: PrepareParams, split: str, catalogue: Catalogue) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from wss.errors import UsageError
+from wss.yaml_text import parse
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         if not equals or len(path) < 2 or not all(path):
             raise UsageError(f"--set {setting}: expected stage.param=value, for example --set train.batch_size=4")
         try:
-            value = yaml.safe_load(text)
+            value = parse(text)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {setting}: {text!r} is not a YAML value") from error
         change: Any = value

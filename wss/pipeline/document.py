@@ -13,6 +13,7 @@ from wss.params import nearest
 from wss.pipeline.changes import merge
 from wss.pipeline.recipes import joined as join_recipes
 from wss.shipped import shipped
+from wss.yaml_text import parse
 
 ENTRIES = ("title", "description", "extends", "without", "split", "recipes", "methods", "factors", "stages")
 """The entries of a pipeline file."""
@@ -27,7 +28,7 @@ def read_document(path: Path) -> dict[str, Any]:
         UsageError: The file cannot be read, is not YAML with named entries, or holds a value that contains itself.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
@@ -35,7 +36,12 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"{path}: expected named entries such as 'title' and 'stages', got {type(document).__name__}")
     _refuse_loops(path, document, (), set())
-    return {name: value for name, value in document.items() if not str(name).startswith("x-")}
+    found = {name: value for name, value in document.items() if not str(name).startswith("x-")}
+    for part in ("recipes", "methods", "every", "stages"):
+        for name in found[part] if isinstance(found.get(part), dict) else ():
+            if not isinstance(name, str):
+                raise UsageError(f"{path}: {part}: names are words, got {name!r}; write it in quotes if it is one")
+    return found
 
 
 def _refuse_loops(path: Path, value: Any, above: tuple[int, ...], seen: set[int]) -> None:

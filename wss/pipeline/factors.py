@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wss.errors import UsageError
@@ -20,6 +20,11 @@ _PLACEHOLDER = re.compile(r"\$\{([\w-]+)((?:\.[\w-]+)*)\}")
 _NOT_IN_IDS = re.compile(r"[^\w*-]")
 
 Level = str | int | float
+Place = tuple[str | int, ...]
+"""The names and positions that lead to a value inside nested mappings and lists."""
+
+Reads = set[tuple[int, str]]
+"""Which values of levels stages have read: the identity of the mapping, and the name."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class Choice:
         level: Value of ``${factor}``.
         values: Values of ``${factor.name}`` by name; may be nested.
         presets: Names of presets for the stages that have this level: its value ``preset``.
+        combined: The level is a combination of levels of other factors.
     """
 
     level: Level
     values: Mapping[str, Any]
     presets: tuple[str, ...] = ()
+    combined: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,13 @@ class Single:
     Attributes:
         entry: The entry with its placeholders replaced.
         decided: Parameters that came from placeholders: values by path.
+        left: Paths of parameters that other levels decide and this one leaves as they are.
         presets: Names of the presets of its levels.
     """
 
     entry: Any
-    decided: Mapping[tuple[str | int, ...], Any] = field(default_factory=dict)
+    decided: Mapping[Place, Any] = field(default_factory=dict)
+    left: tuple[Place, ...] = ()
     presets: tuple[str, ...] = ()
 
 
@@ -99,7 +108,7 @@ def _with_values(declared: Mapping[Any, Any], where: str) -> dict[Level, Choice]
         values = {} if values is None else values
         if not isinstance(values, dict):
             raise UsageError(f"{where}: level {level!r} must have names with values, got {values!r}")
-        presets = (str(values["preset"]),) if "preset" in values else ()
+        presets = (str(values["preset"]),) if values.get("preset") is not None else ()
         known[_level(level, where)] = Choice(_level(level, where), values, presets)
     return known
 
@@ -135,7 +144,7 @@ def _product(declared: Mapping[str, Any], where: str, earlier: Factors) -> dict[
         level = "-".join(map(str, levels.values()))
         if level in known:
             raise UsageError(f"{where}: two combinations of levels are named {level!r}; rename a level")
-        known[level] = Choice(level, {**values, "factors": levels}, presets)
+        known[level] = Choice(level, {**values, "factors": levels}, presets, combined=True)
     return known
 
 
@@ -158,34 +167,76 @@ def _level(value: Any, where: str) -> Level:
     return value
 
 
-def expand(entry: Any, factors: Factors, where: str) -> Iterator[Single]:
+def expand(entry: Any, factors: Factors, where: str, read: Reads) -> list[Single]:
     """Repeat an entry of a pipeline file for each combination of levels of the factors that its ``each`` names.
 
     ``${factor}`` and ``${factor.name}`` are replaced everywhere in it: by the value itself if the string holds nothing else,
     otherwise by the value's text. In an ``id``, characters other than letters, digits, - and _ become _.
+
+    Args:
+        entry: The entry.
+        factors: What it may vary.
+        where: Named in errors.
+        read: Collects the values of levels that the entry reads, see ``check_read``.
 
     Raises:
         UsageError: ``each`` names an unknown factor; or a placeholder names a factor that ``each`` does not name, or a value
             that the level does not have.
     """
     if not isinstance(entry, dict):
-        yield Single(entry)
-        return
+        return [Single(entry)]
     each = _as_list(entry.get("each", []))
     for name in each:
         if name not in factors:
             raise UsageError(f"{where}: each: no factor {name!r}{nearest(name, factors)}")
     rest = {name: value for name, value in entry.items() if name != "each"}
+    singles: list[Single] = []
     for choices in itertools.product(*(factors[name] for name in each)):
         chosen = dict(zip(each, choices, strict=True))
-        result = _replace(rest, chosen, where)
+        result = _Replacement(chosen, where, read).of(rest)
         for name in {"id", "inputs"} & set(result):
             result[name] = _as_ids(rest[name], result[name])
         decided = dict(_decided(rest.get("params"), result.get("params"), ()))
-        yield Single(result, decided, tuple(name for choice in choices for name in choice.presets))
+        presets = dict.fromkeys(name for choice in choices for name in choice.presets)
+        singles.append(Single(result, decided, presets=tuple(presets)))
+    every = dict.fromkeys(place for single in singles for place in _places(single.decided))
+    return [replace(single, left=tuple(_left(every, set(_places(single.decided))))) for single in singles]
 
 
-def _decided(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def check_read(factors: Factors, read: Reads, where: str) -> None:
+    """Raise if a level has a value that no stage reads; ``preset`` is for the stages of the level, and always read.
+
+    Raises:
+        UsageError: There is such a value.
+    """
+    for name, choices in factors.items():
+        for choice in choices:
+            for value in () if choice.combined else choice.values:
+                if value != "preset" and (id(choice.values), value) not in read:
+                    known = sorted({found for mapping, found in read if mapping == id(choice.values)} | {"preset"})
+                    raise UsageError(
+                        f"{where}: factor {name!r}: level {choice.level!r}: no stage reads its value {value!r}"
+                        f"{nearest(value, known)}"
+                    )
+
+
+def _places(decided: Mapping[Place, Any]) -> Iterator[Place]:
+    """The places of single values among those decided; nested mappings have one for each of their values, be it none."""
+    for place, value in decided.items():
+        if isinstance(value, Mapping):
+            yield from _places({(*place, name): item for name, item in value.items()})
+        else:
+            yield place
+
+
+def _left(every: Iterable[Place], own: Set[Place]) -> Iterator[Place]:
+    """Places that other levels decide, and that are neither inside nor around those of this level."""
+    for place in every:
+        if not any(place[: len(other)] == other or other[: len(place)] == place for other in own):
+            yield place
+
+
+def _decided(before: Any, after: Any, path: Place) -> Iterator[tuple[Place, Any]]:
     """The values that came from placeholders, by their path."""
     if isinstance(before, dict):
         for name, value in before.items():
@@ -206,28 +257,38 @@ def _as_ids(before: Any, after: Any) -> Any:
     return _NOT_IN_IDS.sub("_", str(after)) if before != after else after
 
 
-def _replace(value: Any, chosen: Mapping[str, Choice], where: str) -> Any:
-    if isinstance(value, dict):
-        return {name: _replace(item, chosen, where) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_replace(item, chosen, where) for item in value]
-    if not isinstance(value, str):
+@dataclass(frozen=True)
+class _Replacement:
+    """Puts the values of the chosen levels in the place of placeholders, and notes in ``read`` which were read."""
+
+    chosen: Mapping[str, Choice]
+    where: str
+    read: Reads
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self.of(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self.of(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        whole = _PLACEHOLDER.fullmatch(value)
+        if whole:
+            return self._value(whole)
+        return _PLACEHOLDER.sub(lambda match: str(self._value(match)), value)
+
+    def _value(self, match: re.Match[str]) -> Any:
+        name, path = match[1], match[2].split(".")[1:]
+        if name not in self.chosen:
+            known = nearest(name, self.chosen)
+            raise UsageError(f"{self.where}: {match[0]}: 'each' does not name the factor {name!r}{known}")
+        choice = self.chosen[name]
+        if not path:
+            return choice.level
+        value: Any = choice.values
+        for part in path:
+            if not isinstance(value, Mapping) or part not in value:
+                raise UsageError(f"{self.where}: {match[0]}: level {choice.level!r} of {name!r} has no {part!r}")
+            self.read.add((id(value), part))
+            value = value[part]
         return value
-    whole = _PLACEHOLDER.fullmatch(value)
-    if whole:
-        return _value(whole, chosen, where)
-    return _PLACEHOLDER.sub(lambda match: str(_value(match, chosen, where)), value)
-
-
-def _value(match: re.Match[str], chosen: Mapping[str, Choice], where: str) -> Any:
-    name, path = match[1], match[2].split(".")[1:]
-    if name not in chosen:
-        raise UsageError(f"{where}: {match[0]}: 'each' does not name the factor {name!r}{nearest(name, chosen)}")
-    if not path:
-        return chosen[name].level
-    value: Any = chosen[name].values
-    for part in path:
-        if not isinstance(value, Mapping) or part not in value:
-            raise UsageError(f"{where}: {match[0]}: level {chosen[name].level!r} of {name!r} has no {part!r}")
-        value = value[part]
-    return value

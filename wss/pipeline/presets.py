@@ -35,6 +35,8 @@ class Preset:
         methods: Changes of a training method's settings by its name, for all stages that have the method.
         factors: Levels with their values by factor; they replace those of a pipeline that has the factor.
         stages: Changes of parameters by pattern of stage ids, for presets that are made for one pipeline.
+        own: Of a person's file, ``PART.NAME`` for each of its own settings by recipe, kind, method, factor or split, which should
+            reach a stage. Presets that come with wss have none: they are made for several pipelines.
     """
 
     source: str
@@ -46,6 +48,7 @@ class Preset:
     methods: Mapping[str, Mapping[str, Any]]
     factors: Mapping[str, Any]
     stages: Mapping[str, Mapping[str, Any]]
+    own: tuple[str, ...] = ()
 
     def presets_of_levels(self) -> list[str]:
         """Names of the presets that its levels name (``preset`` among the values of a level)."""
@@ -70,6 +73,7 @@ def load_preset(name_or_file: str) -> Preset:
     """
     path = _file(name_or_file)
     document = _document(path, ())
+    own = () if name_or_file in shipped_presets() else _own(read_document(path))
     parts = {name: document.get(name) or {} for name in _PARTS}
     parts["split"] = split_names(parts["split"], str(path))
     lines = parts.pop("differs") or []
@@ -83,7 +87,14 @@ def load_preset(name_or_file: str) -> Preset:
             )
     _check_names(path, "every", parts["every"], {stage.name: stage.params.model_fields for stage in STAGES.values()})
     check_methods(parts["methods"], str(path))
-    return Preset(name_or_file, str(document.get("title", path.stem)), tuple(lines), **parts)
+    return Preset(name_or_file, str(document.get("title", path.stem)), tuple(lines), own=own, **parts)
+
+
+def _own(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """See ``Preset.own``; a single split replaces ``train``."""
+    names = {part: document.get(part) or {} for part in ("recipes", "every", "methods", "factors", "split")}
+    names["split"] = {"train": None} if isinstance(names["split"], str) else names["split"]
+    return tuple(f"{part}.{name}" for part, found in names.items() for name in found)
 
 
 def check_methods(settings: Mapping[str, Any], where: str) -> None:

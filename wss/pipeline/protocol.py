@@ -30,10 +30,11 @@ def protocols(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, d
 
     Returns:
         For a training: ``split``, ``images`` (without those that have no labels, as far as the list of files tells, unless the
-        method uses unlabelled images), ``steps`` (of all phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the
-        augmentation), ``augment``, ``network``, ``initialisation``, ``method``, ``labels`` (the annotation), ``simulated``
-        (labels are drawn from masks), ``amp``, ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase)
-        and ``seed``. For other stages their parameters, with the numbers that a named choice stands for.
+        method uses unlabelled images), ``images_at_most`` (some may lose all their labels by ``drop``), ``steps`` (of all
+        phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the augmentation), ``augment``, ``network``,
+        ``initialisation``, ``method``, ``labels`` (the annotation), ``simulated`` (labels are drawn from masks), ``amp``,
+        ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase) and ``seed``. For other stages their
+        parameters, with the numbers that a named choice stands for.
     """
     return {node.id: found for node in pipeline.nodes.values() if (found := _protocol(node, pipeline, known))}
 
@@ -65,6 +66,7 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
     return {
         "split": params.split,
         "images": images,
+        "images_at_most": prepared is not None and prepared.drop > 0,
         "steps": sum(phase["steps"] for phase in phases),
         "batch_size": params.batch_size,
         "crop": augment["crop"],
@@ -119,7 +121,7 @@ def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     blocks: dict[tuple[str, ...], list[str]] = {}
     for name, protocol in found.items():
-        text = _training_text(protocol) if "phases" in protocol else [_listed(protocol)]
+        text = _training_text(protocol) if "phases" in protocol else [listed(protocol)]
         blocks.setdefault(tuple(text), []).append(name)
     return [line for text, names in blocks.items() for line in (", ".join(names), *(f"    {line}" for line in text))]
 
@@ -131,7 +133,7 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
     varied = {
         name: value
         for name, value in augment.items()
-        if name not in ("crop", "resize", "whole", "sides", "scale", "blur_sigma_px", "fill_rgb") and value
+        if name not in ("crop", "resize", "whole", "scale", "blur_sigma_px", "fill_rgb") and value
     }
     varied = {"scale": _range(augment["scale"]), **varied}
     if augment["blur"]:
@@ -139,17 +141,18 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
     text = [
         f"method {_value(method)}",
         f"labels {protocol['labels'] or 'of another stage'}{' drawn from masks' if protocol['simulated'] else ''}; "
-        f"{protocol['images']} images of {protocol['split']}, batch {_batch(protocol)}, {protocol['steps']} steps, seed "
-        f"{protocol['seed']}{', autocast to bfloat16' if protocol['amp'] else ''}",
-        f"network {spec}{f' ({_listed(rest)})' if rest else ''}, weights {protocol['initialisation']}",
-        f"images {_seen(protocol)}; {_listed(varied)}",
+        f"{'at most ' if protocol['images_at_most'] else ''}{protocol['images']} images of {protocol['split']}, "
+        f"batch {_batch(protocol)}, {protocol['steps']} steps, seed {protocol['seed']}"
+        f"{', autocast to bfloat16' if protocol['amp'] else ''}",
+        f"network {spec}{f' ({listed(rest)})' if rest else ''}, weights {protocol['initialisation']}",
+        f"images {_seen(protocol)}; {listed(varied)}",
     ]
     for number, phase in enumerate(protocol["phases"]):
         other = {"poly": ("step_iters", "gamma"), "step": ("power",)}.get(
             phase["schedule"], ("power", "step_iters", "gamma")
         )
         rest = {k: v for k, v in phase.items() if k not in ("terms", "steps", "epochs", *other) and v not in (None, [])}
-        text.append(f"phase {number + 1}: {phase['steps']} steps, {_listed(phase['terms'])}; {_listed(rest)}")
+        text.append(f"phase {number + 1}: {phase['steps']} steps, {listed(phase['terms'])}; {listed(rest)}")
     return text
 
 
@@ -179,7 +182,7 @@ def _range(value: list[float]) -> str:
     return f"{_value(value[0])} to {_value(value[1])}"
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def listed(values: Mapping[str, Any]) -> str:
     """Names with values; without those that are None, and without the overlap of windows where there is no window."""
     left_out = {"overlap"} if "window" in values and values["window"] is None else set()
     shown = {name: value for name, value in values.items() if value is not None and name not in left_out}
@@ -195,5 +198,5 @@ def _value(value: Any) -> str:
         return f"[{', '.join(map(_value, value))}]"
     if not isinstance(value, Mapping):
         return str(value)
-    rest = _listed({name: item for name, item in value.items() if name != "name"})
+    rest = listed({name: item for name, item in value.items() if name != "name"})
     return " ".join(part for part in (str(value.get("name", "")), f"({rest})" if rest else "") if part)

@@ -21,8 +21,9 @@ from typing import Any
 
 from wss.errors import UsageError
 from wss.params import Params, nearest, validate
-from wss.pipeline.document import read_pipeline
-from wss.pipeline.factors import Factors, Single, expand, read_factors
+from wss.pipeline.document import read_document, read_pipeline
+from wss.pipeline.effects import differences, idle_changes, unmatched, unused, used_factors
+from wss.pipeline.factors import Factors, Reads, Single, check_read, expand, read_factors
 from wss.pipeline.presets import Preset, check_methods, load_preset, split_names
 from wss.pipeline.recipes import check_changes
 from wss.pipeline.values import NOT_STAGES, Settings
@@ -135,69 +136,108 @@ def load_pipeline(
             comes later in the file, or a change of a value that a factor decides.
     """
     document = read_pipeline(path)
+    changes = overrides or {}
+    check_methods(document.get("methods") or {}, str(path))
+    check_methods(changes.get("methods", {}), "--set")
+    known_recipes = {**(document.get("recipes") or {}), **(preset.recipes if preset else {})}
+    check_changes(changes.get("recipes", {}), known_recipes, "--set")
+    built = _build(path, document, changes, everywhere or {}, preset)
+    ids, nodes = list(built.nodes), _read_only(built.nodes)
+    for name in changes:
+        if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in ids):
+            raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, ids)}")
+    used = built.used | {f"factors.{name}" for name in used_factors(document)}
+    presets = ([preset] if preset else []) + [level for level in built.levels if level != preset]
+    notes = [
+        *differences(presets),
+        *unmatched(presets, path.stem, ids, used),
+        *unused(read_document(path), str(path), path.stem, used, lambda: _build(path, document, {}, {}, None).used),
+        *idle_changes(changes, built.nodes, lambda rest: _build(path, document, rest, everywhere or {}, preset).nodes),
+    ]
+    for name in changes:
+        if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in nodes):
+            notes.append(f"--set {name} changes nothing: with these settings no stage reads the result of {name}")
+    title = str(document.get("title", path.stem))
+    description = str(document.get("description", "")).strip()
+    return Pipeline(path.stem, title, description, nodes, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Built:
+    """The stages of a pipeline file, the presets of their levels, and what they used of recipes, methods and splits."""
+
+    nodes: dict[str, Node]
+    levels: list[Preset]
+    used: set[str]
+
+
+def _build(
+    path: Path,
+    document: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    everywhere: Mapping[str, Any],
+    preset: Preset | None,
+) -> _Built:
     entries = document.get("stages")
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{path}: 'stages' must be a list of stages")
-    changes = overrides or {}
     settings = Settings(
         document.get("recipes") or {},
         document.get("methods") or {},
         split_names(document.get("split"), str(path)),
-        everywhere or {},
+        everywhere,
         preset,
         changes,
     )
-    check_methods(settings.methods, str(path))
-    check_methods(changes.get("methods", {}), "--set")
-    known_recipes = {**settings.recipes, **(preset.recipes if preset else {})}
-    check_changes(changes.get("recipes", {}), known_recipes, "--set")
-    factors = _factors(document.get("factors") or {}, changes.get("factors", {}), preset, str(path))
+    factors = _factors(document.get("factors") or {}, changes.get("factors", {}), everywhere, preset, str(path))
     nodes: dict[str, Node] = {}
     levels: dict[str, Preset] = {}
+    of_levels: dict[str, list[Preset]] = {}
+    read: Reads = set()
     for position, entry in enumerate(entries):
         where = f"{path}: stage {position + 1}"
-        for single in expand(entry, factors, where):
+        for single in expand(entry, factors, where, read):
             levels |= {name: load_preset(name) for name in single.presets if name not in levels}
-            node = _node(path, where, single, settings, [levels[name] for name in single.presets], nodes)
-            nodes[node.id] = node
-    for name in changes:
-        if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in nodes):
-            raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, nodes)}")
-    presets = ([preset] if preset else []) + list(levels.values())
-    notes = _differences(presets)
-    notes += [
-        f"preset {used.source}: its settings for {pattern!r} match no stage of the pipeline {path.stem}"
-        for used in presets
-        for pattern in used.stages
-        if not any(fnmatchcase(node_id, pattern) for node_id in nodes)
-    ]
-    notes += [
-        f"--set {kind}.{name} changes no stage of the pipeline {path.stem}"
-        for kind in ("recipes", "methods")
-        for name in changes.get(kind, {})
-        if f"{kind}.{name}" not in settings.used
-    ]
-    title = str(document.get("title", path.stem))
-    description = str(document.get("description", "")).strip()
-    return Pipeline(path.stem, title, description, _read_only(nodes), tuple(notes))
+            chosen = [levels[name] for name in single.presets]
+            node = _node(path, where, single, settings, chosen, nodes)
+            nodes[node.id], of_levels[node.id] = node, chosen
+    check_read(factors, read, str(path))
+    _check_levels(str(path), nodes, of_levels, settings)
+    return _Built(nodes, list(levels.values()), settings.used)
 
 
-def _differences(presets: Sequence[Preset]) -> list[str]:
-    """One line for each difference of presets from their paper, under one heading; presets that share a line are named there."""
-    by_line: dict[str, list[str]] = {}
-    for preset in presets:
-        for line in preset.differs:
-            by_line.setdefault(" ".join(line.split()), []).append(preset.source)
-    if not by_line:
-        return []
-    sources = list(dict.fromkeys(preset.source for preset in presets if preset.differs))
-    heading = f"where {' and '.join(sources)} cannot be the paper, or chose what it leaves open (docs/papers.md):"
-    owners = {line: f"{', '.join(names)}: " if len(sources) > 1 else "" for line, names in by_line.items()}
-    return [heading, *(f"  - {owner}{line}" for line, owner in owners.items())]
+def _check_levels(
+    where: str, nodes: Mapping[str, Node], of_levels: Mapping[str, Sequence[Preset]], settings: Settings
+) -> None:
+    """Raise if presets of levels would change a part of a study only: its splits, or how some of its networks are trained."""
+    for level in dict.fromkeys(preset.source for presets in of_levels.values() for preset in presets):
+        (preset,) = {p.source: p for presets in of_levels.values() for p in presets if p.source == level}.values()
+        for name, split in preset.split.items():
+            if settings.splits().get(name, name) != split and name not in settings.changes.get("split", {}):
+                raise UsageError(
+                    f"{where}: preset {level} of a level takes the split {split!r} in the place of {name!r}, and the rest of "
+                    f"the pipeline does not; write `split: {{{name}: {split}}}` in the pipeline or its preset"
+                )
+    if settings.preset is not None and settings.preset.recipes:
+        return
+    trainings = [name for name, node in nodes.items() if node.stage.name == "train"]
+    without = [name for name in trainings if not any(preset.recipes for preset in of_levels[name])]
+    if without and len(without) < len(trainings):
+        raise UsageError(
+            f"{where}: presets of levels set how networks are trained, and {', '.join(without)} "
+            f"{'has' if len(without) == 1 else 'have'} no such level; use a preset for the whole pipeline"
+        )
 
 
-def _factors(declared: Any, chosen: Mapping[str, Any], preset: Preset | None, where: str) -> Factors:
-    """The factors of a pipeline, with the levels of a preset and those chosen on the command line."""
+def _factors(
+    declared: Any, chosen: Mapping[str, Any], everywhere: Mapping[str, Any], preset: Preset | None, where: str
+) -> Factors:
+    """The factors of a pipeline, with the levels of a preset and those chosen on the command line.
+
+    A seed for every stage is the only level of a factor ``seed`` with plain levels.
+    """
+    if "seed" in everywhere and isinstance(declared, dict) and isinstance(declared.get("seed"), list):
+        chosen = {"seed": [everywhere["seed"]], **chosen}
     if preset is not None and isinstance(declared, dict):
         known = {name: levels for name, levels in preset.factors.items() if name in declared}
         declared = {**declared, **{name: levels for name, levels in known.items() if isinstance(levels, dict)}}

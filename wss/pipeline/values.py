@@ -17,6 +17,8 @@ from wss.pipeline.presets import Preset
 from wss.pipeline.recipes import Recipes
 from wss.stages.stage import Stage
 
+_REMEDY = "name levels instead, with their values, under 'factors' of the preset or by --set factors.NAME={...}"
+
 NOT_STAGES = ("factors", "recipes", "methods", "split")
 """First names of changes that are not ids of stages."""
 
@@ -32,7 +34,7 @@ class Settings:
         everywhere: Values for every stage that has a parameter of that name.
         preset: The preset of the whole pipeline.
         changes: Changes from the command line, by stage id or pattern, and under ``recipes``, ``methods`` and ``split``.
-        used: Collects ``recipes.NAME`` and ``methods.NAME`` for those that a stage uses.
+        used: Collects what stages use: ``recipes.NAME``, ``methods.NAME``, ``split.NAME``, and ``every.NAME`` for their kinds.
     """
 
     recipes: Mapping[str, Any] = field(default_factory=dict)
@@ -42,6 +44,11 @@ class Settings:
     preset: Preset | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+
+    def splits(self) -> dict[str, str]:
+        """The splits of all stages by the name that they use."""
+        preset = {} if self.preset is None else self.preset.split
+        return {**self.split, **preset, **self.changes.get("split", {})}
 
     def values(
         self, stage: Stage, node_id: str, single: Single, levels: Sequence[Preset], where: str
@@ -66,23 +73,23 @@ class Settings:
             raise UsageError(f"{where}: 'params' must be names with values, got {given!r}")
         self._require_level(stage, levels, where)
         presets = [preset for preset in (self.preset, *levels) if preset is not None]
-        recipes = self._recipes(presets)
+        recipes = self._recipes(presets, where)
         for path, value in single.decided.items():
             _same(where, path, value, recipes.offered(given, path, where), recipes.source)
         fields = stage.params.model_fields
         values = {name: value for name, value in self.everywhere.items() if name in fields}
         values = merge(values, recipes.resolve(given, where))
         values = _with_methods(stage, values, self.methods, under=True)
-        splits = dict(self.split)
+        self.used.add(f"every.{stage.name}")
         self.used.update(f"recipes.{name}" for name in recipes.used)
         used = [recipes.source] if recipes.uses(given) else []
+        usual = self._usual(stage, given, single, where)
         if stage.name == "train" and recipes.preset and not used:
             raise UsageError(
                 f"{where}: preset {recipes.source} sets how networks are trained by recipes, and this stage trains by none of "
                 "them: the preset would change the rest of the pipeline only; leave it out, or give the stage `recipe: training`"
             )
         for preset in presets:
-            splits |= preset.split
             before = values
             try:
                 values = merge(values, preset.every.get(stage.name, {}))
@@ -92,16 +99,22 @@ class Settings:
                 raise UsageError(f"{where} with preset {preset.source}: {error}") from error
             if values != before and preset.source not in used:
                 used.append(preset.source)
-            self._keep(where, single, values, f"preset {preset.source}")
-        splits |= self.changes.get("split", {})
-        usual = values.get("split", fields["split"].default if "split" in fields else None)
-        if isinstance(usual, str) and usual in splits:
-            values = {**values, "split": splits[usual]}
+            self._keep(where, single, values, f"preset {preset.source}", usual)
+        named = values.get("split", fields["split"].default if "split" in fields else None)
+        if isinstance(named, str):
+            self.used.add(f"split.{named}")
+            values = {**values, "split": self.splits().get(named, named)}
         values = _with_methods(stage, values, self.changes.get("methods", {}))
         self.used.update(f"methods.{name}" for name in _methods(stage, values))
         values = overridden(values, node_id, {n: c for n, c in self.changes.items() if n not in NOT_STAGES})
-        self._keep(where, single, values, "--set")
+        self._keep(where, single, values, "--set", usual)
         return values, used
+
+    def _usual(self, stage: Stage, given: Mapping[str, Any], single: Single, where: str) -> Mapping[str, Any]:
+        """The values of the pipeline alone, without preset and command line; only for stages whose levels leave some."""
+        if not single.left:
+            return {}
+        return _with_methods(stage, Recipes(self.recipes).resolve(given, where), self.methods, under=True)
 
     def _require_level(self, stage: Stage, levels: Sequence[Preset], where: str) -> None:
         """Raise if a training has no level while the preset has settings for trainings in the presets of levels only."""
@@ -114,17 +127,29 @@ class Settings:
                 f"stage has none of them; use a preset that these levels name instead: {', '.join(named)}"
             )
 
-    def _recipes(self, presets: Sequence[Preset]) -> Recipes:
+    def _recipes(self, presets: Sequence[Preset], where: str) -> Recipes:
         chosen = [preset for preset in presets if preset.recipes]
         changes = self.changes.get("recipes", {})
         if not chosen:
             return Recipes(self.recipes, changes=changes)
+        if len(of_levels := {preset.source for preset in chosen if preset is not self.preset}) > 1:
+            raise UsageError(
+                f"{where}: presets {' and '.join(sorted(of_levels))} of two levels both set how this stage is trained"
+            )
         return Recipes(self.recipes, chosen[-1].recipes, chosen[-1].source, changes)
 
     @staticmethod
-    def _keep(where: str, single: Single, values: Mapping[str, Any], source: str) -> None:
+    def _keep(where: str, single: Single, values: Mapping[str, Any], source: str, usual: Mapping[str, Any]) -> None:
+        """Raise if values differ from what the levels of a stage decide, or set what they leave and other levels decide."""
         for path, value in single.decided.items():
             _same(where, path, value, at(values, path), source, required=True)
+        for path in single.left:
+            value = at(values, path)
+            if value is not NOTHING and value != at(usual, path):
+                raise UsageError(
+                    f"{where}: {source} sets {'.'.join(map(str, path))} to {value!r}, which other levels of this study set and "
+                    f"this one leaves out: {_REMEDY}"
+                )
 
 
 def _same(
@@ -132,13 +157,17 @@ def _same(
 ) -> None:
     """Raise if another value contradicts the one that a factor decided, or is missing although ``required``."""
     if isinstance(decided, Mapping) and isinstance(other, Mapping):
+        if tuple(path[-1:]) == ("terms",) and (more := set(other) - set(decided)):
+            raise UsageError(
+                f"{where}: {source} adds {' and '.join(sorted(more))} to the terms that a factor of this study sets: {_REMEDY}"
+            )
         for name, value in decided.items():
             _same(where, (*path, name), value, other.get(name, NOTHING), source, required=required)
     elif other != decided and (required or other is not NOTHING):
         does = "removes {}" if other is NOTHING else f"sets {{}} to {other!r}"
         raise UsageError(
             f"{where}: {source} {does.format('.'.join(map(str, path)))}, and a factor of this study sets it to {decided!r}: "
-            "name levels instead, with their values, under 'factors' of the preset or by --set factors.NAME=[...]"
+            f"{_REMEDY}"
         )
 
 

@@ -16,6 +16,7 @@ from wss.errors import UsageError, WssError
 from wss.params import validate
 from wss.store import Store, exclusive
 from wss.store.atomic import write_text
+from wss.yaml_text import parse
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -161,7 +162,7 @@ def _holds(value: Any, kind: type[dict[Any, Any]] | type[list[Any]], content: ty
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise WssError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:

@@ -355,8 +355,30 @@ def _continue(model: nn.Module, store: Store, fresh: tuple[str, ...]) -> list[st
     Raises:
         UsageError: It has parts that this model lacks, or of another shape, or no weight is of a ``fresh`` part.
     """
+    return _load(model, store.tree("state"), fresh, str(store.path))
+
+
+def check_initial(params: TrainParams, before: TrainParams, classes: int, name: str) -> None:
+    """Check that a training can go on from the network of another one.
+
+    Args:
+        params: The training.
+        before: The other training.
+        classes: Number of classes of the data set.
+        name: Name of the other training, for the error.
+
+    Raises:
+        UsageError: See ``_continue``.
+    """
+    if (params.network, params.method) != (before.network, before.method):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            state = before.method.build(before.network, classes).state_dict()
+            _load(params.method.build(params.network, classes), state, params.fresh, name)
+
+
+def _load(model: nn.Module, state: Mapping[str, Any], fresh: tuple[str, ...], source: str) -> list[str]:
     _known_parts(model, fresh)
-    state = {name: value for name, value in store.tree("state").items() if not name.startswith(fresh)}
+    state = {name: value for name, value in state.items() if not name.startswith(fresh)}
     try:
         absent, beyond = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -367,7 +389,7 @@ def _continue(model: nn.Module, store: Store, fresh: tuple[str, ...]) -> list[st
             return sorted(part for part in parts if not any(part.startswith(f"{other}.") for other in parts))
         problem = f"it has {', '.join(beyond[:3])}{' and more' if len(beyond) > 3 else ''}, which this one lacks"
     raise UsageError(
-        f"train: the network of {store.path} is another one than this stage's (network and classes must be the same, and the "
+        f"train: the network of {source} is another one than this stage's (network and classes must be the same, and the "
         f"method may add parts but not remove any): {problem}"
     )
 

@@ -1,0 +1,141 @@
+"""What people are told about the settings of a pipeline: where a preset is not its paper, and which settings have no effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from wss.errors import UsageError
+from wss.params import nearest
+from wss.pipeline.presets import Preset
+
+_WHOLE_LEVEL = re.compile(r"\$\{([\w-]+)\}")
+
+
+def differences(presets: Sequence[Preset]) -> list[str]:
+    """Tell where presets cannot be their paper, under one heading.
+
+    A line begins with its topic (``weights of losses: ...``). A line of the first preset, which is that of the whole pipeline,
+    replaces the lines of the presets of levels on the same topic. Presets that share a line are named there.
+    """
+    topics = {_topic(line) for line in presets[0].differs} if presets else set()
+    by_line: dict[str, list[str]] = {}
+    for preset in presets:
+        for line in preset.differs:
+            if preset is presets[0] or _topic(line) not in topics:
+                by_line.setdefault(" ".join(line.split()), []).append(preset.source)
+    if not by_line:
+        return []
+    sources = list(dict.fromkeys(source for owners in by_line.values() for source in owners))
+    heading = f"where {' and '.join(sources)} cannot be the paper, or chose what it leaves open (docs/papers.md):"
+    owners = {line: f"{', '.join(names)}: " if len(sources) > 1 else "" for line, names in by_line.items()}
+    return [heading, *(f"  - {owner}{line}" for line, owner in owners.items())]
+
+
+def _topic(line: str) -> str:
+    """What a difference is about: the words before the colon, or the whole line."""
+    return line.partition(":")[0]
+
+
+def unmatched(presets: Iterable[Preset], pipeline: str, ids: Sequence[str], used: set[str]) -> list[str]:
+    """Tell which settings of presets reach no stage.
+
+    Args:
+        presets: The presets.
+        pipeline: Name of the pipeline.
+        ids: Ids of its stages.
+        used: ``recipes.NAME``, ``methods.NAME``, ``factors.NAME``, ``split.NAME`` and ``every.NAME`` of all that its stages use.
+    """
+    notes: list[str] = []
+    for preset in presets:
+        notes += [
+            f"preset {preset.source}: its settings for {pattern!r} match no stage of the pipeline {pipeline}"
+            for pattern in preset.stages
+            if not any(fnmatchcase(node_id, pattern) for node_id in ids)
+        ]
+        notes += [
+            f"preset {preset.source}: {_unused(place, pipeline, used)}" for place in preset.own if place not in used
+        ]
+    return notes
+
+
+def unused(
+    own: Mapping[str, Any], where: str, pipeline: str, used: set[str], alone: Callable[[], set[str]]
+) -> list[str]:
+    """Tell which recipes, settings of methods and factors of a pipeline file no stage uses.
+
+    Args:
+        own: The entries of the file.
+        where: Named in notes.
+        pipeline: Name of the pipeline.
+        used: See ``unmatched``.
+        alone: Gives what the pipeline uses with its own levels, without preset and changes.
+    """
+    places = [f"{part}.{name}" for part in ("recipes", "methods", "factors") for name in own.get(part) or {}]
+    if all(place in used for place in places):
+        return []
+    try:
+        used = used | alone()
+    except UsageError:  # it needs its preset
+        return []
+    return [f"{where}: {_unused(place, pipeline, used)}" for place in places if place not in used]
+
+
+def _unused(place: str, pipeline: str, used: Iterable[str]) -> str:
+    part, _, name = place.partition(".")
+    known = [other.partition(".")[2] for other in used if other.startswith(f"{part}.")]
+    return f"no stage of the pipeline {pipeline} uses {part}.{name}{nearest(name, known)}"
+
+
+def used_factors(document: Mapping[str, Any]) -> set[str]:
+    """The factors that stages of a pipeline, or other factors, name."""
+    found: set[str] = set()
+    for entry in document.get("stages") or []:
+        each = entry.get("each", []) if isinstance(entry, dict) else []
+        found.update(map(str, each if isinstance(each, list) else [each]))
+    for levels in (document.get("factors") or {}).values():
+        if isinstance(levels, dict) and isinstance(levels.get("product"), dict):
+            found.update(map(str, levels["product"].values()))
+        for level in levels if isinstance(levels, list) else [levels]:
+            found.update(_WHOLE_LEVEL.findall(level) if isinstance(level, str) else [])
+    return found
+
+
+def idle_changes(changes: Mapping[str, Any], nodes: object, load: Callable[[Mapping[str, Any]], object]) -> list[str]:
+    """Tell which changes of recipes, methods and splits by the command line change nothing.
+
+    Args:
+        changes: All changes.
+        nodes: The stages with all changes.
+        load: Gives the stages with other changes.
+    """
+    notes: list[str] = []
+    for kind in ("recipes", "methods", "split"):
+        for path in _leaves(changes.get(kind, {}), (kind,)):
+            try:
+                idle = load(_without(changes, path)) == nodes
+            except UsageError:  # the pipeline needs the change
+                continue
+            if idle:
+                name = "split" if path == ("split", "train") else ".".join(path)
+                notes.append(f"--set {name} changes nothing: stages use something else, or had this value before")
+    return notes
+
+
+def _leaves(values: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(values, Mapping) and values:
+        for name, value in values.items():
+            yield from _leaves(value, (*path, str(name)))
+    elif len(path) > 1:
+        yield path
+
+
+def _without(changes: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """Changes without the one at a path; names that hold nothing then are left out too."""
+    rest = {name: value for name, value in changes.items() if str(name) != path[0]}
+    inside = next(value for name, value in changes.items() if str(name) == path[0])
+    if len(path) > 1 and (kept := _without(inside, path[1:])):
+        rest[path[0]] = kept
+    return rest

@@ -1,0 +1,33 @@
+"""Read YAML as it is written: a name that comes twice is an error, where the YAML library takes the last one and says nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Check the names of a mapping, once, before ``<<`` adds those of others, which it may replace."""
+        seen: set[str] = set()
+        for key, _ in () if id(node) in self._checked else node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is named twice", key.start_mark)
+                seen.add(key.value)
+        self._checked.add(id(node))
+        super().flatten_mapping(node)
+
+
+def parse(text: str) -> Any:
+    """Read the plain values of a YAML text. JSON is YAML too.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or a name comes twice in one mapping.
+    """
+    return yaml.load(text, _Loader)
