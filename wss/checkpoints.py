@@ -26,13 +26,14 @@ def model_meta(
         method: What it was trained with.
         network: Its architecture.
         initialisation: Which weights training started from.
-        catalogue: The data set's ``classes``, ``palette`` and ``background``.
+        catalogue: The data set's ``classes``, ``palette`` and ``background``; and ``pixels``, how its files become RGB
+            (``PixelOptions``), where it is made of files.
     """
     return {
         "method": method.model_dump(mode="json"),
         "network": network.model_dump(mode="json"),
         "initialisation": initialisation,
-        **{name: catalogue[name] for name in ("classes", "palette", "background")},
+        **{name: catalogue[name] for name in ("classes", "palette", "background", "pixels") if name in catalogue},
     }
 
 

@@ -17,23 +17,23 @@ from pydantic import Field
 
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.fingerprint import digest_files
-from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
+from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, Picture, PixelOptions, read_label, read_picture
 from wss.datasets.listing import files_by_stem
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
 from wss.datasets.strokes_io import STROKE_SUFFIXES, read_polylines, read_xml
 from wss.errors import DataError
-from wss.params import Params, canonical
+from wss.params import canonical
 from wss.scribbles.strokes import Stroke
 
 Scribble = tuple[Stroke, ...] | NDArray[np.uint8] | None
 """A scribble as strokes, as a raster with 255 for unlabelled, or none."""
 
 
-class ReadOptions(Params):
-    """Options of every data set that is made of files.
+class ReadOptions(PixelOptions):
+    """Options of every data set that is made of files, beside those of ``PixelOptions``.
 
     Attributes:
-        ignore: Further label values that are read as 255 (unlabelled or void), for example ``[254]``.
+        ignore: Further values in label files that are read as 255 (unlabelled or void), for example ``[254]``, ``[65535]``.
         rgb_labels: Decode label files that were saved as an RGB rendering through the palette, instead of refusing them.
         scribble_width: Brush width in pixels of scribbles that come as polylines.
     """
@@ -81,7 +81,7 @@ class FileSource(ABC):
         DataError: The folder is missing, or lists or class names are unusable.
     """
 
-    version = 1
+    version = 2
     """Raised when equal files give other samples, so that fingerprints change."""
 
     catalogue: Catalogue
@@ -109,7 +109,7 @@ class FileSource(ABC):
             DataError: A file is missing, unreadable or breaks a convention; the message names it and the remedy.
         """
         entry = self.entry(image_id)
-        image = self.load_image(image_id)
+        image, valid = self.load_picture(image_id)
         mask = self.load_mask(image_id)
         scribble = self.load_scribble(image_id)
         strokes = scribble if isinstance(scribble, tuple) else None
@@ -117,9 +117,14 @@ class FileSource(ABC):
         for file, labels in ((entry.mask, mask), (entry.scribble, raster)):
             if labels is not None:
                 self.require_labels(file or entry.image, labels, image.shape[:2])
+        if valid is not None:
+            mask, raster = (
+                None if labels is None else np.where(valid, labels, IGNORE_INDEX) for labels in (mask, raster)
+            )
         for stroke in strokes or ():
             self.require_class(entry.scribble or entry.image, stroke.label)
-        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster, boxes=self.load_boxes(image_id))
+        boxes = self.load_boxes(image_id)
+        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster, boxes=boxes, valid=valid)
 
     def entry(self, image_id: str) -> Entry:
         """The files of an image.
@@ -136,7 +141,11 @@ class FileSource(ABC):
 
     def load_image(self, image_id: str) -> NDArray[np.uint8]:
         """The image alone, uint8 (H, W, 3)."""
-        return read_image(self.entry(image_id).image)
+        return self.load_picture(image_id).rgb
+
+    def load_picture(self, image_id: str) -> Picture:
+        """The image, and where it has data."""
+        return read_picture(self.entry(image_id).image, self.options)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The mask alone, uint8 (H, W) as in the file after ``ignore``: neither its labels nor its size are checked."""
@@ -214,8 +223,8 @@ class FileSource(ABC):
             raise label_out_of_range(file, label, count)
 
     def _label(self, path: Path) -> NDArray[np.uint8]:
-        labels = read_label(path, palette=self.catalogue.palette if self.options.rgb_labels else None)
-        return remap(labels, self.options.ignore)
+        palette = self.catalogue.palette if self.options.rgb_labels else None
+        return remap(read_label(path, palette=palette, ignore=self.options.ignore), self.options.ignore)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.root, self.options, self._listing)

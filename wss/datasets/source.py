@@ -29,6 +29,8 @@ class Sample:
         scribble: Scribbles as a raster, uint8 (H, W), 255 = unlabelled, or None when the data set has strokes or none.
         tags: Classes present, sorted indices, or None when unknown.
         boxes: int32 (N, 5) rows ``class, x0, y0, x1, y1`` (inclusive pixels), or None when unknown.
+        valid: bool (H, W), False where the image has no data; None where it has data everywhere. Masks and scribbles are 255
+            there.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Sample:
     scribble: NDArray[np.uint8] | None = None
     tags: tuple[int, ...] | None = None
     boxes: NDArray[np.int32] | None = None
+    valid: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

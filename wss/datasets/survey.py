@@ -85,7 +85,7 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     box_file = entry.objects or entry.image
     shape = None if image is None else (image.shape[0], image.shape[1])
     if image is not None and entry.image.suffix.lower() in IMAGE_SUFFIXES:
-        found += _image_notes(image_id, entry.image)
+        found += _image_notes(image_id, entry.image, source)
     if mask is not None:
         found += _label_findings(image_id, mask_file, mask, shape, source)
     raster: NDArray[np.uint8] | None = None
@@ -134,15 +134,17 @@ def _read(
     return sample.image, sample.mask, sample.strokes if sample.strokes is not None else sample.scribble, sample.boxes
 
 
-def _image_notes(image_id: str, file: Path) -> list[Finding]:
-    mode = read_header(file).mode
-    if mode in ("L", "LA", "1"):
+def _image_notes(image_id: str, file: Path, source: Source) -> list[Finding]:
+    header = read_header(file)
+    if header.bits > 8 or header.dtype.kind == "f":
+        stretch = source.options.stretch if isinstance(source, FileSource) else "auto"
+        usual = "the 0.5th and 99.5th percentile of each image"
+        how = usual if stretch in ("auto", "percentiles") else f"stretch {stretch}"
+        message = f"{header.dtype} values of {header.bits} bits are brought to 8 bits by {how}"
+        remedy = "the option stretch (full, percentiles, or two numbers) chooses; two numbers give all images one range"
+        return [Finding("note", "deep-image", image_id, file, message, remedy)]
+    if header.colours in ("grey", "white-is-zero"):
         return [Finding("note", "grey", image_id, file, "grey image, repeated over three channels", "nothing to do")]
-    if mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
-        message = f"image of mode {mode}, brought to 8 bits from its own minimum and maximum"
-        return [
-            Finding("note", "deep-image", image_id, file, message, "save 8-bit images if brightness must be comparable")
-        ]
     return []
 
 

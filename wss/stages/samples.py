@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
+from wss.datasets.files import FileSource
+from wss.datasets.images import PixelOptions
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.errors import DataError, UsageError
 from wss.params import Params, nearest
@@ -39,14 +41,21 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         raise DataError(f"{params.dataset.root or params.dataset.kind}: no images in any split; see `wss data check`")
     todo = pending(ids, output)
     advance = context.progress.task("reading images", len(ids), len(ids) - len(todo))
+    empty = 0
     for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
         output.append(sample.id, _arrays(sample))
+        empty += sample.valid is not None
         advance(1, sample.id)
+    if empty:
+        context.progress.say(f"{empty} images have pixels without data, which are unlabelled and count nowhere")
     for name, volume in catalogue.volumes.items():
         sizes = {i: output.read(i)["image"].shape[:2] for i in volume.ids if i in output}
         require_even(name, volume, sizes)
     output.meta.update(catalogue_meta(catalogue))
+    if isinstance(source, FileSource):
+        fields = PixelOptions.model_fields
+        output.meta["pixels"] = {n: v for n, v in source.options.model_dump(mode="json").items() if n in fields}
 
 
 def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
@@ -186,6 +195,8 @@ def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
         value = getattr(sample, name)
         if value is not None:
             arrays[name] = value
+    if sample.valid is not None:
+        arrays["valid"] = sample.valid.astype(np.uint8)
     if sample.strokes is not None:
         arrays["strokes"] = pack_strokes(sample.strokes)
     return arrays
