@@ -10,7 +10,7 @@ ROOT = Path(wss.__file__).parent
 LAYERS = [
     {"cli"},
     {"pipeline"},
-    {"stages", "export"},
+    {"stages", "export", "blocks"},
     {"checkpoints"},
     {
         "store",

@@ -30,6 +30,10 @@ _MOST_EXACT = 4_000_000
 IGNORE = 255
 
 
+Ranges = tuple[tuple[float, float], ...]
+"""The values that become 0 and 255: one pair for all channels, or one for each."""
+
+
 class PixelOptions(Params):
     """How the values of image files become RGB of 8 bits. The same options hold for training and prediction.
 
@@ -108,20 +112,25 @@ def read_picture(path: Path, options: PixelOptions | None = None, *, max_pixels:
     return picture(raster, options, path)
 
 
-def picture(raster: Raster, options: PixelOptions, path: Path) -> Picture:
-    """Bring the values of a file to RGB of 8 bits, see ``read_picture``; ``path`` is named in errors."""
-    values = _chosen(raster, options, path)
-    valid = _valid(values, {raster.nodata, options.nodata}, path)
-    if raster.colours == "cmyk":
-        return Picture(
-            np.array(Image.fromarray(to_uint8(values, raster, options, valid), "CMYK").convert("RGB")), valid
-        )
+def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | None = None) -> Picture:
+    """Bring the values of a file to RGB of 8 bits, see ``read_picture``.
+
+    Args:
+        raster: The values; of a part of an image too.
+        options: How.
+        path: Named in errors.
+        ranges: What becomes 0 and 255; None takes ``stretch_ranges`` of these values.
+    """
+    values = chosen_bands(raster, options, path)
+    valid = data_mask(values, {raster.nodata, options.nodata}, path)
     if raster.colours == "palette" and options.bands is None and raster.palette is not None:
         known = np.zeros((max(256, int(values.max(initial=0)) + 1), 3), np.uint8)
         known[: len(raster.palette)] = raster.palette
         rgb = known[values]
     else:
-        rgb = to_uint8(values, raster, options, valid)
+        rgb = to_uint8(values, ranges or stretch_ranges(values, raster, options, valid))
+        if raster.colours == "cmyk":
+            rgb = np.array(Image.fromarray(rgb, "CMYK").convert("RGB"))
         if raster.colours == "white-is-zero":
             rgb = 255 - rgb
         if rgb.ndim == 2:
@@ -131,7 +140,7 @@ def picture(raster: Raster, options: PixelOptions, path: Path) -> Picture:
     return Picture(np.ascontiguousarray(rgb), valid)
 
 
-def _chosen(raster: Raster, options: PixelOptions, path: Path) -> NDArray[Any]:
+def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[Any]:
     """The channels that are red, green and blue, or grey: (H, W) or (H, W, 3); four of CMYK."""
     values = raster.values
     count = 1 if values.ndim == 2 else values.shape[2]
@@ -153,7 +162,7 @@ def _chosen(raster: Raster, options: PixelOptions, path: Path) -> NDArray[Any]:
     return chosen[..., 0] if len(options.bands) == 1 else chosen
 
 
-def _valid(values: NDArray[Any], nodata: set[float | None], path: Path) -> NDArray[np.bool_] | None:
+def data_mask(values: NDArray[Any], nodata: set[float | None], path: Path) -> NDArray[np.bool_] | None:
     """Pixels with data; None where all have some."""
     empty: NDArray[np.bool_] = np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
@@ -171,34 +180,42 @@ def _valid(values: NDArray[Any], nodata: set[float | None], path: Path) -> NDArr
     return ~empty if empty.any() else None
 
 
-def to_uint8(
+def stretch_ranges(
     values: NDArray[Any], raster: Raster, options: PixelOptions, valid: NDArray[np.bool_] | None = None
-) -> NDArray[np.uint8]:
-    """Bring measurements to 8 bits as ``PixelOptions.stretch`` says.
+) -> Ranges:
+    """The values that become 0 and 255, as ``PixelOptions.stretch`` says: one pair for all channels, or one for each.
 
     Args:
         values: (H, W) or (H, W, C), integer or floating point; NaN only outside ``valid``.
         raster: The file that they come from.
         options: How.
         valid: bool (H, W), the pixels whose percentiles count; None counts all.
-
-    Returns:
-        uint8, the shape of ``values``; what is below or above the range is 0 or 255.
     """
     stretch = options.stretch
     if stretch == "auto":
         stretch = "percentiles" if raster.largest is None else "full"
     if stretch == "full":
-        low, high = _full(values.dtype, raster.largest)
-        if values.dtype == np.uint8 and (low, high) == (0, 255):
-            return np.array(values)
-        return linear(values, low, high)
+        return (_full(values.dtype, raster.largest),)
     if stretch != "percentiles":
-        return linear(values, *stretch)
+        return (stretch,)
     if values.ndim == 3 and raster.colours == "bands":
-        channels = [linear(values[..., c], *percentiles(values[..., c], valid)) for c in range(values.shape[2])]
-        return np.stack(channels, axis=-1)
-    return linear(values, *percentiles(values, valid))
+        return tuple(percentiles(values[..., channel], valid) for channel in range(values.shape[2]))
+    return (percentiles(values, valid),)
+
+
+def to_uint8(values: NDArray[Any], ranges: Ranges) -> NDArray[np.uint8]:
+    """Map ranges to 0 to 255.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        ranges: One pair for all channels, or one for each.
+
+    Returns:
+        uint8, the shape of ``values``; what is below or above the range is 0 or 255.
+    """
+    if len(ranges) == 1:
+        return linear(values, *ranges[0])
+    return np.stack([linear(values[..., channel], *pair) for channel, pair in enumerate(ranges)], axis=-1)
 
 
 def _full(dtype: np.dtype[Any], largest: float | None) -> tuple[float, float]:
@@ -231,6 +248,8 @@ def percentiles(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[
 
 def linear(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Map values from ``low`` to ``high`` to 0 to 255, and what is beyond to 0 or 255; all are 0 where ``high`` is not higher."""
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return np.array(values)
     if high <= low:
         return np.zeros(values.shape, np.uint8)
     scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)

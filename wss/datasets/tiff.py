@@ -29,8 +29,8 @@ _ORIENTATION, _NODATA = 274, 42113
 _LOSSY = ("JPEG", "OJPEG", "WEBP", "JPEGXR", "JPEG_2000_LOSSY", "LERC", "JPEG_LOSSY")
 _CHANNEL_AXES = "SC"
 
-GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 42112, _NODATA)
-"""GeoTIFF: pixel scale, tie points, transformation, the three tags of keys, and GDAL's metadata and nodata."""
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+"""GeoTIFF: pixel scale, tie points, transformation, and the three tags of keys."""
 
 logging.getLogger("tifffile").setLevel(
     logging.CRITICAL
@@ -71,6 +71,12 @@ class Layout:
     def nodata(self) -> float | None:
         """The value of pixels without data."""
         return float(self.page.nodata) if _NODATA in self.page.tags else None
+
+
+def geo_tags(page: tifffile.TiffPage) -> list[tuple[Any, ...]]:
+    """GeoTIFF's tags of a page, as ``tifffile.imwrite`` takes them in ``extratags``; without the value for no data."""
+    found = (page.tags.get(code) for code in GEO_TAGS)
+    return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in found if tag is not None]
 
 
 @contextmanager
@@ -139,7 +145,7 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
                 message = f"has the compression {compression}, which cannot be read ({error})"
                 raise unsupported(path, message, "save it without compression, or with LZW or deflate") from None
             raise
-        return upright(_raster(path, layout, values), layout.orientation)
+        return upright(channels_of(path, layout, values), layout.orientation)
 
 
 def _values(layout: Layout, number: int) -> NDArray[Any]:
@@ -163,7 +169,12 @@ def _values(layout: Layout, number: int) -> NDArray[Any]:
     return values.reshape(layout.height, layout.width, layout.channels)
 
 
-def _raster(path: Path, layout: Layout, values: NDArray[Any]) -> Raster:
+def channels_of(path: Path, layout: Layout, values: NDArray[Any]) -> Raster:
+    """Tell alpha from colours; ``values`` are (height, width, channels), of the whole image or a part of it.
+
+    Raises:
+        DataError: The values are no real numbers.
+    """
     if values.dtype.kind not in "buif":
         raise unsupported(path, f"holds values of the type {values.dtype}, which are not read", "save real numbers")
     transparent = values[..., -1] == 0 if layout.alpha else None
