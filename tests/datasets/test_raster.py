@@ -184,6 +184,13 @@ def test_orientation_of_photographs(tmp_path, suffix, orientation):
     assert (header.shape, header.orientation) == (expected.shape[:2], orientation)
 
 
+def test_palette_of_16_bits(tmp_path):
+    values = np.random.default_rng(0).integers(0, 60000, SIZE, dtype=np.uint16)
+    colours = np.random.default_rng(1).integers(0, 256, (3, 65536), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="palette", colormap=colours * 256)
+    assert (read_image(tmp_path / "a.tif") == colours.T[values]).all()
+
+
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 

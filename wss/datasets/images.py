@@ -124,7 +124,7 @@ def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | 
     values = chosen_bands(raster, options, path)
     valid = data_mask(values, {raster.nodata, options.nodata}, path)
     if raster.colours == "palette" and options.bands is None and raster.palette is not None:
-        known = np.zeros((max(256, int(values.max(initial=0)) + 1), 3), np.uint8)
+        known = np.zeros((max(256, len(raster.palette), int(values.max(initial=0)) + 1), 3), np.uint8)
         known[: len(raster.palette)] = raster.palette
         rgb = known[values]
     else:
@@ -287,7 +287,7 @@ def read_label(
         raise FileProblem(
             "lossy-label",
             path,
-            "labels saved as JPEG, whose compression changes class indices",
+            "labels saved as JPEG or WebP, whose compression changes class indices",
             "export them again as PNG",
         )
     values = raster.values
