@@ -15,7 +15,7 @@ from wss.datasets.source import Catalogue, Volume
 from wss.datasets.volumes import PATIENT_SLICES, compile_pattern, find_volumes
 from wss.errors import DataError
 
-_CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json")
+_CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json", "labels.txt", "labelmap.txt")
 
 
 class FolderOptions(ReadOptions):
@@ -26,7 +26,7 @@ class FolderOptions(ReadOptions):
         masks: Folder of dense masks, class indices and 255 for void; may be missing.
         scribbles: Folder of scribbles: label images with 255 for unlabelled, ScribbleSup XML or text polylines; may be
             missing (``wss data simulate`` draws scribbles from masks).
-        classes: File of class names; None takes classes.txt, .yaml or .json.
+        classes: File of class names; None takes classes.txt, .yaml or .json, Labelme's labels.txt or CVAT's labelmap.txt.
         val_fraction: Share of the images with masks that becomes ``val`` when there are no lists.
         volume_pattern: Regular expression that recognises slices of volumes by their id; None: there are no volumes.
     """
@@ -52,7 +52,7 @@ class FolderSource(FileSource):
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
         options = self.options
-        names, palette, background = read_classes(self._class_file())
+        names, palette, background, _ = read_classes(self._class_file())
         images, notes = image_files(self.root / options.images)
         masks, found = annotation_files([self.root / options.masks], LABEL_SUFFIXES)
         notes += found + orphans(images, masks, "mask")
