@@ -52,14 +52,16 @@ def info(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Count images, sizes, classes, labelled pixels and boxes."""
+    """Count images, sizes, classes, labelled pixels, boxes and tags."""
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.datasets.check import info as summarise
+    from wss.datasets.tables import tag_counts
 
     with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
         source, count = _source(session)
         facts = summarise(source, jobs=session.jobs, progress=session.context.progress.task("reading", count))
+        facts["tag_images"] = tags = tag_counts(source)
 
         def percent(share: float | None) -> str:
             return "-" if share is None else f"{100 * share:.2f}"
@@ -85,6 +87,8 @@ def info(
                 ["class", "% of masks", "% of scribbles", "boxes"],
                 [(c, *(percent(s.get(c)) for s in shares), boxes.get(c, "-")) for c in facts["classes"]],
             )
+            if tags is not None:
+                session.terminal.table("", ["class", "images tagged"], list(tags.items()))
 
         session.terminal.result(facts, render)
 
