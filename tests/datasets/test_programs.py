@@ -98,6 +98,9 @@ def test_cvat_masks_that_leave_the_image_are_cut_off(tmp_path):
     mask = '<mask label="cell" rle="0, 20" left="-2" top="38" width="5" height="4"/>'
     found = _raster(_cvat(tmp_path / "a.xml", mask), "cvat")
     assert np.argwhere(found == 1).tolist() == [[y, x] for y in (38, 39) for x in (0, 1, 2)]
+    mask = '<mask label="cell" rle="0, 5, 10, 5" left="48" top="-3" width="5" height="4"/>'
+    found = _raster(_cvat(tmp_path / "a.xml", mask), "cvat")
+    assert np.argwhere(found == 1).tolist() == [[0, 48], [0, 49]]
 
 
 def test_cvat_shapes_lie_on_each_other_by_their_z_order(tmp_path):
@@ -494,6 +497,7 @@ def test_label_studio_takes_the_annotation_that_is_the_truth(tmp_path):
         ({"value": {"x": 1, "y": 1, "keypointlabels": ["dog"]}}, "'dog'"),
         ({"value": {"x": 1, "y": 1, "keypointlabels": ["cell", "wall"]}}, "2 labels"),
         ({"value": {"x": 1, "y": 1}}, "0 labels"),
+        ({"value": {"x": 1, "y": 1, "keypointlabels": [[]]}}, "'[]'"),
         ({"value": {"x": "a", "y": 1, "keypointlabels": ["cell"]}}, "in percent"),
         ({"image_rotation": 90}, "turned by 90 degrees"),
         ({"original_width": None}, "expected original_height"),
@@ -523,7 +527,7 @@ def test_other_files_are_no_label_studio_exports(tmp_path, text):
 
 
 def test_label_studio_pictures_per_label(tmp_path):
-    classes = ClassList(("background", "cell", "cell-wall"), CLASSES.palette, 0)
+    classes = ClassList(("wall", "cell", "cell-wall"), CLASSES.palette, None)
     folder = tmp_path / "export"
     folder.mkdir()
     regions = {"cell-0": np.s_[2:8, 2:8], "cell-1": np.s_[20:25, 2:8], "cell-wall-0": np.s_[6:12, 4:12]}
@@ -531,7 +535,7 @@ def test_label_studio_pictures_per_label(tmp_path):
         picture = np.zeros(SHAPE, np.uint8)
         picture[region] = 255
         Image.fromarray(picture).save(folder / f"task-7-annotation-12-by-1-tag-{name}.png")
-    drawings = open_drawings(folder, "labelstudio", classes, rest="background")
+    drawings = open_drawings(folder, "labelstudio", classes, rest="wall")
     assert list(drawings.drawings) == ["task-7"]
     assert {note.code for note in drawings.notes} == {"names", "overlap"}
     wanted = np.zeros(SHAPE, np.uint8)
@@ -540,7 +544,7 @@ def test_label_studio_pictures_per_label(tmp_path):
     wanted[6:8, 4:8] = 255
     np.testing.assert_array_equal(drawings.read("task-7").scribble, wanted)
     _studio(folder / "project.json", _task([]))
-    named = open_drawings(folder, "labelstudio", classes, rest="background")
+    named = open_drawings(folder, "labelstudio", classes, rest="wall")
     np.testing.assert_array_equal(named.read("a").scribble, wanted)
     assert {note.code for note in named.notes} == {"overlap"}
     Image.fromarray(picture).save(folder / "task-7-annotation-12-by-1-tag-dog-0.png")

@@ -190,7 +190,7 @@ def _drawing(
         if len(region["labels"]) != 1:
             raise _malformed(path, f"{where} has {len(region['labels'])} labels, expected one", "give it one label")
         if region["labels"][0] not in labels:
-            raise unknown_class(path, where, str(region["labels"][0]), labels)
+            raise unknown_class(path, where, region["labels"][0], labels)
         label = labels[region["labels"][0]]
         shape = _shape(path, where, region)
         sizes.add(shape)
@@ -210,7 +210,7 @@ def _drawing(
 
 def _regions(path: Path, name: str, results: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """Results with their kind (``polygon`` for ``polygonlabels``) and labels, which another result of the same id may have."""
-    by_id: dict[Any, list[Any]] = defaultdict(list)
+    by_id: dict[str, list[str]] = defaultdict(list)
     for result in results:
         if isinstance(result, dict) and isinstance(result.get("value"), dict) and result.get("id") is not None:
             by_id[str(result["id"])] += _labels_in(result["value"])
@@ -236,8 +236,8 @@ def _kind_by_fields(value: Mapping[str, Any]) -> str | None:
     return next((kind for field, kind in fields.items() if field in value), None)
 
 
-def _labels_in(value: Mapping[str, Any]) -> list[Any]:
-    return [one for key, names in value.items() if key.endswith("labels") and isinstance(names, list) for one in names]
+def _labels_in(value: Mapping[str, Any]) -> list[str]:
+    return [str(one) for key, names in value.items() if key.endswith("labels") and isinstance(names, list) for one in names]
 
 
 def _shape(path: Path, where: str, region: Mapping[str, Any]) -> tuple[int, int]:
