@@ -335,6 +335,16 @@ def test_parts_of_people(densepose):
     assert nobody.mask is None and nobody.strokes is None
 
 
+def test_people_without_parts_and_outline_are_void_in_their_box(densepose):
+    path = densepose / "densepose_coco_2014_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["segmentation"] = []
+    path.write_text(json.dumps(content))
+    source = open_source("densepose", densepose)
+    mask = source.read(source.catalogue.splits["train"][0]).mask
+    assert (mask[20:30, 42:50] == 255).all() and not mask[31:, 42:].any()
+
+
 def test_points_in_the_middle_of_parts_and_as_annotated(densepose):
     source = open_source("densepose", densepose)
     first = source.catalogue.splits["train"][0]

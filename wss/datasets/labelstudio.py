@@ -237,7 +237,9 @@ def _kind_by_fields(value: Mapping[str, Any]) -> str | None:
 
 
 def _labels_in(value: Mapping[str, Any]) -> list[str]:
-    return [str(one) for key, names in value.items() if key.endswith("labels") and isinstance(names, list) for one in names]
+    return [
+        str(one) for key, names in value.items() if key.endswith("labels") and isinstance(names, list) for one in names
+    ]
 
 
 def _shape(path: Path, where: str, region: Mapping[str, Any]) -> tuple[int, int]:
