@@ -52,12 +52,16 @@ class Entry:
         mask: Dense labels.
         scribble: Strokes or a raster.
         objects: Boxes of objects.
+        boxes: Rows ``class, x0, y0, x1, y1`` where a table of all images has them.
+        tags: Classes in the image where a table of all images has them.
     """
 
     image: Path
     mask: Path | None = None
     scribble: Path | None = None
     objects: Path | None = None
+    boxes: tuple[tuple[int, int, int, int, int], ...] | None = None
+    tags: tuple[int, ...] | None = None
 
 
 class FileSource(ABC):
@@ -96,7 +100,11 @@ class FileSource(ABC):
         self.scan()
         unmasked = frozenset(i for i, entry in self.entries.items() if entry.mask is None)
         unscribbled = frozenset(i for i, entry in self.entries.items() if entry.scribble is None)
-        self.catalogue = replace(self.catalogue, unmasked=unmasked, unscribbled=unscribbled)
+        unboxed = frozenset(i for i, entry in self.entries.items() if entry.objects is None)
+        untagged = frozenset(i for i, entry in self.entries.items() if entry.tags is None)
+        self.catalogue = replace(
+            self.catalogue, unmasked=unmasked, unscribbled=unscribbled, unboxed=unboxed, untagged=untagged
+        )
 
     @abstractmethod
     def scan(self) -> None:
@@ -123,8 +131,16 @@ class FileSource(ABC):
             )
         for stroke in strokes or ():
             self.require_class(entry.scribble or entry.image, stroke.label)
-        boxes = self.load_boxes(image_id)
-        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster, boxes=boxes, valid=valid)
+        return Sample(
+            image_id,
+            image,
+            mask=mask,
+            strokes=strokes,
+            scribble=raster,
+            tags=entry.tags,
+            boxes=self.load_boxes(image_id),
+            valid=valid,
+        )
 
     def entry(self, image_id: str) -> Entry:
         """The files of an image.
@@ -166,7 +182,8 @@ class FileSource(ABC):
 
     def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
         """The boxes alone, int32 (N, 5), rows ``class, x0, y0, x1, y1`` as in the file; None where there are none to read."""
-        return None
+        boxes = self.entry(image_id).boxes
+        return None if boxes is None else np.array(boxes, np.int32).reshape(-1, 5)
 
     def labels_by_name(self) -> Mapping[str, int]:
         """Class indices by every accepted spelling of the class names."""

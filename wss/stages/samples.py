@@ -28,7 +28,7 @@ class SamplesParams(Params):
 
 
 def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Read every image of every split, with its mask, strokes, scribble raster and boxes.
+    """Read every image of every split, with its mask, strokes, scribble raster, boxes and tags.
 
     Raises:
         DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree, also those of a
@@ -44,7 +44,7 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     empty = 0
     for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
-        output.append(sample.id, _arrays(sample))
+        output.append(sample.id, _arrays(sample, len(catalogue.classes)))
         empty += sample.valid is not None
         advance(1, sample.id)
     if empty:
@@ -189,7 +189,7 @@ def _check(sample: Sample, num_classes: int) -> None:
             )
 
 
-def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
+def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"image": sample.image}
     for name in ("mask", "scribble", "boxes"):
         value = getattr(sample, name)
@@ -199,7 +199,16 @@ def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
         arrays["valid"] = sample.valid.astype(np.uint8)
     if sample.strokes is not None:
         arrays["strokes"] = pack_strokes(sample.strokes)
+    if sample.tags is not None and not _told_by(sample.mask, sample.tags):
+        arrays["tags"] = np.isin(np.arange(num_classes), sample.tags).astype(np.uint8)
     return arrays
+
+
+def _told_by(mask: NDArray[np.uint8] | None, tags: Sequence[int]) -> bool:
+    """True if a mask has exactly these classes, so that tags say nothing more."""
+    return mask is not None and set(tags) == set(
+        np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:255]).tolist()
+    )
 
 
 def _fingerprint(params: SamplesParams, context: Context) -> str:
