@@ -13,7 +13,9 @@ _COMMON = "Common options"
 def _named(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
     """Tell the current folder as it was named from the default, which is ``Path()``; see ``Workspace.named``."""
     source = context.get_parameter_source(parameter.name or "")
-    default = source is not None and source.name == "DEFAULT"  # the class itself is Typer's or Click's, as of the version
+    default = (
+        source is not None and source.name == "DEFAULT"
+    )  # the class itself is Typer's or Click's, as of the version
     return Path.cwd() if value == Path() and not default else value
 
 

@@ -10,6 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
+from wss.datasets.files import Entry, FileSource
+from wss.datasets.label_values import (
+    StoredLabels,
+    declared_values,
+    label_pairs,
+    mask_values,
+    scribble_values,
+    stores_values,
+)
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.errors import DataError, UsageError
 from wss.params import Params, nearest
@@ -29,8 +38,8 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     """Read every image of every split, with its mask, strokes, scribble raster and boxes.
 
     Raises:
-        DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree, also those of a
-            volume's slices.
+        DataError: A file is missing, unreadable or breaks a convention, a label is no class, sizes disagree, also those of a
+            volume's slices, or labels of all files together mean something else than class indices (see ``require_meaning``).
     """
     source = open_source(params.dataset)
     catalogue = source.catalogue
@@ -39,14 +48,55 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         raise DataError(f"{params.dataset.root or params.dataset.kind}: no images in any split; see `wss data check`")
     todo = pending(ids, output)
     advance = context.progress.task("reading images", len(ids), len(ids) - len(todo))
+    masks: list[StoredLabels] = []
+    scribbles: list[StoredLabels] = []
+    for image_id in [i for i in ids if i in output]:
+        arrays = output.read(image_id)
+        _collect(image_id, arrays.get("mask"), arrays.get("scribble"), source, masks, scribbles)
     for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
+        _collect(sample.id, sample.mask, sample.scribble, source, masks, scribbles)
         output.append(sample.id, _arrays(sample))
         advance(1, sample.id)
+    require_meaning(masks, scribbles, source)
     for name, volume in catalogue.volumes.items():
         sizes = {i: output.read(i)["image"].shape[:2] for i in volume.ids if i in output}
         require_even(name, volume, sizes)
     output.meta.update(catalogue_meta(catalogue))
+
+
+def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLabels], source: Source) -> None:
+    """Raise if label files mean something else than class indices, from which a network would learn nothing useful.
+
+    Masks of 0 and 255, where 255 would be void, and scribbles whose unlabelled pixels are painted as a class: each file is
+    valid, and only all of them together tell.
+
+    Raises:
+        DataError: They do; the message names the option of the data set that reads them.
+    """
+    for_masks, for_scribbles = declared_values(source)
+    catalogue = source.catalogue
+    found = mask_values(masks, catalogue, for_masks) + scribble_values(scribbles, catalogue, for_scribbles)
+    for finding in found:
+        if finding.severity == "error":
+            raise DataError(f"{finding.file or source.catalogue.kind}: {finding.message}; {finding.remedy}")
+
+
+def _collect(
+    image_id: str,
+    mask: NDArray[np.uint8] | None,
+    scribble: NDArray[np.uint8] | None,
+    source: Source,
+    masks: list[StoredLabels],
+    scribbles: list[StoredLabels],
+) -> None:
+    """Note the values of one image's label files."""
+    entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
+    if mask is not None and stores_values(entry.mask):
+        masks.append(StoredLabels(image_id, entry.mask, np.bincount(mask.ravel(), minlength=256)))
+    if scribble is not None and stores_values(entry.scribble):
+        counts = np.bincount(scribble.ravel(), minlength=256)
+        scribbles.append(StoredLabels(image_id, entry.scribble, counts, label_pairs(scribble, mask)))
 
 
 def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
