@@ -1,6 +1,9 @@
 """A workspace that was named must declare its data set; only the current folder, not named, falls back to the sample."""
 
+import numpy as np
 import pytest
+from commands import artifact
+from PIL import Image
 
 from wss.cli.session import SAMPLE_PIPELINE
 from wss.pipeline.spec import shipped_pipelines
@@ -104,3 +107,12 @@ def test_what_needs_no_data_set_runs_in_a_container_whose_workspace_is_empty(wss
     result = wss("propagate", image, "--scribbles", scribble, "--out", "mask.png", "--method", "superpixel")
     assert result.code == 0, result.err
     assert (tmp_path / "mask.png").is_file()
+
+
+def test_a_network_by_name_predicts_images_where_no_data_set_is_declared(work, wss, tmp_path, monkeypatch):
+    network = artifact(work, "train")
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "one.png")
+    monkeypatch.setenv("WSS_WORKSPACE", str(tmp_path / "empty"))
+    result = wss("predict", tmp_path / "one.png", "--checkpoint", network, "--out", tmp_path / "out", "--no-overlays")
+    assert result.code == 0, result.err
+    assert wss("predict", "--checkpoint", network, "--out", tmp_path / "out").code == 2  # whose split?

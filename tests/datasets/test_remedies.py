@@ -333,7 +333,7 @@ def strokes_swapped(root):
 
 def stroke_of_no_class(root):
     (root / "scribbles/i0.png").unlink()
-    (root / "scribbles/i0.txt").write_text("9,3,3\n")
+    (root / "scribbles/i0.txt").write_text("254,3,3\n")
 
     def correct_the_file(finding):
         assert "_values" not in finding.remedy and "ignore" not in finding.remedy  # which strokes know nothing of
