@@ -10,7 +10,7 @@ ROOT = Path(wss.__file__).parent
 LAYERS = [
     {"cli"},
     {"pipeline"},
-    {"stages", "export"},
+    {"stages", "export", "blocks"},
     {"checkpoints"},
     {
         "store",
@@ -35,7 +35,7 @@ WITHIN = {  # what a package may import among those of its own layer
     "scribbles": set(),
     "networks.layers": {"ops"},
 }
-ANYWHERE = {"errors", "params", "version", "shipped"}
+ANYWHERE = {"errors", "params", "version", "shipped", "yaml_text"}
 
 
 def _package(parts):

@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from wss.datasets.images import PixelOptions
 from wss.errors import StoreError
 from wss.methods import AnyMethod, Method
 from wss.networks import NetworkSpec
@@ -26,13 +27,14 @@ def model_meta(
         method: What it was trained with.
         network: Its architecture.
         initialisation: Which weights training started from.
-        catalogue: The data set's ``classes``, ``palette`` and ``background``.
+        catalogue: The data set's ``classes``, ``palette`` and ``background``; and ``pixels``, how its files become RGB
+            (``PixelOptions``), where it is made of files.
     """
     return {
         "method": method.model_dump(mode="json"),
         "network": network.model_dump(mode="json"),
         "initialisation": initialisation,
-        **{name: catalogue[name] for name in ("classes", "palette", "background")},
+        **{name: catalogue[name] for name in ("classes", "palette", "background", "pixels") if name in catalogue},
     }
 
 
@@ -82,3 +84,15 @@ def load_checkpoint(
         amp,
         store.meta["background"],
     )
+
+
+def pixel_options(path: str | Path) -> PixelOptions:
+    """How the values of image files became RGB for the training of a network, so that prediction reads files alike.
+
+    Args:
+        path: ``artifacts/train/<key>.h5``.
+
+    Raises:
+        StoreError: Not a model store of this version.
+    """
+    return PixelOptions.model_validate(Store(Path(path), MODEL).meta.get("pixels") or {})

@@ -30,4 +30,8 @@ def parse(text: str) -> Any:
     Raises:
         yaml.YAMLError: It is not YAML, or a name comes twice in one mapping.
     """
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

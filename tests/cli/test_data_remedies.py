@@ -85,7 +85,7 @@ def test_without_masks_no_command_is_named_that_needs_them(cells, wss):
     found = {f["code"]: f for f in wss("data", "check", "--json").json}
     assert found["no-scribbles"]["severity"] == "warning"
     assert "simulate" not in found["no-scribbles"]["remedy"]
-    assert "a mask or boxes" in found["no-scribbles"]["message"]
+    assert "a mask, boxes or tags" in found["no-scribbles"]["message"]
 
 
 def test_predict_leaves_hidden_files_out_and_says_so(work, wss, tmp_path):

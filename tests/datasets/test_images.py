@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from wss.datasets.finding import FileProblem
-from wss.datasets.images import read_header, read_image, read_label, to_uint8
+from wss.datasets.images import PixelOptions, read_header, read_image, read_label
 from wss.errors import DataError
 
 
@@ -80,17 +80,10 @@ def test_16_bit_grey_is_scaled_from_its_own_range(tmp_path):
 
 
 def test_float_tiff(tmp_path):
-    Image.fromarray(np.array([[0.0, 0.5]], np.float32)).save(tmp_path / "unit.tif")
-    np.testing.assert_array_equal(read_image(tmp_path / "unit.tif")[..., 0], [[0, 128]])
-    Image.fromarray(np.array([[0.0, np.nan]], np.float32)).save(tmp_path / "nan.tif")
-    with pytest.raises(DataError, match="not finite"):
-        read_image(tmp_path / "nan.tif")
-
-
-def test_to_uint8_constant_and_empty():
-    np.testing.assert_array_equal(to_uint8(np.full((2, 2), 700, np.uint16)), np.zeros((2, 2)))
-    np.testing.assert_array_equal(to_uint8(np.ones((1, 2), np.float32)), [[255, 255]])
-    assert to_uint8(np.zeros((0, 3))).shape == (0, 3)
+    values = np.array([[0.0, 0.5]], np.float32)
+    Image.fromarray(values).save(tmp_path / "unit.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "unit.tif")[..., 0], [[0, 255]])
+    np.testing.assert_array_equal(read_image(tmp_path / "unit.tif", PixelOptions(stretch="full"))[..., 0], [[0, 128]])
 
 
 def _png_claiming(width: int, height: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_set import declared, findings, labels_of, repaint, save, scribble, truth, write_set
 
 from wss.datasets import open_source
@@ -62,6 +63,33 @@ def test_masks_of_0_and_255(root, tmp_path):
     assert void == {"mask_values": {255: 255}}
     assert "binary-masks" not in findings(root, **void)
     read_all(root, tmp_path, **void)
+
+
+def test_pixels_without_data_are_no_object(root, tmp_path):
+    """Masks that are all background, of images with pixels without data, hold 255 there as they are read."""
+    (root / "classes.txt").write_text("background\ndisc\n")
+    repaint(root / "masks", {1: 0, 2: 0})
+    repaint(root / "scribbles", {2: 255})
+    for path in (root / "images").iterdir():
+        image = np.array(Image.open(path))
+        image[:3] = 7
+        save(path, image)
+    assert 255 in labels_of(root, "mask", nodata=7)["i0"]
+    assert "binary-masks" not in findings(root, nodata=7)
+    read_all(root, tmp_path, nodata=7)
+
+
+def test_transparent_pixels_stay_unlabelled_where_255_is_a_class(root):
+    (root / "classes.txt").write_text("background\ndisc\n")
+    for number in range(6):
+        grey = np.where(truth(number) == 1, 255, 0).astype(np.uint8)
+        alpha = np.full_like(grey, 255)
+        alpha[-2:] = 0
+        Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).save(root / f"masks/i{number}.png")
+    wanted = (truth(0) == 1).astype(np.uint8)
+    wanted[-2:] = 255
+    options = declared(findings(root, scribbles="none")["binary-masks"].remedy)
+    np.testing.assert_array_equal(labels_of(root, "mask", scribbles="none", **options)["i0"], wanted)
 
 
 def test_masks_of_0_1_and_255_are_right(root, tmp_path):

@@ -143,6 +143,20 @@ def test_names_in_two_unicode_forms_are_matched(root, image, labels, listed):
     assert_silent(root)
 
 
+def test_patterns_and_tables_match_names_in_any_unicode_form(root):
+    (root / "images/i0.png").rename(root / f"images/{COMPOSED}.png")
+    (root / "scribbles/i0.png").rename(root / f"scribbles/{APART}.png")
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(path.name.replace("i0", APART).replace(".png", "_mask.png")))
+    (root / "train.txt").write_text(f"{COMPOSED}\ni1\ni2\ni3\n", encoding="utf-8")
+    (root / "tags.csv").write_text(
+        f"{APART}.png,disc\n" + "".join(f"i{n},disc\n" for n in range(1, 6)), encoding="utf-8"
+    )
+    source = open_source("folder", root, mask_pattern="{name}_mask.png")
+    np.testing.assert_array_equal(source.read(COMPOSED).mask, truth(0))
+    assert source.read(COMPOSED).tags == (1,)
+
+
 def test_one_name_in_both_unicode_forms(root):
     for name in (COMPOSED, APART):
         save(root / f"images/{name}.png", picture(8))

@@ -25,7 +25,7 @@ def _read(image_id):
 
 
 def _data(count=6):
-    return TrainingSet([str(n) for n in range(count)], _read, AugmentParams(flip=True, crop=16), seed=3)
+    return TrainingSet([str(n) for n in range(count)], _read, AugmentParams(flip=1, crop=16), seed=3)
 
 
 def _model(spec=None):

@@ -35,7 +35,6 @@ def init(
     from wss.params import validate
     from wss.pipeline.workspace import Workspace
     from wss.store.atomic import write_text
-    from wss.yaml_text import parse
 
     place = Workspace(workspace)
     if place.configured and not force:
@@ -48,7 +47,7 @@ def init(
         if not equals:
             raise UsageError(f"--option {text}: expected NAME=VALUE")
         try:
-            values[name.strip()] = parse(value)
+            values[name.strip()] = _value(name.strip(), value)
         except yaml.YAMLError as error:
             raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
     spec = validate(DatasetSpec, values, "wss init")
@@ -62,3 +61,10 @@ def init(
         {"config": str(place.config_path), "classes": list(catalogue.classes), "splits": splits},
         lambda: terminal.line(f"{len(catalogue.classes)} classes, images: {counts}\nwritten: {place.config_path}"),
     )
+
+
+def _value(name: str, text: str) -> object:
+    """The value of an option. Braces of a pattern of names, as in ``{name}_mask.png``, are text and no mapping."""
+    from wss.yaml_text import parse
+
+    return text if name.endswith("_pattern") and text.lstrip().startswith("{") else parse(text)

@@ -84,7 +84,7 @@ def _one(
     import numpy as np
     import torch
 
-    from wss.datasets.images import read_image, read_label
+    from wss.datasets.images import PixelOptions, read_label, read_picture
     from wss.edges import DetectorParams, build_detector
     from wss.errors import DataError, UsageError
     from wss.params import nearest, validate
@@ -102,10 +102,12 @@ def _one(
         "propagate": {"method": {"name": method}},
         "superpixels": {"method": {"name": "felzenszwalb"}},
         "edges": {} if edges is None else {"detector": edges},
+        "read": {},
     }
     changes = merge(named, parse_overrides(settings))
-    for name in set(changes) - {"propagate", "superpixels", "edges"}:
-        raise UsageError(f"--set {name}: no such step{nearest(name, ('propagate', 'superpixels', 'edges'))}")
+    for name in set(changes) - set(named):
+        raise UsageError(f"--set {name}: no such step{nearest(name, named)}")
+    reading = validate(PixelOptions, changes["read"], "read")
     propagation = validate(PropagateParams, changes["propagate"], "propagate").method
     detector = validate(DetectorParams, changes["edges"], "--edges")
     cutting = validate(SuperpixelsParams, changes["superpixels"], "superpixels").method
@@ -113,12 +115,14 @@ def _one(
     cuts_along = "superpixels" in propagation.needs and cutting.needs_edges
     if changes["edges"] and not (reads_edges or cuts_along):
         raise UsageError(f"--set edges: method {method!r} looks at no edges here; leave it out")
-    pixels, labels = read_image(image), read_label(scribbles)
+    (pixels, valid), labels = read_picture(image, reading), read_label(scribbles)
     if labels.shape != pixels.shape[:2]:
         raise DataError(
             f"{scribbles}: scribbles are {labels.shape[1]}x{labels.shape[0]}, but {image} is "
             f"{pixels.shape[1]}x{pixels.shape[0]}; both must have the same size"
         )
+    if valid is not None:
+        labels = np.where(valid, labels, np.uint8(255))
     labelled = labels != 255
     if not labelled.any():
         raise DataError(
@@ -132,6 +136,8 @@ def _one(
     if "superpixels" in propagation.needs:
         extras["superpixels"] = cutting.segment(pixels, found_edges)
     found = propagation.propagate(pixels, labels, num_classes, **extras).labels
+    if valid is not None:
+        found = np.where(valid, found, np.uint8(255))
     write_bytes(out, indexed_png(found, distinct_palette(num_classes)))
     classes = [int(label) for label in np.unique(labels[labelled])]
     coverage = float((found != 255).mean())

@@ -17,10 +17,12 @@ from wss.errors import UsageError
 from wss.params import validate
 from wss.pipeline.catalogues import catalogues, check_pipeline
 from wss.pipeline.changes import merge
+from wss.pipeline.effects import unread_changes
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.protocol import protocols
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference, shipped_pipelines
+from wss.pipeline.values import NOT_STAGES
 from wss.pipeline.workspace import Workspace
 from wss.stages.edges import EdgesParams
 from wss.stages.prepare import PrepareParams
@@ -98,7 +100,10 @@ class Session(AbstractContextManager["Session"]):
         return dataset
 
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
-        """Load a pipeline for this workspace's data set with parameter changes by stage id. Later changes win."""
+        """Load a pipeline for this workspace's data set with parameter changes by stage id.
+
+        Later changes win. The last ones are those of the command line.
+        """
         dataset = self.dataset(declares_sample=name == SAMPLE_PIPELINE)
         merged: dict[str, Any] = {}
         for change in changes:
@@ -108,7 +113,7 @@ class Session(AbstractContextManager["Session"]):
             everywhere["seed"] = self.seed
         preset = load_preset(self.preset) if self.preset is not None else None
         pipeline = load_pipeline(find_pipeline(name), merged, everywhere, preset)
-        for note in pipeline.notes:
+        for note in (*pipeline.notes, *unread_changes(changes[-1] if changes else (), pipeline.nodes, NOT_STAGES)):
             self.terminal.say(note)
         return pipeline
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from wss.datasets.cards import load_card
 from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem, Finding
-from wss.datasets.images import to_uint8
+from wss.datasets.images import Picture, linear
 from wss.datasets.listing import files_by_stem, read_list, split_by_hash
 from wss.datasets.source import Catalogue
 from wss.datasets.value_map import ValueMap, remap
@@ -75,14 +75,18 @@ class AcdcSource(FileSource):
         ]
         self.catalogue = Catalogue("acdc", card.classes, card.colours, splits, volumes, card.background)
 
-    def load_image(self, image_id: str) -> NDArray[np.uint8]:
-        """The image alone, uint8 (H, W, 3), three equal channels."""
+    def load_picture(self, image_id: str) -> Picture:
+        """The image, three equal channels: numbers from 0 to 1 times 255, others from their own minimum and maximum."""
         values = self._array(image_id, "image")
         if values is None:
             raise self._problem(image_id, "unreadable-image", "has no array 'image'")
         if values.ndim != 2 or not np.isfinite(values).all():
             raise self._problem(image_id, "unreadable-image", f"image is not finite numbers (H, W) but {values.shape}")
-        return np.repeat(to_uint8(values)[..., None], 3, axis=2)
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        if values.dtype.kind == "f" and low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        grey = linear(values, low, high)
+        return Picture(np.repeat(grey[..., None], 3, axis=2), None)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The dense labels, or None when the file has none."""

@@ -212,11 +212,14 @@ def _no_scribbles(source: Source, training: Sequence[Inspection]) -> Finding:
             f"`wss data simulate --split train --out {shlex.quote(str(folder))}` writes such scribbles to files"
         )
         return Finding("note", "no-scribbles", None, None, "no image has a scribble", remedy)
-    if any(inspection.boxes is not None for inspection in training):
+    tagged = isinstance(source, FileSource) and any(source.entry(i.image_id).tags is not None for i in training)
+    if tagged or any(inspection.boxes is not None for inspection in training):
         remedy = "choose a method that learns from boxes or tags (`wss methods`), or scribble on the images"
-        return Finding("note", "no-scribbles", None, None, "no image has a scribble, but boxes are there", remedy)
-    message = "no training image has a scribble, a mask or boxes"
-    remedy = "scribble on some, or use image tags if there are any: from bare images nothing can be learned"
+        return Finding(
+            "note", "no-scribbles", None, None, "no image has a scribble, but boxes or tags are there", remedy
+        )
+    message = "no training image has a scribble, a mask, boxes or tags"
+    remedy = "scribble on some, or list what is in them in tags.csv: from bare images nothing can be learned"
     return Finding("warning", "no-scribbles", None, None, message, remedy)
 
 

@@ -17,25 +17,26 @@ from pydantic import Field, model_validator
 
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.fingerprint import digest_files
-from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
+from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, Picture, PixelOptions, read_label, read_picture
 from wss.datasets.listing import composed, files_by_stem
 from wss.datasets.orientation import orientation, sideways
+from wss.datasets.raster import read_raster
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
 from wss.datasets.strokes_io import STROKE_SUFFIXES, read_polylines, read_xml
 from wss.datasets.value_map import ValueMap, remap
 from wss.errors import DataError
-from wss.params import LATER, Params, canonical
+from wss.params import LATER, canonical
 from wss.scribbles.strokes import Stroke
 
 Scribble = tuple[Stroke, ...] | NDArray[np.uint8] | None
 """A scribble as strokes, as a raster with 255 for unlabelled, or none."""
 
 
-class ReadOptions(Params):
-    """Options of every data set that is made of files.
+class ReadOptions(PixelOptions):
+    """Options of every data set that is made of files, beside those of ``PixelOptions``.
 
     Attributes:
-        ignore: Further label values that are read as 255 (unlabelled or void), for example ``[254]``.
+        ignore: Further values in label files that are read as 255 (unlabelled or void), for example ``[254]``, ``[65535]``.
         mask_values: Class index, or 255 for void, by the value that mask files store, for example ``{0: 0, 255: 1}``. Values
             that are not named are class indices already.
         scribble_values: The same for scribbles that are label images; ``{0: 255}`` where 0 is unlabelled.
@@ -67,12 +68,16 @@ class Entry:
         mask: Dense labels.
         scribble: Strokes or a raster.
         objects: Boxes of objects.
+        boxes: Rows ``class, x0, y0, x1, y1`` where a table of all images has them.
+        tags: Classes in the image where a table of all images has them.
     """
 
     image: Path
     mask: Path | None = None
     scribble: Path | None = None
     objects: Path | None = None
+    boxes: tuple[tuple[int, int, int, int, int], ...] | None = None
+    tags: tuple[int, ...] | None = None
 
 
 class FileSource(ABC):
@@ -96,7 +101,7 @@ class FileSource(ABC):
         DataError: The folder is missing, or lists or class names are unusable.
     """
 
-    version = 1
+    version = 2
     """Raised when equal files give other samples, so that fingerprints change."""
 
     catalogue: Catalogue
@@ -111,7 +116,11 @@ class FileSource(ABC):
         self.scan()
         unmasked = frozenset(i for i, entry in self.entries.items() if entry.mask is None)
         unscribbled = frozenset(i for i, entry in self.entries.items() if entry.scribble is None)
-        self.catalogue = replace(self.catalogue, unmasked=unmasked, unscribbled=unscribbled)
+        unboxed = frozenset(i for i, entry in self.entries.items() if entry.objects is None)
+        untagged = frozenset(i for i, entry in self.entries.items() if entry.tags is None)
+        self.catalogue = replace(
+            self.catalogue, unmasked=unmasked, unscribbled=unscribbled, unboxed=unboxed, untagged=untagged
+        )
 
     @abstractmethod
     def scan(self) -> None:
@@ -124,7 +133,7 @@ class FileSource(ABC):
             DataError: A file is missing, unreadable or breaks a convention; the message names it and the remedy.
         """
         entry = self.entry(image_id)
-        image = self.load_image(image_id)
+        image, valid = self.load_picture(image_id)
         mask = self.load_mask(image_id)
         scribble = self.load_scribble(image_id)
         strokes = scribble if isinstance(scribble, tuple) else None
@@ -132,9 +141,22 @@ class FileSource(ABC):
         for file, labels in ((entry.mask, mask), (entry.scribble, raster)):
             if labels is not None:
                 self.require_labels(file or entry.image, labels, image.shape[:2], entry.image)
+        if valid is not None:
+            mask, raster = (
+                None if labels is None else np.where(valid, labels, IGNORE_INDEX) for labels in (mask, raster)
+            )
         for stroke in strokes or ():
             self.require_class(entry.scribble or entry.image, stroke.label)
-        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster, boxes=self.load_boxes(image_id))
+        return Sample(
+            image_id,
+            image,
+            mask=mask,
+            strokes=strokes,
+            scribble=raster,
+            tags=entry.tags,
+            boxes=self.load_boxes(image_id),
+            valid=valid,
+        )
 
     def entry(self, image_id: str) -> Entry:
         """The files of an image.
@@ -151,7 +173,11 @@ class FileSource(ABC):
 
     def load_image(self, image_id: str) -> NDArray[np.uint8]:
         """The image alone, uint8 (H, W, 3)."""
-        return read_image(self.entry(image_id).image)
+        return self.load_picture(image_id).rgb
+
+    def load_picture(self, image_id: str) -> Picture:
+        """The image, and where it has data."""
+        return read_picture(self.entry(image_id).image, self.options)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The mask alone, uint8 (H, W) as in the file after ``ignore`` and ``mask_values``, with nothing checked."""
@@ -172,7 +198,8 @@ class FileSource(ABC):
 
     def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
         """The boxes alone, int32 (N, 5), rows ``class, x0, y0, x1, y1`` as in the file; None where there are none to read."""
-        return None
+        boxes = self.entry(image_id).boxes
+        return None if boxes is None else np.array(boxes, np.int32).reshape(-1, 5)
 
     def labels_by_name(self) -> Mapping[str, int]:
         """Class indices by every accepted spelling of the class names."""
@@ -235,8 +262,13 @@ class FileSource(ABC):
             raise label_out_of_range(file, label, count)
 
     def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
-        labels = read_label(path, palette=self.catalogue.palette if self.options.rgb_labels else None)
-        return remap(labels, self.options.ignore, values)
+        palette = self.catalogue.palette if self.options.rgb_labels else None
+        labels = remap(read_label(path, palette=palette, ignore=self.options.ignore), self.options.ignore, values)
+        if any(stored == IGNORE_INDEX != label for stored, label in values):
+            transparent = read_raster(path, code="unreadable-label").transparent
+            if transparent is not None:  # unlabelled, where the value 255 is a class
+                labels[transparent] = IGNORE_INDEX
+        return labels
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.root, self.options, self._listing)

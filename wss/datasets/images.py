@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image
+from pydantic import Field, field_validator
 
 from wss.datasets.finding import FileProblem
-
-MAX_PIXELS = 80_000_000
-"""Larger images are refused before they are decoded: a small file can unpack to more memory than there is."""
+from wss.datasets.raster import MAX_PIXELS, Header, Raster, read_header, read_raster
+from wss.params import LATER, Params
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 """File name endings of images, lower case, in order of preference when one image comes in several formats."""
@@ -33,167 +21,340 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".p
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg")
 """File name endings of label images, in order of preference; JPEG is found only to be refused by ``read_label``."""
 
-_FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        TiffImagePlugin.TiffImageFile,
-        BmpImagePlugin.BmpImageFile,
-        WebPImagePlugin.WebPImageFile,
-        PpmImagePlugin.PpmImageFile,
-        GifImagePlugin.GifImageFile,
-    )
-)
-"""Pillow tries no other decoder; some of those start programs or follow links."""
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_ORIENTATION = 0x0112
+PERCENTILES = (0.5, 99.5)
+"""What ``stretch: percentiles`` maps to black and white."""
+
+_MOST_EXACT = 4_000_000
+"""Percentiles of floating-point images with more values are those of every n-th value."""
+
+IGNORE = 255
 
 
-class Header(NamedTuple):
-    """What a file says about its image before it is decoded.
+Ranges = tuple[tuple[float, float], ...]
+"""The values that become 0 and 255: one pair for all channels, or one for each."""
+
+
+class PixelOptions(Params):
+    """How the values of image files become RGB of 8 bits. The same options hold for training and prediction.
 
     Attributes:
-        shape: Height and width as displayed, that is after EXIF orientation.
-        mode: Pillow's mode, for example ``RGB``, ``P``, ``L`` or ``I;16``.
-        rotated: Whether EXIF orientation turns it by 90 degrees, so that stored and displayed shape differ.
+        stretch: How values become 0 to 255. ``full``: from the whole range of the type (floating point: 0 to 1).
+            ``percentiles``: from the 0.5th to the 99.5th percentile of each image; channels of RGB together, chosen bands
+            each on its own. Two numbers: from the first to the second. ``auto``: ``full`` for 8 or fewer bits and for PGM and
+            PPM, which say their largest value; otherwise ``percentiles``.
+        bands: Which channels are red, green and blue, or the one that is grey, counted from 1. Needed where a file has other
+            than one or three.
+        nodata: Value of pixels without data beside the one that the file names (GeoTIFF) and NaN. A pixel has no data if all its
+            channels have none.
+        page: Page of TIFF stacks and frame of animations, from 0; None refuses them.
     """
 
-    shape: tuple[int, int]
-    mode: str
-    rotated: bool
+    stretch: Literal["auto", "full", "percentiles"] | tuple[float, float] = Field(
+        default="auto", json_schema_extra=LATER
+    )
+    bands: tuple[int, ...] | None = Field(default=None, json_schema_extra=LATER)
+    nodata: float | None = Field(default=None, json_schema_extra=LATER)
+    page: int | None = Field(default=None, ge=0, json_schema_extra=LATER)
+
+    @field_validator("stretch")
+    @classmethod
+    def _ascending(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and not value[0] < value[1]:
+            raise ValueError("expected auto, full, percentiles, or two numbers, the smaller one first")
+        return value
+
+    @field_validator("bands")
+    @classmethod
+    def _one_or_three(cls, bands: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
+            raise ValueError("expected one band or three, counted from 1, for example [7, 3, 2]")
+        return bands
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read a photograph or scan in any format: JPEG, PNG, TIFF, BMP, WebP, PPM or GIF (first frame).
+class Picture(NamedTuple):
+    """An image as networks take it.
 
-    EXIF orientation is applied, grey is repeated over the channels, palettes and CMYK are converted, alpha is dropped.
-    Grey images of 16 or 32 bits and of floating point are brought to 8 bits by ``to_uint8``, that is from their own
-    minimum and maximum (scanners use 10 to 14 of 16 bits); RGB images of 16 bits keep their upper 8.
+    Attributes:
+        rgb: uint8 (H, W, 3), contiguous.
+        valid: bool (H, W), False where there is no data; None where there is data everywhere.
+    """
 
-    Args:
-        path: The file; its content decides the format, not its name.
-        max_pixels: Refuse images with more pixels than this.
+    rgb: NDArray[np.uint8]
+    valid: NDArray[np.bool_] | None
+
+
+def read_image(path: Path, options: PixelOptions | None = None, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a photograph or scan: ``read_picture`` without the pixels that have no data.
 
     Returns:
         uint8 (H, W, 3), RGB, contiguous.
-
-    Raises:
-        DataError: Missing, empty, truncated, damaged, not an image, or too large.
     """
-    with _opened(path, max_pixels) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in _DEEP:
-            values: NDArray[Any] = np.asarray(upright)
-            if not np.isfinite(values).all():
-                raise FileProblem(
-                    "unreadable-image", path, "holds values that are not finite", "replace them and save it again"
-                )
-            return np.repeat(to_uint8(values)[..., None], 3, axis=2)
-        return np.array(upright.convert("RGB"))
+    return read_picture(path, options, max_pixels=max_pixels).rgb
 
 
-def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bring measurements to 8 bits: 0..1 floats by 255, anything else linearly from its own minimum and maximum.
+def read_picture(path: Path, options: PixelOptions | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a photograph or scan: JPEG, PNG, TIFF, BMP, WebP, PGM, PPM, PBM or GIF.
+
+    It is turned upright as EXIF or TIFF says, grey is repeated over the channels, palettes and CMYK are converted, alpha is
+    dropped, and values become 8 bits as ``PixelOptions.stretch`` says. Pixels without data are black.
 
     Args:
-        values: Any shape, integer or floating point, finite. A constant image outside 0..1 becomes 0.
+        path: The file; its content decides the format, not its name.
+        options: Stretch, bands, value without data, and page; None takes the defaults.
+        max_pixels: Refuse images with more pixels than this.
+
+    Raises:
+        DataError: Missing, empty, truncated, damaged, no image or one that is not read, too large, other than one or three
+            channels without ``bands``, a stack without ``page``, or infinite values.
+    """
+    options = options or PixelOptions()
+    raster = read_raster(path, page=options.page, max_pixels=max_pixels)
+    return picture(raster, options, path)
+
+
+def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | None = None) -> Picture:
+    """Bring the values of a file to RGB of 8 bits, see ``read_picture``.
+
+    Args:
+        raster: The values; of a part of an image too.
+        options: How.
+        path: Named in errors.
+        ranges: What becomes 0 and 255; None takes ``stretch_ranges`` of these values.
+    """
+    values = chosen_bands(raster, options, path)
+    valid = data_mask(values, {raster.nodata, options.nodata}, path)
+    if raster.colours == "palette" and options.bands is None and raster.palette is not None:
+        known = np.zeros((max(256, len(raster.palette), int(values.max(initial=0)) + 1), 3), np.uint8)
+        known[: len(raster.palette)] = raster.palette
+        rgb = known[values]
+    else:
+        rgb = to_uint8(values, ranges or stretch_ranges(values, raster, options, valid))
+        if raster.colours == "cmyk":
+            rgb = np.array(Image.fromarray(rgb, "CMYK").convert("RGB"))
+        if raster.colours == "white-is-zero":
+            rgb = 255 - rgb
+        if rgb.ndim == 2:
+            rgb = np.repeat(rgb[..., None], 3, axis=2)
+    if valid is not None:
+        rgb[~valid] = 0
+    return Picture(np.ascontiguousarray(rgb), valid)
+
+
+def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[Any]:
+    """The channels that are red, green and blue, or grey: (H, W) or (H, W, 3); four of CMYK."""
+    values = raster.values
+    count = 1 if values.ndim == 2 else values.shape[2]
+    if options.bands is None:
+        if raster.colours == "bands":
+            message = f"has {count} bands of {values.dtype}, which are no colours"
+            remedy = (
+                "choose the one that is grey, or red, green and blue, counted from 1: `wss init -o 'bands=[3,2,1]'`, or for "
+                "one image --set 'read.bands=[3,2,1]'"
+            )
+            raise FileProblem("bands", path, message, remedy)
+        return values
+    if max(options.bands) > count:
+        message = f"has {count} band{'s' * (count > 1)}, and the option bands names {max(options.bands)}"
+        raise FileProblem("bands", path, message, "correct the option bands; they count from 1")
+    if count == 1:
+        return values
+    chosen = values[..., [band - 1 for band in options.bands]]
+    return chosen[..., 0] if len(options.bands) == 1 else chosen
+
+
+def data_mask(values: NDArray[Any], nodata: set[float | None], path: Path) -> NDArray[np.bool_] | None:
+    """Pixels with data; None where all have some."""
+    empty: NDArray[np.bool_] = np.zeros(values.shape, bool)
+    if values.dtype.kind == "f":
+        empty = np.isnan(values)
+        if np.isinf(values).any():
+            raise FileProblem("infinite", path, "holds infinite values", "replace them by NaN or a value for nodata")
+    for value in nodata - {None}:
+        assert value is not None
+        if values.dtype.kind == "f":
+            empty |= values == np.asarray(value, values.dtype)
+        elif float(value).is_integer():
+            empty |= values == int(value)
+    if values.ndim == 3:
+        empty = np.asarray(empty.all(-1))
+    return ~empty if empty.any() else None
+
+
+def stretch_ranges(
+    values: NDArray[Any], raster: Raster, options: PixelOptions, valid: NDArray[np.bool_] | None = None
+) -> Ranges:
+    """The values that become 0 and 255, as ``PixelOptions.stretch`` says: one pair for all channels, or one for each.
+
+    Args:
+        values: (H, W) or (H, W, C), integer or floating point; NaN only outside ``valid``.
+        raster: The file that they come from.
+        options: How.
+        valid: bool (H, W), the pixels whose percentiles count; None counts all.
+    """
+    stretch = options.stretch
+    if stretch == "auto":
+        stretch = "percentiles" if raster.largest is None else "full"
+    if stretch == "full":
+        return (_full(values.dtype, raster.largest),)
+    if stretch != "percentiles":
+        return (stretch,)
+    if values.ndim == 3 and raster.colours == "bands":
+        return tuple(percentiles(values[..., channel], valid) for channel in range(values.shape[2]))
+    return (percentiles(values, valid),)
+
+
+def to_uint8(values: NDArray[Any], ranges: Ranges) -> NDArray[np.uint8]:
+    """Map ranges to 0 to 255.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        ranges: One pair for all channels, or one for each.
 
     Returns:
-        uint8, the shape of ``values``.
+        uint8, the shape of ``values``; what is below or above the range is 0 or 255.
     """
-    if values.size == 0:
+    if len(ranges) == 1:
+        return linear(values, *ranges[0])
+    return np.stack([linear(values[..., channel], *pair) for channel, pair in enumerate(ranges)], axis=-1)
+
+
+def _full(dtype: np.dtype[Any], largest: float | None) -> tuple[float, float]:
+    if largest is not None:
+        return 0.0, float(largest)
+    if dtype.kind == "f":
+        return 0.0, 1.0
+    return (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if dtype.kind in "iu" else (0.0, 1.0)
+
+
+def percentiles(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """The range that ``stretch: percentiles`` maps to 0 to 255.
+
+    A pixel that holds an outlier therefore decides nothing. Where both percentiles are equal, because nearly all pixels are,
+    it is the smallest and the largest value.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        valid: bool (H, W), the pixels that count, or None.
+    """
+    counted = values.ravel() if valid is None else values[valid].ravel()
+    if not counted.size:
+        return 0.0, 0.0
+    if counted.dtype.kind == "f" and counted.size > _MOST_EXACT:
+        counted = counted[:: counted.size // _MOST_EXACT + 1]
+    counted = counted[~np.isnan(counted)] if counted.dtype.kind == "f" else counted
+    low, high = (float(value) for value in np.percentile(counted.astype(np.float64), PERCENTILES))
+    return (low, high) if low < high else (float(counted.min()), float(counted.max()))
+
+
+def linear(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Map values from ``low`` to ``high`` to 0 to 255, and what is beyond to 0 or 255; all are 0 where ``high`` is not higher."""
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return np.array(values)
+    if high <= low:
         return np.zeros(values.shape, np.uint8)
-    low, high = float(values.min()), float(values.max())
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    scale = 255 / (high - low) if high > low else 0.0
-    return np.rint((values.astype(np.float64) - low) * scale).astype(np.uint8)
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
 def read_label(
-    path: Path, *, palette: NDArray[np.uint8] | None = None, max_pixels: int = MAX_PIXELS
+    path: Path,
+    *,
+    palette: NDArray[np.uint8] | None = None,
+    ignore: Sequence[int] = (),
+    page: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
-    """Read a label image: class indices, not colours. It is never resized, rotated or converted through a palette.
+    """Read a label image: class indices as they are stored, not colours. It is turned upright, and never resized.
 
     Args:
-        path: A lossless image file: indexed (mode P, the indices are kept), grey with 8 bits, or grey with 16 or 32 bits
-            whose values stay below 256.
+        path: A lossless image file with one channel: indices of a palette, grey or white-is-zero of any depth, integer or
+            floating point, if all values are whole numbers from 0 to 255. One bit is 0 and 1.
         palette: uint8 (K, 3); when given, RGB files are decoded through it: colours of the palette become their index,
             VOC's border colour (224, 224, 192) becomes 255. None refuses RGB files.
+        ignore: Stored values that become 255, also such as no label can have (65535, -1).
+        page: Page of a stack, from 0; None refuses stacks.
         max_pixels: Refuse images with more pixels than this.
 
     Returns:
-        uint8 (H, W).
+        uint8 (H, W). Transparent pixels, and those without data by GeoTIFF's tag, are 255.
 
     Raises:
-        DataError: Missing, damaged, too large, an RGB rendering (or a colour that is not in ``palette``), values above 255,
-            or a lossy format.
+        DataError: Missing, damaged, too large, an RGB rendering (or a colour that is not in ``palette``), other values, or a
+            lossy format.
     """
-    with _opened(path, max_pixels, "unreadable-label") as image:
-        if image.format in ("JPEG", "MPO"):
+    raster = read_raster(path, page=page, max_pixels=max_pixels, code="unreadable-label")
+    if raster.lossy:
+        raise FileProblem(
+            "lossy-label",
+            path,
+            "labels saved as JPEG or WebP, whose compression changes class indices",
+            "export them again as PNG",
+        )
+    values = raster.values
+    if raster.colours == "rgb" and values.dtype == np.uint8:
+        if palette is None:
             raise FileProblem(
-                "lossy-label",
+                "rgb-label",
                 path,
-                "labels saved as JPEG, whose compression changes class indices",
-                "export them again as PNG",
+                "expected class indices, got an RGB rendering of the palette",
+                "save the labels as indexed or 8-bit grey PNG, or set the option rgb_labels to decode the colours",
             )
-        mode = image.mode
-        if mode in ("P", "L"):
-            return np.array(image)
-        if mode == "1":
-            return np.array(image).astype(np.uint8)
-        if mode in ("RGB", "RGBA"):
-            colours = np.array(image.convert("RGB"))
-            if palette is None:
-                raise FileProblem(
-                    "rgb-label",
-                    path,
-                    f"expected class indices, got a {mode} rendering of the palette",
-                    "save the labels as indexed or 8-bit grey PNG, or set the option rgb_labels to decode the colours",
-                )
-            return _decode(colours, palette, path)
-        if mode in _DEEP and mode != "F":
-            deep: NDArray[Any] = np.asarray(image)
-            if deep.size and (deep.min() < 0 or deep.max() > 255):
-                raise FileProblem(
-                    "label-range",
-                    path,
-                    f"expected labels from 0 to 255, got {deep.min()} to {deep.max()} in a 16 or 32-bit file",
-                    "renumber the classes from 0 and use 255 for unlabelled pixels",
-                )
-            return deep.astype(np.uint8)
+        return _decode(values, palette, raster.transparent, path)
+    if values.ndim != 2:
         raise FileProblem(
             "rgb-label",
             path,
-            f"expected class indices, got an image of mode {mode}",
+            f"expected class indices, got {values.shape[2]} channels of {values.dtype} ({raster.colours})",
             "save the labels as indexed or 8-bit grey PNG",
         )
+    unlabelled = np.zeros(values.shape, bool) if raster.transparent is None else raster.transparent.copy()
+    if raster.nodata is not None:
+        unlabelled |= np.isnan(values) if np.isnan(raster.nodata) else values == raster.nodata
+    unlabelled |= np.isin(values, list(ignore)) if len(ignore) else False
+    return _whole(np.where(unlabelled, np.asarray(IGNORE, np.result_type(values, np.uint8)), values), path)
 
 
-def read_header(path: Path) -> Header:
-    """Shape and mode of an image file, without decoding it.
+def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Labels from values of any type.
 
     Raises:
-        DataError: Missing, empty, damaged or not an image.
+        DataError: A value is no whole number from 0 to 255.
     """
-    with _opened(path, None) as image:
-        rotated = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        width, height = image.size
-        return Header((width, height) if rotated else (height, width), image.mode, rotated)
+    if values.dtype.kind == "f":
+        wrong = values[~(np.floor(values) == values)]
+        if wrong.size:
+            raise FileProblem(
+                "label-range",
+                path,
+                f"expected whole numbers, got {wrong[0]:g} in a floating-point file",
+                "save class indices, without interpolation between them",
+            )
+    if values.size and (values.min() < 0 or values.max() > IGNORE):
+        raise FileProblem(
+            "label-range",
+            path,
+            f"expected labels from 0 to 255, got {values.min():g} to {values.max():g}",
+            "renumber the classes from 0, and use 255 for unlabelled pixels or name the value in the option ignore",
+        )
+    return values.astype(np.uint8)
 
 
-def _decode(colours: NDArray[np.uint8], palette: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+def _decode(
+    colours: NDArray[np.uint8], palette: NDArray[np.uint8], transparent: NDArray[np.bool_] | None, path: Path
+) -> NDArray[np.uint8]:
     weights = np.array([65536, 256, 1])
     codes = colours.astype(np.int64) @ weights
     known = palette.astype(np.int64) @ weights
     border = np.array([224, 224, 192]) @ weights
-    labels = np.full(codes.shape, 255, np.uint8)
+    labels = np.full(codes.shape, IGNORE, np.uint8)
     decoded = codes == border
     for index in reversed(range(len(known))):  # of two equal colours the lower index wins
         match = codes == known[index]
         labels[match] = index
         decoded |= match
+    if transparent is not None:
+        labels[transparent] = IGNORE
+        decoded |= transparent
     if not decoded.all():
         y, x = np.argwhere(~decoded)[0]
         raise FileProblem(
@@ -205,32 +366,15 @@ def _decode(colours: NDArray[np.uint8], palette: NDArray[np.uint8], path: Path) 
     return labels
 
 
-@contextmanager
-def _opened(path: Path, max_pixels: int | None, code: str = "unreadable-image") -> Iterator[Image.Image]:
-    """Open and, unless ``max_pixels`` is None, load an image file; map everything that can go wrong to ``FileProblem``."""
-    try:
-        if path.stat().st_size == 0:
-            raise FileProblem(code, path, "the file is empty", "copy or download it again")
-        with Image.open(path, formats=_FORMATS) as image:
-            if max_pixels is not None:
-                if image.width * image.height > max_pixels:
-                    raise FileProblem(
-                        "too-large",
-                        path,
-                        f"{image.width}x{image.height} pixels, more than the limit of {max_pixels}",
-                        "scale it down or cut it into tiles",
-                    )
-                image.load()
-            yield image
-    except FileProblem:
-        raise
-    except FileNotFoundError:
-        raise FileProblem("missing-file", path, "no such file", "restore it or take it out of the list") from None
-    except UnidentifiedImageError:
-        raise FileProblem(
-            code, path, "not an image, or its beginning is damaged", "copy or download it again"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise FileProblem("too-large", path, str(error), "scale it down or cut it into tiles") from None
-    except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
-        raise FileProblem(code, path, f"cannot be read ({error})", "copy or download it again") from error
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LABEL_SUFFIXES",
+    "MAX_PIXELS",
+    "Header",
+    "Picture",
+    "PixelOptions",
+    "read_header",
+    "read_image",
+    "read_label",
+    "read_picture",
+]

@@ -29,6 +29,8 @@ class Sample:
         scribble: Scribbles as a raster, uint8 (H, W), 255 = unlabelled, or None when the data set has strokes or none.
         tags: Classes present, sorted indices, or None when unknown.
         boxes: int32 (N, 5) rows ``class, x0, y0, x1, y1`` (inclusive pixels), or None when unknown.
+        valid: bool (H, W), False where the image has no data; None where it has data everywhere. Masks and scribbles are 255
+            there.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Sample:
     scribble: NDArray[np.uint8] | None = None
     tags: tuple[int, ...] | None = None
     boxes: NDArray[np.int32] | None = None
+    valid: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ class Catalogue:
         volumes: Volumes by name; empty for plain photographs.
         background: Index of the background class, or None when every class is an object or stuff class.
         unmasked: Images that have no mask, as far as the list of files tells; others may lack one too.
-
         unscribbled: Images that have no scribbles, in the same sense.
+        unboxed: Images that have no boxes, in the same sense.
+        untagged: Images whose tags nobody wrote down, in the same sense; masks, boxes and scribbles may tell them.
 
     Raises:
         DataError: Two classes have the same name: scores are kept by name.
@@ -104,6 +108,8 @@ class Catalogue:
     background: int | None = 0
     unmasked: frozenset[str] = frozenset()
     unscribbled: frozenset[str] = frozenset()
+    unboxed: frozenset[str] = frozenset()
+    untagged: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)

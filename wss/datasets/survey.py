@@ -91,7 +91,8 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     shape = None if image is None else (image.shape[0], image.shape[1])
     if image is not None and entry.image.suffix.lower() in IMAGE_SUFFIXES:
         annotated = entry.mask or entry.scribble or entry.objects
-        found += _image_notes(image_id, entry.image, image.shape[:2], annotated is not None)
+        found += _image_notes(image_id, entry.image, source)
+        found += _turns(image_id, entry.image, image.shape[:2], annotated is not None)
     if mask is not None:
         found += _label_findings(image_id, mask_file, mask, shape, entry.image)
     raster: NDArray[np.uint8] | None = None
@@ -143,10 +144,6 @@ def _read(
     return sample.image, sample.mask, sample.strokes if sample.strokes is not None else sample.scribble, sample.boxes
 
 
-def _image_notes(image_id: str, file: Path, shape: tuple[int, ...], annotated: bool) -> list[Finding]:
-    return _colour_notes(image_id, file) + _turns(image_id, file, shape, annotated)
-
-
 def _turns(image_id: str, file: Path, shape: tuple[int, ...], annotated: bool) -> list[Finding]:
     """Pictures that EXIF turns: readers turn them, but many programs for annotation do not."""
     turn = orientation(file)
@@ -163,15 +160,17 @@ def _turns(image_id: str, file: Path, shape: tuple[int, ...], annotated: bool) -
     return [Finding("warning" if unclear else "note", "exif-turned", image_id, file, message, remedy)]
 
 
-def _colour_notes(image_id: str, file: Path) -> list[Finding]:
-    mode = read_header(file).mode
-    if mode in ("L", "LA", "1"):
+def _image_notes(image_id: str, file: Path, source: Source) -> list[Finding]:
+    header = read_header(file)
+    if header.bits > 8 or header.dtype.kind == "f":
+        stretch = source.options.stretch if isinstance(source, FileSource) else "auto"
+        usual = "the 0.5th and 99.5th percentile of each image"
+        how = usual if stretch in ("auto", "percentiles") else f"stretch {stretch}"
+        message = f"{header.dtype} values of {header.bits} bits are brought to 8 bits by {how}"
+        remedy = "the option stretch (full, percentiles, or two numbers) chooses; two numbers give all images one range"
+        return [Finding("note", "deep-image", image_id, file, message, remedy)]
+    if header.colours in ("grey", "white-is-zero"):
         return [Finding("note", "grey", image_id, file, "grey image, repeated over three channels", "nothing to do")]
-    if mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
-        message = f"image of mode {mode}, brought to 8 bits from its own minimum and maximum"
-        return [
-            Finding("note", "deep-image", image_id, file, message, "save 8-bit images if brightness must be comparable")
-        ]
     return []
 
 

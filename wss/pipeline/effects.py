@@ -124,6 +124,21 @@ def idle_changes(changes: Mapping[str, Any], nodes: object, load: Callable[[Mapp
     return notes
 
 
+def unread_changes(changes: Iterable[str], ids: Iterable[str], not_stages: Iterable[str]) -> list[str]:
+    """Tell which changes are of stages that a pipeline left out, because with its settings no other stage reads their result.
+
+    Args:
+        changes: Names or patterns of stages.
+        ids: Ids of the stages that are left.
+        not_stages: Names of changes that are no stages.
+    """
+    return [
+        f"--set {name} changes nothing: with these settings no stage reads the result of {name}"
+        for name in changes
+        if name not in not_stages and not any(fnmatchcase(node_id, name) for node_id in ids)
+    ]
+
+
 def _leaves(values: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if isinstance(values, Mapping) and values:
         for name, value in values.items():

@@ -94,7 +94,7 @@ def _own(document: Mapping[str, Any]) -> tuple[str, ...]:
     """See ``Preset.own``; a single split replaces ``train``."""
     names = {part: document.get(part) or {} for part in ("recipes", "every", "methods", "factors", "split")}
     names["split"] = {"train": None} if isinstance(names["split"], str) else names["split"]
-    return tuple(f"{part}.{name}" for part, found in names.items() for name in found)
+    return tuple(f"{part}.{name}" for part, found in names.items() if isinstance(found, dict) for name in found)
 
 
 def check_methods(settings: Mapping[str, Any], where: str) -> None:

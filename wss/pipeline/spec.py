@@ -154,9 +154,6 @@ def load_pipeline(
         *unused(read_document(path), str(path), path.stem, used, lambda: _build(path, document, {}, {}, None).used),
         *idle_changes(changes, built.nodes, lambda rest: _build(path, document, rest, everywhere or {}, preset).nodes),
     ]
-    for name in changes:
-        if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in nodes):
-            notes.append(f"--set {name} changes nothing: with these settings no stage reads the result of {name}")
     title = str(document.get("title", path.stem))
     description = str(document.get("description", "")).strip()
     return Pipeline(path.stem, title, description, nodes, tuple(notes))

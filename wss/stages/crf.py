@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wss.distributed import shared
 from wss.errors import UsageError
-from wss.ops import mean_field
+from wss.ops import differentiable_mean_field, mean_field
 from wss.ops.pydensecrf_reference import mean_field_pydensecrf
 from wss.params import Params
 from wss.stages.parallel import each
@@ -85,17 +85,35 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
 
 def _refine(params: CrfParams, samples: Store, predictions: Store, device: str, image_id: str) -> NDArray[np.uint8]:
     probs = torch.from_numpy(predictions.get("probs", image_id).astype(np.float32)).to(device)
-    labels: NDArray[np.uint8] = (
-        refine(params, samples.get("image", image_id), probs).argmax(0).to(torch.uint8).cpu().numpy()
-    )
+    valid = samples.get("valid", image_id) > 0 if samples.has("valid", image_id) else None
+    refined = refine(params, samples.get("image", image_id), probs, valid)
+    labels: NDArray[np.uint8] = refined.argmax(0).to(torch.uint8).cpu().numpy()
     return labels
 
 
-def refine(params: CrfParams, image: NDArray[np.uint8], probs: Tensor) -> Tensor:
-    """Probabilities after the CRF, float32 (K,H,W) on the device of ``probs`` (K,H,W), of an image (H,W,3)."""
+def refine(
+    params: CrfParams, image: NDArray[np.uint8], probs: Tensor, valid: NDArray[np.bool_] | None = None
+) -> Tensor:
+    """Refine probabilities by the CRF.
+
+    Args:
+        params: Kernels, iterations and engine.
+        image: uint8 (H,W,3).
+        probs: (K,H,W).
+        valid: bool (H,W), False where the image has no data: such pixels neither give nor receive, and keep their probabilities.
+            None is data everywhere.
+
+    Returns:
+        float32 (K,H,W) on the device of ``probs``.
+    """
     logits = probs.clamp(_LEAST, 1).log()
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(probs.device)
     kernels: dict[str, Any] = {"iterations": params.iterations, **params.kernels()}
+    if valid is not None:  # every engine follows the same conventions; this one leaves pixels out
+        roi = torch.from_numpy(valid)[None].to(probs.device)
+        backend = "auto" if params.backend == "pydensecrf" else params.backend
+        with torch.no_grad():
+            return differentiable_mean_field(logits[None], pixels[None], roi=roi, backend=backend, **kernels)[0].exp()
     if params.backend == "pydensecrf":
         return mean_field_pydensecrf(logits, pixels, **kernels)
     return mean_field(logits[None], pixels[None], backend=params.backend, **kernels)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,12 +118,15 @@ def _propagate(
     given: dict[str, NDArray[Any]] = {name: store.get(item, image_id) for name, (store, item) in extras.items()}
     if "edges" in given:
         given["edges"] = given["edges"].astype(np.float32) / 255
+    valid = samples.get("valid", image_id) > 0 if samples.has("valid", image_id) else None
+    known = labels.get("labels", image_id)
+    if valid is not None:
+        known = np.where(valid, known, np.uint8(255))
     try:
-        return params.method.propagate(
-            samples.get("image", image_id), labels.get("labels", image_id), len(samples.meta["classes"]), **given
-        )
+        found = params.method.propagate(samples.get("image", image_id), known, len(samples.meta["classes"]), **given)
     except DataError as error:
         raise DataError(f"image {image_id!r}: {error}") from error
+    return found if valid is None else replace(found, labels=np.where(valid, found.labels, np.uint8(255)))
 
 
 STAGE = Stage(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
 from wss.datasets.files import Entry, FileSource
+from wss.datasets.images import PixelOptions
 from wss.datasets.label_values import (
     StoredLabels,
     declared_values,
@@ -35,7 +36,7 @@ class SamplesParams(Params):
 
 
 def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Read every image of every split, with its mask, strokes, scribble raster and boxes.
+    """Read every image of every split, with its mask, strokes, scribble raster, boxes and tags.
 
     Raises:
         DataError: A file is missing, unreadable or breaks a convention, a label is no class, sizes disagree, also those of a
@@ -52,17 +53,25 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     scribbles: list[StoredLabels] = []
     for image_id in [i for i in ids if i in output]:
         arrays = output.read(image_id)
-        _collect(image_id, arrays.get("mask"), arrays.get("scribble"), source, masks, scribbles)
+        _collect(image_id, arrays, source, masks, scribbles)
+    empty = 0
     for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
-        _collect(sample.id, sample.mask, sample.scribble, source, masks, scribbles)
-        output.append(sample.id, _arrays(sample))
+        arrays = _arrays(sample, len(catalogue.classes))
+        _collect(sample.id, arrays, source, masks, scribbles)
+        output.append(sample.id, arrays)
+        empty += sample.valid is not None
         advance(1, sample.id)
     require_meaning(masks, scribbles, source)
+    if empty:
+        context.progress.say(f"{empty} images have pixels without data, which are unlabelled and count nowhere")
     for name, volume in catalogue.volumes.items():
         sizes = {i: output.read(i)["image"].shape[:2] for i in volume.ids if i in output}
         require_even(name, volume, sizes)
     output.meta.update(catalogue_meta(catalogue))
+    if isinstance(source, FileSource):
+        fields = PixelOptions.model_fields
+        output.meta["pixels"] = {n: v for n, v in source.options.model_dump(mode="json").items() if n in fields}
 
 
 def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLabels], source: Source) -> None:
@@ -84,14 +93,16 @@ def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLab
 
 def _collect(
     image_id: str,
-    mask: NDArray[np.uint8] | None,
-    scribble: NDArray[np.uint8] | None,
+    arrays: Mapping[str, NDArray[Any]],
     source: Source,
     masks: list[StoredLabels],
     scribbles: list[StoredLabels],
 ) -> None:
-    """Note the values of one image's label files."""
+    """Note the values of one image's label files, where the image has data."""
     entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
+    mask, scribble, valid = (arrays.get(name) for name in ("mask", "scribble", "valid"))
+    if valid is not None:
+        mask, scribble = (None if labels is None else labels[valid > 0] for labels in (mask, scribble))
     if mask is not None and stores_values(entry.mask):
         masks.append(StoredLabels(image_id, entry.mask, np.bincount(mask.ravel(), minlength=256)))
     if scribble is not None and stores_values(entry.scribble):
@@ -230,15 +241,26 @@ def _check(sample: Sample, num_classes: int) -> None:
             )
 
 
-def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
+def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"image": sample.image}
     for name in ("mask", "scribble", "boxes"):
         value = getattr(sample, name)
         if value is not None:
             arrays[name] = value
+    if sample.valid is not None:
+        arrays["valid"] = sample.valid.astype(np.uint8)
     if sample.strokes is not None:
         arrays["strokes"] = pack_strokes(sample.strokes)
+    if sample.tags is not None and not _told_by(sample.mask, sample.tags):
+        arrays["tags"] = np.isin(np.arange(num_classes), sample.tags).astype(np.uint8)
     return arrays
+
+
+def _told_by(mask: NDArray[np.uint8] | None, tags: Sequence[int]) -> bool:
+    """True if a mask has exactly these classes, so that tags say nothing more."""
+    return mask is not None and set(tags) == set(
+        np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:255]).tolist()
+    )
 
 
 def _fingerprint(params: SamplesParams, context: Context) -> str:

@@ -319,6 +319,9 @@ class _Reader:
     def __call__(self, image_id: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
         image = self._samples.get("image", image_id)
         maps: dict[str, NDArray[Any]] = {"labels": self._labels.get("labels", image_id)}
+        if self._samples.has("valid", image_id):
+            maps["valid"] = self._samples.get("valid", image_id)
+            maps["labels"] = np.where(maps["valid"] == 0, np.uint8(255), maps["labels"])
         for name, store in self._maps.items():
             values = store.get(name, image_id)
             # strengths are interpolated where labels, uint8 as well, are not

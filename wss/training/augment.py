@@ -109,6 +109,7 @@ def augment(
     params: AugmentParams,
     rng: np.random.Generator,
     size: tuple[int, int] | None = None,
+    inside: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Draw one variation of a training sample.
 
@@ -130,10 +131,12 @@ def augment(
         params: What varies and how much.
         rng: Decides everything random. Always the same number of draws, so that one option does not disturb the others.
         size: For whole images, height and width of the result (``common_size``); None is that of the scaled image.
+        inside: uint8 (H,W), 0 where the image has no data; None where it has data everywhere.
 
     Returns:
-        The image uint8 (h,w,3), ``fill_rgb`` beyond its border; the maps (h,w), there 255, -1 and 0 respectively; and
-        bool (h,w), False there: padding is not the same as unlabelled.
+        The image uint8 (h,w,3), ``fill_rgb`` beyond its border and where it has no data; the maps (h,w), there 255, -1 and 0
+        respectively (labels without data must be 255 already); and bool (h,w), False there: padding is not the same as
+        unlabelled.
 
     Raises:
         DataError: A map differs from the image in size, or has another type; or a whole image is larger than ``size``.
@@ -160,7 +163,8 @@ def augment(
     forward = _affine((height, width), scaled, angle, corner, flip)
     shrinks = scaled[0] < height or scaled[1] < width
 
-    valid = _warp(np.ones((height, width), np.uint8), forward, size, cv2.INTER_NEAREST, 0).astype(bool)
+    given = np.ones((height, width), np.uint8) if inside is None else inside
+    valid = _warp(given, forward, size, cv2.INTER_NEAREST, 0).astype(bool)
     warped: dict[str, NDArray[Any]] = {}
     for name, values in maps.items():
         if values.dtype == np.uint8:

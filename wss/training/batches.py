@@ -17,7 +17,8 @@ from wss.methods import Batch
 from wss.training.augment import AugmentParams, augment
 
 ReadSample = Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]
-"""Gives the image (H,W,3) and its maps (``labels`` and what the method needs) for an image id."""
+"""Gives the image (H,W,3) and its maps (``labels`` and what the method needs) for an image id; and ``valid``, uint8, 0 where the
+image has no data, if there are such pixels."""
 
 
 class TrainingSet(Dataset[dict[str, Any]]):
@@ -61,7 +62,8 @@ class TrainingSet(Dataset[dict[str, Any]]):
         index, draw = item
         image, maps = self._read(self.ids[index])
         rng = np.random.default_rng((self._seed, draw))
-        image, maps, valid = augment(image, maps, self._params, rng, self._size)
+        inside = maps.pop("valid", None)
+        image, maps, valid = augment(image, maps, self._params, rng, self._size, inside)
         sample = {"rgb": image, "valid": valid, "maps": maps}
         return sample if self._tags is None else {**sample, "tags": self._tags[self.ids[index]]}
 

@@ -1,0 +1,62 @@
+"""Masks as TIFF files: indexed, tiled, and in the place on earth of the image they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wss.store.atomic import replace_file
+
+TILE = 256
+_NODATA = 42113
+_BORDER = (224, 224, 192)
+
+
+def write_mask_tiff(
+    path: Path,
+    rows: Iterable[NDArray[np.uint8]],
+    shape: tuple[int, int],
+    palette: NDArray[np.uint8],
+    geo: Sequence[tuple[Any, ...]] = (),
+) -> None:
+    """Write a mask as an indexed TIFF of deflated tiles; a file of this name is replaced atomically.
+
+    Args:
+        path: The file.
+        rows: The mask from top to bottom, uint8 (h, width), h a multiple of 256 but for the last.
+        shape: Height and width.
+        palette: uint8 (K, 3), the colours of classes; 255 has VOC's border colour.
+        geo: GeoTIFF's tags of the image (``geo_tags``); with them, 255 is marked as no data.
+    """
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    colours[255] = _BORDER
+    tags = [*geo, (_NODATA, 2, 4, "255", True)] if geo else []
+    with replace_file(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            _tiles(rows, shape[1]),
+            shape=shape,
+            dtype=np.uint8,
+            tile=(TILE, TILE),
+            photometric="palette",
+            colormap=colours.T.astype(np.uint16) * 257,
+            compression="deflate",
+            extratags=tags,
+            metadata=None,
+        )
+
+
+def _tiles(rows: Iterable[NDArray[np.uint8]], width: int) -> Iterator[NDArray[np.uint8]]:
+    for part in rows:
+        for top in range(0, part.shape[0], TILE):
+            for left in range(0, width, TILE):
+                tile = np.full((TILE, TILE), 255, np.uint8)
+                piece = part[top : top + TILE, left : left + TILE]
+                tile[: piece.shape[0], : piece.shape[1]] = piece
+                yield tile

@@ -1,0 +1,154 @@
+"""PNG, JPEG, BMP, WebP and GIF files as the values they store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from wss.datasets.finding import FileProblem
+from wss.datasets.raster import Colours, Format, Header, Raster, require_page, require_size, unsupported, upright
+
+_FORMATS = tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        BmpImagePlugin.BmpImageFile,
+        WebPImagePlugin.WebPImageFile,
+        GifImagePlugin.GifImageFile,
+    )
+)
+"""Pillow tries no other decoder; some of those start programs or follow links."""
+
+_ORIENTATION = 0x0112
+_COLOURS: dict[str, Colours] = {
+    "P": "palette",
+    "PA": "palette",
+    "RGB": "rgb",
+    "RGBA": "rgb",
+    "RGBX": "rgb",
+    "CMYK": "cmyk",
+}
+_MULTIPLIED = {2: 85, 4: 17}
+"""Pillow multiplies grey values of 2 and 4 bits, so that the largest becomes 255."""
+
+
+def read(path: Path, page: int | None, max_pixels: int) -> Raster:
+    """See ``read_raster``. Of a JPEG with several pictures, as telephones write them, the first is the photograph."""
+    with _open(path) as image:
+        require_size(path, image.width, image.height, max_pixels)
+        lossy = image.format in ("JPEG", "MPO")
+        frames = 1 if lossy else getattr(image, "n_frames", 1)
+        image.seek(require_page(path, page, frames, "frames"))
+        bits = _bits(path)
+        if bits == 16 and image.mode != "I;16":  # Pillow keeps 8 bits of these
+            raster = _deep_png(path, image)
+        else:
+            image.load()
+            raster = _raster(path, image, bits)
+        largest = 1.0 if image.mode == "1" else 2.0**bits - 1 if bits <= 8 else None
+        return upright(replace(raster, lossy=lossy, largest=largest), _turn(image))
+
+
+def header(path: Path) -> Header:
+    """See ``read_header``."""
+    with _open(path) as image:
+        bits = _bits(path)
+        dtype = np.dtype(bool if image.mode == "1" else np.uint16 if bits == 16 else np.uint8)
+        turn = _turn(image)
+        shape = (image.width, image.height) if turn in (5, 6, 7, 8) else (image.height, image.width)
+        channels = len(image.getbands())
+        return Header(shape, channels, dtype, 1 if image.mode == "1" else bits, _COLOURS.get(image.mode, "grey"), turn)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise FileProblem(
+            "unreadable-image", path, "not an image, or its beginning is damaged", "copy or download it again"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise FileProblem("too-large", path, str(error), "scale it down or cut it into tiles") from None
+
+
+def _turn(image: Image.Image) -> int:
+    found = image.getexif().get(_ORIENTATION, 1)
+    return int(found) if found in range(1, 9) else 1
+
+
+def _bits(path: Path) -> int:
+    """Bits of one value; only PNG has other than 8."""
+    with path.open("rb") as file:
+        begin = file.read(26)
+    return begin[24] if begin[:4] == b"\x89PNG" else 8
+
+
+def _raster(path: Path, image: Image.Image, bits: int) -> Raster:
+    clear = image.info.get("transparency")
+    if image.mode in ("P", "PA"):
+        colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        values: NDArray[Any] = np.asarray(image)
+        if image.mode == "PA":
+            return Raster(values[..., 0], "palette", colours, values[..., 1] == 0)
+        return Raster(values.copy(), "palette", colours, _transparent_indices(values, clear))
+    if image.mode in ("1", "L", "I;16"):
+        values = np.array(image)
+        if bits in _MULTIPLIED and image.mode == "L":
+            values = values // _MULTIPLIED[bits]
+        clear = clear > 0 if image.mode == "1" and clear is not None else clear  # Pillow has 255 for the bit 1
+        return Raster(values, "grey", None, values == clear if isinstance(clear, int) else None)
+    if image.mode == "LA":
+        values = np.array(image)
+        if bits in _MULTIPLIED:
+            values = values // _MULTIPLIED[bits]
+        return Raster(values[..., 0].copy(), "grey", None, values[..., 1] == 0)
+    if image.mode == "RGBA":
+        values = np.array(image)
+        return Raster(values[..., :3].copy(), "rgb", None, values[..., 3] == 0)
+    if image.mode in ("RGB", "CMYK"):
+        values = np.array(image)
+        return Raster(
+            values, _COLOURS[image.mode], None, (values == clear).all(-1) if isinstance(clear, tuple) else None
+        )
+    if image.mode == "RGBX":
+        return Raster(np.array(image)[..., :3].copy(), "rgb")
+    raise unsupported(path, f"an image of the mode {image.mode}, which is not read", "save it as grey or RGB")
+
+
+def _transparent_indices(values: NDArray[Any], clear: Any) -> NDArray[np.bool_] | None:
+    """Pixels whose index is fully transparent; PNG has one alpha for each index, GIF one transparent index."""
+    if isinstance(clear, bytes):
+        alpha = np.full(256, 255, np.uint8)
+        alpha[: len(clear)] = np.frombuffer(clear, np.uint8)[:256]
+        return np.asarray(alpha[values] == 0)
+    return np.asarray(values == clear) if isinstance(clear, int) else None
+
+
+def _deep_png(path: Path, image: Image.Image) -> Raster:
+    """A PNG of 16 bits with several channels."""
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        raise FileProblem("unreadable-image", path, "cannot be decoded", "copy or download it again")
+    transparent = values[..., 3] == 0 if values.shape[2] == 4 else None
+    if path.read_bytes()[25] in (0, 4):  # grey, whose value OpenCV repeats
+        return Raster(values[..., 0].copy(), "grey", None, transparent)
+    return Raster(values[..., 2::-1].copy(), "rgb", None, transparent)
+
+
+PICTURES = Format(read, header)
+"""PNG, JPEG, BMP, WebP and GIF."""

@@ -1,0 +1,153 @@
+"""Parts of TIFF files that are too large to read whole."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.datasets.finding import FileProblem
+from wss.datasets.images import Picture, PixelOptions, Ranges, chosen_bands, data_mask, picture, stretch_ranges
+from wss.datasets.raster import Raster, opened, require_page
+from wss.datasets.tiff import channels_of, geo_tags, open_tiff
+
+_CACHE_BYTES = 128 * 2**20
+_LARGEST_SEGMENT = 512 * 2**20
+_SAMPLED_SEGMENTS = 64
+_SAMPLED_VALUES = 2_000_000
+
+
+class RegionReader(AbstractContextManager["RegionReader"]):
+    """A TIFF file of any size, read by parts: memory holds the tiles or strips of the part, and some of those before.
+
+    The stretch to 8 bits is the same for all parts. Its percentiles are those of up to 64 tiles or strips, evenly spread.
+
+    Args:
+        path: The file.
+        options: How values become RGB of 8 bits.
+
+    Attributes:
+        shape: Height and width.
+        geo: GeoTIFF's tags, as ``tifffile`` takes them (``extratags``).
+
+    Raises:
+        DataError: It is no TIFF, is damaged, turned by its orientation, or stored in one piece that is too large; see also
+            ``read_picture``.
+    """
+
+    def __init__(self, path: Path, options: PixelOptions | None = None) -> None:
+        self.path, self._options = path, options or PixelOptions()
+        self._stack = ExitStack()
+        self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        with opened(path, "unreadable-image"):
+            self._layout = self._stack.enter_context(open_tiff(path))
+            self._check()
+            self.shape = (self._layout.height, self._layout.width)
+            self.geo = geo_tags(self._layout.page)
+            self._ranges = self._find_ranges()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def read(self, top: int, left: int, height: int, width: int) -> Picture:
+        """A part of the image, uint8 RGB, and where it has data. What is beyond the border is left out.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        with opened(self.path, "unreadable-image"):
+            bottom, right = min(top + height, self.shape[0]), min(left + width, self.shape[1])
+            top, left = max(top, 0), max(left, 0)
+            raster = self._raster(self._values(top, left, bottom, right))
+            return picture(raster, self._options, self.path, self._ranges)
+
+    def _check(self) -> None:
+        layout = self._layout
+        require_page(self.path, self._options.page, layout.pages)
+        if layout.pages > 1 or layout.channels > layout.page.samplesperpixel:
+            message = "is a stack, or has its bands on pages of their own, and is too large to be read whole"
+            raise FileProblem("too-large", self.path, message, "save the page or bands as one tiled TIFF")
+        if layout.orientation != 1:
+            message = f"is stored turned (orientation {layout.orientation}), and too large to be turned"
+            raise FileProblem("too-large", self.path, message, "save it upright, as a tiled TIFF")
+        size = int(np.prod(layout.page.chunks)) * np.dtype(layout.page.dtype).itemsize
+        if size > _LARGEST_SEGMENT and not layout.page.is_memmappable:
+            message = f"is stored in pieces of {size / 2**20:.0f} MB, each of which must be read whole"
+            raise FileProblem("too-large", self.path, message, "save it as a tiled TIFF (for example of 512x512)")
+
+    def _raster(self, values: NDArray[Any]) -> Raster:
+        return channels_of(self.path, self._layout, values)
+
+    def _find_ranges(self) -> Ranges:
+        """See ``stretch_ranges``, from evenly spread tiles or strips."""
+        page = self._layout.page
+        rows, columns = page.chunks[0], page.chunks[1]
+        places = [(y, x) for y in range(0, self.shape[0], rows) for x in range(0, self.shape[1], columns)]
+        step = max(1, len(places) // _SAMPLED_SEGMENTS)
+        chosen = places[step // 2 :: step][: _SAMPLED_SEGMENTS + 1]
+        share = max(1, round((len(chosen) * rows * columns / _SAMPLED_VALUES) ** 0.5))
+        parts = []
+        for y, x in chosen:
+            bottom, right = min(y + rows, self.shape[0]), min(x + columns, self.shape[1])
+            values = self._values(y, x, bottom, right)[::share, ::share]
+            parts.append(values.reshape(-1, 1, values.shape[2]))
+        raster = self._raster(np.concatenate(parts))
+        values = chosen_bands(raster, self._options, self.path)
+        return stretch_ranges(
+            values, raster, self._options, data_mask(values, {raster.nodata, self._options.nodata}, self.path)
+        )
+
+    def _values(self, top: int, left: int, bottom: int, right: int) -> NDArray[Any]:
+        """Stored values (height, width, channels)."""
+        page = self._layout.page
+        if page.is_memmappable:
+            whole = page.asarray(out="memmap")
+            image = np.moveaxis(whole, 0, -1) if page.axes.startswith("S") else whole.reshape(*self.shape, -1)
+            return np.array(image[top:bottom, left:right])
+        found = np.zeros((bottom - top, right - left, self._layout.channels), page.dtype)
+        rows, columns = page.chunks[0], page.chunks[1]
+        across = -(-self.shape[1] // columns)
+        per_plane = across * -(-self.shape[0] // rows)
+        planes = self._layout.channels if page.planarconfig == 2 else 1
+        for y in range(top // rows, -(-bottom // rows)):
+            for x in range(left // columns, -(-right // columns)):
+                for plane in range(planes):
+                    tile = self._segment(plane * per_plane + y * across + x)
+                    y0, x0 = max(top, y * rows), max(left, x * columns)
+                    y1, x1 = min(bottom, (y + 1) * rows), min(right, (x + 1) * columns)
+                    part = tile[y0 - y * rows : y1 - y * rows, x0 - x * columns : x1 - x * columns]
+                    channels = slice(plane, plane + 1) if planes > 1 else slice(None)
+                    found[y0 - top : y1 - top, x0 - left : x1 - left, channels] = part
+        return found
+
+    def _segment(self, index: int) -> NDArray[Any]:
+        """One decoded tile or strip (rows, columns, channels)."""
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        page = self._layout.page
+        offset, length = page.dataoffsets[index], page.databytecounts[index]
+        if length == 0:  # GDAL leaves out tiles that hold nothing
+            fill = page.nodata if self._layout.nodata is not None else 0
+            channels = 1 if page.planarconfig == 2 else self._layout.channels
+            tile: NDArray[Any] = np.full((*page.chunks[:2], channels), fill, page.dtype)
+        else:
+            file = page.parent.filehandle
+            file.seek(offset)
+            decoded, _, _ = page.decode(
+                file.read(length), index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+            )
+            if decoded is None:
+                raise FileProblem("unreadable-image", self.path, f"has no data in part {index}", "copy it again")
+            tile = decoded[0]
+        self._cache[index] = tile
+        while sum(kept.nbytes for kept in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
+            self._cache.popitem(last=False)
+        return tile
