@@ -236,7 +236,5 @@ def _convert(
 def _source(session: Any) -> tuple[Any, int]:
     from wss.datasets import open_source
 
-    if not session.workspace.configured:
-        session.terminal.say("no wss.yaml here: this is the embedded sample data set (`wss init` names yours)")
-    source = open_source(session.workspace.dataset())
+    source = open_source(session.dataset())
     return source, len({i for ids in source.catalogue.splits.values() for i in ids})

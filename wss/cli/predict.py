@@ -10,6 +10,8 @@ import typer
 from wss.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wss.cli.session import Session
     from wss.datasets.images import PixelOptions
     from wss.pipeline.spec import Pipeline
@@ -73,7 +75,7 @@ def predict(
     asked |= {"walk": True} if walk else {}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
-        named = _files(images, out, endings) if images else None
+        named = _files(images, out, endings, session.terminal.say) if images else None
         session.guard(out, None if named is None else [name for name, _ in named])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
@@ -142,12 +144,14 @@ def _test_time(session: Session, pipeline: Pipeline | None, asked: dict[str, Any
     return validate(InferenceParams, usual.model_dump() | asked, "wss predict")
 
 
-def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str, Any]]:
+def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str], None]) -> list[tuple[str, Any]]:
     """Names and paths of image files; a folder stands for the images in it, whose sub-folders are kept.
 
-    Results of earlier runs, in ``out``, are not taken for images, and no image is overwritten.
+    Hidden files of a folder are left out, and that is said. Results of earlier runs, in ``out``, are not taken for images, and no
+    image is overwritten.
     """
     from wss.datasets.images import IMAGE_SUFFIXES
+    from wss.datasets.listing import is_hidden
     from wss.errors import DataError, UsageError
 
     sources: dict[Path, str] = {}
@@ -159,6 +163,10 @@ def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str,
             inside = given.resolve().is_relative_to(out.resolve())
             found = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
             found = [p for p in found if inside or not p.resolve().is_relative_to(out.resolve())]
+            hidden = [p for p in found if is_hidden(*p.relative_to(given).parts)]
+            found = [p for p in found if not is_hidden(*p.relative_to(given).parts)]
+            if hidden:
+                say(f"{given}: {len(hidden)} hidden files left out, such as {hidden[0].relative_to(given)}")
         if not found:
             raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
         for path in found:

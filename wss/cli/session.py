@@ -11,6 +11,7 @@ from typing import Any
 
 from wss.cli import interrupt, team
 from wss.cli.console import Terminal
+from wss.datasets import DatasetSpec
 from wss.datasets.guard import keep_apart
 from wss.errors import UsageError
 from wss.params import validate
@@ -29,6 +30,8 @@ from wss.stages.stage import Context
 from wss.store import Store
 
 DEFAULT_METHOD = "pce"
+SAMPLE_PIPELINE = "quickstart"
+"""The shipped pipeline that declares the embedded sample in a named workspace without data set."""
 
 
 class Session(AbstractContextManager["Session"]):
@@ -53,6 +56,7 @@ class Session(AbstractContextManager["Session"]):
         preset: str | None = None,
     ) -> None:
         self.workspace = Workspace(workspace)
+        self._declares_sample = False
         self.terminal = terminal
         self.seed = seed
         self.preset = preset
@@ -78,19 +82,33 @@ class Session(AbstractContextManager["Session"]):
             interrupt.check()
         interrupt.end_work()
 
+    def dataset(self, declares_sample: bool = False) -> DatasetSpec:
+        """The workspace's data set; tells when that is the sample because nothing was declared.
+
+        Args:
+            declares_sample: Take the sample in a named workspace without ``wss.yaml``; ``run`` will declare it there.
+
+        Raises:
+            UsageError: ``wss.yaml`` is malformed, or a named workspace has none.
+        """
+        place = self.workspace
+        if place.configured:
+            return place.dataset()
+        self._declares_sample = declares_sample and place.named
+        dataset = DatasetSpec(kind="sample") if self._declares_sample else place.dataset()
+        self.terminal.say(f"no wss.yaml in {place.root}: using the embedded sample data set (`wss init` names yours)")
+        return dataset
+
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
         """Load a pipeline for this workspace's data set with parameter changes by stage id.
 
         Later changes win. The last ones are those of the command line.
         """
-        if not self.workspace.configured:
-            self.terminal.say(
-                f"no wss.yaml in {self.workspace.root}: using the embedded sample data set (`wss init` names yours)"
-            )
+        dataset = self.dataset(declares_sample=name == SAMPLE_PIPELINE)
         merged: dict[str, Any] = {}
         for change in changes:
             merged = merge(merged, change)
-        everywhere: dict[str, Any] = {"dataset": self.workspace.dataset().model_dump()}
+        everywhere: dict[str, Any] = {"dataset": dataset.model_dump()}
         if self.seed is not None:
             everywhere["seed"] = self.seed
         preset = load_preset(self.preset) if self.preset is not None else None
@@ -192,11 +210,14 @@ class Session(AbstractContextManager["Session"]):
 
     def guard(self, out: Path | None, names: Iterable[str] | None = None) -> None:
         """Refuse to write results among the files of the data set, see ``keep_apart``."""
-        if out is not None:
+        if out is not None and self.workspace.configured:
             keep_apart(self.workspace.dataset(), out, names)
 
     def run(self, pipeline: Pipeline) -> dict[str, Outcome]:
         """Run a pipeline, telling what is skipped, resumed and made, and remember its results so that `wss gc` keeps them."""
+        if self._declares_sample:
+            self.workspace.declare_sample()
+            self._declares_sample = False
         outcomes = run_pipeline(pipeline, self.workspace, self.context, before=self._announce)
         last = list(outcomes)[-1]  # `wss prepare` must not make `wss gc` forget the network that `wss train` trained
         self.workspace.remember_results(f"{pipeline.name} to {last}", [o.store.key for o in outcomes.values()])

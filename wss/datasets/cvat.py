@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -60,9 +61,9 @@ def read_cvat(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple
 def image_id(file_name: str) -> str:
     """The id of an image: its file name without folders and without its ending, if that is one of an image.
 
-    ``a.v1.png`` and ``a.v1`` are both ``a.v1``.
+    ``a.v1.png`` and ``a.v1`` are both ``a.v1``. The id is in the composed Unicode form, as ids of image files are.
     """
-    name = PurePosixPath(file_name.replace("\\", "/")).name
+    name = unicodedata.normalize("NFC", PurePosixPath(file_name.replace("\\", "/")).name)
     stem, suffix = split_suffix(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 

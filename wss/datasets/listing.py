@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from wss.datasets.images import IMAGE_SUFFIXES
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[Finding]]:
     """The files of a folder by name without suffix. Reads the folder, not the files; a missing folder is empty.
+
+    Names are in the composed Unicode form (NFC), whatever form the file system keeps, so that the same name is found in files
+    and lists that were made on different systems.
 
     Args:
         folder: Not searched recursively; hidden files are skipped.
@@ -28,8 +32,8 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
         with os.scandir(folder) as entries:
             for entry in entries:
                 stem, suffix = split_suffix(entry.name)
-                if suffix.lower() in suffixes and not stem.startswith("."):
-                    name = stem.removesuffix(ending) if ending else stem
+                if suffix.lower() in suffixes and not is_hidden(entry.name):
+                    name = unicodedata.normalize("NFC", stem.removesuffix(ending) if ending else stem)
                     found.setdefault(name, []).append((suffixes.index(suffix.lower()), entry.name))
     except FileNotFoundError:
         return {}, []
@@ -44,13 +48,36 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
             "ambiguous-name",
             name,
             files[name],
-            f"{', '.join(sorted(file for _, file in claims))} differ only in suffix; {files[name].name} is read",
+            f"{', '.join(sorted(file for _, file in claims))} differ only in suffix or Unicode form; {files[name].name} is read",
             "keep one of them",
         )
         for name, claims in sorted(found.items())
         if len(claims) > 1
     ]
     return files, doubtful
+
+
+def is_hidden(*parts: str) -> bool:
+    """True if a file, or a folder on the way to it, is hidden: macOS's ``._x.png``, ``.ipynb_checkpoints`` and the like.
+
+    Args:
+        parts: Names of folders and of the file, below the folder that was given.
+    """
+    return any(part.startswith(".") for part in parts)
+
+
+def composed(name: str) -> bool:
+    """True if a name is in the composed Unicode form (NFC), in which a letter and its accent are one character."""
+    return unicodedata.is_normalized("NFC", name)
+
+
+def hidden_names(folder: Path) -> list[str]:
+    """Names of hidden files and folders in a folder, sorted; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if is_hidden(entry.name))
+    except OSError:
+        return []
 
 
 def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
@@ -66,7 +93,7 @@ def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
     names: dict[str, int] = {}
     repeated = []
     for number, line in enumerate(lines, 1):
-        entry = line.strip()
+        entry = unicodedata.normalize("NFC", line.strip())
         if not entry:
             continue
         if not is_plain_name(entry):

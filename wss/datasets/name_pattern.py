@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from wss.datasets.files import orphans
 from wss.datasets.finding import Finding
+from wss.datasets.listing import is_hidden
 from wss.errors import DataError, UsageError
 
 _SLOT = "{name}"
@@ -64,7 +66,8 @@ def _matches(base: Path, text: str) -> dict[str, Path]:
     wild = "*".join(glob.escape(piece) for piece in pieces)
     named = re.escape(pieces[0]) + r"(?P<name>[^/]+)" + r"(?P=name)".join(re.escape(piece) for piece in pieces[1:])
     matches = ((re.fullmatch(named, p.relative_to(base).as_posix()), p) for p in sorted(base.glob(wild)) if p.is_file())
-    return {match["name"]: path for match, path in matches if match and not match["name"].startswith(".")}
+    named_files = {match["name"]: path for match, path in matches if match and not is_hidden(match["name"])}
+    return {unicodedata.normalize("NFC", name): path for name, path in named_files.items()}
 
 
 def _shown(base: Path, parts: PurePosixPath, images: Mapping[str, Path]) -> str:

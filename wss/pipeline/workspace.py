@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ class Workspace:
     """
 
     root: Path
+
+    @property
+    def named(self) -> bool:
+        """True if the folder was named; False for ``Path()``, the current folder, which commands use by default."""
+        return self.root != Path()
 
     @property
     def config_path(self) -> Path:
@@ -75,12 +81,13 @@ class Workspace:
         return self.config_path.exists()
 
     def dataset(self) -> DatasetSpec:
-        """The declared data set, or the embedded sample data set when there is no ``wss.yaml``.
+        """The declared data set; in the current folder, when it was not named, the sample where there is no ``wss.yaml``.
 
         Raises:
-            UsageError: ``wss.yaml`` is malformed.
+            UsageError: ``wss.yaml`` is malformed, or a named workspace has none.
         """
         if not self.configured:
+            self._require_declared()
             return DatasetSpec(kind="sample")
         values = _read_yaml(self.config_path)
         unknown = set(values) - {"dataset"}
@@ -99,11 +106,27 @@ class Workspace:
         """This workspace, for commands that only look.
 
         Raises:
-            UsageError: There is no such folder.
+            UsageError: There is no such folder, or it was named and has no ``wss.yaml``.
         """
         if not self.root.is_dir():
             raise UsageError(f"{self.root}: no such folder; name the workspace with --workspace")
+        self._require_declared()
         return self
+
+    def declare_sample(self) -> None:
+        """Write a ``wss.yaml`` that declares the embedded sample data set."""
+        write_text(self.config_path, "# The embedded sample data set.\ndataset:\n  kind: sample\n")
+
+    def _require_declared(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"{self.root}: is a file; name a folder with --workspace")
+        if self.named and not self.configured:
+            place = shlex.quote(str(self.root))
+            raise UsageError(
+                f"{self.root}: this workspace has no wss.yaml, so its data set is not known; declare your data set with "
+                f"`wss init --kind folder --root DIR --workspace {place}`, or the embedded sample with "
+                f"`wss init --kind sample --workspace {place}`"
+            )
 
     def state(self) -> dict[str, Any]:
         """Choices of the last commands, by command.

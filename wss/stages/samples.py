@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
-from wss.datasets.files import FileSource
+from wss.datasets.files import Entry, FileSource
 from wss.datasets.images import PixelOptions
+from wss.datasets.label_values import (
+    StoredLabels,
+    declared_values,
+    label_pairs,
+    mask_values,
+    scribble_values,
+    stores_values,
+)
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.errors import DataError, UsageError
 from wss.params import Params, nearest
@@ -31,8 +39,8 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     """Read every image of every split, with its mask, strokes, scribble raster, boxes and tags.
 
     Raises:
-        DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree, also those of a
-            volume's slices.
+        DataError: A file is missing, unreadable or breaks a convention, a label is no class, sizes disagree, also those of a
+            volume's slices, or labels of all files together mean something else than class indices (see ``require_meaning``).
     """
     source = open_source(params.dataset)
     catalogue = source.catalogue
@@ -41,12 +49,20 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         raise DataError(f"{params.dataset.root or params.dataset.kind}: no images in any split; see `wss data check`")
     todo = pending(ids, output)
     advance = context.progress.task("reading images", len(ids), len(ids) - len(todo))
+    masks: list[StoredLabels] = []
+    scribbles: list[StoredLabels] = []
+    for image_id in [i for i in ids if i in output]:
+        arrays = output.read(image_id)
+        _collect(image_id, arrays, source, masks, scribbles)
     empty = 0
     for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
-        output.append(sample.id, _arrays(sample, len(catalogue.classes)))
+        arrays = _arrays(sample, len(catalogue.classes))
+        _collect(sample.id, arrays, source, masks, scribbles)
+        output.append(sample.id, arrays)
         empty += sample.valid is not None
         advance(1, sample.id)
+    require_meaning(masks, scribbles, source)
     if empty:
         context.progress.say(f"{empty} images have pixels without data, which are unlabelled and count nowhere")
     for name, volume in catalogue.volumes.items():
@@ -56,6 +72,42 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     if isinstance(source, FileSource):
         fields = PixelOptions.model_fields
         output.meta["pixels"] = {n: v for n, v in source.options.model_dump(mode="json").items() if n in fields}
+
+
+def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLabels], source: Source) -> None:
+    """Raise if label files mean something else than class indices, from which a network would learn nothing useful.
+
+    Masks of 0 and 255, where 255 would be void, and scribbles whose unlabelled pixels are painted as a class: each file is
+    valid, and only all of them together tell.
+
+    Raises:
+        DataError: They do; the message names the option of the data set that reads them.
+    """
+    for_masks, for_scribbles = declared_values(source)
+    catalogue = source.catalogue
+    found = mask_values(masks, catalogue, for_masks) + scribble_values(scribbles, catalogue, for_scribbles)
+    for finding in found:
+        if finding.severity == "error":
+            raise DataError(f"{finding.file or source.catalogue.kind}: {finding.message}; {finding.remedy}")
+
+
+def _collect(
+    image_id: str,
+    arrays: Mapping[str, NDArray[Any]],
+    source: Source,
+    masks: list[StoredLabels],
+    scribbles: list[StoredLabels],
+) -> None:
+    """Note the values of one image's label files, where the image has data."""
+    entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
+    mask, scribble, valid = (arrays.get(name) for name in ("mask", "scribble", "valid"))
+    if valid is not None:
+        mask, scribble = (None if labels is None else labels[valid > 0] for labels in (mask, scribble))
+    if mask is not None and stores_values(entry.mask):
+        masks.append(StoredLabels(image_id, entry.mask, np.bincount(mask.ravel(), minlength=256)))
+    if scribble is not None and stores_values(entry.scribble):
+        counts = np.bincount(scribble.ravel(), minlength=256)
+        scribbles.append(StoredLabels(image_id, entry.scribble, counts, label_pairs(scribble, mask)))
 
 
 def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
