@@ -334,7 +334,7 @@ def test_values_that_are_not_named_stay_and_ignore_still_works():
     assert remap(labels, []) is labels
 
 
-@pytest.mark.parametrize("wrong", [{"0": 300}, {-1: 0}, {"a": 1}, {1: "b"}, [1, 2], 5])
+@pytest.mark.parametrize("wrong", [{"0": 300}, {0: -1}, {"a": 1}, {1: "b"}, [1, 2], 5])
 def test_tables_that_make_no_sense_are_refused(root, wrong):
     with pytest.raises(UsageError, match="mask_values"):
         open_source("folder", root, mask_values=wrong)

@@ -230,6 +230,26 @@ def test_labels_that_no_label_can_be(tmp_path):
     assert read_label(path, ignore=[65535]).tolist() == [[1, 3], [255, 2]]
 
 
+def test_values_say_what_any_stored_value_means(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 65535], [300, 7]], np.uint16))
+    values = [(0, 0), (65535, 1), (300, 255)]
+    assert read_label(tmp_path / "a.tif", values=values).tolist() == [[0, 1], [255, 7]]
+    assert read_label(tmp_path / "a.tif", values=values, ignore=[7, 65535]).tolist() == [[0, 1], [255, 255]]
+    tifffile.imwrite(tmp_path / "b.tif", np.array([[-1, 2.0]], np.float32))
+    assert read_label(tmp_path / "b.tif", values=[(-1, 0)]).tolist() == [[0, 2]]
+
+
+def test_transparent_labels_stay_unlabelled_where_255_is_a_class(tmp_path):
+    labels = np.array([[255, 255], [0, 0]], np.uint8)
+    (tmp_path / "a.png").write_bytes(png(labels, 8, alpha=np.array([[0, 9], [9, 0]])))
+    assert read_label(tmp_path / "a.png", values=[(0, 0), (255, 1)]).tolist() == [[255, 1], [0, 255]]
+
+
+def test_the_page_is_for_stacks_of_labels_only(tmp_path):
+    tifffile.imwrite(tmp_path / "one.tif", np.full((4, 5), 3, np.uint8))
+    assert (read_label(tmp_path / "one.tif", page=2) == 3).all()
+
+
 def test_transparent_labels_are_unlabelled(tmp_path):
     labels = np.array([[0, 1], [1, 0]], np.uint8)
     alpha = np.array([[0, 0], [255, 255]], np.uint8)

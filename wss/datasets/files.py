@@ -20,10 +20,9 @@ from wss.datasets.fingerprint import digest_files
 from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, Picture, PixelOptions, read_label, read_picture
 from wss.datasets.listing import composed, files_by_stem
 from wss.datasets.orientation import orientation, sideways
-from wss.datasets.raster import read_raster
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
 from wss.datasets.strokes_io import STROKE_SUFFIXES, read_polylines, read_xml
-from wss.datasets.value_map import ValueMap, remap
+from wss.datasets.value_map import ValueMap
 from wss.errors import DataError
 from wss.params import LATER, canonical
 from wss.scribbles.strokes import Stroke
@@ -263,12 +262,7 @@ class FileSource(ABC):
 
     def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
         palette = self.catalogue.palette if self.options.rgb_labels else None
-        labels = remap(read_label(path, palette=palette, ignore=self.options.ignore), self.options.ignore, values)
-        if any(stored == IGNORE_INDEX != label for stored, label in values):
-            transparent = read_raster(path, code="unreadable-label").transparent
-            if transparent is not None:  # unlabelled, where the value 255 is a class
-                labels[transparent] = IGNORE_INDEX
-        return labels
+        return read_label(path, palette=palette, ignore=self.options.ignore, values=values, page=self.options.page)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.root, self.options, self._listing)

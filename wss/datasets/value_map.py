@@ -20,32 +20,36 @@ def _pairs(given: Any) -> Any:
         rows = sorted((int(stored), int(label)) for stored, label in given.items())
     except (TypeError, ValueError):
         rows = [(-1, -1)]
-    if not all(0 <= value <= IGNORE_INDEX for row in rows for value in row):
-        raise ValueError(f"expected stored values and class indices from 0 to 255, as in {{0: 0, 255: 1}}; got {given}")
+    if not all(0 <= label <= IGNORE_INDEX for _, label in rows):
+        raise ValueError(f"expected class indices from 0 to 255 by stored value, as in {{0: 0, 255: 1}}; got {given}")
     return tuple(rows)
 
 
 ValueMap = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_pairs)]
-"""Stored value and class index, 255 for unlabelled; given as a mapping. Values that are not named stay as they are."""
+"""Stored value (any whole number) and class index, 255 for unlabelled; given as a mapping. Other values stay as they are."""
 
 
-def remap(
-    labels: NDArray[np.uint8], ignore: Sequence[int], values: Sequence[tuple[int, int]] = ()
-) -> NDArray[np.uint8]:
+def remap(labels: NDArray[Any], ignore: Sequence[int], values: Sequence[tuple[int, int]] = ()) -> NDArray[Any]:
     """Replace stored values by what they mean.
 
     Args:
-        labels: uint8, any shape.
+        labels: Any shape and type; uint8 stays uint8, other types may become wider.
         ignore: Values that become 255.
         values: Stored value and class index, see ``ValueMap``.
     """
     if not ignore and not values:
         return labels
-    table = np.arange(256, dtype=np.uint8)
-    table[[value for value in ignore if 0 <= value < 256]] = IGNORE_INDEX
-    for stored, label in values:
-        table[stored] = label
-    return table[labels]
+    meaning = {**dict.fromkeys(ignore, IGNORE_INDEX), **dict(values)}
+    if labels.dtype == np.uint8:
+        table = np.arange(256, dtype=np.uint8)
+        for stored, label in meaning.items():
+            if 0 <= stored < 256:
+                table[stored] = label
+        return np.asarray(table[labels])
+    found = labels.astype(np.result_type(labels, np.uint8))
+    for stored, label in meaning.items():
+        found[labels == stored] = label
+    return found
 
 
 def written(values: Mapping[int, int]) -> str:
