@@ -40,7 +40,7 @@ def predict(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Segment images: indexed PNG masks with palette and overlays.
+    """Segment images: indexed PNG masks with palette and overlays. Volumes (.nii, .nii.gz, DICOM series) become volumes.
 
     Images may be of any size, grey or colour, 8 or 16 bit, rotated by EXIF. Those that cannot be read are left out and listed at
     the end.
@@ -50,6 +50,7 @@ def predict(
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
     from wss.cli.session import Session
+    from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
     from wss.errors import DataError
     from wss.store.atomic import write_bytes
@@ -63,26 +64,34 @@ def predict(
     asked |= {"walk": True} if walk else {}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
-        named = _files(images, out, endings) if images else None
-        session.guard(out, None if named is None else [name for name, _ in named])
+        pictures, scans = part_volumes(images or [], out, bool(images) and reads_stacks(session, checkpoint))
+        named = (_files(pictures, out, endings) if pictures else []) if images else None
+        session.guard(out, None if named is None else [*(name for name, _ in named), *scans])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
         network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
         segment = _Segmentation(network, str(session.context.device), test_time, probs, overlays)
-        sources = _split(session, _up_to(pipeline, "samples"), split) if named is None else named
+        volumes = VolumeMasks(out, network)
+        if named is None:
+            sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
+        else:
+            sources = named + volumes.of_files(scans, session)
         advance = session.context.progress.task("predicting", len(sources))
         written: list[Path] = []
-        faults: dict[str, str] = {}
+        done = 0
+        faults: dict[str, str] = volumes.faults
         for (name, _), found in shared(segment, sources):
             if isinstance(found, str):
-                faults[name] = found
+                faults[volumes.owner(name)] = found
             else:
+                done += 1
+                found, masks = volumes.take(name, found)
+                written += masks
                 files = {out / f"{name}{ending}": data for ending, data in found.items()}
                 for path, data in files.items():
                     write_bytes(path, data)
                 written += files
             advance(1, name)
-        done = len(sources) - len(faults)
         if faults and not done:
             raise DataError(next(iter(faults.values())) if len(faults) == 1 else _left_out(faults, len(sources)))
         session.terminal.result(

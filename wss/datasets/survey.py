@@ -37,7 +37,7 @@ class Inspection:
     Attributes:
         image_id: The image.
         shape: Height and width, or None when the image cannot be read.
-        digest: Hash of the decoded pixels, or None.
+        digest: Hash of the decoded pixels, or None; also None of a blank image, which is like others without being a copy.
         mask: int64 (256,), pixels per label of the mask, or None when there is none.
         scribble: int64 (256,), pixels per label of the scribble, or None when there is none.
         pairs: int64 (N, 3): scribble label, mask label, pixels, where both are labelled.
@@ -84,7 +84,8 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     mask_file, scribble_file = entry.mask or entry.image, entry.scribble or entry.image
     box_file = entry.objects or entry.image
     shape = None if image is None else (image.shape[0], image.shape[1])
-    if image is not None and entry.image.suffix.lower() in IMAGE_SUFFIXES:
+    of_its_own = not isinstance(source, FileSource) or source.one_image_per_file
+    if image is not None and of_its_own and entry.image.suffix.lower() in IMAGE_SUFFIXES:
         found += _image_notes(image_id, entry.image, source)
     if mask is not None:
         found += _label_findings(image_id, mask_file, mask, shape, source)
@@ -104,13 +105,22 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     return Inspection(
         image_id,
         shape,
-        None if image is None else hashlib.blake2b(image.tobytes() + repr(shape).encode(), digest_size=16).digest(),
+        None if image is None or blank(image) else _digest(image),
         None if mask is None else np.bincount(mask.ravel(), minlength=256),
         None if raster is None else np.bincount(raster.ravel(), minlength=256),
         _pairs(raster, mask),
         None if boxes is None else np.bincount(np.clip(boxes[:, 0], 0, 255), minlength=256),
         tuple(dict.fromkeys(found)),
     )
+
+
+def blank(image: NDArray[np.uint8]) -> bool:
+    """True if all pixels of an image (H, W, 3) are equal, as at the ends of volumes and where there is no data."""
+    return bool((image == image[:1, :1]).all())
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(image.tobytes() + repr(image.shape[:2]).encode(), digest_size=16).digest()
 
 
 def _read(

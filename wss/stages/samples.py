@@ -13,6 +13,7 @@ from wss.datasets import DatasetSpec, open_source
 from wss.datasets.files import FileSource
 from wss.datasets.images import PixelOptions
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
+from wss.datasets.volume_source import VolumeSource
 from wss.errors import DataError, UsageError
 from wss.params import Params, nearest
 from wss.scribbles.strokes import Stroke
@@ -56,6 +57,8 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     if isinstance(source, FileSource):
         fields = PixelOptions.model_fields
         output.meta["pixels"] = {n: v for n, v in source.options.model_dump(mode="json").items() if n in fields}
+    if isinstance(source, VolumeSource):
+        output.meta["slices"] = {"kind": source.kind, "axis": source.axis, "channel": source.options.channel}
 
 
 def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
