@@ -58,7 +58,7 @@ def whole_labels(raster: Raster, path: Path, ignore: Sequence[int] = ()) -> NDAr
 
 def _rounded(values: NDArray[Any], path: Path) -> NDArray[Any]:
     whole: NDArray[Any] = np.rint(values)
-    wrong = values[~(np.abs(values - whole) <= _ROUNDING)]
+    wrong = values[~np.isclose(values, whole, rtol=0, atol=_ROUNDING) | np.isinf(values)]
     if wrong.size:
         message = f"expected whole numbers, got {wrong[0]:g}"
         raise FileProblem("label-range", path, message, "save class indices, without interpolation between them")
