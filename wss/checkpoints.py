@@ -28,13 +28,17 @@ def model_meta(
         network: Its architecture.
         initialisation: Which weights training started from.
         catalogue: The data set's ``classes``, ``palette`` and ``background``; and ``pixels``, how its files become RGB
-            (``PixelOptions``), where it is made of files.
+            (``PixelOptions``), where it is made of files; and ``slices``, how its volumes are cut, where it has such.
     """
     return {
         "method": method.model_dump(mode="json"),
         "network": network.model_dump(mode="json"),
         "initialisation": initialisation,
-        **{name: catalogue[name] for name in ("classes", "palette", "background", "pixels") if name in catalogue},
+        **{
+            name: catalogue[name]
+            for name in ("classes", "palette", "background", "pixels", "slices")
+            if name in catalogue
+        },
     }
 
 

@@ -7,9 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from wss.cli import options
+from wss.cli import options, tiles
 
-app = typer.Typer(no_args_is_help=True, help="Look at a data set, find faults in it, draw or convert scribbles.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at a data set, find faults in it, draw or convert scribbles, cut tiles."
+)
+app.command()(tiles.tile)
+app.command()(tiles.join)
 
 
 @app.command()

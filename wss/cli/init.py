@@ -12,7 +12,10 @@ from wss.cli import options
 
 def init(
     kind: Annotated[
-        str, typer.Option("--kind", "-k", help="voc, context, coco, densepose, folder, camvid, acdc or sample.")
+        str,
+        typer.Option(
+            "--kind", "-k", help="voc, context, coco, densepose, folder, nifti, dicom, stack, camvid, acdc or sample."
+        ),
     ],
     root: Annotated[Path | None, typer.Option("--root", "-r", help="The data set's folder.")] = None,
     option: Annotated[
@@ -51,12 +54,16 @@ def init(
         except yaml.YAMLError as error:
             raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
     spec = validate(DatasetSpec, values, "wss init")
-    catalogue = open_source(spec).catalogue
+    source = open_source(spec)
+    catalogue = source.catalogue
     header = "# The data set of this workspace; `wss data check` looks for faults in it.\n"
     write_text(place.config_path, header + yaml.safe_dump({"dataset": values}, sort_keys=False, allow_unicode=True))
     splits = {name: len(ids) for name, ids in catalogue.splits.items()}
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
     terminal = Terminal(as_json=as_json)
+    axis = next((note for note in getattr(source, "notes", ()) if note.code == "slice-axis"), None)
+    if axis is not None:
+        terminal.say(f"{axis.message} ({axis.file and axis.file.name}); {axis.remedy}: `wss init -o axis=...`")
     terminal.result(
         {"config": str(place.config_path), "classes": list(catalogue.classes), "splits": splits},
         lambda: terminal.line(f"{len(catalogue.classes)} classes, images: {counts}\nwritten: {place.config_path}"),

@@ -50,7 +50,7 @@ def predict(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Segment images: indexed PNG masks with palette and overlays.
+    """Segment images: indexed PNG masks with palette and overlays. Volumes (.nii, .nii.gz, DICOM series) become volumes.
 
     Images may be of any size, grey or colour, of any depth, turned by EXIF. They become 8 bits as those of training did. TIFFs
     of more than 80 million pixels are read and written by blocks. Masks of GeoTIFFs are written as GeoTIFF too. Images that
@@ -62,6 +62,7 @@ def predict(
     from wss.cli.evaluate import parse_scales
     from wss.cli.segmentation import Segmentation
     from wss.cli.session import Session
+    from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
     from wss.errors import DataError
     from wss.store.atomic import write_bytes
@@ -75,27 +76,35 @@ def predict(
     asked |= {"walk": True} if walk else {}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
-        named = _files(images, out, endings, session.terminal.say) if images else None
-        session.guard(out, None if named is None else [name for name, _ in named])
+        pictures, scans = part_volumes(images or [], out, bool(images) and reads_stacks(session, checkpoint))
+        named = (_files(pictures, out, endings, session.terminal.say) if pictures else []) if images else None
+        session.guard(out, None if named is None else [*(name for name, _ in named), *scans])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
         network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
         reading = None if not settings else _reading(settings)
         segment = Segmentation(network, str(session.context.device), test_time, out, reading, probs, overlays)
-        sources = _split(session, _up_to(pipeline, "samples"), split) if named is None else named
+        volumes = VolumeMasks(out, network)
+        if named is None:
+            sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
+        else:
+            sources = named + volumes.of_files(scans, session)
         advance = session.context.progress.task("predicting", len(sources))
         written: list[Path] = []
-        faults: dict[str, str] = {}
+        done = 0
+        faults: dict[str, str] = volumes.faults
         for (name, _), found in shared(segment, sources):
             if isinstance(found, str):
-                faults[name] = found
+                faults[volumes.owner(name)] = found
             else:
+                done += 1
+                found, masks = volumes.take(name, found)
+                written += masks
                 for ending, data in found.items():
                     written.append(out / f"{name}{ending}")
                     if data is not None:
                         write_bytes(written[-1], data)
             advance(1, name)
-        done = len(sources) - len(faults)
         if faults and not done:
             raise DataError(next(iter(faults.values())) if len(faults) == 1 else _left_out(faults, len(sources)))
         session.terminal.result(

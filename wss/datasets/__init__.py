@@ -11,7 +11,7 @@ from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source, Volume
 from wss.errors import UsageError
 from wss.params import LOCAL, Params, nearest, validate
 
-Kind = Literal["voc", "context", "coco", "densepose", "folder", "camvid", "acdc", "sample"]
+Kind = Literal["voc", "context", "coco", "densepose", "folder", "camvid", "acdc", "nifti", "dicom", "stack", "sample"]
 """The readers, as in ``wss init --kind``."""
 
 
@@ -26,8 +26,8 @@ class DatasetSpec(Params):
     root: Path | None = Field(default=None, json_schema_extra=LOCAL)
     """The folder that holds the data set; None for the generated sample."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What the reader lets choose: ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``, ``AcdcOptions`` and,
-    for all of them, ``ReadOptions``."""
+    """What the reader lets choose: ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``, ``AcdcOptions``,
+    ``NiftiOptions``, ``VolumeOptions`` and, for all of them, ``ReadOptions``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +106,18 @@ def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **o
             from wss.datasets.acdc import AcdcOptions, AcdcSource
 
             return AcdcSource(spec.root, validate(AcdcOptions, spec.options, where))
+        case "nifti":
+            from wss.datasets.volume_source import NiftiOptions, NiftiSource
+
+            return NiftiSource(spec.root, validate(NiftiOptions, spec.options, where))
+        case "dicom":
+            from wss.datasets.volume_source import DicomSource, VolumeOptions
+
+            return DicomSource(spec.root, validate(VolumeOptions, spec.options, where))
+        case "stack":
+            from wss.datasets.volume_source import StackSource, VolumeOptions
+
+            return StackSource(spec.root, validate(VolumeOptions, spec.options, where))
 
 
 __all__ = [

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,9 @@ class FileSource(ABC):
 
     version = 2
     """Raised when equal files give other samples, so that fingerprints change."""
+
+    one_image_per_file: ClassVar[bool] = True
+    """False where images are parts of files, which then say little about one image."""
 
     catalogue: Catalogue
     entries: Mapping[str, Entry]

@@ -68,6 +68,16 @@ class RegionReader(AbstractContextManager["RegionReader"]):
             raster = self._raster(self._values(top, left, bottom, right))
             return picture(raster, self._options, self.path, self._ranges)
 
+    def stored(self, top: int, left: int, height: int, width: int) -> Raster:
+        """A part of the image as it is stored, for labels. What is beyond the border is left out.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        with opened(self.path, "unreadable-image"):
+            bottom, right = min(top + height, self.shape[0]), min(left + width, self.shape[1])
+            return self._raster(self._values(max(top, 0), max(left, 0), bottom, right))
+
     def _check(self) -> None:
         layout = self._layout
         require_page(self.path, self._options.page, layout.pages)

@@ -36,8 +36,8 @@ class Inspection:
     Attributes:
         image_id: The image.
         shape: Height and width, or None when the image cannot be read.
-        digest: Hash of the decoded pixels, or None.
-        small: The picture as ``reduced`` gives it, or None.
+        digest: Hash of the decoded pixels, or None; also None of a blank image, which is like others without being a copy.
+        small: The picture as ``reduced`` gives it, or None; None of a blank image too.
         mask: int64 (256,), pixels per label of the mask, or None when there is none.
         scribble: int64 (256,), pixels per label of the scribble, or None when there is none.
         mask_file: The mask's file, or the image's where the mask has no file of its own; None for generated data.
@@ -89,7 +89,8 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     mask_file, scribble_file = entry.mask or entry.image, entry.scribble or entry.image
     box_file = entry.objects or entry.image
     shape = None if image is None else (image.shape[0], image.shape[1])
-    if image is not None and entry.image.suffix.lower() in IMAGE_SUFFIXES:
+    of_its_own = not isinstance(source, FileSource) or source.one_image_per_file
+    if image is not None and of_its_own and entry.image.suffix.lower() in IMAGE_SUFFIXES:
         annotated = entry.mask or entry.scribble or entry.objects
         found += _image_notes(image_id, entry.image, source)
         found += _turns(image_id, entry.image, image.shape[:2], annotated is not None)
@@ -111,8 +112,8 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     return Inspection(
         image_id,
         shape,
-        None if image is None else hashlib.blake2b(image.tobytes() + repr(shape).encode(), digest_size=16).digest(),
-        None if image is None else reduced(image),
+        None if image is None or blank(image) else _digest(image),
+        None if image is None or blank(image) else reduced(image),
         None if mask is None else np.bincount(mask.ravel(), minlength=256),
         None if raster is None else np.bincount(raster.ravel(), minlength=256),
         mask_file if isinstance(source, FileSource) else None,
@@ -121,6 +122,15 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
         None if boxes is None else np.bincount(np.clip(boxes[:, 0], 0, 255), minlength=256),
         tuple(dict.fromkeys(found)),
     )
+
+
+def blank(image: NDArray[np.uint8]) -> bool:
+    """True if all pixels of an image (H, W, 3) are equal, as at the ends of volumes and where there is no data."""
+    return bool((image == image[:1, :1]).all())
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(image.tobytes() + repr(image.shape[:2]).encode(), digest_size=16).digest()
 
 
 def _read(

@@ -21,6 +21,7 @@ from wss.datasets.label_values import (
     stores_values,
 )
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
+from wss.datasets.volume_source import VolumeSource
 from wss.errors import DataError, UsageError
 from wss.params import Params, nearest
 from wss.scribbles.strokes import Stroke
@@ -72,6 +73,8 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     if isinstance(source, FileSource):
         fields = PixelOptions.model_fields
         output.meta["pixels"] = {n: v for n, v in source.options.model_dump(mode="json").items() if n in fields}
+    if isinstance(source, VolumeSource):
+        output.meta["slices"] = {"kind": source.kind, "axis": source.axis, "channel": source.options.channel}
 
 
 def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLabels], source: Source) -> None:

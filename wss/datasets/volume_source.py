@@ -1,0 +1,476 @@
+"""A user's own volumes: NIfTI files, DICOM series or TIFF stacks in folders, cut into slices."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from wss.datasets.classlist import read_classes
+from wss.datasets.dicom import require_dicom_folders
+from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
+from wss.datasets.finding import FileProblem, Finding, Severity
+from wss.datasets.images import Picture, PixelOptions, picture
+from wss.datasets.listing import read_list, split_by_hash
+from wss.datasets.source import Catalogue, Volume
+from wss.datasets.value_map import ValueMap
+from wss.datasets.volume_file import (
+    NIFTI_ENDINGS,
+    STACK_ENDINGS,
+    VolumeFile,
+    open_volume,
+    require_same_grid,
+    volume_ranges,
+)
+from wss.datasets.whole_labels import whole_labels
+from wss.errors import DataError, UsageError
+
+_CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json")
+_SAME = 1.01
+"""Spacings that differ by less than this factor are the same."""
+
+
+class VolumeOptions(ReadOptions):
+    """Options of kinds ``dicom`` and ``stack``; relative paths are taken from the data set's root.
+
+    Percentiles of the option ``stretch`` are those of the whole volume, so that a tissue has one brightness in all slices.
+
+    Attributes:
+        images: Folder of the volumes.
+        masks: Folder of dense masks, class indices and 255 for void; may be missing.
+        scribbles: Folder of scribbles, class indices and 255 for unlabelled; may be missing.
+        classes: File of class names; None takes classes.txt, .yaml or .json.
+        val_fraction: Share of the volumes with masks that becomes ``val`` when there are no lists.
+        group_pattern: Regular expression whose group ``group`` is what must not be divided between splits, for example a
+            patient with several volumes; names that do not match are on their own.
+        channel: Which volume of files that hold several (four dimensions, times), from 0; None refuses them.
+        spacing_mm: Distance between slices, rows and columns in millimetres of all volumes; None takes what the files say.
+    """
+
+    images: Path = Path("images")
+    masks: Path = Path("masks")
+    scribbles: Path = Path("scribbles")
+    classes: Path | None = None
+    val_fraction: float = Field(default=0.2, ge=0, lt=1)
+    group_pattern: str | None = r"(?P<group>patient\d+)_frame\d+"
+    channel: int | None = Field(default=None, ge=0)
+    spacing_mm: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=3, max_length=3)
+
+    @model_validator(mode="after")
+    def _no_pages(self) -> VolumeOptions:
+        if self.page is not None:
+            raise ValueError(
+                "all pages of a stack are slices: leave out page, or choose one of several stacks by channel"
+            )
+        if self.rgb_labels:
+            raise ValueError("labels of volumes are class indices: leave out rgb_labels")
+        return self
+
+
+class NiftiOptions(VolumeOptions):
+    """Options of kind ``nifti``: those of ``VolumeOptions``.
+
+    Attributes:
+        axis: Axis of the file's array along which slices lie: 0, 1 or 2. None takes the axis with the largest spacing, or the
+            last one where the largest belongs to several.
+    """
+
+    axis: int | None = Field(default=None, ge=0, le=2)
+
+
+class VolumeSource(FileSource):
+    """Volumes in folders, cut into slices; an annotation has the name of its volume.
+
+    Image ids are ``NAME_slice_NNN``, numbers from 0 in the order of the file. Splits: the lists train.txt, val.txt and test.txt
+    of volume names, as far as they exist. Volumes in none of them go to ``train`` when there is no train.txt, else those with
+    masks to ``val`` when there is no val.txt. Without any list, ``val`` is a fixed pseudo-random fifth of the volumes with masks.
+
+    Attributes:
+        axis: The axis along which slices lie.
+    """
+
+    options: VolumeOptions
+    kind: ClassVar[str]
+    one_image_per_file = False
+    endings: ClassVar[tuple[str, ...]] = ()
+    label_endings: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[bool] = False
+
+    def scan(self) -> None:
+        """Fill in ``catalogue``, ``entries`` and ``notes``. Headers of volumes are read, values are not."""
+        options = self.options
+        names, palette, background = read_classes(self._class_file())[:3]
+        images, notes = self._named(options.images, self.endings)
+        if not images:
+            wanted = "folders" if self.folders else ", ".join(self.endings)
+            if self.folders:
+                require_dicom_folders(self.root / options.images, ())
+            raise DataError(
+                f"{self.root / options.images}: no volumes ({wanted}); give the folder that holds this layout"
+            )
+        labels = {}
+        for what, folder in (("mask", options.masks), ("scribble", options.scribbles)):
+            labels[what], found = self._named(folder, self.label_endings)
+            notes += found + [_orphan(name, path, what) for name, path in labels[what].items() if name not in images]
+        opened = {name: self._try_to_open(path) for name, path in images.items()}
+        self.axis = self._slice_axis({n: v for n, v in opened.items() if v is not None})
+        self._paths = images
+        self._places: dict[str, tuple[str, int]] = {}
+        volumes = {}
+        entries = {}
+        for name, volume in opened.items():
+            count = 1 if volume is None else volume.grid.shape[self.axis]
+            ids = tuple(slice_id(name, number) for number in range(count))
+            for number, image_id in enumerate(ids):
+                self._places[image_id] = (name, number)
+                file = images[name] if volume is None else volume.file_of(number)
+                entries[image_id] = Entry(file, labels["mask"].get(name), labels["scribble"].get(name))
+            if volume is not None:
+                volumes[name] = Volume(ids, self._spacing(volume))
+                notes += self._remarks(name, volume, [labels[what].get(name) for what in ("mask", "scribble")])
+        self.entries = entries
+        splits, found = self._splits(images, labels["mask"])
+        listed = {name for split in splits.values() for name in split}
+        notes += found + [
+            Finding("warning", "unlisted", n, p, "volume in no split", "add it to a list, or ignore this")
+            for n, p in images.items()
+            if n not in listed
+        ]
+        notes += _split_twice(splits) + self._unequal_spacing(volumes)
+        of_volume: dict[str, list[str]] = {}
+        for image_id, (name, _) in self._places.items():
+            of_volume.setdefault(name, []).append(image_id)
+        self.notes = notes
+        self.catalogue = Catalogue(
+            self.kind,
+            names,
+            palette,
+            {split: tuple(i for name in members for i in of_volume[name]) for split, members in splits.items()},
+            volumes,
+            background,
+        )
+
+    def volume(self, name: str) -> VolumeFile:
+        """The image of a volume.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        return open_volume(self._paths[name], self.options.channel)
+
+    def place(self, image_id: str) -> tuple[str, int]:
+        """Volume and number of a slice."""
+        self.entry(image_id)
+        return self._places[image_id]
+
+    def load_picture(self, image_id: str) -> Picture:
+        """The slice, and where it has data; brightness is stretched as in all slices of its volume."""
+        name, number = self.place(image_id)
+        volume = self.volume(name)
+        problem = self._gap(volume)
+        if problem is not None:
+            raise FileProblem(problem.code, volume.path, problem.message, problem.remedy)
+        return read_slice(volume, self.axis, number, self.options)
+
+    def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
+        """The labels of the slice after ``ignore``.
+
+        Raises:
+            DataError: Damaged, no labels, or a volume with other voxels than the image.
+        """
+        return self._labels(image_id, self.entry(image_id).mask, self.options.mask_values)
+
+    def load_scribble(self, image_id: str) -> Scribble:
+        """The scribble of the slice after ``ignore``; raises as ``load_mask``."""
+        return self._labels(image_id, self.entry(image_id).scribble, self.options.scribble_values)
+
+    def files(self, image_id: str) -> Sequence[Path]:
+        """The files that ``read`` opens for this image: those of the whole volume, whose values decide its brightness."""
+        entry = self.entry(image_id)
+        found = []
+        for path in (self._paths[self._places[image_id][0]], entry.mask, entry.scribble):
+            volume = None if path is None else self._try_to_open(path, annotation=path is not entry.image)
+            if path is not None:
+                found += list(volume.files) if volume is not None else [path] if not path.is_dir() else []
+        return list(dict.fromkeys(found))
+
+    def _labels(self, image_id: str, path: Path | None, values: ValueMap) -> NDArray[np.uint8] | None:
+        if path is None:
+            return None
+        name, number = self.place(image_id)
+        image, labels = self.volume(name), self._annotation(path)
+        require_same_grid(path, labels.grid, image.path, image.grid)
+        return whole_labels(labels.raster(self.axis, number), path, self.options.ignore, values)
+
+    def _annotation(self, path: Path) -> VolumeFile:
+        return open_volume(path, slices_first=self.kind != "nifti")
+
+    def _try_to_open(self, path: Path, *, annotation: bool = False) -> VolumeFile | None:
+        """A volume, or None for one that cannot be read: then reading its only slice says why."""
+        try:
+            return self._annotation(path) if annotation else open_volume(path, self.options.channel)
+        except DataError:
+            return None
+
+    def _slice_axis(self, volumes: Mapping[str, VolumeFile]) -> int:
+        chosen = getattr(self.options, "axis", None)
+        if chosen is not None:
+            return int(chosen)
+        first: dict[int, str] = {}
+        for name, volume in volumes.items():
+            first.setdefault(usual_axis(volume), name)
+        if len(first) > 1:
+            told = "; ".join(
+                f"{name}: axis {axis} ({_sizes(volumes[name].grid.spacing_mm)} mm)" for axis, name in first.items()
+            )
+            raise DataError(
+                f"{self.root / self.options.images}: the axis with the largest spacing differs between volumes ({told}); choose "
+                "the axis along which all of them are cut: `wss init -o axis=2`"
+            )
+        return next(iter(first), 2)
+
+    def _spacing(self, volume: VolumeFile) -> tuple[float, float, float] | None:
+        given = self.options.spacing_mm
+        if given is not None:
+            return given[0], given[1], given[2]
+        spacing = volume.grid.spacing_mm
+        if spacing is None:
+            return None
+        others = [size for axis, size in enumerate(spacing) if axis != self.axis]
+        return spacing[self.axis], others[0], others[1]
+
+    def _gap(self, volume: VolumeFile) -> Finding | None:
+        """What makes distances in a volume wrong, unless its spacing is given."""
+        if self.options.spacing_mm is not None:
+            return None
+        return next((remark for remark in volume.remarks if remark.severity == "error"), None)
+
+    def _remarks(self, name: str, volume: VolumeFile, annotations: Sequence[Path | None]) -> list[Finding]:
+        """What is doubtful or worth knowing about a volume; what is wrong is found when it is read."""
+        found = [
+            Finding("warning" if r.severity == "error" else r.severity, r.code, name, r.file, r.message, r.remedy)
+            for r in volume.remarks
+            if r is not self._gap(volume)
+        ]
+        if self.kind == "nifti":
+            message = f"slices are along axis {self.axis} of the file's array, counted from 0"
+            spacing = self._spacing(volume)
+            if spacing is not None:
+                message += f": they are {spacing[0]:g} mm apart, their pixels {spacing[1]:g} x {spacing[2]:g} mm"
+            found.append(Finding("note", "slice-axis", name, volume.path, message, "the option axis chooses another"))
+        if volume.values is not None and self.options.stretch in ("auto", "percentiles"):
+            message = f"{volume.values} are brought to 8 bits by the 0.5th and 99.5th percentile of each volume"
+            remedy = (
+                "the option stretch (full, percentiles, or two numbers) chooses; two numbers give all volumes one range"
+            )
+            found.append(Finding("note", "deep-image", name, volume.path, message, remedy))
+        for path in annotations:
+            labels = None if path is None else self._try_to_open(path, annotation=True)
+            if labels is None or volume.grid.affine is None or self.kind != "nifti":
+                continue
+            if labels.grid.affine is None:
+                message = "does not say where its voxels are; they are taken for those of the image"
+                remedy = "save it with the image's affine"
+                found.append(Finding("warning", "no-affine", name, labels.path, message, remedy))
+        return found
+
+    def _unequal_spacing(self, volumes: Mapping[str, Volume]) -> list[Finding]:
+        without = [name for name, volume in volumes.items() if volume.spacing_mm is None]
+        if not without:
+            return []
+        message = f"{len(without)} of {len(volumes)} volumes do not say their spacing, such as {without[0]}"
+        if len(without) < len(volumes):
+            message += ": HD95 would be the mean of millimetres and voxels"
+            remedy = "add it to the files, or give it for all with the option spacing_mm"
+            return [
+                Finding("warning", "no-spacing", without[0], self._paths[without[0]], message, remedy, len(without))
+            ]
+        remedy = "the option spacing_mm gives it: between slices, rows and columns"
+        message += ": HD95 counts voxels"
+        return [Finding("note", "no-spacing", without[0], self._paths[without[0]], message, remedy, len(without))]
+
+    def _class_file(self) -> Path:
+        if self.options.classes is not None:
+            return self.root / self.options.classes
+        files = [self.root / name for name in _CLASS_FILES]
+        return next((file for file in files if file.exists()), files[0])
+
+    def _named(self, folder: Path, endings: Sequence[str]) -> tuple[dict[str, Path], list[Finding]]:
+        return volume_paths(self.root / folder, endings, folders=self.folders)
+
+    def _splits(
+        self, images: Mapping[str, Path], masks: Mapping[str, Path]
+    ) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
+        """Names of volumes by split."""
+        splits: dict[str, tuple[str, ...]] = {}
+        notes: list[Finding] = []
+        for split in ("train", "val", "test"):
+            path = self.root / f"{split}.txt"
+            if path.exists():
+                lines, found = read_list(path)
+                splits[split] = tuple(dict.fromkeys(_plain(line, self.endings) for line in lines))
+                notes += found
+                missing = [name for name in splits[split] if name not in images]
+                if missing:
+                    raise DataError(
+                        f"{path}: lists {', '.join(missing[:6])}{', ...' * (len(missing) > 6)}, but there is no such volume in "
+                        f"{self.root / self.options.images}; restore the files or take them out of the list (lists name "
+                        "volumes, not slices)"
+                    )
+        if not splits:
+            masked = [name for name in images if name in masks]
+            val = split_by_hash(masked, self.options.val_fraction, _groups(images, self.options.group_pattern))
+            return {
+                "train": tuple(n for n in images if n not in val),
+                "val": tuple(n for n in images if n in val),
+            }, notes
+        listed = {name for split in splits.values() for name in split}
+        rest = [name for name in images if name not in listed]
+        if "train" not in splits:
+            splits["train"] = tuple(rest)
+        elif "val" not in splits:
+            splits["val"] = tuple(name for name in rest if name in masks)
+        if not any(splits.values()):
+            raise DataError(f"{self.root}: train.txt, val.txt and test.txt are all empty; write one volume a line")
+        return {name: splits[name] for name in ("train", "val", "test") if name in splits}, notes
+
+
+class NiftiSource(VolumeSource):
+    """Kind ``nifti``: images, masks and scribbles as .nii or .nii.gz."""
+
+    kind = "nifti"
+    endings = NIFTI_ENDINGS
+    label_endings = NIFTI_ENDINGS
+
+
+class DicomSource(VolumeSource):
+    """Kind ``dicom``: a folder for each series; masks and scribbles as NIfTI, TIFF stack or DICOM series."""
+
+    kind = "dicom"
+    label_endings = (*NIFTI_ENDINGS, *STACK_ENDINGS)
+    folders = True
+
+
+class StackSource(VolumeSource):
+    """Kind ``stack``: images, masks and scribbles as multi-page TIFF."""
+
+    kind = "stack"
+    endings = STACK_ENDINGS
+    label_endings = STACK_ENDINGS
+
+
+def slice_id(volume: str, number: int) -> str:
+    """The image id of a slice."""
+    return f"{volume}_slice_{number:03d}"
+
+
+def read_slice(volume: VolumeFile, axis: int, number: int, options: PixelOptions) -> Picture:
+    """One slice as networks take it, see ``read_picture``.
+
+    Args:
+        volume: The volume.
+        axis: The axis along which slices lie.
+        number: The slice, from 0.
+        options: ``PixelOptions``; percentiles are those of the volume.
+
+    Raises:
+        DataError: See ``VolumeFile.raster`` and ``read_picture``.
+    """
+    return picture(volume.raster(axis, number), options, volume.path, volume_ranges(volume, axis, options))
+
+
+def usual_axis(volume: VolumeFile) -> int:
+    """The axis along which a volume is cut where none is chosen: that of its images, else the one with the largest spacing, or
+    the last one where the largest belongs to several or is not known.
+    """
+    if volume.axis is not None:
+        return volume.axis
+    spacing = volume.grid.spacing_mm
+    if spacing is None:
+        return 2
+    largest = [axis for axis in range(3) if spacing[axis] * _SAME >= max(spacing)]
+    return largest[0] if len(largest) == 1 else 2
+
+
+def volume_paths(
+    folder: Path, endings: Sequence[str], *, folders: bool = False
+) -> tuple[dict[str, Path], list[Finding]]:
+    """The volumes of a folder by name. Hidden files are skipped; a missing folder is empty.
+
+    Args:
+        folder: Not searched recursively.
+        endings: File name endings, lower case; of a name with several, the earliest wins, then a folder.
+        folders: Take folders too.
+
+    Returns:
+        Paths by name, sorted, and a finding per name that several claim.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    if folders:
+                        found.setdefault(entry.name, []).append((len(endings), entry.name))
+                    continue
+                rank = next((n for n, ending in enumerate(endings) if entry.name.lower().endswith(ending)), None)
+                if rank is not None and len(entry.name) > len(endings[rank]):
+                    found.setdefault(entry.name[: -len(endings[rank])], []).append((rank, entry.name))
+    except FileNotFoundError:
+        return {}, []
+    except (NotADirectoryError, PermissionError) as error:
+        raise FileProblem(
+            "missing-file", folder, f"not a readable folder ({error.strerror})", "check its rights"
+        ) from None
+    paths = {name: folder / min(found[name])[1] for name in sorted(found)}
+    doubtful = []
+    for name, claims in sorted(found.items()):
+        if len(claims) > 1:
+            message = f"{', '.join(sorted(file for _, file in claims))} have one name; {paths[name].name} is read"
+            doubtful.append(Finding("warning", "ambiguous-name", name, paths[name], message, "keep one of them"))
+    return paths, doubtful
+
+
+def _plain(line: str, endings: Sequence[str]) -> str:
+    ending = next((ending for ending in endings if line.lower().endswith(ending)), "")
+    return line[: len(line) - len(ending)]
+
+
+def _groups(names: Mapping[str, Path], pattern: str | None) -> dict[str, str]:
+    if pattern is None:
+        return {}
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"group pattern {pattern!r} is not a regular expression ({error})") from None
+    if "group" not in compiled.groupindex:
+        raise UsageError(f"group pattern {pattern!r} needs the named group (?P<group>...)")
+    return {name: match["group"] for name in names if (match := compiled.fullmatch(name)) is not None}
+
+
+def _orphan(name: str, path: Path, what: str) -> Finding:
+    message = f"{what} without a volume of the same name"
+    return Finding("warning", "orphan", name, path, message, "add the volume or remove the file")
+
+
+def _split_twice(splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    found = []
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        for name in sorted(set(splits.get(one, ())) & set(splits.get(other, ()))):
+            message = f"volume {name!r} is in {one} and in {other}"
+            severity: Severity = "error" if one == "train" else "warning"
+            remedy = "take it out of one of the lists"
+            found.append(Finding(severity, "volume-overlap", name, None, message, remedy))
+    return found
+
+
+def _sizes(spacing: Sequence[float] | None) -> str:
+    return "unknown spacing in" if spacing is None else " x ".join(f"{value:g}" for value in spacing)
