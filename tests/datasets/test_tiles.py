@@ -328,7 +328,7 @@ def test_strokes_are_cut_at_the_border_and_paint_the_same(tmp_path):
         for label in range(3):  # the pixels on which a cut line runs may be the neighbours of those of the whole line
             here, there = (ndimage.binary_dilation(part == label, np.ones((3, 3))) for part in (drawn, wanted))
             assert not ((drawn == label) & ~there).any()
-            assert not ((wanted == label) & ~here).any()
+            assert not ((wanted == label) & ~here)[2:-2, 2:-2].any()  # brushes reach in from outside by 1
         assert (sample.strokes is None) or sample.strokes != ()
         found += sample.strokes is not None
     assert found >= 8
