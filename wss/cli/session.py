@@ -16,6 +16,7 @@ from wss.errors import UsageError
 from wss.params import validate
 from wss.pipeline.catalogues import catalogues, check_pipeline
 from wss.pipeline.changes import merge
+from wss.pipeline.held_out import adapted
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.protocol import protocols
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
@@ -203,7 +204,9 @@ class Session(AbstractContextManager["Session"]):
         A row has ``id``, ``stage``, ``state``, ``key``, ``params`` and, where a stage has one, ``protocol`` (see ``protocols``).
         """
         known = catalogues(pipeline)
-        check_pipeline(pipeline, known)
+        pipeline, notes = adapted(pipeline, known)
+        for note in (*notes, *check_pipeline(pipeline, known)):
+            self.terminal.say(note)
         plans = plan_pipeline(pipeline, self.workspace, self.context)
         found = protocols(pipeline, known)
         return [

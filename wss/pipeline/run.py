@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 import torch
 
+from wss.errors import DataError, UsageError
 from wss.params import canonical
 from wss.pipeline.catalogues import catalogues, check_pipeline
+from wss.pipeline.held_out import adapted
 from wss.pipeline.spec import Node, Pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context, Inputs, Stage
@@ -60,7 +62,7 @@ def run_pipeline(
     *,
     before: Callable[[Node, State], None] | None = None,
 ) -> dict[str, Outcome]:
-    """Run every node whose store is not there yet.
+    """Run every node whose store is not there yet, and tell first what will be left out.
 
     Args:
         pipeline: What to run.
@@ -75,7 +77,10 @@ def run_pipeline(
         WssError: A stage's check refused its parameters, before anything ran; or a stage failed: finished stages stay, and the
             failed one resumes where it stopped.
     """
-    check_pipeline(pipeline, catalogues(pipeline))
+    known = catalogues(pipeline)
+    pipeline, notes = adapted(pipeline, known)
+    for note in (*notes, *check_pipeline(pipeline, known)):
+        context.progress.say(note)
     outcomes: dict[str, Outcome] = {}
     for node in pipeline.nodes.values():
         inputs = {role: tuple(outcomes[i].store for i in sources) for role, sources in node.inputs.items()}
@@ -149,10 +154,22 @@ def _make(node: Node, inputs: Mapping[str, tuple[Store, ...]], path: Path, key: 
     attributes = _provenance(node.stage, canonical(node.params, tagged=False), inputs, key, context)
     writer = StoreWriter(path, node.stage.output, attributes)
     try:
-        node.stage.run(node.params, Inputs(inputs), writer, context)
+        _run(node, Inputs(inputs), writer, context)
         writer.finish({"duration_s": time.monotonic() - started})
     finally:
         writer.close()
+
+
+def _run(node: Node, inputs: Inputs, writer: StoreWriter, context: Context) -> None:
+    """Run a stage; one that only reports says why it cannot, and the pipeline goes on."""
+    try:
+        node.stage.run(node.params, inputs, writer, context)
+    except (UsageError, DataError) as error:
+        if not node.stage.reports:
+            raise
+        reason = str(error).removeprefix(f"{node.stage.name}: ")
+        context.progress.say(f"{node.id}: left out: {reason}")
+        writer.meta = {"left_out": reason}
 
 
 def _provenance(

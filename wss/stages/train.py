@@ -232,6 +232,12 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
     rest = sorted(set(ids) - set(tagged))
     untagged = next((i for i in rest if bool((labels.get("labels", i) != 255).any())), None)
     if not tagged or untagged is not None:
+        if untagged is None and labels.meta["annotation"] == "box":
+            raise DataError(
+                f"method {params.method.name!r} learns from boxes, and no image of split {params.split!r} has any, nor a mask to "
+                "draw them from; add one of them, or choose a pipeline for the labels that there are (`wss run spml-scribble` "
+                "learns from scribbles, `wss pipelines` lists all)"
+            )
         what = f"no image of split {params.split!r} has them" if untagged is None else f"{untagged!r} has labels only"
         raise DataError(
             f"method {params.method.name!r} learns from image tags, and {what}; make the labels with `wss prepare "
