@@ -130,7 +130,7 @@ def test_runs_to_its_report_or_is_refused_before_training(name, kind, data, tmp_
     masked = set(TRAIN) <= set(KINDS[kind]["masks"])
     if name in MASKS_ONLY and not masked:
         reason = _refused(pipeline, tmp_path)
-        assert "on masks, and no image of split 'train' has one" in reason
+        assert "on masks, and no image of split 'train' has a file with its labels (mask)" in reason
         assert "add masks of images of split 'train'" in reason
         assert not list(tmp_path.iterdir())
         return

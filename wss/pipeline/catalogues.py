@@ -14,13 +14,18 @@ from wss.pipeline.spec import Node, Pipeline
 from wss.stages.evaluate import check_masks
 from wss.stages.label_quality import LabelQualityParams
 from wss.stages.prepare import PrepareParams, labelled
-from wss.stages.samples import SamplesParams
+from wss.stages.samples import SamplesParams, stored_catalogue
 from wss.stages.superpixel_bound import SuperpixelBoundParams
 from wss.stages.train import TrainParams, check_initial
+from wss.store import Store
 
 
-def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
+def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> dict[str, Catalogue]:
     """Open the data sets of a pipeline.
+
+    Args:
+        pipeline: The stages.
+        given: Stores of stages ``samples`` by id, whose data sets are not opened.
 
     Returns:
         By id of each stage ``samples``, and of each stage with an input ``samples``, the catalogue of its data set.
@@ -30,7 +35,9 @@ def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
     """
     found: dict[str, Catalogue] = {}
     for node in pipeline.nodes.values():
-        if isinstance(node.params, SamplesParams):
+        if given is not None and node.id in given:
+            found[node.id] = stored_catalogue(given[node.id])
+        elif isinstance(node.params, SamplesParams):
             found[node.id] = open_source(node.params.dataset).catalogue
         elif node.inputs.get("samples"):
             found[node.id] = found[node.inputs["samples"][0]]
@@ -69,7 +76,7 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str,
     if node.stage.check is not None:
         node.stage.check(node.params, catalogue)
     if isinstance(node.params, TrainParams) and (prepared := prepared_labels(node, pipeline)) is not None:
-        _check_labels(node, pipeline, prepared, catalogue, bare)
+        _check_labels(node, node.params.split, pipeline, prepared, catalogue, bare)
         if prepared.fraction < 1 and prepared.split != node.params.split:
             raise UsageError(
                 f"trains on split {node.params.split!r}, and its labels are the share {prepared.fraction:g} of split "
@@ -82,10 +89,9 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str,
 
 
 def _check_labels(
-    node: Node, pipeline: Pipeline, prepared: PrepareParams, catalogue: Catalogue, bare: dict[str, str]
+    node: Node, split: str, pipeline: Pipeline, prepared: PrepareParams, catalogue: Catalogue, bare: dict[str, str]
 ) -> None:
     """Raise if no image to train on can have labels; where that is for want of masks, note it in ``bare``."""
-    split = node.params.split
     ids = catalogue.splits.get(split, ())
     from_masks = prepared.annotation == "mask" or _bounded(node, pipeline)
     if from_masks and set(ids) <= catalogue.unmasked:
@@ -110,7 +116,7 @@ def _without_masks(pipeline: Pipeline, bare: Mapping[str, str]) -> str:
     """What to say about trainings that lack masks."""
     names, splits = _shortened(list(bare)), " and ".join(repr(split) for split in dict.fromkeys(bare.values()))
     trains = "trains" if len(bare) == 1 else "train"
-    problem = f"{names} {trains} on masks, and no image of split {splits} has one"
+    problem = f"{names} {trains} on masks, and no image of split {splits} has a file with its labels (mask)"
     choice = _remedy(pipeline, bare)
     if choice is not None:
         name, rows, kept = choice
