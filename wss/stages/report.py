@@ -13,6 +13,7 @@ from pydantic import Field
 
 from wss.errors import UsageError
 from wss.metrics import iou
+from wss.names import readable
 from wss.params import Params
 from wss.stages.samples import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage
@@ -129,7 +130,7 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             created=max(str(store.attributes["created"]) for store in everything),
         )
     )
-    output.put("html", np.frombuffer(page.encode(), np.uint8))
+    output.put("html", np.frombuffer(readable(page).encode(), np.uint8))
 
 
 def _studies(declared: Sequence[StudyParams], runs: Sequence[Run], context: Context) -> tuple[list[Study], list[Gap]]:
