@@ -164,7 +164,17 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             f"training {params.method.name}", steps, _done(state, len(ids), batch, params.phases)
         )
         model, rows = everywhere(
-            _fit, model, params, data, settings, samples, state, save=output.save_checkpoint, log=log, advance=advance
+            _fit,
+            model,
+            params,
+            data,
+            settings,
+            samples,
+            state,
+            save=output.save_checkpoint,
+            log=log,
+            advance=advance,
+            say=context.progress.say,
         )
     output.put_tree("state", model.state_dict())
     output.meta.update(model_meta(params.method, params.network, initialisation, samples.meta))
@@ -189,11 +199,12 @@ def _fit(
     save: Callable[[Any], None] = _nobody,
     log: Callable[[Sequence[Mapping[str, float]]], None] = _nobody,
     advance: Callable[[int, str], None] = _nobody,
+    say: Callable[[str], None] = _nobody,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train, in every process of a run."""
     model = model.to(settings.device)
     validate = _validator(model, params, samples, data.ids, settings.device)
-    hooks = Hooks(validate=validate, save=save, log=log, advance=advance)
+    hooks = Hooks(validate=validate, save=save, log=log, advance=advance, say=say)
     return model, fit(model, params.method, params.phases, data, settings, hooks, state)
 
 
