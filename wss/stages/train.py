@@ -19,7 +19,7 @@ from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
 from wss.distributed import check_parts, everywhere, mine, neighbours, processes, whole
 from wss.errors import DataError, UsageError
-from wss.methods import METHODS, AnyMethod, Phase
+from wss.methods import METHODS, AnyMethod, CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, check_pretrained, load_pretrained
 from wss.params import LATER, LOCAL, Params, nearest
@@ -29,6 +29,7 @@ from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
+from wss.training.class_weights import median_frequency_weights
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, make_optimiser
@@ -127,6 +128,8 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         )
     maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
+    declared = params.method
+    params = _weighted(params, labels, ids, samples.meta["classes"], context)
     batch = min(params.batch_size, len(ids))
     check_parts(batch)
     if params.compile and processes() > 1:
@@ -177,12 +180,31 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             say=context.progress.say,
         )
     output.put_tree("state", model.state_dict())
-    output.meta.update(model_meta(params.method, params.network, initialisation, samples.meta))
+    output.meta.update(model_meta(declared, params.network, initialisation, samples.meta))
     output.meta["num_images"] = len(ids)
     output.meta["labels"] = labels.meta
+    if (weights := getattr(params.method, "class_weights", None)) is not None:
+        output.meta["class_weights"] = dict(zip(samples.meta["classes"], weights, strict=True))
     output.log["epochs"] = rows
     output.log["parameters"] = sum(p.numel() for p in model.parameters())
     output.log["processes"] = processes()
+
+
+def _weighted(
+    params: TrainParams, labels: Store, ids: Sequence[str], classes: Sequence[str], context: Context
+) -> TrainParams:
+    """The parameters with weights of classes in the place of ``auto``, and those told."""
+    method = params.method
+    if not isinstance(method, CrossEntropyMethod) or method.class_weights is None:
+        return params
+    weights = method.class_weights
+    if weights == "auto":
+        weights = median_frequency_weights((labels.get("labels", i) for i in ids), len(classes))
+        context.progress.say(
+            "class_weights auto: "
+            + ", ".join(f"{name} {weight:.3g}" for name, weight in zip(classes, weights, strict=True))
+        )
+    return params.model_copy(update={"method": method.weighted(weights)})
 
 
 def _nobody(*told: object) -> None:
