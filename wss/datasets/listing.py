@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import IMAGE_SUFFIXES
+from wss.names import name_bytes, name_of, without_odd
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[Finding]]:
@@ -83,13 +84,18 @@ def hidden_names(folder: Path) -> list[str]:
 def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
     """Image names from a text file, one a line, with or without suffix; duplicates are dropped and reported.
 
+    The text is UTF-8. Bytes that are not are those of file names that are not UTF-8 either.
+
     Raises:
-        DataError: Not a UTF-8 text file, or a line is a path: names may not lead out of the data set's folders.
+        DataError: Not a text file, or a line is a path: names may not lead out of the data set's folders.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileProblem("unreadable-list", path, f"cannot be read ({error})", "save it as UTF-8 text") from error
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise FileProblem("unreadable-list", path, f"cannot be read ({error})", "check its rights") from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise FileProblem("unreadable-list", path, "is UTF-16 text", "save it as UTF-8 text")
+    lines = name_of(data).splitlines()
     names: dict[str, int] = {}
     repeated = []
     for number, line in enumerate(lines, 1):
@@ -123,7 +129,7 @@ def split_suffix(file_name: str) -> tuple[str, str]:
 
 def is_plain_name(name: str) -> bool:
     """Whether ``name`` names a file inside a folder and nothing else: no separators, no ``..``, no control characters."""
-    return name not in (".", "..", "") and name.isprintable() and not any(c in name for c in "/\\:\0")
+    return name not in (".", "..", "") and without_odd(name).isprintable() and not any(c in name for c in "/\\:\0")
 
 
 def split_by_hash(ids: Sequence[str], fraction: float, groups: Mapping[str, str] | None = None) -> frozenset[str]:
@@ -141,7 +147,7 @@ def split_by_hash(ids: Sequence[str], fraction: float, groups: Mapping[str, str]
         The chosen ids.
     """
     group_of = {image_id: (groups or {}).get(image_id, image_id) for image_id in ids}
-    ordered = sorted(set(group_of.values()), key=lambda group: hashlib.sha256(group.encode()).digest())
+    ordered = sorted(set(group_of.values()), key=lambda group: hashlib.sha256(name_bytes(group)).digest())
     count = round(fraction * len(ordered))
     if fraction > 0 and count == 0 and len(ordered) > 1:
         count = 1

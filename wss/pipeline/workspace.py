@@ -14,7 +14,7 @@ import yaml
 
 from wss.datasets import DatasetSpec
 from wss.errors import UsageError, WssError
-from wss.params import validate
+from wss.params import canonical, validate
 from wss.store import Store, exclusive
 from wss.store.atomic import write_text
 from wss.yaml_text import parse
@@ -148,6 +148,19 @@ class Workspace:
         if self.state().get("results", {}).get(what) != keys:
             self._change(lambda state: {**state, "results": {**state.get("results", {}), what: list(keys)}})
 
+    def remember_samples(self, dataset: DatasetSpec, key: str) -> None:
+        """Record under which key a data set was read, for when its folder is gone."""
+        choice = {"root": str(dataset.root), "key": key}
+        if dataset.root is not None and self.state().get("samples") != choice:
+            self.remember("samples", choice)
+
+    def read_before(self, dataset: DatasetSpec) -> Store | None:
+        """The samples store of a data set, as it was read last; None where it was not, or may have been another one."""
+        choice = self.state().get("samples", {})
+        stores = [s for s in self.stores("samples") if _same(s.params["dataset"], dataset)]
+        known = [s for s in stores if (str(dataset.root), s.key) == (choice.get("root"), choice.get("key"))]
+        return known[0] if known else stores[0] if len(stores) == 1 and not choice else None
+
     def _change(self, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Replace the state by ``changed(state)`` under a lock, so that no record of another process is lost."""
         with exclusive(self.state_path.with_suffix(".lock")):
@@ -155,6 +168,17 @@ class Workspace:
             write_text(
                 self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
             )
+
+
+def gone(dataset: DatasetSpec) -> bool:
+    """True if a data set is files, and their folder is not there."""
+    return dataset.root is not None and not dataset.root.is_dir()
+
+
+def _same(stored: Mapping[str, Any], dataset: DatasetSpec) -> bool:
+    """True if a store was read with this kind and these options."""
+    declared = canonical(dataset, tagged=False)
+    return all(stored.get(name) == declared[name] for name in ("kind", "options"))
 
 
 def _as_written(values: dict[str, Any]) -> bool:

@@ -139,6 +139,25 @@ def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
+def stored_catalogue(samples: Store) -> Catalogue:
+    """The catalogue of the data set that a samples store was read from."""
+    meta = samples.meta
+    scribbled = ("scribble", "strokes")
+    return Catalogue(
+        kind=meta["kind"],
+        classes=tuple(meta["classes"]),
+        palette=np.array(meta["palette"], np.uint8),
+        splits={name: tuple(ids) for name, ids in meta["splits"].items()},
+        volumes={
+            name: Volume(tuple(volume["ids"]), volume["spacing_mm"] and tuple(volume["spacing_mm"]))
+            for name, volume in meta["volumes"].items()
+        },
+        background=meta["background"],
+        unmasked=frozenset(i for i in samples.ids if not samples.has("mask", i)),
+        unscribbled=frozenset(i for i in samples.ids if not any(samples.has(item, i) for item in scribbled)),
+    )
+
+
 def evenly(ids: Sequence[str], count: int) -> list[str]:
     """At most ``count`` of the ids, evenly spread, in their order."""
     keep = min(len(ids), count)
