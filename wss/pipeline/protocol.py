@@ -138,6 +138,7 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
     varied = {"scale": _range(augment["scale"]), **varied}
     if augment["blur"]:
         varied["blur_sigma_px"] = _range(augment["blur_sigma_px"])
+    method = {name: value for name, value in method.items() if name != "focal_gamma" or value}
     text = [
         f"method {_value(method)}",
         f"labels {protocol['labels'] or 'of another stage'}{' drawn from masks' if protocol['simulated'] else ''}; "
