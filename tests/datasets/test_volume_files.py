@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.datasets.volume_files import AFFINE, dicom_slice, save, series, volumes
 from wss.datasets import open_source, volume_file
@@ -596,8 +597,39 @@ def test_compression_without_a_decoder_is_refused_with_its_name(tmp_path):
 def test_folder_without_series_says_what_is_wanted(tmp_path):
     (tmp_path / "classes.txt").write_text("background\norgan\n")
     series(tmp_path / "images", CT)
-    with pytest.raises(DataError, match="this folder is itself one"):
+    with pytest.raises(DataError, match="is itself a DICOM series"):
         open_source("dicom", tmp_path)
+
+
+def test_masks_with_a_lossy_compression_are_refused(tmp_path):
+    dicom_set(tmp_path)
+    series(tmp_path / "masks" / "s0", np.zeros((5, 4, 6), np.int16), LossyImageCompression="01")
+    with pytest.raises(DataError, match="lossy"):
+        open_source("dicom", tmp_path).read("s0_slice_000")
+
+
+def test_fingerprint_counts_every_file_of_a_series(tmp_path):
+    dicom_set(tmp_path)
+    series(tmp_path / "masks" / "s0", np.zeros((5, 4, 6), np.int16))
+    source = open_source("dicom", tmp_path)
+    files = {path for i in source.catalogue.volumes["s0"].ids for path in source.files(i)}
+    assert len(files) == 10
+    before = source.fingerprint()
+    dicom_slice(tmp_path / "masks" / "s0" / "s04.dcm", np.ones((4, 6), np.int16), (-20, -30, 22), number=5)
+    assert open_source("dicom", tmp_path).fingerprint() != before
+
+
+def test_gap_in_numbered_slices_of_pictures_is_told(tmp_path):
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for number in (0, 1, 2, 4):
+        path = tmp_path / "images" / f"patient001_frame01_slice_{number}.png"
+        Image.fromarray(rng.integers(0, 255, (8, 9, 3)).astype(np.uint8)).save(path)
+    (tmp_path / "classes.txt").write_text("background\norgan\n")
+    (found,) = (f for f in check(open_source("folder", tmp_path)) if f.code == "missing-slices")
+    assert "'patient001_frame01_slice_2' and 'patient001_frame01_slice_4'" in found.message
+    (tmp_path / "images" / "patient001_frame01_slice_1.png").unlink()  # 0, 2, 4
+    assert not [f for f in check(open_source("folder", tmp_path)) if f.code == "missing-slices"]
 
 
 def test_index_of_a_medium_is_skipped(tmp_path):

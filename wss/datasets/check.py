@@ -26,6 +26,7 @@ from wss.datasets.leaks import leaks
 from wss.datasets.listing import hidden_names
 from wss.datasets.source import IGNORE_INDEX, UNEVEN_REMEDY, Catalogue, Source, uneven, uneven_message
 from wss.datasets.survey import Inspection, survey
+from wss.datasets.volumes import missing_slice
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 _EXAMPLES = 4
@@ -187,6 +188,11 @@ def _volume_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list
         if pair is not None:
             message = uneven_message(name, pair, sizes)
             found.append(Finding("error", "volume-sizes", pair[1], None, message, UNEVEN_REMEDY))
+        gap = missing_slice(volume.ids)
+        if gap is not None:
+            message = f"slices of volume {name!r} have a gap between {gap[0]!r} and {gap[1]!r}: HD95 takes them for neighbours"
+            remedy = "restore the missing slices; if there never were any, number the slices without gaps"
+            found.append(Finding("warning", "missing-slices", gap[1], None, message, remedy))
     return found
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.raster import MAX_PIXELS, Raster, opened, require_size, unsupported
 from wss.datasets.volume_file import Grid, VolumeFile, package, require_channel
-from wss.errors import DataError
 
 _ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 _UNEVEN = 0.1
@@ -119,7 +118,8 @@ class DicomSeries(VolumeFile):
             values = stored.astype(np.float64) * slope + inter
         white_is_zero = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
         nodata = None if padding is None else padding * slope + inter
-        return Raster(values, "white-is-zero" if white_is_zero else "grey", nodata=nodata)
+        lossy = str(dataset.get("LossyImageCompression", "00")) == "01"
+        return Raster(values, "white-is-zero" if white_is_zero else "grey", nodata=nodata, lossy=lossy)
 
     def file_of(self, number: int) -> Path:
         """The file of a slice."""
@@ -130,7 +130,7 @@ def is_series(folder: Path) -> bool:
     """True if a folder holds a DICOM file."""
     try:
         for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
+            if _may_be_dicom(path) and path.is_file():
                 with path.open("rb") as file:
                     if file.read(132)[128:] == b"DICM":
                         return True
@@ -143,9 +143,13 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Files that may be DICOM, and those that are not by their ending."""
     found = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != "DICOMDIR")
     found = [path for path in found if path.is_file()]
-    # names are often UIDs, such as 1.2.840.113619.2, or have no ending
-    chosen = [p for p in found if p.suffix.lower() in ("", *_ENDINGS) or p.suffix[1:].isdigit()]
-    return chosen, [path for path in found if path not in chosen]
+    return [p for p in found if _may_be_dicom(p)], [p for p in found if not _may_be_dicom(p)]
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """True for the endings of DICOM, for none, and for UIDs such as 1.2.840.113619.2; False for hidden files."""
+    known = path.suffix.lower() in ("", *_ENDINGS) or path.suffix[1:].isdigit()
+    return known and not path.name.startswith(".")
 
 
 def _read(path: Path, *, pixels: bool) -> Any:
@@ -181,9 +185,7 @@ def _require_one_series(folder: Path, headers: Sequence[tuple[Path, Any]]) -> No
 def _require_readable(path: Path, header: Any) -> None:
     if int(header.get("NumberOfFrames") or 1) > 1:
         message = f"holds {header.NumberOfFrames} frames in one file, which is not read"
-        raise unsupported(
-            path, message, "convert it to NIfTI or to one file per slice (dcm2niix, dcmtk's dcmdump tools)"
-        )
+        raise unsupported(path, message, "convert it to NIfTI (dcm2niix) and use kind nifti")
     if header.get("Rows") is None or header.get("Columns") is None:
         kind = header.SOPClassUID.name if "SOPClassUID" in header else "file"
         raise unsupported(path, f"is a {kind} without pixels", "take it out of the folder")
@@ -327,14 +329,3 @@ def _padding(dataset: Any, stored: NDArray[Any]) -> float | None:
         low, high = sorted((int(value), int(limit)))
         stored[(stored >= low) & (stored <= high)] = int(value)
     return float(value)
-
-
-def require_dicom_folders(folder: Path, names: Sequence[str]) -> None:
-    """Raise if a folder holds no folders of series.
-
-    Raises:
-        DataError: It does not.
-    """
-    if not names:
-        hint = "; this folder is itself one: put it into a folder" if is_series(folder) else ""
-        raise DataError(f"{folder}: no folders of DICOM series, expected one for each volume{hint}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from wss.datasets.classlist import read_classes
-from wss.datasets.dicom import require_dicom_folders
+from wss.datasets.dicom import is_series
 from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import Picture, PixelOptions, picture
@@ -108,12 +108,7 @@ class VolumeSource(FileSource):
         names, palette, background = read_classes(self._class_file())[:3]
         images, notes = self._named(options.images, self.endings)
         if not images:
-            wanted = "folders" if self.folders else ", ".join(self.endings)
-            if self.folders:
-                require_dicom_folders(self.root / options.images, ())
-            raise DataError(
-                f"{self.root / options.images}: no volumes ({wanted}); give the folder that holds this layout"
-            )
+            raise self._no_volumes(self.root / options.images)
         labels = {}
         for what, folder in (("mask", options.masks), ("scribble", options.scribbles)):
             labels[what], found = self._named(folder, self.label_endings)
@@ -122,19 +117,21 @@ class VolumeSource(FileSource):
         self.axis = self._slice_axis({n: v for n, v in opened.items() if v is not None})
         self._paths = images
         self._places: dict[str, tuple[str, int]] = {}
+        self._files: dict[str, tuple[Path, ...]] = {}
+        self.entries = {}
         volumes = {}
-        entries = {}
         for name, volume in opened.items():
+            mask, scribble = labels["mask"].get(name), labels["scribble"].get(name)
+            annotations = [(p, self._try_to_open(p, annotation=True)) for p in (mask, scribble) if p is not None]
             count = 1 if volume is None else volume.grid.shape[self.axis]
             ids = tuple(slice_id(name, number) for number in range(count))
             for number, image_id in enumerate(ids):
                 self._places[image_id] = (name, number)
-                file = images[name] if volume is None else volume.file_of(number)
-                entries[image_id] = Entry(file, labels["mask"].get(name), labels["scribble"].get(name))
+                self._files[image_id] = _files_of(number, self.axis, [(images[name], volume), *annotations])
+                self.entries[image_id] = Entry(self._files[image_id][0] if volume else images[name], mask, scribble)
             if volume is not None:
                 volumes[name] = Volume(ids, self._spacing(volume))
-                notes += self._remarks(name, volume, [labels[what].get(name) for what in ("mask", "scribble")])
-        self.entries = entries
+                notes += self._remarks(name, volume, [labels for _, labels in annotations if labels is not None])
         splits, found = self._splits(images, labels["mask"])
         listed = {name for split in splits.values() for name in split}
         notes += found + [
@@ -191,14 +188,9 @@ class VolumeSource(FileSource):
         return self._labels(image_id, self.entry(image_id).scribble, self.options.scribble_values)
 
     def files(self, image_id: str) -> Sequence[Path]:
-        """The files that ``read`` opens for this image: those of the whole volume, whose values decide its brightness."""
-        entry = self.entry(image_id)
-        found = []
-        for path in (self._paths[self._places[image_id][0]], entry.mask, entry.scribble):
-            volume = None if path is None else self._try_to_open(path, annotation=path is not entry.image)
-            if path is not None:
-                found += list(volume.files) if volume is not None else [path] if not path.is_dir() else []
-        return list(dict.fromkeys(found))
+        """The files of the slice, image and annotations; its brightness depends on the other slices of its volume too."""
+        self.entry(image_id)
+        return self._files[image_id]
 
     def _labels(self, image_id: str, path: Path | None, values: ValueMap) -> NDArray[np.uint8] | None:
         if path is None:
@@ -251,7 +243,16 @@ class VolumeSource(FileSource):
             return None
         return next((remark for remark in volume.remarks if remark.severity == "error"), None)
 
-    def _remarks(self, name: str, volume: VolumeFile, annotations: Sequence[Path | None]) -> list[Finding]:
+    def _no_volumes(self, folder: Path) -> DataError:
+        if not self.folders:
+            message = f"no volumes ({', '.join(self.endings)}); give the folder that holds this layout"
+        elif is_series(folder):
+            message = "is itself a DICOM series; put it into a folder of its own name in this folder"
+        else:
+            message = "no folders of DICOM series, expected one for each volume"
+        return DataError(f"{folder}: {message}")
+
+    def _remarks(self, name: str, volume: VolumeFile, annotations: Sequence[VolumeFile]) -> list[Finding]:
         """What is doubtful or worth knowing about a volume; what is wrong is found when it is read."""
         found = [
             Finding("warning" if r.severity == "error" else r.severity, r.code, name, r.file, r.message, r.remedy)
@@ -270,11 +271,8 @@ class VolumeSource(FileSource):
                 "the option stretch (full, percentiles, or two numbers) chooses; two numbers give all volumes one range"
             )
             found.append(Finding("note", "deep-image", name, volume.path, message, remedy))
-        for path in annotations:
-            labels = None if path is None else self._try_to_open(path, annotation=True)
-            if labels is None or volume.grid.affine is None or self.kind != "nifti":
-                continue
-            if labels.grid.affine is None:
+        for labels in annotations:
+            if self.kind == "nifti" and labels.grid.affine is None and volume.grid.affine is not None:
                 message = "does not say where its voxels are; they are taken for those of the image"
                 remedy = "save it with the image's affine"
                 found.append(Finding("warning", "no-affine", name, labels.path, message, remedy))
@@ -437,6 +435,17 @@ def volume_paths(
             message = f"{', '.join(sorted(file for _, file in claims))} have one name; {paths[name].name} is read"
             doubtful.append(Finding("warning", "ambiguous-name", name, paths[name], message, "keep one of them"))
     return paths, doubtful
+
+
+def _files_of(number: int, axis: int, volumes: Sequence[tuple[Path, VolumeFile | None]]) -> tuple[Path, ...]:
+    """The files of a slice; of a volume that cannot be opened the path itself, unless it is a folder."""
+    found: list[Path] = []
+    for path, volume in volumes:
+        if volume is not None:
+            found += [volume.file_of(number)] if number < volume.grid.shape[axis] else list(volume.files)
+        elif not path.is_dir():
+            found.append(path)
+    return tuple(dict.fromkeys(found))
 
 
 def _plain(line: str, endings: Sequence[str]) -> str:

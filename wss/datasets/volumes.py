@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from wss.datasets.source import Volume
 from wss.errors import UsageError
@@ -59,3 +60,17 @@ def find_volumes(ids: Iterable[str], pattern: re.Pattern[str]) -> tuple[dict[str
         groups[image_id] = match.groupdict().get("group") or match["volume"]
     volumes = {name: Volume(tuple(image_id for _, image_id in sorted(slices[name]))) for name in sorted(slices)}
     return volumes, groups
+
+
+def missing_slice(ids: Sequence[str]) -> tuple[str, str] | None:
+    """Two neighbours whose numbers, at the end of their ids, are further apart than those of others; None without such.
+
+    Args:
+        ids: Slices of a volume in order.
+    """
+    numbers = [re.search(r"\d+$", image_id) for image_id in ids]
+    if not all(numbers):
+        return None
+    found = [int(match[0]) for match in numbers if match is not None]
+    steps = [after - before for before, after in pairwise(found)]
+    return next(((ids[n], ids[n + 1]) for n, step in enumerate(steps) if step > min(steps)), None)
