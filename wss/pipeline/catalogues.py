@@ -20,6 +20,16 @@ from wss.stages.train import TrainParams, check_initial
 from wss.store import Store
 
 
+_REMEDIES = {
+    "box": "list boxes in boxes.csv, or add masks to draw boxes from",
+    "tag": "list tags in tags.csv, or add masks, boxes or scribbles",
+    "scribble": "add scribbles, or masks to draw scribbles from",
+    "point": "add points or scribbles, or masks to draw points from",
+    "mask": "add masks",
+}
+"""What to do by the annotation that is missing."""
+
+
 def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> dict[str, Catalogue]:
     """Open the data sets of a pipeline.
 
@@ -98,8 +108,8 @@ def _check_labels(
         bare[node.id] = split
     elif not labelled(prepared, ids, catalogue):
         raise DataError(
-            f"no image of split {split!r} has a file with its labels ({prepared.annotation}); `wss data info` shows what is "
-            "labelled"
+            f"no image of split {split!r} has a file with its labels ({prepared.annotation}); "
+            f"{_REMEDIES.get(prepared.annotation, 'add some')}, or see `wss data info` for what is labelled"
         )
 
 
