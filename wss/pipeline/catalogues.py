@@ -19,7 +19,6 @@ from wss.stages.superpixel_bound import SuperpixelBoundParams
 from wss.stages.train import TrainParams, check_initial
 from wss.store import Store
 
-
 _REMEDIES = {
     "box": "list boxes in boxes.csv, or add masks to draw boxes from",
     "tag": "list tags in tags.csv, or add masks, boxes or scribbles",
