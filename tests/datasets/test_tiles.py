@@ -266,6 +266,10 @@ def test_damaged_record_names_the_remedy(tmp_path):
 
 def test_large_images_are_cut_part_by_part_as_whole_ones(tmp_path, monkeypatch):
     write_maps(tmp_path / "maps", suffix=".tif", tile=(16, 16), compression="deflate", extratags=GEO)
+    image = tifffile.imread(tmp_path / "maps" / "images" / "m1.tif")
+    image[10:20] = 0
+    tags = [*GEO, (42113, 2, 2, "0", True)]
+    tifffile.imwrite(tmp_path / "maps" / "images" / "m1.tif", image, photometric="rgb", tile=(16, 16), extratags=tags)
     source = open_source("folder", tmp_path / "maps", ignore=[2])
     cut_tiles(source, tmp_path / "whole", 32, 8)
     monkeypatch.setattr(tiling, "LARGE", 1000)
@@ -279,6 +283,9 @@ def test_large_images_are_cut_part_by_part_as_whole_ones(tmp_path, monkeypatch):
         for field in ("image", "mask", "scribble"):
             np.testing.assert_array_equal(getattr(one.read(image_id), field), getattr(other.read(image_id), field))
     assert (other.read("m0_y0000_x0000").mask == 255).any()
+    stored = tifffile.imread(tmp_path / "parts" / "masks" / "m1_y0000_x0000.tif")
+    assert (stored[10:20] == 255).all()
+    assert (stored[:10] != 255).any()
     (path, *_), _ = join_tiles(tiles, tmp_path / "parts" / "masks", tmp_path / "out")
     np.testing.assert_array_equal(tifffile.imread(path), source.read("m0").mask)
 

@@ -261,6 +261,26 @@ def test_four_dimensions_are_refused_until_a_channel_is_chosen(tmp_path):
         open_source("nifti", tmp_path, channel=3).read("v0_slice_000")
 
 
+@pytest.mark.parametrize("how", ["extension", "qform", "trailing", "int8", "late"])
+def test_unusual_headers_are_read_as_nibabel_reads_them(tmp_path, how):
+    values = np.random.default_rng(7).integers(-100, 100, (4, 5, 6)).astype(np.int8 if how == "int8" else np.int16)
+    image = nibabel.Nifti1Image(values[..., None, None] if how == "trailing" else values, AFFINE)
+    if how == "extension":
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
+    if how == "qform":
+        turned = AFFINE @ np.array([[0, -1, 0, 3], [1, 0, 0, 2], [0, 0, 1, 1], [0, 0, 0, 1.0]])
+        image = nibabel.Nifti1Image(values, None)
+        image.set_qform(turned, 1)
+    if how == "late":
+        image.header.set_data_offset(4096)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    truth, volume = nibabel.load(tmp_path / "a.nii.gz"), open_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(volume.grid.affine, truth.affine)
+    np.testing.assert_allclose(volume.grid.spacing_mm, truth.header.get_zooms()[:3])
+    for number in range(5):
+        np.testing.assert_array_equal(volume.raster(1, number).values, np.squeeze(truth.get_fdata())[:, number])
+
+
 def test_two_dimensions_are_one_slice(tmp_path):
     save(tmp_path / "a.nii", np.arange(12, dtype=np.int16).reshape(3, 4))
     volume = open_volume(tmp_path / "a.nii")
@@ -379,7 +399,7 @@ def test_blank_slices_are_not_the_same_picture(tmp_path):
     volumes(tmp_path, 4)
     for n in range(4):
         path = tmp_path / "images" / f"v{n}.nii.gz"
-        values = np.array(nibabel.load(path).dataobj)
+        values = np.asarray(nibabel.load(path).dataobj).copy()
         values[:, :, 0] = -100
         save(path, values)
     source = open_source("nifti", tmp_path)
