@@ -14,7 +14,7 @@ from wss.datasets.mask_files import write_mask_tiff
 from wss.datasets.regions import RegionReader
 from wss.predictor import Predictor
 
-BLOCK = 1024
+BLOCK = 768
 """Side of the blocks whose labels are kept, in pixels."""
 
 MARGIN = 128
@@ -46,7 +46,7 @@ def predict_blocks(
 ) -> Preview:
     """Segment a TIFF of any size into a TIFF.
 
-    The network sees blocks of 1024 pixels with 128 more on every side, so that its labels may differ from those of the whole
+    The network sees blocks of 768 pixels with 128 more on every side, so that its labels may differ from those of the whole
     picture where it looks farther. Pixels without data are 255.
 
     Args:

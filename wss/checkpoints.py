@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from wss.datasets.images import PixelOptions
 from wss.errors import StoreError
 from wss.methods import AnyMethod, Method
 from wss.networks import NetworkSpec
@@ -87,3 +88,15 @@ def load_checkpoint(
         amp,
         store.meta["background"],
     )
+
+
+def pixel_options(path: str | Path) -> PixelOptions:
+    """How the values of image files became RGB for the training of a network, so that prediction reads files alike.
+
+    Args:
+        path: ``artifacts/train/<key>.h5``.
+
+    Raises:
+        StoreError: Not a model store of this version.
+    """
+    return PixelOptions.model_validate(Store(Path(path), MODEL).meta.get("pixels") or {})

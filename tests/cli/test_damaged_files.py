@@ -95,7 +95,9 @@ def _acdc(root):
         with h5py.File(path, "w") as file:
             file["image"] = _image(patient)[..., 0] / np.float32(255)
             file.create_dataset("label", data=_labels() % 4, compression="gzip")
-            file.create_dataset("scribble", data=(_labels() % 5).astype(np.uint16), compression="gzip")
+            lines = np.full(SHAPE, 4, np.uint16)
+            lines[2, 2:9], lines[8, 3:8] = 0, 1
+            file.create_dataset("scribble", data=lines, compression="gzip")
 
 
 def _voc(root):

@@ -109,7 +109,8 @@ def test_an_export_of_a_tool(coco, tmp_path):
     [
         ({"bbox": [1, 2, 3]}, r"annotation 100 of image 7 has the box \[1, 2, 3\]"),
         ({"bbox": [1, 2, 0, 4]}, "positive size"),
-        ({"segmentation": None}, "neither polygons nor"),
+        ({"segmentation": 5}, "expected polygons or an encoding"),
+        ({"segmentation": [], "bbox": None}, "has the box None"),
         ({"segmentation": [["a", 2]]}, "no list of x and y"),
         ({"segmentation": [[1, 2, 3]]}, "no list of x and y"),
         (
@@ -144,11 +145,9 @@ def test_damaged_annotations_name_file_and_id(coco, change, message):
         (lambda c: {**c, "images": c["images"] + c["images"]}, "names two images '000007'"),
         (lambda c: {**c, "annotations": [{"id": 4, "image_id": 99}]}, "annotation 4 of image 99"),
         (lambda c: {**c, "categories": [{"id": 1}]}, "category without id and name"),
-        (
-            lambda c: {**c, "categories": [*c["categories"], {"id": 90, "name": "dog"}]},
-            "categories 18 and 90 of the same name 'dog'",
-        ),
-        (lambda c: {**c, "categories": [{"id": 3, "name": "background"}]}, "category 'background', which is the name"),
+        (lambda c: {**c, "images": [{**c["images"][0], "file_name": "C:\\x\\y.jpg"}]}, "not inside the folder"),
+        (lambda c: {**c, "images": [{**c["images"][0], "file_name": "..\\y.jpg"}]}, "not inside the folder"),
+        (lambda c: {**c, "images": [{**c["images"][0], "file_name": ""}]}, "not inside the folder"),
     ],
 )
 def test_files_of_another_form_are_refused(coco, change, message):
@@ -173,6 +172,108 @@ def test_truncated_json_and_files_that_disagree(coco):
         open_source("coco", coco)
     with pytest.raises(DataError, match="no such annotation file"):
         open_source("coco", coco, train="elsewhere.json")
+
+
+def _source(root, rows, categories=None, file="p.jpg"):
+    """A data set of one image."""
+    write_annotations(root / "train.json", {1: (file, SHAPE)}, rows, categories or {1: "cell", 2: "wall"})
+    write_image(root / "images" / file.replace("\\", "/"))
+    return open_source("coco", root)
+
+
+def _notes(source):
+    return {f.code: f for f in check(source)}
+
+
+WHOLE = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], "area": 9, "segmentation": square(1, 1, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("outline", "void"),
+    [
+        ({}, np.s_[2:9, 6:13]),
+        ({"segmentation": None}, np.s_[2:9, 6:13]),
+        ({"segmentation": []}, np.s_[2:9, 6:13]),
+        ({"segmentation": [[7, 3, 9, 3]]}, np.s_[2:9, 6:13]),
+        ({"segmentation": [[7, 3, 9, 3, 11, 3]]}, np.s_[2:9, 6:13]),
+        ({"segmentation": {"size": [12, 16], "counts": [192]}}, np.s_[2:9, 6:13]),
+        ({"segmentation": [[7, 3, 9, 3]], "bbox": None}, np.s_[3:4, 7:9]),
+    ],
+    ids=str,
+)
+def test_objects_without_outline_are_void_and_never_background(tmp_path, outline, void):
+    bare = {"image_id": 1, "category_id": 2, "bbox": [6, 2, 7, 6.5], "area": 0, **outline}
+    source = _source(tmp_path, [WHOLE, bare])
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[void] = 255
+    expected[1:4, 1:4] = 1
+    np.testing.assert_array_equal(source.load_mask("p"), expected)
+    found = {f.code: f for f in source.notes}["object-without-outline"]
+    assert found.message.startswith("1 of 2 objects in 1 images have no outline")
+    if bare["bbox"]:
+        assert _notes(source)["object-without-outline"].severity == "warning"
+        assert source.read("p").boxes.tolist() == [[1, 1, 1, 3, 3], [2, 6, 2, 12, 8]]
+
+
+def test_a_short_outline_beside_a_whole_one_is_void(tmp_path):
+    row = {**WHOLE, "segmentation": [*square(1, 1, 4, 4), [8, 8, 10, 10]]}
+    source = _source(tmp_path, [row])
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[8:10, 8:10] = 255
+    expected[1:4, 1:4] = 1
+    np.testing.assert_array_equal(source.read("p").mask, expected)
+    assert "object-without-outline" in _notes(source)
+
+
+def test_objects_smaller_than_a_pixel_do_not_vanish(tmp_path):
+    tiny = {"image_id": 1, "category_id": 2, "bbox": [9.6, 5.6, 0.3, 0.3], "segmentation": square(9.6, 5.6, 9.9, 5.9)}
+    source = _source(tmp_path, [WHOLE, tiny])
+    assert np.argwhere(source.read("p").mask == 255).tolist() == [[5, 9]]
+    assert "object-without-outline" in _notes(source)
+
+
+def test_without_any_outline_there_are_boxes_and_no_masks(tmp_path):
+    rows = [{**WHOLE, "segmentation": []}, {**WHOLE, "category_id": 2, "segmentation": []}]
+    source = _source(tmp_path, rows)
+    assert source.read("p").mask is None
+    assert source.catalogue.unmasked == {"p"}
+    assert len(source.read("p").boxes) == 2
+    found = _notes(source)["object-without-outline"]
+    assert "2 of 2 objects" in found.message and "there are no masks" in found.message
+    assert "object-without-outline" not in _notes(_source(tmp_path / "whole", [WHOLE]))
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "_background_"])
+def test_a_category_called_background_is_the_background(tmp_path, name):
+    rows = [
+        {"image_id": 1, "category_id": 0, "bbox": [0, 0, 9, 9], "segmentation": square(0, 0, 9, 9)},
+        {**WHOLE, "category_id": 7},
+        {"image_id": 1, "category_id": 0, "bbox": [2, 2, 1, 1], "segmentation": square(2, 2, 3, 3)},
+    ]
+    source = _source(tmp_path, rows, {0: name, 7: "cell"})
+    assert source.catalogue.classes == ("background", "cell")
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[1:4, 1:4] = 1
+    expected[2, 2] = 0  # smaller objects lie on larger ones
+    sample = source.read("p")
+    np.testing.assert_array_equal(sample.mask, expected)
+    assert sample.boxes.tolist() == [[1, 1, 1, 3, 3]]
+    assert f"category 0, {name!r}, is the background class" in _notes(source)["background-category"].message
+
+
+def test_categories_of_the_same_name_are_one_class(tmp_path):
+    rows = [{**WHOLE, "category_id": 4}, {**WHOLE, "category_id": 9, "segmentation": square(8, 8, 10, 10)}]
+    source = _source(tmp_path, rows, {4: "cell", 5: "wall", 9: "cell"})
+    assert source.catalogue.classes == ("background", "cell", "wall")
+    mask = source.read("p").mask
+    assert (mask[1:4, 1:4] == 1).all() and (mask[8:10, 8:10] == 1).all() and mask.sum() == 13
+    assert "categories 4 and 9 have the same name 'cell'" in _notes(source)["same-category"].message
+
+
+def test_file_names_with_backslashes_are_in_folders(tmp_path):
+    source = _source(tmp_path, [WHOLE], file="day1\\scan.v1.png")
+    assert source.catalogue.splits["train"] == ("scan.v1",)
+    assert source.read("scan.v1").mask.any()
 
 
 # densepose
@@ -232,6 +333,16 @@ def test_parts_of_people(densepose):
     assert np.argwhere(source.read(val).mask == 2).tolist() == [[y, x] for y in range(10) for x in range(10)]
     nobody = source.read(second)
     assert nobody.mask is None and nobody.strokes is None
+
+
+def test_people_without_parts_and_outline_are_void_in_their_box(densepose):
+    path = densepose / "densepose_coco_2014_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["segmentation"] = []
+    path.write_text(json.dumps(content))
+    source = open_source("densepose", densepose)
+    mask = source.read(source.catalogue.splits["train"][0]).mask
+    assert (mask[20:30, 42:50] == 255).all() and not mask[31:, 42:].any()
 
 
 def test_points_in_the_middle_of_parts_and_as_annotated(densepose):

@@ -180,7 +180,7 @@ def test_damaged_labelme_files_are_named(tmp_path, content, message):
         ('width="30"', "", "expected a number"),
         ('width="30"', 'width="0"', "no size"),
         ('name="b.png"', 'name="other/a.jpg"', "another image has too"),
-        ("<ellipse", "<mask", "is a mask"),
+        ("<ellipse", "<skeleton", "is a skeleton, which says of no pixel"),
         ("<version>1.1</version>", '<track id="0" label="cell"/>', "CVAT for images"),
     ],
 )

@@ -2,8 +2,10 @@
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from tests.datasets.image_files import png, tiff
@@ -182,6 +184,13 @@ def test_orientation_of_photographs(tmp_path, suffix, orientation):
     assert (header.shape, header.orientation) == (expected.shape[:2], orientation)
 
 
+def test_palette_of_16_bits(tmp_path):
+    values = np.random.default_rng(0).integers(0, 60000, SIZE, dtype=np.uint16)
+    colours = np.random.default_rng(1).integers(0, 256, (3, 65536), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="palette", colormap=colours * 256)
+    assert (read_image(tmp_path / "a.tif") == colours.T[values]).all()
+
+
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +208,6 @@ def test_labels_of_few_bits_are_not_multiplied(tmp_path, bits, suffix):
     "dtype", ["int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 )
 def test_labels_of_every_type_that_holds_whole_numbers(tmp_path, dtype):
-    import tifffile
 
     values = np.random.default_rng(0).integers(0, 100, SIZE).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", values)
@@ -208,7 +216,6 @@ def test_labels_of_every_type_that_holds_whole_numbers(tmp_path, dtype):
 
 
 def test_labels_that_no_label_can_be(tmp_path):
-    import tifffile
 
     path = tmp_path / "a.tif"
     for value, dtype, message in (
@@ -221,6 +228,26 @@ def test_labels_that_no_label_can_be(tmp_path):
         with pytest.raises(DataError, match=message):
             read_label(path)
     assert read_label(path, ignore=[65535]).tolist() == [[1, 3], [255, 2]]
+
+
+def test_values_say_what_any_stored_value_means(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 65535], [300, 7]], np.uint16))
+    values = [(0, 0), (65535, 1), (300, 255)]
+    assert read_label(tmp_path / "a.tif", values=values).tolist() == [[0, 1], [255, 7]]
+    assert read_label(tmp_path / "a.tif", values=values, ignore=[7, 65535]).tolist() == [[0, 1], [255, 255]]
+    tifffile.imwrite(tmp_path / "b.tif", np.array([[-1, 2.0]], np.float32))
+    assert read_label(tmp_path / "b.tif", values=[(-1, 0)]).tolist() == [[0, 2]]
+
+
+def test_transparent_labels_stay_unlabelled_where_255_is_a_class(tmp_path):
+    labels = np.array([[255, 255], [0, 0]], np.uint8)
+    (tmp_path / "a.png").write_bytes(png(labels, 8, alpha=np.array([[0, 9], [9, 0]])))
+    assert read_label(tmp_path / "a.png", values=[(0, 0), (255, 1)]).tolist() == [[255, 1], [0, 255]]
+
+
+def test_the_page_is_for_stacks_of_labels_only(tmp_path):
+    tifffile.imwrite(tmp_path / "one.tif", np.full((4, 5), 3, np.uint8))
+    assert (read_label(tmp_path / "one.tif", page=2) == 3).all()
 
 
 def test_transparent_labels_are_unlabelled(tmp_path):
@@ -245,7 +272,6 @@ def test_labels_without_data_by_the_tag_of_the_file(tmp_path):
 
 
 def test_stacks_need_a_page(tmp_path):
-    import tifffile
 
     stack = np.random.default_rng(0).integers(0, 255, (3, *SIZE), dtype=np.uint8)
     for name, options in {
@@ -270,7 +296,6 @@ def test_stacks_need_a_page(tmp_path):
 
 
 def test_small_copies_of_a_picture_are_no_pages(tmp_path):
-    import tifffile
 
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.full((64, 64), 7, np.uint8), subifds=1)
@@ -279,7 +304,6 @@ def test_small_copies_of_a_picture_are_no_pages(tmp_path):
 
 
 def test_bands_are_chosen(tmp_path):
-    import tifffile
 
     values = np.random.default_rng(0).integers(0, 255, (*SIZE, 5), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "five.tif", values, photometric="minisblack", planarconfig="contig")
@@ -318,7 +342,6 @@ def test_other_formats_are_named(tmp_path, begin, name):
 
 
 def test_colours_and_types_that_are_not_read_are_named(tmp_path):
-    import tifffile
 
     tifffile.imwrite(tmp_path / "lab.tif", np.zeros((*SIZE, 3), np.uint8), photometric="cielab")
     with pytest.raises(FileProblem, match="colours of the kind CIELAB, which is not read"):
@@ -343,7 +366,6 @@ def test_damaged_tiff_is_refused(tmp_path, compression, tiled):
 
 
 def _write(path, values):
-    import tifffile
 
     tifffile.imwrite(path, values, photometric="rgb" if values.ndim == 3 else "minisblack")
 
@@ -380,7 +402,6 @@ def test_stretch_of_8_bits_only_if_asked(tmp_path):
 
 
 def test_channels_of_rgb_are_stretched_together_and_chosen_bands_each(tmp_path):
-    import tifffile
 
     rng = np.random.default_rng(0)
     values = np.stack([rng.integers(0, top, (64, 64)) for top in (1000, 2000, 4000)], axis=-1).astype(np.uint16)
@@ -435,3 +456,88 @@ def test_infinite_values_are_refused(tmp_path):
 def test_refuses_other_stretches(stretch):
     with pytest.raises(UsageError, match="stretch"):
         validate(PixelOptions, {"stretch": stretch}, "here")
+
+
+# --- against other writers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_files_of_opencv(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 60, 2))
+    for suffix, dtypes, counts in (
+        ("png", ("u1", "u2"), (1, 3, 4)),
+        ("tif", ("u1", "u2", "f4", "f8"), (1, 3)),
+        ("bmp", ("u1",), (1, 3)),
+        ("webp", ("u1",), (3,)),
+        ("pgm", ("u1", "u2"), (1,)),
+        ("ppm", ("u1", "u2"), (3,)),
+    ):
+        dtype, count = np.dtype(rng.choice(dtypes)), int(rng.choice(counts))
+        values = (
+            rng.normal(size=(*shape, count)) * 1000
+            if dtype.kind == "f"
+            else rng.integers(0, np.iinfo(dtype).max + 1, (*shape, count))
+        )
+        values = values.astype(dtype)
+        path = tmp_path / f"a.{suffix}"
+        quality = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == "webp" else []
+        assert cv2.imwrite(str(path), values if count == 1 else values[..., [2, 1, 0, 3][:count]], quality)
+        found = read_raster(path)
+        assert found.values.dtype == dtype, suffix
+        expected = values[..., 0] if count == 1 else values[..., :3]
+        assert (found.values == expected).all(), suffix
+        if count == 4:
+            assert (found.transparent == (values[..., 3] == 0)).all()
+        assert read_header(path).shape == shape
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_files_of_pillow(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 50, 2)
+    colours = int(rng.choice([2, 4, 16, 200, 256]))
+    indices = rng.integers(0, colours, (height, width), dtype=np.uint8)
+    image = Image.fromarray(indices, "P")
+    image.putpalette(rng.integers(0, 256, 3 * colours, dtype=np.uint8).tobytes())
+    for suffix, options in (
+        ("png", {"bits": int(np.ceil(np.log2(colours)))} if colours in (2, 4, 16) else {}),
+        ("tif", {"compression": str(rng.choice(["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"]))}),
+        ("bmp", {}),
+    ):
+        image.save(tmp_path / f"a.{suffix}", **options)
+        assert (read_label(tmp_path / f"a.{suffix}") == indices).all(), (suffix, options)
+        assert (read_image(tmp_path / f"a.{suffix}") == np.array(image.convert("RGB"))).all(), suffix
+    bits = rng.random((height, width)) < 0.5
+    for suffix, options in (("png", {}), ("bmp", {}), ("tif", {}), ("tif", {"compression": "group4"})):
+        Image.fromarray(bits).save(tmp_path / f"b.{suffix}", **options)
+        stored = bits if suffix != "tif" else tifffile.imread(tmp_path / "b.tif")
+        assert (read_label(tmp_path / f"b.{suffix}") == stored).all(), suffix
+        assert (read_image(tmp_path / f"b.{suffix}")[..., 0] == 255 * bits).all(), suffix
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_files_of_tifffile(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(side) for side in rng.integers(17, 90, 2))
+    dtype = np.dtype(rng.choice(["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]))
+    count = int(rng.choice([1, 3]))
+    values = (rng.normal(size=(*shape, count)) * 50).astype(dtype)
+    options = {"compression": rng.choice([None, "deflate", "lzw", "zstd", "lzma", "packbits"])}
+    if rng.random() < 0.5:
+        options["tile"] = (16 * int(rng.integers(1, 4)), 16 * int(rng.integers(1, 4)))
+    if options["compression"] in ("deflate", "lzw") and dtype.itemsize > 1 and dtype != np.dtype("f2"):
+        options["predictor"] = bool(rng.random() < 0.5)
+    stored = values[..., 0]
+    if count == 3:
+        options["photometric"] = "rgb"
+        options["planarconfig"] = str(rng.choice(["contig", "separate"]))
+        stored = values if options["planarconfig"] == "contig" else np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    else:
+        options["photometric"] = str(rng.choice(["minisblack", "miniswhite"]))
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, bigtiff=bool(rng.random() < 0.3), byteorder=str(rng.choice(["<", ">"])), **options
+    )
+    found = read_raster(tmp_path / "a.tif")
+    assert found.values.dtype == dtype
+    assert (found.values == (values[..., 0] if count == 1 else values)).all(), options

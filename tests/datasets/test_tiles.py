@@ -369,3 +369,6 @@ def test_boxes_are_cut_and_named_by_class(tmp_path):
     assert ["m0_y0032_x0000", "", "", "", "", ""] not in rows
     assert ["m0_y0032_x0000", "house", "30", "0", "31", "3"] in rows
     assert not [row for row in rows if row[0].startswith("m1")]
+    read = open_source("folder", tmp_path / "tiles").load_boxes
+    np.testing.assert_array_equal(read("m0_y0000_x0000"), clip_boxes(boxes, 0, 0, 32, 32))
+    assert read("m1_y0000_x0000") is None

@@ -177,6 +177,17 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path, how):
     np.testing.assert_array_equal(source.read("v0_slice_002").mask, wanted)
 
 
+def test_scribbles_of_itk_snap_have_0_for_unpainted(tmp_path):
+    volumes(tmp_path, 2)
+    wanted = open_source("nifti", tmp_path).read("v0_slice_002").scribble
+    for n in range(2):
+        path = tmp_path / "scribbles" / f"v{n}.nii.gz"
+        values = np.asarray(nibabel.load(path).dataobj)
+        save(path, np.where(values == 255, 0, values + 1).astype(np.uint16))
+    source = open_source("nifti", tmp_path, scribble_values={0: 255, 1: 0, 2: 1})
+    np.testing.assert_array_equal(source.read("v0_slice_002").scribble, wanted)
+
+
 @pytest.mark.parametrize("value", [0.5, -1, 256, np.inf])
 def test_what_is_no_label_is_refused(tmp_path, value):
     mask = volumes(tmp_path, 2)

@@ -97,3 +97,60 @@ def test_shapes_and_labels_are_checked():
         partial_cross_entropy(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 5, dtype=torch.int64))
     with pytest.raises(WssError, match="below 3"):
         partial_cross_entropy(torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 7))
+
+
+def _focal_reference(logits, labels, gamma, weights=None):
+    """The mean of w (1 - p)^gamma -log p at the labelled pixels, one pixel after another; the weights w divide it."""
+    total = weight_sum = 0.0
+    for b, y, x in (labels != 255).nonzero().tolist():
+        scores = [math.exp(float(score)) for score in logits[b, :, y, x]]
+        label = int(labels[b, y, x])
+        p = scores[label] / sum(scores)
+        weight = 1.0 if weights is None else float(weights[label])
+        total += weight * (1 - p) ** gamma * -math.log(p)
+        weight_sum += weight
+    return total / weight_sum
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)])
+def test_focal_reference(gamma, weights):
+    logits, labels = _case()
+    value = partial_cross_entropy(logits, labels, class_weights=weights, focal_gamma=gamma)
+    assert value.item() == pytest.approx(_focal_reference(logits, labels, gamma, weights))
+    each = partial_cross_entropy(logits, labels, class_weights=weights, focal_gamma=gamma, reduction="none")
+    assert (each == 0).equal(labels == 255)
+
+
+def test_focal_by_hand():
+    logits = torch.tensor([[[[0.0, 5.0]], [[math.log(3.0), 7.0]]]])  # p = 1/4
+    value = partial_cross_entropy(logits, torch.tensor([[[0, 255]]]), focal_gamma=2.0)
+    assert value.item() == pytest.approx(0.75**2 * math.log(4))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_gradient(gamma):
+    logits, labels = _case()
+    weights = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
+    logits.requires_grad_()
+    assert gradcheck(lambda x: partial_cross_entropy(x, labels, class_weights=weights, focal_gamma=gamma), logits)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_gradients_are_finite_where_predictions_are_certain(gamma):
+    logits = torch.tensor([[[[1e4, -1e4, 0.0]], [[0.0, 1e4, 0.0]]]], requires_grad=True)
+    partial_cross_entropy(logits, torch.tensor([[[0, 0, 255]]]), focal_gamma=gamma).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_no_gamma_is_the_plain_loss_and_a_negative_one_is_refused():
+    logits, labels = _case()
+    assert torch.equal(partial_cross_entropy(logits, labels, focal_gamma=0), partial_cross_entropy(logits, labels))
+    with pytest.raises(WssError, match="must not be negative"):
+        partial_cross_entropy(logits, labels, focal_gamma=-1)
+
+
+def test_weighted_gradient():
+    logits, labels = _case()
+    weights = torch.tensor([0.2, 0.0, 3.0], dtype=torch.float64)
+    assert gradcheck(lambda x: partial_cross_entropy(x, labels, class_weights=weights), logits.requires_grad_())

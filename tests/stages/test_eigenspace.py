@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from wss.checkpoints import build_model
-from wss.errors import UsageError
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
 from wss.pipeline.workspace import Workspace
@@ -142,6 +141,8 @@ def test_the_report_shows_table_and_pictures(done):
     assert "Eigenvector 3" in page
 
 
-def test_a_network_without_a_walk_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"train `rw-ss`"):
-        _run(tmp_path, "false")
+def test_a_network_without_a_walk_has_no_pictures_and_the_pipeline_goes_on(tmp_path):
+    outcomes = _run(tmp_path, "false")
+    assert "train `rw-ss`" in outcomes["eigenspace"].store.meta["left_out"]
+    page = (tmp_path / "w/report.html").read_text()
+    assert "<strong>before self-supervision</strong> is left out: an eigenspace is that of a random walk" in page

@@ -226,10 +226,16 @@ def test_what_is_not_there_is_an_error(tmp_path, monkeypatch):
     _change(monkeypatch, _without("boxes", "mask", "strokes"))
     with pytest.raises(DataError, match="neither boxes nor masks"):
         _prepare(tmp_path, annotation="box")
-    with pytest.raises(DataError, match="has no boxes; source 'simulated'"):
+    with pytest.raises(DataError, match=r"neither boxes nor masks .* boxes\.csv"):
         _prepare(tmp_path, annotation="box", source="given")
     with pytest.raises(DataError, match="neither scribbles nor masks"):
         _prepare(tmp_path, annotation="point")
+
+
+def test_masks_may_stand_in_for_boxes_that_were_asked_for(tmp_path, monkeypatch):
+    _change(monkeypatch, _without("boxes"))
+    with pytest.raises(DataError, match="has no boxes; source 'simulated'"):
+        _prepare(tmp_path, annotation="box", source="given")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def _present(tags):
 
 def _without(monkeypatch, *names, change=lambda sample: sample):
     real = wss.stages.samples._read
-    nothing = dict.fromkeys(names)
+    nothing = dict.fromkeys((*names, "tags"))
     monkeypatch.setattr(wss.stages.samples, "_read", lambda s, i: change(replace(real(s, i), **nothing)))
 
 

@@ -56,14 +56,16 @@ def info(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Count images, sizes, classes, labelled pixels and boxes."""
+    """Count images, sizes, classes, labelled pixels, boxes and tags."""
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.datasets.check import info as summarise
+    from wss.datasets.tables import tag_counts
 
     with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
         source, count = _source(session)
         facts = summarise(source, jobs=session.jobs, progress=session.context.progress.task("reading", count))
+        facts["tag_images"] = tags = tag_counts(source)
 
         def percent(share: float | None) -> str:
             return "-" if share is None else f"{100 * share:.2f}"
@@ -89,6 +91,8 @@ def info(
                 ["class", "% of masks", "% of scribbles", "boxes"],
                 [(c, *(percent(s.get(c)) for s in shares), boxes.get(c, "-")) for c in facts["classes"]],
             )
+            if tags is not None:
+                session.terminal.table("", ["class", "images tagged"], list(tags.items()))
 
         session.terminal.result(facts, render)
 
@@ -116,6 +120,7 @@ def simulate(
 
         def __init__(self, source: Any) -> None:
             self.catalogue = source.catalogue
+            self.entries = getattr(source, "entries", {})
             self._source = source
 
         def read(self, image_id: str) -> Any:
@@ -137,11 +142,18 @@ def convert(
         typer.Argument(help="A drawing program's file or folder; default: the data set.", show_default=False),
     ] = None,
     program: Annotated[
-        str | None, typer.Option("--from", help="labelme, cvat, or painted (napari, ilastik: classes count from 1).")
+        str | None,
+        typer.Option(
+            "--from", help="labelme, cvat, labelstudio, yolo, qupath, or painted (napari, ilastik: classes from 1)."
+        ),
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="Class names, for drawings.", show_default=False)] = None,
     rest: Annotated[
         str | None, typer.Option(help="Class of what lies in no shape, for masks; default: unlabelled.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images, for drawings that do not tell their size.", show_default=False),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     workspace: options.Workspace = Path(),
@@ -149,7 +161,7 @@ def convert(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write scribbles in another format: those of the data set, or out of Labelme, CVAT, napari or ilastik.
+    """Write scribbles in another format: those of the data set, or out of a drawing program.
 
     Formats: ScribbleSup's XML, text polylines, PNG with 255 = unlabelled, Labelme's JSON, one XML for CVAT,
     or TIFF with 0 = unlabelled (painted).
@@ -159,11 +171,11 @@ def convert(
     from wss.errors import UsageError
 
     if drawings is None:
-        if program or classes or rest:
-            raise UsageError("--from, --classes and --rest belong to a file or folder of drawings; name it")
+        if program or classes or rest or images:
+            raise UsageError("--from, --classes, --rest and --images belong to a file or folder of drawings; name it")
         _convert(out, to, split, workspace, jobs, quiet, as_json, lambda source: source)
         return
-    _convert_drawings(drawings, program, classes, rest, out, to, quiet, as_json)
+    _convert_drawings(drawings, program, classes, rest, images, out, to, quiet, as_json)
 
 
 def _convert_drawings(
@@ -171,6 +183,7 @@ def _convert_drawings(
     program: str | None,
     classes: Path | None,
     rest: str | None,
+    images: Path | None,
     out: Path,
     to: str,
     quiet: bool,
@@ -190,7 +203,9 @@ def _convert_drawings(
     if classes is None:
         raise UsageError("--classes FILE: one class name a line, in the order of their indices")
     with Terminal(quiet, as_json=as_json) as terminal:
-        source = open_drawings(drawings, program, read_classes(classes), rest=rest)  # type: ignore[arg-type]
+        source = open_drawings(drawings, program, read_classes(classes), rest=rest, images=images)  # type: ignore[arg-type]
+        for note in source.notes:
+            terminal.say(f"{note.severity} [{note.code}] {note.file}: {note.message}; {note.remedy}")
         files = write(source, out, to)  # type: ignore[arg-type]
         terminal.result([str(path) for path in files], lambda: terminal.line(f"{_count(files)} written to {out}"))
 
@@ -225,7 +240,5 @@ def _convert(
 def _source(session: Any) -> tuple[Any, int]:
     from wss.datasets import open_source
 
-    if not session.workspace.configured:
-        session.terminal.say("no wss.yaml here: this is the embedded sample data set (`wss init` names yours)")
-    source = open_source(session.workspace.dataset())
+    source = open_source(session.dataset())
     return source, len({i for ids in source.catalogue.splits.values() for i in ids})

@@ -43,6 +43,7 @@ def evaluate(
     from wss.cli.session import Session
     from wss.cli.workers import workers
     from wss.errors import UsageError
+    from wss.pipeline.catalogues import require_scores
     from wss.pipeline.changes import merge, parse_overrides
 
     test_time: dict[str, Any] = {}
@@ -66,6 +67,7 @@ def evaluate(
         changes = merge(changes, {"crf": kernels}) if kernels else changes
         changes = merge(changes, {target: scored}) if scored else changes
         pipeline = session.pipeline(name, changes, parse_overrides(settings or [])).up_to(target)
+        require_scores(pipeline, session.catalogues(pipeline))
         outcome = session.run(pipeline)[target]
         record = outcome.store.meta["record"]
         session.terminal.result(record, lambda: render(session.terminal, record, outcome.published))

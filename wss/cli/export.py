@@ -96,6 +96,7 @@ def _store(session: Session, checkpoint: str | None) -> Path:
     from wss.stages.predict import PredictParams
 
     if checkpoint is None:
+        session.workspace.existing()
         if session.workspace.state().get("train") is None:
             raise UsageError(
                 f"nothing trained in {session.workspace.root} yet: run `wss train` first, or name a network with --checkpoint"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 
 from wss.cli import team
 from wss.errors import WssError
+from wss.names import is_odd, readable
 
 
 def message(error: BaseException) -> str | None:
@@ -13,6 +16,14 @@ def message(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, WssError | OSError):
         return text
+    if isinstance(error, UnicodeEncodeError):
+        word = _word(error.object, error.start)
+        if is_odd(word):
+            return f"the name {readable(word)} is not UTF-8, and what is written here must be; rename the file"
+        return (
+            f"{word!a} cannot be written in the encoding of this locale ({error.encoding}); set LC_ALL=C.UTF-8 and run the same "
+            "command again"
+        )
     name = type(error).__name__  # torch and joblib are not imported here: that takes a second
     if name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text:
         return (
@@ -24,6 +35,12 @@ def message(error: BaseException) -> str | None:
     if name == "TerminatedWorkerError" or "DataLoader worker" in text:
         return f"a worker process died, most likely for want of memory; use fewer --jobs ({text.splitlines()[0]})"
     return None
+
+
+def _word(text: str, place: int) -> str:
+    """The name around a place in a text."""
+    before, after = text[:place], text[place:]
+    return re.split(r"[\s\"'<>/]", before)[-1] + re.split(r"[\s\"'<>/]", after)[0]
 
 
 def complain(text: str, kind: str = "error") -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.datasets import DatasetSpec
+    from wss.datasets.source import Catalogue
+    from wss.pipeline.workspace import Workspace
 
 
 def init(
@@ -28,6 +33,8 @@ def init(
 ) -> None:
     """Say which data set a workspace is about; writes wss.yaml and looks at the files.
 
+    A data set that was moved is known again under its new folder, and what was made of it stays.
+
     Example: [bold]wss init --kind folder --root ~/cells --workspace cells[/bold]
     """
     import yaml
@@ -36,13 +43,10 @@ def init(
     from wss.datasets import DatasetSpec, open_source
     from wss.errors import UsageError
     from wss.params import validate
-    from wss.pipeline.workspace import Workspace
+    from wss.pipeline.workspace import Workspace, gone
     from wss.store.atomic import write_text
-    from wss.yaml_text import parse
 
     place = Workspace(workspace)
-    if place.configured and not force:
-        raise UsageError(f"{place.config_path} exists; --force replaces it")
     values: dict[str, object] = {"kind": kind}
     if root is not None:
         values["root"] = str(root.expanduser().resolve())
@@ -51,17 +55,24 @@ def init(
         if not equals:
             raise UsageError(f"--option {text}: expected NAME=VALUE")
         try:
-            values[name.strip()] = parse(value)
+            values[name.strip()] = _value(name.strip(), value)
         except yaml.YAMLError as error:
             raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
     spec = validate(DatasetSpec, values, "wss init")
+    known = place.configured and not force
+    before = place.dataset() if known else None
+    if before is not None and not (gone(before) and (before.kind, before.options) == (spec.kind, spec.options)):
+        raise UsageError(f"{place.config_path} exists; --force replaces it")
     source = open_source(spec)
     catalogue = source.catalogue
+    terminal = Terminal(as_json=as_json)
+    if before is not None:
+        _require_same(place, before, catalogue)
+        terminal.say(f"the data set of {place.config_path} was moved from {before.root}; finished stages stay finished")
     header = "# The data set of this workspace; `wss data check` looks for faults in it.\n"
     write_text(place.config_path, header + yaml.safe_dump({"dataset": values}, sort_keys=False, allow_unicode=True))
     splits = {name: len(ids) for name, ids in catalogue.splits.items()}
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
-    terminal = Terminal(as_json=as_json)
     axis = next((note for note in getattr(source, "notes", ()) if note.code == "slice-axis"), None)
     if axis is not None:
         terminal.say(f"{axis.message} ({axis.file and axis.file.name}); {axis.remedy}: `wss init -o axis=...`")
@@ -69,3 +80,25 @@ def init(
         {"config": str(place.config_path), "classes": list(catalogue.classes), "splits": splits},
         lambda: terminal.line(f"{len(catalogue.classes)} classes, images: {counts}\nwritten: {place.config_path}"),
     )
+
+
+def _value(name: str, text: str) -> object:
+    """The value of an option. Braces of a pattern of names, as in ``{name}_mask.png``, are text and no mapping."""
+    from wss.yaml_text import parse
+
+    return text if name.endswith("_pattern") and text.lstrip().startswith("{") else parse(text)
+
+
+def _require_same(place: Workspace, before: DatasetSpec, catalogue: Catalogue) -> None:
+    """Raise if another data set would take the place of one that was read before, as far as the list of files tells."""
+    from wss.errors import UsageError
+    from wss.stages.samples import catalogue_meta
+
+    store = place.read_before(before)
+    if store is not None and catalogue_meta(catalogue) != {
+        name: store.meta[name] for name in catalogue_meta(catalogue)
+    }:
+        raise UsageError(
+            f"{place.config_path} names {before.root}, which is not there, and the new folder holds other images, splits or "
+            "classes; --force replaces it"
+        )

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from wss.cli import (
     bench,
     cam,
+    console,
     data,
     doctor,
     edges,
@@ -50,7 +51,7 @@ class Commands(TyperGroup):
             raise _stopped() from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
-        except (WssError, OSError, MemoryError, RuntimeError) as error:
+        except (WssError, OSError, MemoryError, RuntimeError, UnicodeEncodeError) as error:
             if team.several() and interrupt.came():  # it ends the others too, and what fails then follows from that
                 raise _stopped() from None
             message = failure.message(error)
@@ -123,6 +124,7 @@ app.command("doctor", rich_help_panel=_UPKEEP)(doctor.doctor)
 
 def main() -> None:
     """Entry point of the ``wss`` script."""
+    console.write_everything()
     interrupt.leave_at_once()
     # Threads that spin while they wait take the cores from loader workers and from whatever else runs: on two busy cores a
     # training step then costs three times the processor time. Read by the OpenMP runtime when torch is imported.

@@ -9,9 +9,26 @@ import typer
 
 _COMMON = "Common options"
 
+
+def _named(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    """Tell the current folder as it was named from the default, which is ``Path()``; see ``Workspace.named``."""
+    source = context.get_parameter_source(parameter.name or "")
+    default = (
+        source is not None and source.name == "DEFAULT"
+    )  # the class itself is Typer's or Click's, as of the version
+    return Path.cwd() if value == Path() and not default else value
+
+
 Workspace = Annotated[
     Path,
-    typer.Option("--workspace", "-w", envvar="WSS_WORKSPACE", help="Workspace folder.", rich_help_panel=_COMMON),
+    typer.Option(
+        "--workspace",
+        "-w",
+        envvar="WSS_WORKSPACE",
+        callback=_named,
+        help="Workspace folder.",
+        rich_help_panel=_COMMON,
+    ),
 ]
 Seed = Annotated[
     int | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +10,12 @@ import typer
 from wss.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wss.cli.session import Session
+    from wss.datasets.images import PixelOptions
     from wss.pipeline.spec import Pipeline
-    from wss.predictor import InferenceParams, Predictor
+    from wss.predictor import InferenceParams
 
 
 def predict(
@@ -33,6 +35,14 @@ def predict(
     ] = False,
     probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too, float16 (K,H,W) .npy.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write overlays for looking at.")] = True,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="read.NAME=VALUE",
+            help="How files are read (read.bands, read.stretch, read.nodata, read.page); default: as in training.",
+        ),
+    ] = None,
     workspace: options.Workspace = Path(),
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
@@ -42,13 +52,15 @@ def predict(
 ) -> None:
     """Segment images: indexed PNG masks with palette and overlays. Volumes (.nii, .nii.gz, DICOM series) become volumes.
 
-    Images may be of any size, grey or colour, 8 or 16 bit, rotated by EXIF. Those that cannot be read are left out and listed at
-    the end.
+    Images may be of any size, grey or colour, of any depth, turned by EXIF. They become 8 bits as those of training did. TIFFs
+    of more than 80 million pixels are read and written by blocks. Masks of GeoTIFFs are written as GeoTIFF too. Images that
+    cannot be read are left out and listed at the end.
 
     Example: [bold]wss predict holiday/*.jpg --out masks[/bold]
     """
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
+    from wss.cli.segmentation import Segmentation
     from wss.cli.session import Session
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
@@ -65,12 +77,13 @@ def predict(
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
         pictures, scans = part_volumes(images or [], out, bool(images) and reads_stacks(session, checkpoint))
-        named = (_files(pictures, out, endings) if pictures else []) if images else None
+        named = (_files(pictures, out, endings, session.terminal.say) if pictures else []) if images else None
         session.guard(out, None if named is None else [*(name for name, _ in named), *scans])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
         network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
-        segment = _Segmentation(network, str(session.context.device), test_time, probs, overlays)
+        reading = None if not settings else _reading(settings)
+        segment = Segmentation(network, str(session.context.device), test_time, out, reading, probs, overlays)
         volumes = VolumeMasks(out, network)
         if named is None:
             sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
@@ -87,10 +100,10 @@ def predict(
                 done += 1
                 found, masks = volumes.take(name, found)
                 written += masks
-                files = {out / f"{name}{ending}": data for ending, data in found.items()}
-                for path, data in files.items():
-                    write_bytes(path, data)
-                written += files
+                for ending, data in found.items():
+                    written.append(out / f"{name}{ending}")
+                    if data is not None:
+                        write_bytes(written[-1], data)
             advance(1, name)
         if faults and not done:
             raise DataError(next(iter(faults.values())) if len(faults) == 1 else _left_out(faults, len(sources)))
@@ -100,6 +113,18 @@ def predict(
         )
         if faults:
             raise DataError(_left_out(faults, len(sources)))
+
+
+def _reading(settings: list[str]) -> PixelOptions:
+    from wss.datasets.images import PixelOptions
+    from wss.errors import UsageError
+    from wss.params import validate
+    from wss.pipeline.changes import parse_overrides
+
+    changes = parse_overrides(settings)
+    for name in set(changes) - {"read"}:
+        raise UsageError(f"--set {name}: expected read.NAME=VALUE, for example read.bands=[3,2,1]")
+    return validate(PixelOptions, changes["read"], "--set read")
 
 
 def _left_out(faults: dict[str, str], count: int) -> str:
@@ -128,14 +153,14 @@ def _test_time(session: Session, pipeline: Pipeline | None, asked: dict[str, Any
     return validate(InferenceParams, usual.model_dump() | asked, "wss predict")
 
 
-def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str, Any]]:
-    """Names and readers of image files; a folder stands for the images in it, whose sub-folders are kept.
+def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str], None]) -> list[tuple[str, Any]]:
+    """Names and paths of image files; a folder stands for the images in it, whose sub-folders are kept.
 
-    Results of earlier runs, in ``out``, are not taken for images, and no image is overwritten.
+    Hidden files of a folder are left out, and that is said. Results of earlier runs, in ``out``, are not taken for images, and no
+    image is overwritten.
     """
-    from functools import partial
-
-    from wss.datasets.images import IMAGE_SUFFIXES, read_image
+    from wss.datasets.images import IMAGE_SUFFIXES
+    from wss.datasets.listing import is_hidden
     from wss.errors import DataError, UsageError
 
     sources: dict[Path, str] = {}
@@ -147,6 +172,10 @@ def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str,
             inside = given.resolve().is_relative_to(out.resolve())
             found = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
             found = [p for p in found if inside or not p.resolve().is_relative_to(out.resolve())]
+            hidden = [p for p in found if is_hidden(*p.relative_to(given).parts)]
+            found = [p for p in found if not is_hidden(*p.relative_to(given).parts)]
+            if hidden:
+                say(f"{given}: {len(hidden)} hidden files left out, such as {hidden[0].relative_to(given)}")
         if not found:
             raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
         for path in found:
@@ -154,14 +183,14 @@ def _files(images: list[Path], out: Path, endings: list[str]) -> list[tuple[str,
     originals = {path.resolve() for path in sources}
     writers: dict[Path, Path] = {}
     for path, name in sources.items():
-        for ending in endings:
-            target = out / f"{name}{ending}.png"
+        for ending in (*(f"{ending}.png" for ending in endings), ".tif"):
+            target = out / f"{name}{ending}"
             if target.resolve() in originals:
                 raise UsageError(f"{target} is one of the images and would be overwritten; give --out another folder")
             other = writers.setdefault(target, path)
             if other != path:
                 raise UsageError(f"{other} and {path} would both write {target}; predict them separately")
-    return [(name, partial(read_image, path)) for path, name in sources.items()]
+    return [(name, path) for path, name in sources.items()]
 
 
 def _split(session: Session, pipeline: Pipeline, split: str) -> list[tuple[str, Any]]:
@@ -171,43 +200,3 @@ def _split(session: Session, pipeline: Pipeline, split: str) -> list[tuple[str, 
 
     store = session.run(pipeline)["samples"].store
     return [(image_id, partial(store.get, "image", image_id)) for image_id in split_ids(store, split)]
-
-
-class _Segmentation:
-    """Segments one image into the files to write, by ending, or says why it cannot be read; in any process of a run."""
-
-    def __init__(self, network: Path, device: str, test_time: InferenceParams, probs: bool, overlays: bool) -> None:
-        self._network, self._device, self._test_time = network, device, test_time
-        self._probs, self._overlays = probs, overlays
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        from wss.checkpoints import load_checkpoint
-
-        return load_checkpoint(self._network, device=self._device, test_time=self._test_time)
-
-    def __call__(self, source: tuple[str, Any]) -> dict[str, bytes] | str:
-        import io
-
-        import numpy as np
-
-        from wss.errors import DataError
-        from wss.viz import encode_png, indexed_png, overlay
-
-        predictor = self._predictor
-        try:
-            image = source[1]()
-        except DataError as error:
-            return str(error)
-        maps = predictor.probabilities(image)
-        labels = maps.argmax(0).astype(np.uint8)
-        files = {".png": indexed_png(labels, predictor.palette)}
-        if self._overlays:
-            files["_overlay.png"] = encode_png(
-                overlay(image, labels, predictor.palette, unpainted=predictor.background)
-            )
-        if self._probs:
-            buffer = io.BytesIO()
-            np.save(buffer, maps.astype(np.float16))
-            files["_probs.npy"] = buffer.getvalue()
-        return files

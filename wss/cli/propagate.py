@@ -69,7 +69,9 @@ def propagate(
     if image is not None and scribbles is not None:
         with terminal:
             target = out or Path(f"{image.stem}_mask.png")
-            keep_apart(Workspace(workspace).dataset(), target.parent, [target.stem])
+            place = Workspace(workspace)
+            if place.configured:
+                keep_apart(place.dataset(), target.parent, [target.stem])
             _one(terminal, image, scribbles, target, method, edges, settings or [])
     else:
         with workers(backend, address, jobs) as jobs:

@@ -27,6 +27,7 @@ def report(
     """
     from wss.cli.console import Terminal
     from wss.cli.session import Session
+    from wss.errors import DataError
     from wss.pipeline.run import run_node
     from wss.pipeline.spec import Node
     from wss.stages.report import STAGE, ReportParams
@@ -42,8 +43,9 @@ def report(
 
         metrics = [m for m in of_this_data("evaluate") if m.meta["record"]["split"] == split]
         if not metrics:
-            session.run(pipeline.up_to("evaluate"))
-            metrics = [m for m in of_this_data("evaluate") if m.meta["record"]["split"] == split]
+            made = session.run(pipeline.up_to("evaluate"))["evaluate"].store
+            shown_split = made.meta["record"]["split"]  # without held-out images, that of training
+            metrics = [m for m in of_this_data("evaluate") if m.meta["record"]["split"] == shown_split]
         models = {m.key: m for m in of_this_data("train")}
         predictions = {p.key: p for stage in ("predict", "crf") for p in of_this_data(stage)}
         metrics = [m for m in metrics if m.meta["model"] in models and m.meta["predictions"] in predictions]
@@ -60,6 +62,8 @@ def report(
             "metrics": tuple(metrics),
         }
         outcome = run_node(node, inputs, session.workspace, session.context)
+        if not outcome.published:
+            raise DataError(f"no report: {outcome.store.meta['left_out']}")
         path = outcome.published[0]
         session.terminal.result(
             {"report": str(path), "runs": len(metrics)},

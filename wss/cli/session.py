@@ -11,24 +11,30 @@ from typing import Any
 
 from wss.cli import interrupt, team
 from wss.cli.console import Terminal
+from wss.datasets import DatasetSpec
 from wss.datasets.guard import keep_apart
-from wss.errors import UsageError
+from wss.datasets.source import Catalogue
+from wss.errors import DataError, UsageError
 from wss.params import validate
 from wss.pipeline.catalogues import catalogues, check_pipeline
 from wss.pipeline.changes import merge
 from wss.pipeline.effects import unread_changes
+from wss.pipeline.held_out import adapted
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.protocol import protocols
 from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference, shipped_pipelines
 from wss.pipeline.values import NOT_STAGES
-from wss.pipeline.workspace import Workspace
+from wss.pipeline.workspace import Workspace, gone
 from wss.stages.edges import EdgesParams
 from wss.stages.prepare import PrepareParams
+from wss.stages.samples import SamplesParams
 from wss.stages.stage import Context
 from wss.store import Store
 
 DEFAULT_METHOD = "pce"
+SAMPLE_PIPELINE = "quickstart"
+"""The shipped pipeline that declares the embedded sample in a named workspace without data set."""
 
 
 class Session(AbstractContextManager["Session"]):
@@ -53,9 +59,11 @@ class Session(AbstractContextManager["Session"]):
         preset: str | None = None,
     ) -> None:
         self.workspace = Workspace(workspace)
+        self._declares_sample = False
         self.terminal = terminal
         self.seed = seed
         self.preset = preset
+        self._told: set[Path | None] = set()
         self.jobs = jobs or len(os.sched_getaffinity(0))
         self.context = Context(
             device=resolve_device(device),
@@ -78,19 +86,33 @@ class Session(AbstractContextManager["Session"]):
             interrupt.check()
         interrupt.end_work()
 
+    def dataset(self, declares_sample: bool = False) -> DatasetSpec:
+        """The workspace's data set; tells when that is the sample because nothing was declared.
+
+        Args:
+            declares_sample: Take the sample in a named workspace without ``wss.yaml``; ``run`` will declare it there.
+
+        Raises:
+            UsageError: ``wss.yaml`` is malformed, or a named workspace has none.
+        """
+        place = self.workspace
+        if place.configured:
+            return place.dataset()
+        self._declares_sample = declares_sample and place.named
+        dataset = DatasetSpec(kind="sample") if self._declares_sample else place.dataset()
+        self.terminal.say(f"no wss.yaml in {place.root}: using the embedded sample data set (`wss init` names yours)")
+        return dataset
+
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
         """Load a pipeline for this workspace's data set with parameter changes by stage id.
 
         Later changes win. The last ones are those of the command line.
         """
-        if not self.workspace.configured:
-            self.terminal.say(
-                f"no wss.yaml in {self.workspace.root}: using the embedded sample data set (`wss init` names yours)"
-            )
+        dataset = self.dataset(declares_sample=name == SAMPLE_PIPELINE)
         merged: dict[str, Any] = {}
         for change in changes:
             merged = merge(merged, change)
-        everywhere: dict[str, Any] = {"dataset": self.workspace.dataset().model_dump()}
+        everywhere: dict[str, Any] = {"dataset": dataset.model_dump()}
         if self.seed is not None:
             everywhere["seed"] = self.seed
         preset = load_preset(self.preset) if self.preset is not None else None
@@ -179,12 +201,10 @@ class Session(AbstractContextManager["Session"]):
 
     def discard(self, pipeline: Pipeline, node_id: str) -> None:
         """Remove the result and the checkpoint of one node, so that it is made anew."""
-        run_pipeline(
-            pipeline.up_to(*(i for s in pipeline.nodes[node_id].inputs.values() for i in s)),
-            self.workspace,
-            self.context,
-        )
-        for plan in plan_pipeline(pipeline, self.workspace, self.context):
+        given = self.given(pipeline)
+        before = pipeline.up_to(*(i for s in pipeline.nodes[node_id].inputs.values() for i in s))
+        run_pipeline(before, self.workspace, self.context, given=given)
+        for plan in plan_pipeline(pipeline, self.workspace, self.context, given):
             if plan.node.id == node_id and plan.key:
                 path = self.workspace.artifact(plan.node.stage.name, plan.key)
                 for file in (path, path.with_suffix(".partial"), path.with_suffix(".checkpoint.partial")):
@@ -192,24 +212,66 @@ class Session(AbstractContextManager["Session"]):
 
     def guard(self, out: Path | None, names: Iterable[str] | None = None) -> None:
         """Refuse to write results among the files of the data set, see ``keep_apart``."""
-        if out is not None:
+        if out is not None and self.workspace.configured:
             keep_apart(self.workspace.dataset(), out, names)
 
     def run(self, pipeline: Pipeline) -> dict[str, Outcome]:
         """Run a pipeline, telling what is skipped, resumed and made, and remember its results so that `wss gc` keeps them."""
-        outcomes = run_pipeline(pipeline, self.workspace, self.context, before=self._announce)
+        if self._declares_sample:
+            self.workspace.declare_sample()
+            self._declares_sample = False
+        outcomes = run_pipeline(
+            pipeline, self.workspace, self.context, before=self._announce, given=self.given(pipeline)
+        )
+        for outcome in outcomes.values():
+            if isinstance(outcome.node.params, SamplesParams):
+                self.workspace.remember_samples(outcome.node.params.dataset, outcome.store.key)
         last = list(outcomes)[-1]  # `wss prepare` must not make `wss gc` forget the network that `wss train` trained
         self.workspace.remember_results(f"{pipeline.name} to {last}", [o.store.key for o in outcomes.values()])
         return outcomes
+
+    def given(self, pipeline: Pipeline) -> dict[str, Store]:
+        """What was read of data sets whose folder is not there any more, by id of the stage ``samples``.
+
+        Raises:
+            DataError: Nothing was read of such a data set yet.
+        """
+        found: dict[str, Store] = {}
+        for node in pipeline.nodes.values():
+            if isinstance(node.params, SamplesParams) and gone(node.params.dataset):
+                store = self.workspace.read_before(node.params.dataset)
+                if store is None:
+                    raise DataError(
+                        f"{node.params.dataset.root}: no such folder, and nothing was read of this data set yet; name the folder "
+                        f"where it is now with `wss init --kind {node.params.dataset.kind} --root DIR`"
+                    )
+                self._say_gone(node.params.dataset, store)
+                found[node.id] = store
+        return found
+
+    def _say_gone(self, dataset: DatasetSpec, store: Store) -> None:
+        if dataset.root not in self._told:
+            self._told.add(dataset.root)
+            self.terminal.say(
+                f"{dataset.root}: no such folder; going on from what was read of it ({store.path}). If the data set was "
+                f"moved: `wss init --kind {dataset.kind} --root DIR`"
+            )
+
+    def catalogues(self, pipeline: Pipeline) -> dict[str, Catalogue]:
+        """The catalogues of a pipeline's data sets by stage id."""
+        return catalogues(pipeline, self.given(pipeline))
 
     def plan(self, pipeline: Pipeline) -> list[dict[str, Any]]:
         """What ``run`` would do, as rows for a table or JSON, after the checks that ``run`` begins with.
 
         A row has ``id``, ``stage``, ``state``, ``key``, ``params`` and, where a stage has one, ``protocol`` (see ``protocols``).
         """
-        known = catalogues(pipeline)
-        check_pipeline(pipeline, known)
-        plans = plan_pipeline(pipeline, self.workspace, self.context)
+        given = self.given(pipeline)
+        known = catalogues(pipeline, given)
+        pipeline, notes = adapted(pipeline, known)
+        for note in (*notes, *check_pipeline(pipeline, known)):
+            self.terminal.say(note)
+        plans = plan_pipeline(pipeline, self.workspace, self.context, given)
         found = protocols(pipeline, known)
         return [
             {

@@ -93,7 +93,7 @@ def train_edges(
         data = _data(items, params)
         steps = len(items) // min(batch_size, len(items)) * epochs
         advance = terminal.task(f"training {network}", steps, 0 if state is None else int(state["step"]))
-        hooks = EdgeHooks(save=lambda values: _save(checkpoint, values, recipe), advance=advance)
+        hooks = EdgeHooks(save=lambda values: _save(checkpoint, values, recipe), advance=advance, say=terminal.say)
         workers = min(8, (jobs or len(os.sched_getaffinity(0))) - 1)
         rows = fit_edges(model, data, params, place, hooks, state, workers)
         weights = {n: v.half() if half and v.is_floating_point() else v for n, v in model.cpu().state_dict().items()}

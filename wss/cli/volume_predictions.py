@@ -150,7 +150,7 @@ class VolumeMasks:
         """The volume that a slice belongs to, or the name of an image that is no slice."""
         return self._owner.get(name, name)
 
-    def take(self, name: str, files: dict[str, bytes]) -> tuple[dict[str, bytes], list[Path]]:
+    def take(self, name: str, files: dict[str, bytes | None]) -> tuple[dict[str, bytes | None], list[Path]]:
         """Keep the mask of a slice, and write the volume's when it is the last one.
 
         Args:
@@ -168,7 +168,7 @@ class VolumeMasks:
         if owner is None:
             return files, []
         masks = self._masks.setdefault(owner, [])
-        masks.append(files[".png"])
+        masks.append(files[".png"] or b"")
         rest = {ending: data for ending, data in files.items() if ending != ".png"}
         if len(masks) < self._counts[owner]:
             return rest, []

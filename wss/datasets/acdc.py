@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.datasets.cards import load_card
-from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble, remap
+from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import Picture, linear
 from wss.datasets.listing import files_by_stem, read_list, split_by_hash
 from wss.datasets.source import Catalogue
+from wss.datasets.value_map import ValueMap, remap
 from wss.datasets.volumes import PATIENT_SLICES, compile_pattern, find_volumes
 from wss.errors import DataError
 from wss.store.raw_hdf5 import raw_shape, read_raw_arrays
@@ -89,13 +90,14 @@ class AcdcSource(FileSource):
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The dense labels, or None when the file has none."""
-        return self._labels(image_id, "label", self.options.ignore)
+        return self._labels(image_id, "label", self.options.ignore, self.options.mask_values)
 
     def load_scribble(self, image_id: str) -> Scribble:
         """The scribble as a raster with 255 for unlabelled, or None when the file has none."""
-        return self._labels(image_id, "scribble", (self.unlabelled, *self.options.ignore))
+        ignore = (self.unlabelled, *self.options.ignore)
+        return self._labels(image_id, "scribble", ignore, self.options.scribble_values)
 
-    def _labels(self, image_id: str, name: str, ignore: Sequence[int]) -> NDArray[np.uint8] | None:
+    def _labels(self, image_id: str, name: str, ignore: Sequence[int], stored: ValueMap) -> NDArray[np.uint8] | None:
         values = self._array(image_id, name)
         if values is None:
             return None
@@ -105,7 +107,7 @@ class AcdcSource(FileSource):
             )
         if values.size and (not (values == np.floor(values)).all() or values.min() < 0 or values.max() > 255):
             raise self._problem(image_id, "label-range", f"{name} holds values that are no labels from 0 to 255")
-        return remap(values.astype(np.uint8), ignore)
+        return remap(values.astype(np.uint8), ignore, stored)
 
     def _array(self, image_id: str, name: str) -> NDArray[Any] | None:
         path = self.entry(image_id).image

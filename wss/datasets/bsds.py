@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.images import IMAGE_SUFFIXES, read_image
+from wss.datasets.listing import is_hidden
 from wss.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -66,7 +67,7 @@ def list_bsds(root: Path, *splits: str) -> list[BoundaryImage]:
     found = []
     for split in splits:
         folder = base / "images" / split
-        images = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+        images = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p.name)]
         if not images:
             known = sorted(p.name for p in (base / "images").glob("*") if p.is_dir())
             raise DataError(f"{folder}: no images of split {split!r}; splits here: {', '.join(known) or 'none'}")

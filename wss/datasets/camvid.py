@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from wss.datasets.cards import load_card
 from wss.datasets.classlist import read_classes
-from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans, remap
+from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans
 from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
-from wss.datasets.source import Catalogue
+from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.value_map import ValueMap, remap, written
 from wss.errors import DataError
 
 
@@ -54,15 +55,20 @@ class CamvidSource(FileSource):
                     raise DataError(f"{path}: {entries[name].image} has the same name; give every frame its own name")
                 entries[name] = Entry(path, masks.get(name), scribbles.get(name))
         listed = self.root / "classes.txt"
-        if listed.exists() and (found_names := read_classes(listed).names) != card.classes:
-            message = f"lists {', '.join(found_names)}; masks are read as {', '.join(card.classes)}"
-            notes.append(
-                Finding("warning", "class-order", None, listed, message, "use kind folder for another class order")
-            )
+        if listed.exists() and not self.options.mask_values:
+            found_names = read_classes(listed).names
+            if found_names != card.classes:
+                message = f"lists {', '.join(found_names)}; masks are read as {', '.join(card.classes)}"
+                index = {name: number for number, name in enumerate(card.classes)}
+                values = {stored: index.get(name, IGNORE_INDEX) for stored, name in enumerate(found_names)}
+                remedy = f"if the masks are in the listed order, set mask_values: {written(values)} below dataset in wss.yaml"
+                notes.append(
+                    Finding("warning", "class-order", None, listed, message, f"{remedy}; else correct the list")
+                )
         self.unlabelled = int(card.facts["unlabelled"])
         self.entries = entries
         self.notes = notes
         self.catalogue = Catalogue("camvid", card.classes, card.colours, splits, background=card.background)
 
-    def _label(self, path: Path) -> NDArray[np.uint8]:
-        return remap(super()._label(path), (self.unlabelled,))
+    def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
+        return remap(super()._label(path, values), (self.unlabelled,))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,20 @@ from numpy.typing import NDArray
 
 from wss.datasets.files import FileSource
 from wss.datasets.finding import Finding, Severity
+from wss.datasets.label_values import (
+    MISREAD,
+    Counts,
+    StoredLabels,
+    declared_values,
+    mask_values,
+    scribble_values,
+    set_option,
+    stores_values,
+)
+from wss.datasets.leaks import leaks
+from wss.datasets.listing import hidden_names
 from wss.datasets.source import IGNORE_INDEX, UNEVEN_REMEDY, Catalogue, Source, uneven, uneven_message
-from wss.datasets.survey import Counts, Inspection, survey
+from wss.datasets.survey import Inspection, survey
 from wss.datasets.volumes import missing_slice
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -37,11 +51,16 @@ def check(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None]
     found += [finding for inspection in inspections for finding in inspection.findings]
     catalogue = source.catalogue
     by_id = {inspection.image_id: inspection for inspection in inspections}
-    found += _split_findings(catalogue, by_id, source)
+    found += _split_findings(catalogue, by_id)
+    found += leaks(source, by_id)
+    found += _hidden(source)
     found += _volume_findings(catalogue, by_id)
-    found += _scribble_findings(catalogue, by_id)
-    found += _class_findings(catalogue, inspections)
-    found += _contradictions(catalogue, inspections)
+    found += _scribble_findings(source, by_id)
+    values = _value_findings(catalogue, inspections, source)
+    found += values
+    if not any(finding.code in MISREAD for finding in values):  # else these follow from it
+        found += _class_findings(catalogue, inspections)
+        found += _contradictions(source, inspections)
     return summarise(found)
 
 
@@ -117,43 +136,48 @@ def summarise(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(summed, key=lambda finding: _ORDER.index(finding.severity))
 
 
-def _split_findings(catalogue: Catalogue, by_id: dict[str, Inspection], source: Source) -> list[Finding]:
+def _split_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
     found = []
     for name, ids in catalogue.splits.items():
         if not ids:
             severity: Severity = "error" if name == "train" else "warning"
-            found.append(Finding(severity, "empty-split", None, None, f"split {name} is empty", "add images to it"))
-    training = {n: ids for n, ids in catalogue.splits.items() if n.startswith("train") and n != "trainval"}
-    held_out = {n: ids for n, ids in catalogue.splits.items() if n in ("val", "test")}
-    for train, ids in training.items():
-        for other, others in held_out.items():
-            for image_id in sorted(set(ids) & set(others)):
-                message = f"{image_id} is in {train} and in {other}"
-                found.append(Finding("error", "split-overlap", image_id, None, message, "take it out of one of them"))
-    train_ids = {i for ids in training.values() for i in ids}
-    held_out_ids = {i for ids in held_out.values() for i in ids}
-    first_of: dict[bytes, str] = {}
-    for image_id, inspection in by_id.items():
-        if inspection.digest is None:
-            continue
-        twin = first_of.setdefault(inspection.digest, image_id)
-        if twin == image_id:
-            continue
-        file = next(iter(source.files(image_id)), None)
-        leaks = (twin in train_ids and image_id in held_out_ids) or (image_id in train_ids and twin in held_out_ids)
-        if leaks:
-            message = f"{image_id} and {twin} are the same picture, one for training and one held out"
-            found.append(Finding("error", "same-image", image_id, file, message, "take one of them out of its list"))
-        else:
-            message = f"{image_id} and {twin} are the same picture"
-            found.append(Finding("warning", "duplicate-image", image_id, file, message, "keep one of them"))
+            remedy = "add images to it" if name == "train" else "add images with masks to it, to score against"
+            found.append(Finding(severity, "empty-split", None, None, f"split {name} is empty", remedy))
     for image_id in catalogue.splits.get("val", ()):
         if by_id[image_id].mask is None:
             message = f"{image_id} is in val but has no usable mask, so it cannot be scored"
-            found.append(
-                Finding("warning", "val-without-mask", image_id, None, message, "add the mask, or move the image")
-            )
+            remedy = "add the mask, or move the image to another split"
+            found.append(Finding("warning", "val-without-mask", image_id, None, message, remedy))
     return found
+
+
+def _hidden(source: Source) -> list[Finding]:
+    """Hidden files and folders among those of the data set, which are not read."""
+    if not isinstance(source, FileSource):
+        return []
+    found = []
+    for folder in sorted({file.parent for image_id in source.entries for file in source.files(image_id)}):
+        names = hidden_names(folder)
+        if names:
+            message = f"{len(names)} hidden files or folders, such as {names[0]}, are not read"
+            remedy = "nothing to do; remove them if they are in the way"
+            found.append(Finding("note", "hidden-files", None, folder, message, remedy, len(names)))
+    return found
+
+
+def _value_findings(catalogue: Catalogue, inspections: Sequence[Inspection], source: Source) -> list[Finding]:
+    masks = [
+        StoredLabels(i.image_id, i.mask_file, i.mask)
+        for i in inspections
+        if i.mask is not None and stores_values(i.mask_file)
+    ]
+    scribbles = [
+        StoredLabels(i.image_id, i.scribble_file, i.scribble, i.pairs)
+        for i in inspections
+        if i.scribble is not None and stores_values(i.scribble_file)
+    ]
+    for_masks, for_scribbles = declared_values(source)
+    return mask_values(masks, catalogue, for_masks) + scribble_values(scribbles, catalogue, for_scribbles)
 
 
 def _volume_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
@@ -172,18 +196,37 @@ def _volume_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list
     return found
 
 
-def _scribble_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
+def _scribble_findings(source: Source, by_id: dict[str, Inspection]) -> list[Finding]:
+    catalogue = source.catalogue
     ids = [i for name, split in catalogue.splits.items() if name.startswith("train") for i in split]
     bare = [i for i in dict.fromkeys(ids) if by_id[i].scribble is None]
     if not bare:
         return []
     if not any(inspection.scribble is not None for inspection in by_id.values()):
-        message = "no image has a scribble"
-        return [
-            Finding("note", "no-scribbles", None, None, message, "`wss data simulate` draws scribbles from the masks")
-        ]
-    remedy = "scribble on it or take it out of the training list"
+        return [_no_scribbles(source, [by_id[i] for i in bare])]
+    remedy = "scribble on it, or leave it: nothing is learned from it"
     return [Finding("warning", "no-scribble", i, None, f"{i} has no usable scribble", remedy) for i in bare]
+
+
+def _no_scribbles(source: Source, training: Sequence[Inspection]) -> Finding:
+    """A data set without any scribble, which can have masks or boxes in their place."""
+    if any(inspection.mask is not None for inspection in training):
+        place = getattr(getattr(source, "options", None), "scribbles", None)
+        folder = source.root / place if isinstance(source, FileSource) and isinstance(place, Path) else "DIR"
+        remedy = (
+            "methods that need scribbles get simulated ones, drawn from the masks; "
+            f"`wss data simulate --split train --out {shlex.quote(str(folder))}` writes such scribbles to files"
+        )
+        return Finding("note", "no-scribbles", None, None, "no image has a scribble", remedy)
+    tagged = isinstance(source, FileSource) and any(source.entry(i.image_id).tags is not None for i in training)
+    if tagged or any(inspection.boxes is not None for inspection in training):
+        remedy = "choose a method that learns from boxes or tags (`wss methods`), or scribble on the images"
+        return Finding(
+            "note", "no-scribbles", None, None, "no image has a scribble, but boxes or tags are there", remedy
+        )
+    message = "no training image has a scribble, a mask, boxes or tags"
+    remedy = "scribble on some, or list what is in them in tags.csv: from bare images nothing can be learned"
+    return Finding("warning", "no-scribbles", None, None, message, remedy)
 
 
 def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> list[Finding]:
@@ -198,22 +241,36 @@ def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
             message = f"{', '.join(absent)} in none of the {len(images)} {what}"
             if highest < len(catalogue.classes) - 1:
                 message += f"; the highest label is {highest}, the class list goes to {len(catalogue.classes) - 1}"
-            remedy = "compare the order and number of the class names with the labels"
+            remedy = "compare the order and number of the class names with the labels; if they agree, "
+            remedy += "annotate these classes in some images, or take them out of the class list"
             found.append(Finding("warning", f"class-not-in-{what}", None, None, message, remedy))
     background = catalogue.background
     if background is not None:
         for inspection in masks:
             counts = inspection.mask
             if counts is not None and counts[background] and not np.delete(counts[:IGNORE_INDEX], background).any():
+                void = counts[IGNORE_INDEX] / counts.sum()
                 message = f"the mask of {inspection.image_id} is all {catalogue.classes[background]}"
+                message += f", but for {void:.1%} void ({IGNORE_INDEX})" if void else ""
                 found.append(
                     Finding("note", "background-only", inspection.image_id, None, message, "right if nothing is there")
                 )
     return found
 
 
-def _contradictions(catalogue: Catalogue, inspections: Sequence[Inspection]) -> list[Finding]:
+def _swap_remedy(source: Source, inspections: Sequence[Inspection], table: NDArray[np.int64]) -> str:
+    """The option that reads scribbles in the class order of the masks, if that is what differs."""
+    painted = all(stores_values(i.scribble_file) for i in inspections if i.scribble is not None)
+    usual = {label: int(row.argmax()) for label, row in enumerate(table) if row.any()}
+    changed = {label: other for label, other in usual.items() if other != label}
+    if not painted or len(set(usual.values())) < len(usual) or declared_values(source)[1]:
+        return ""
+    return f"; if the masks are right, {set_option('scribbles', changed)}"
+
+
+def _contradictions(source: Source, inspections: Sequence[Inspection]) -> list[Finding]:
     """Scribbles against masks: how many pixels disagree, and whether whole classes do."""
+    catalogue = source.catalogue
     count = len(catalogue.classes)
     table = np.zeros((count, count), np.int64)
     wrong_images = []
@@ -248,7 +305,7 @@ def _contradictions(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
             message = f"{row[usual] / row.sum():.0%} of the scribbles of {name} lie on {names[usual]} in the masks" + (
                 ", and the other way round: the two seem to be swapped" if swapped else ""
             )
-            remedy = "compare the class order of scribbles and masks"
+            remedy = "compare the class order of scribbles and masks" + _swap_remedy(source, inspections, table)
             found.append(Finding("error", "class-swap", None, None, message, remedy))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,8 +14,10 @@ from pydantic import Field
 from skimage.draw import polygon
 
 from wss.datasets.cards import colour_map
+from wss.datasets.classlist import is_background
+from wss.datasets.cvat import image_id
 from wss.datasets.files import Entry, FileSource, ReadOptions
-from wss.datasets.finding import FileProblem
+from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import MAX_PIXELS
 from wss.datasets.listing import split_by_hash
 from wss.datasets.rle import RleError, decode_rle
@@ -77,27 +79,77 @@ class Instances:
     def region(self, annotation: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
         """The pixels of an annotated object, from polygons or a run-length encoding: those whose centre is inside.
 
+        There are none without outline, and in outlines of fewer than three points.
+
         Raises:
             DataError: The annotation is damaged or of another size.
         """
-        given = annotation.get("segmentation")
+        given = annotation.get("segmentation") or []
         if isinstance(given, Mapping):
             region = self.rle(annotation, given, "segmentation")
             if region.shape != shape:
                 raise self.problem(annotation, f"has a segmentation of {region.shape}, its image is {shape}")
             return region
         region = np.zeros(shape, bool)
-        for outline in given if isinstance(given, list) else ():
+        for points in self._outlines(annotation, given):
+            if len(points) > 2:
+                region[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, shape)] = True  # type: ignore[no-untyped-call]
+        return region
+
+    def vague(self, annotation: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Pixels of which an annotation does not tell whether they are the object's; None where its outline is complete.
+
+        Where an object has no outline, or one without any pixel, these are its box and its points. Where only some outlines
+        have fewer than three points, these are the pixels around their points.
+
+        Raises:
+            DataError: The annotation is damaged, or has neither outline nor box.
+        """
+        given = annotation.get("segmentation") or []
+        outlines = [] if isinstance(given, Mapping) else self._outlines(annotation, given)
+        short = [points for points in outlines if len(points) < 3]
+        empty = not self.region(annotation, shape).any()
+        if not empty and not short:
+            return None
+        unknown = np.zeros(shape, bool)
+        for points in outlines if empty else short:
+            _mark(unknown, points.min(0), points.max(0))
+        if empty and (annotation.get("bbox") or not outlines):
+            x, y, width, height = self.box(annotation)
+            _mark(unknown, np.array([x, y]), np.array([x + width, y + height]))
+        return unknown
+
+    def doubtful(self, annotation: Mapping[str, Any]) -> bool:
+        """True if an outline may be missing or without extent, told without drawing it."""
+        given, box, area = annotation.get("segmentation"), annotation.get("bbox"), annotation.get("area")
+        if not given or (isinstance(given, list) and any(isinstance(one, list) and len(one) < 6 for one in given)):
+            return True
+        thin = not isinstance(box, list) or any(not isinstance(side, int | float) or side < 2 for side in box[2:])
+        return thin or not isinstance(area, int | float) or area < 1
+
+    def _outlines(self, annotation: Mapping[str, Any], given: Any) -> list[NDArray[np.float64]]:
+        """The outlines of an object, float64 (N, 2) of x and y each."""
+        if not isinstance(given, list):
+            raise self.problem(
+                annotation, f"has the segmentation {str(given)[:40]!r}, expected polygons or an encoding"
+            )
+        found = []
+        for outline in given:
             try:
                 points = np.array(outline, np.float64).reshape(-1, 2)
             except (TypeError, ValueError, OverflowError):
                 points = np.full((1, 2), np.nan)
             if not len(points) or not (np.abs(points) < FAR).all():
                 raise self.problem(annotation, "has an outline that is no list of x and y by turns")
-            region[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, shape)] = True  # type: ignore[no-untyped-call]
-        if not isinstance(given, list):
-            raise self.problem(annotation, "has no segmentation, neither polygons nor a run-length encoding")
-        return region
+            found.append(points)
+        return found
+
+
+def _mark(region: NDArray[np.bool_], low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+    """Set every pixel that a box touches, at least one; ``low`` and ``high`` are x and y."""
+    x0, y0 = np.maximum(np.floor(low), 0).astype(int)
+    x1, y1 = np.maximum(np.ceil(high), np.floor(low) + 1).astype(int)
+    region[y0 : max(y1, 0), x0 : max(x1, 0)] = True
 
 
 def read_instances(path: Path) -> Instances:
@@ -116,28 +168,24 @@ def read_instances(path: Path) -> Instances:
     names: dict[Any, str] = {}
     for row in _rows(path, content, "images"):
         try:
-            file, size = PurePosixPath(str(row["file_name"])), (int(row["height"]), int(row["width"]))
+            file = PurePosixPath(str(row["file_name"]).replace("\\", "/"))  # Windows writes folders so
+            size = (int(row["height"]), int(row["width"]))
             number = row["id"]
         except (KeyError, TypeError, ValueError, OverflowError):
             message = f"has the image {str(row)[:100]}, expected id, file_name, height and width"
             raise FileProblem("annotation-file", path, message, "correct it") from None
-        if (
-            file.is_absolute()
-            or ".." in file.parts
-            or "\\" in str(file)
-            or not file.stem
-            or not file.stem.isprintable()
-        ):
+        name = image_id(file.name)
+        if file.is_absolute() or ".." in file.parts or ":" in str(file) or not name or not name.isprintable():
             message = f"names the image file {str(file)[:100]!r}, which is not inside the folder of images"
             raise FileProblem("unsafe-name", path, message, "give file names relative to it")
         if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-            message = f"has the image {file.stem!r} of height {size[0]} and width {size[1]}"
+            message = f"has the image {name!r} of height {size[0]} and width {size[1]}"
             raise FileProblem("annotation-file", path, message, f"correct it; at most {MAX_PIXELS} pixels are read")
-        if file.stem in images:
-            message = f"names two images {file.stem!r}"
+        if name in images:
+            message = f"names two images {name!r}"
             raise FileProblem("annotation-file", path, message, "give every image its own file name")
-        images[file.stem] = (str(file), *size)
-        names[number] = file.stem
+        images[name] = (str(file), *size)
+        names[number] = name
     annotations: dict[str, list[Mapping[str, Any]]] = {name: [] for name in images}
     for row in _rows(path, content, "annotations"):
         if row.get("image_id") not in names:
@@ -147,28 +195,40 @@ def read_instances(path: Path) -> Instances:
             raise FileProblem("annotation-file", path, message, "correct it")
         annotations[names[row["image_id"]]].append(row)
     try:
-        categories = {int(row["id"]): str(row["name"]) for row in _rows(path, content, "categories")}
+        categories = {int(row["id"]): str(row["name"]).strip() for row in _rows(path, content, "categories")}
     except (KeyError, TypeError, ValueError):
         message = "has a category without id and name"
         raise FileProblem("annotation-file", path, message, "correct it") from None
     return Instances(path, images, annotations, categories)
 
 
-def _require_names(path: Path, categories: Mapping[int, str]) -> None:
-    """Raise unless every category has a name of its own, which the background has not.
+def _label_of(categories: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Class names, background first, and the class index of each category by its id.
 
-    Raises:
-        DataError: Two have the same name.
+    Classes are in the order of the ids. A category that is called background is the background class; categories of the same
+    name are one class.
     """
-    names = [_BACKGROUND, *categories.values()]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice == _BACKGROUND:
-        message = f"has a category {twice!r}, which is the name of the class of all pixels in no object"
-        raise FileProblem("class-list", path, message, "give the category another name, or take it out")
-    if twice is not None:
-        numbers = [str(number) for number, name in categories.items() if name == twice]
-        message = f"has the categories {' and '.join(numbers)} of the same name {twice!r}"
-        raise FileProblem("class-list", path, message, "give every category its own name")
+    classes: dict[str, int] = {_BACKGROUND: 0}
+    labels = {}
+    for number in sorted(categories):
+        name = _BACKGROUND if is_background(categories[number]) else categories[number]
+        labels[number] = classes.setdefault(name, len(classes))
+    return tuple(classes), labels
+
+
+def _category_notes(path: Path, categories: Mapping[int, str]) -> list[Finding]:
+    """What is special about categories: those that are the background, and those that share a name."""
+    found = []
+    for number, name in categories.items():
+        if is_background(name):
+            message = f"category {number}, {name!r}, is the background class: its objects are background pixels"
+            found.append(Finding("note", "background-category", None, path, message, "nothing to do"))
+    for name in dict.fromkeys(categories.values()):
+        numbers = [str(number) for number, other in categories.items() if other == name]
+        if len(numbers) > 1:
+            message = f"categories {' and '.join(numbers)} have the same name {name!r} and are read as one class"
+            found.append(Finding("note", "same-category", None, path, message, "rename one if they are not the same"))
+    return found
 
 
 def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
@@ -211,11 +271,14 @@ class CocoOptions(ReadOptions):
 class CocoSource(FileSource):
     """Objects in COCO's format: the classes are its categories by ascending id, after the background.
 
-    Masks are drawn from the objects' outlines, smaller objects over larger ones; what only an annotation of a crowd covers is
-    void. Boxes are those of the annotations, without crowds.
+    A category called background is the background class, and categories of the same name are one class. Masks are drawn from
+    the objects' outlines, smaller objects over larger ones. Void is what only an annotation of a crowd covers, or the box of
+    an object without outline. There are no masks where no object at all has an outline. Boxes are those of the annotations,
+    without crowds and background.
     """
 
     options: CocoOptions
+    version = 2
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
@@ -224,6 +287,7 @@ class CocoSource(FileSource):
         self.notes = []
         splits: dict[str, tuple[str, ...]] = {}
         categories: Mapping[int, str] | None = None
+        files: list[Instances] = []
         for split in ("train", "val"):
             path = self._file(split)
             if path is None:
@@ -234,7 +298,7 @@ class CocoSource(FileSource):
                     f"{path}: has other categories than the file of the training images; give both the same"
                 )
             categories = found.categories
-            _require_names(path, categories)
+            self.notes += _category_notes(path, categories)
             folder = self._folder(split, found)
             for name, (file, _, _) in found.images.items():
                 if name in self.instances:
@@ -243,6 +307,7 @@ class CocoSource(FileSource):
                 self.instances[name] = found
                 self.entries[name] = Entry(folder / file, path, None, path)
             splits[split] = tuple(found.images)
+            files.append(found)
         if categories is None:
             raise DataError(
                 f"{self.root}: no annotation file such as annotations/instances_train2017.json; name yours with the option "
@@ -254,19 +319,54 @@ class CocoSource(FileSource):
                 "train": tuple(i for i in splits["train"] if i not in chosen),
                 "val": tuple(i for i in splits["train"] if i in chosen),
             }
-        ordered = sorted(categories)
-        if len(ordered) >= IGNORE_INDEX:
-            raise DataError(f"{self.root}: {len(ordered)} categories, at most {IGNORE_INDEX - 1} are possible")
-        self.label_of = {number: 1 + index for index, number in enumerate(ordered)}
-        classes = (_BACKGROUND, *(categories[number] for number in ordered))
+        classes, self.label_of = _label_of(categories)
+        if len(classes) > IGNORE_INDEX:
+            raise DataError(f"{self.root}: {len(classes) - 1} categories, at most {IGNORE_INDEX - 1} are possible")
+        self._note_outlines(files)
         self.catalogue = Catalogue("coco", classes, colour_map(len(classes)), splits, background=0)
+
+    def _note_outlines(self, files: Sequence[Instances]) -> None:
+        """Note objects without outline, and leave out masks where no object has one."""
+        objects = without = 0
+        bare: list[tuple[Instances, str]] = []
+        for found in files:
+            for name, (_, height, width) in found.images.items():
+                for row in found.annotations[name]:
+                    objects += 1
+                    if self.label_of.get(row.get("category_id", -1)) == 0 or not found.doubtful(row):
+                        continue
+                    try:
+                        bare += [(found, name)] if found.vague(row, (height, width)) is not None else []
+                        without += not found.region(row, (height, width)).any()
+                    except DataError:
+                        continue  # reading the image says what is wrong
+        if not bare:
+            return
+        images = len({name for _, name in bare})
+        message = f"{len(bare)} of {objects} objects in {images} images have no outline, or one without extent"
+        if without == objects:
+            message += ": there are no masks"
+            self.entries = {name: replace(entry, mask=None) for name, entry in self.entries.items()}
+        else:
+            message += ": their boxes are void in the masks"
+        remedy = "give them outlines, or train from boxes (`wss prepare --annotation box`)"
+        first, name = bare[0]
+        note = Finding("warning", "object-without-outline", name, first.path, message, remedy, images)
+        self.notes = [*self.notes, note]
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """The mask, drawn from the outlines of objects."""
         instances, rows = self._rows(image_id)
+        if self.entries[image_id].mask is None:
+            return None
         _, height, width = instances.images[image_id]
         regions = [(self._class(instances, row), instances.region(row, (height, width))) for row in rows]
         mask = np.zeros((height, width), np.uint8)
+        for row, (label, region) in zip(rows, regions, strict=True):
+            unsure = label != 0 and (instances.doubtful(row) or not region.any())
+            unknown = instances.vague(row, (height, width)) if unsure else None
+            if unknown is not None:
+                mask[unknown] = IGNORE_INDEX
         for label, region in sorted(regions, key=lambda pair: (pair[0] != IGNORE_INDEX, -int(pair[1].sum()))):
             mask[region] = label
         return mask
@@ -277,11 +377,12 @@ class CocoSource(FileSource):
         boxes = []
         for row in rows:
             label = self._class(instances, row)
+            if label in (0, IGNORE_INDEX):
+                continue
             x, y, width, height = instances.box(row)
             corner = (int(np.floor(x)), int(np.floor(y)))
             end = (int(np.ceil(x + width)) - 1, int(np.ceil(y + height)) - 1)
-            if label != IGNORE_INDEX:
-                boxes.append((label, *corner, *end))
+            boxes.append((label, *corner, *end))
         return np.array(boxes, np.int32).reshape(-1, 5)
 
     def _rows(self, image_id: str) -> tuple[Instances, Sequence[Mapping[str, Any]]]:

@@ -25,6 +25,7 @@ from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.listing import read_list
 from wss.datasets.matlab import read_mat
 from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.value_map import ValueMap
 from wss.errors import DataError
 from wss.scribbles.strokes import Stroke
 
@@ -100,8 +101,8 @@ class ContextSource(FileSource):
         labels = {"background": IGNORE_INDEX, **super().labels_by_name()}
         return labels | {alias: labels[name] for alias, name in load_card("context").aliases.items()}
 
-    def _label(self, path: Path) -> NDArray[np.uint8]:
-        return self.from_file[super()._label(path)]
+    def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
+        return self.from_file[super()._label(path, values)]
 
     def _splits(self, masks: Mapping[str, Path]) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
         splits: dict[str, tuple[str, ...]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wss.datasets.cvat import format_cvat
+from wss.datasets.cvat import file_name, format_cvat
+from wss.datasets.files import Entry
 from wss.datasets.labelme import format_labelme
 from wss.datasets.painted import write_painted
 from wss.datasets.source import Catalogue, Sample
@@ -80,7 +81,7 @@ def convert(
         sample = source.read(image_id)
         if sample.strokes is not None or sample.scribble is not None:
             if to == "cvat":
-                together.append((image_id, _shape(sample), strokes_of(sample)))
+                together.append((_file_name(source, image_id), _shape(sample), strokes_of(sample)))
             else:
                 written.append(_write(folder, sample, source, to))
         if progress is not None:
@@ -119,11 +120,16 @@ def _write(folder: Path, sample: Sample, source: Scribbles, to: Format) -> Path:
     if to == "xml":
         text = format_xml(sample.id, _shape(sample), strokes, classes)
     elif to == "labelme":
-        text = format_labelme(sample.id, _shape(sample), strokes, classes)
+        text = format_labelme(_file_name(source, sample.id), _shape(sample), strokes, classes)
     else:
         text = format_polylines(strokes)
     write_text(path, text)
     return path
+
+
+def _file_name(source: Scribbles, image_id: str) -> str:
+    entries: Mapping[str, Entry] = getattr(source, "entries", {})
+    return file_name(image_id, entries[image_id].image if image_id in entries else None)
 
 
 def _shape(sample: Sample) -> tuple[int, int]:

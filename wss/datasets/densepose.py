@@ -48,6 +48,7 @@ class DenseposeSource(FileSource):
     """
 
     options: DenseposeOptions
+    version = 2
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
@@ -87,6 +88,8 @@ class DenseposeSource(FileSource):
         mask = np.zeros((height, width), np.uint8)
         for row in others:
             mask[instances.region(row, (height, width))] = IGNORE_INDEX
+            if (unknown := instances.vague(row, (height, width))) is not None:
+                mask[unknown] = IGNORE_INDEX
         for row in people:
             x, y, wide, high = instances.box(row)
             parts = self._parts(instances, row)

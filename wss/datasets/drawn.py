@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets.classlist import ClassList
-from wss.datasets.cvat import read_cvat
-from wss.datasets.finding import FileProblem
+from wss.datasets.cvat import image_id, read_cvat
+from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.images import IMAGE_SUFFIXES, read_header
 from wss.datasets.labelme import read_labelme
+from wss.datasets.labelstudio import read_labelstudio
 from wss.datasets.listing import files_by_stem
 from wss.datasets.painted import PAINTED_SUFFIXES, read_painted
+from wss.datasets.qupath import read_qupath
 from wss.datasets.shapes import Drawing
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
+from wss.datasets.yolo import NAME_FILES, class_numbers, images_beside, read_yolo
 from wss.errors import DataError
 from wss.scribbles import rasterise
 
-Program = Literal["labelme", "cvat", "painted"]
-"""``labelme``: JSON, one file per image; ``cvat``: "CVAT for images 1.1", one XML file; ``painted``: label images of napari,
-ilastik and other programs that count classes from 1 and leave 0 where nothing was painted."""
+Program = Literal["labelme", "cvat", "labelstudio", "yolo", "qupath", "painted"]
+"""``labelme``: JSON, one file per image; ``cvat``: "CVAT for images 1.1", one XML file; ``labelstudio``: JSON, one file for all,
+or PNG files, one per label; ``yolo``: text files of outlines; ``qupath``: GeoJSON, one file per image; ``painted``: label images
+of napari, ilastik and other programs that count classes from 1 and leave 0 where nothing was painted."""
+
+_ASK_FOR_IMAGES = "name the folder of images with --images, because such files do not tell the size of the image"
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,13 @@ class Drawings:
         catalogue: Classes and ids.
         drawings: By image id.
         rest: Label of pixels in no shape; 255 leaves them unlabelled.
+        notes: What was left out or is void, and how numbers were read.
     """
 
     catalogue: Catalogue
     drawings: dict[str, Drawing]
     rest: int = IGNORE_INDEX
+    notes: Sequence[Finding] = ()
 
     def read(self, image_id: str) -> Sample:
         """One drawing with a black image.
@@ -52,7 +61,8 @@ class Drawings:
         """
         drawing = self.drawings[image_id]
         black = np.broadcast_to(np.uint8(0), (*drawing.shape, 3))
-        if drawing.raster is None and not drawing.areas and self.rest == IGNORE_INDEX:
+        wiped = any(stroke.label == IGNORE_INDEX for stroke in drawing.strokes)
+        if drawing.raster is None and not drawing.areas and self.rest == IGNORE_INDEX and not wiped:
             return Sample(image_id, black, strokes=drawing.strokes)
         return Sample(image_id, black, scribble=self._raster(drawing))
 
@@ -60,44 +70,122 @@ class Drawings:
         labels = np.full(drawing.shape, self.rest, np.uint8)
         if drawing.raster is not None:
             return np.where(drawing.raster == IGNORE_INDEX, labels, drawing.raster)
-        for label, outline in drawing.areas:
-            cv2.fillPoly(labels, [np.rint(outline).astype(np.int32)], label)
-        strokes = rasterise(drawing.strokes, drawing.shape)
-        return np.where(strokes == IGNORE_INDEX, labels, strokes)
+        for area in drawing.areas:
+            area.paint(labels)
+        for void, strokes in groupby(drawing.strokes, key=lambda stroke: stroke.label == IGNORE_INDEX):
+            lines = rasterise([replace(s, label=0) if void else s for s in strokes], drawing.shape)
+            labels = np.where(lines == IGNORE_INDEX, labels, IGNORE_INDEX if void else lines).astype(np.uint8)
+        return labels
 
 
 def open_drawings(
-    path: Path, program: Program, classes: ClassList, *, rest: str | None = None, width: int = 3
+    path: Path,
+    program: Program,
+    classes: ClassList,
+    *,
+    rest: str | None = None,
+    width: int = 3,
+    images: Path | None = None,
 ) -> Drawings:
     """Read the annotations of a drawing program.
 
     Args:
-        path: A file, or a folder of files (``labelme``, ``painted``).
+        path: A file, or a folder of files.
         program: Which program wrote them.
         classes: The classes; names in the files must be among them, painted numbers count them from 1.
         rest: Class of pixels in no shape; None leaves them unlabelled.
         width: Brush width of lines in pixels, which the files do not tell.
+        images: Folder of the images, for files that do not tell their size; None looks beside the files.
 
     Raises:
-        DataError: Nothing there, a file is damaged, an unknown class, or a shape that is none of lines, points and areas.
+        DataError: Nothing there, a file is damaged, an unknown class, a shape that is none of lines, points and areas, or an
+            image that is needed for its size is missing.
     """
-    labels = {name: index for index, name in enumerate(classes.names)}
+    labels = classes.labels()
     if rest is not None and rest not in labels:
         raise DataError(f"--rest {rest}: no such class; the list has {', '.join(labels)}")
+    drawings: dict[str, Drawing]
+    notes: list[Finding] = []
     if program == "cvat":
-        drawings = read_cvat(path, labels, width=width)
+        drawings, notes = read_cvat(path, labels, width=width)
     elif program == "labelme":
-        drawings = {f.stem: read_labelme(f, labels, width=width) for f in _files(path, (".json",))}
+        drawings = {name: read_labelme(f, labels, width=width) for name, f in _files(path, (".json",)).items()}
+    elif program == "labelstudio":
+        sizes = _sizes(images)
+        drawings, notes = read_labelstudio(
+            path, labels, lambda name: read_header(sizes[name]).shape if name in sizes else None, width=width
+        )
+    elif program == "yolo":
+        drawings, notes = _yolo(path, classes, images)
+    elif program == "qupath":
+        drawings, notes = _qupath(path, labels, images, width)
     else:
-        drawings = {f.stem: read_painted(f, len(labels)) for f in _files(path, PAINTED_SUFFIXES)}
+        drawings = {name: read_painted(f, len(classes.names)) for name, f in _files(path, PAINTED_SUFFIXES).items()}
     ids = tuple(drawings)
     catalogue = Catalogue(program, classes.names, classes.palette, {"all": ids}, {}, classes.background)
-    return Drawings(catalogue, drawings, IGNORE_INDEX if rest is None else labels[rest])
+    return Drawings(catalogue, drawings, IGNORE_INDEX if rest is None else labels[rest], notes)
 
 
-def _files(path: Path, suffixes: Sequence[str]) -> Iterable[Path]:
+def _yolo(path: Path, classes: ClassList, images: Path | None) -> tuple[dict[str, Drawing], list[Finding]]:
+    folder = images or images_beside(path)
+    files = {name: f for name, f in _files(path, (".txt",)).items() if f.name not in NAME_FILES}
+    numbers, note = class_numbers(path, classes)
+    sizes = _sizes(folder)
+    drawings: dict[str, Drawing] = {}
+    boxed: dict[str, int] = {}
+    for name, file in files.items():
+        drawings[name], boxes = read_yolo(file, numbers, _size(sizes, name, file, folder))
+        boxed |= {name: boxes} if boxes else {}
+    notes = [note]
+    if boxed:
+        first = next(iter(boxed))
+        message = f"{sum(boxed.values())} objects have a box only, no outline: their pixels are void"
+        remedy = "draw their outlines, or give their boxes to kind folder in a table, boxes.csv"
+        notes.append(Finding("warning", "object-without-outline", first, files[first], message, remedy, len(boxed)))
+    missing = sorted(set(sizes) - set(files))
+    if path.is_dir() and missing:
+        message = f"{len(missing)} images have no text file and are left out, such as {missing[0]}"
+        remedy = "give those that show no object an empty text file"
+        notes.append(Finding("note", "no-annotation", missing[0], folder, message, remedy, len(missing)))
+    return drawings, notes
+
+
+def _qupath(
+    path: Path, labels: Mapping[str, int], images: Path | None, width: int
+) -> tuple[dict[str, Drawing], list[Finding]]:
+    folder = images or (path if path.is_dir() else path.parent)
+    sizes = _sizes(folder)
+    drawings: dict[str, Drawing] = {}
+    bare: dict[str, int] = {}
+    files = _files(path, (".geojson", ".json"))
+    files = {name if name in sizes else image_id(name): file for name, file in files.items()}
+    for name, file in files.items():
+        found = read_qupath(file, labels, _size(sizes, name, file, folder), width=width)
+        drawings[name] = found.drawing
+        bare |= {name: found.unclassified} if found.unclassified else {}
+    if not bare:
+        return drawings, []
+    first = next(iter(bare))
+    message = f"{sum(bare.values())} objects have no class: areas are void, lines and points are left out"
+    remedy = "give them a class in QuPath"
+    return drawings, [Finding("warning", "object-without-class", first, files[first], message, remedy, len(bare))]
+
+
+def _sizes(folder: Path | None) -> dict[str, Path]:
+    """Images by name, whose headers tell their size."""
+    return {} if folder is None else files_by_stem(folder, IMAGE_SUFFIXES)[0]
+
+
+def _size(images: Mapping[str, Path], name: str, file: Path, folder: Path) -> tuple[int, int]:
+    if name not in images:
+        raise FileProblem("missing-file", file, f"no image {name!r} in {folder}", _ASK_FOR_IMAGES)
+    return read_header(images[name]).shape
+
+
+def _files(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The annotation files by the name of their image."""
     if path.is_file():
-        return [path]
+        return {path.stem: path}
     if not path.is_dir():
         raise FileProblem("missing-file", path, "no such file or folder", "give the exported file or its folder")
     found, doubtful = files_by_stem(path, suffixes)
@@ -105,4 +193,4 @@ def _files(path: Path, suffixes: Sequence[str]) -> Iterable[Path]:
         raise DataError(f"{path}: holds no file that ends in {' or '.join(suffixes)}; give the folder of the export")
     if doubtful:
         raise DataError(f"{doubtful[0].file}: another file has the same name without ending; move one of them away")
-    return found.values()
+    return found

@@ -13,16 +13,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.fingerprint import digest_files
 from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, Picture, PixelOptions, read_label, read_picture
-from wss.datasets.listing import files_by_stem
+from wss.datasets.listing import composed, files_by_stem
+from wss.datasets.orientation import orientation, sideways
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
 from wss.datasets.strokes_io import STROKE_SUFFIXES, read_polylines, read_xml
+from wss.datasets.value_map import ValueMap
 from wss.errors import DataError
-from wss.params import canonical
+from wss.params import LATER, canonical
 from wss.scribbles.strokes import Stroke
 
 Scribble = tuple[Stroke, ...] | NDArray[np.uint8] | None
@@ -34,13 +36,26 @@ class ReadOptions(PixelOptions):
 
     Attributes:
         ignore: Further values in label files that are read as 255 (unlabelled or void), for example ``[254]``, ``[65535]``.
+        mask_values: Class index, or 255 for void, by the value that mask files store, for example ``{0: 0, 255: 1}``. Values
+            that are not named are class indices already.
+        scribble_values: The same for scribbles that are label images; ``{0: 255}`` where 0 is unlabelled.
         rgb_labels: Decode label files that were saved as an RGB rendering through the palette, instead of refusing them.
         scribble_width: Brush width in pixels of scribbles that come as polylines.
     """
 
     ignore: tuple[int, ...] = ()
+    mask_values: ValueMap = Field(default=(), json_schema_extra=LATER)
+    scribble_values: ValueMap = Field(default=(), json_schema_extra=LATER)
     rgb_labels: bool = False
     scribble_width: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _one_meaning_for_each_value(self) -> ReadOptions:
+        for name, values in (("mask_values", self.mask_values), ("scribble_values", self.scribble_values)):
+            for stored, label in values:
+                if stored in self.ignore and label != IGNORE_INDEX:
+                    raise ValueError(f"{stored} stands in ignore and in {name}; leave it out of one of them")
+        return self
 
 
 @dataclass(frozen=True)
@@ -52,12 +67,16 @@ class Entry:
         mask: Dense labels.
         scribble: Strokes or a raster.
         objects: Boxes of objects.
+        boxes: Rows ``class, x0, y0, x1, y1`` where a table of all images has them.
+        tags: Classes in the image where a table of all images has them.
     """
 
     image: Path
     mask: Path | None = None
     scribble: Path | None = None
     objects: Path | None = None
+    boxes: tuple[tuple[int, int, int, int, int], ...] | None = None
+    tags: tuple[int, ...] | None = None
 
 
 class FileSource(ABC):
@@ -99,7 +118,11 @@ class FileSource(ABC):
         self.scan()
         unmasked = frozenset(i for i, entry in self.entries.items() if entry.mask is None)
         unscribbled = frozenset(i for i, entry in self.entries.items() if entry.scribble is None)
-        self.catalogue = replace(self.catalogue, unmasked=unmasked, unscribbled=unscribbled)
+        unboxed = frozenset(i for i, entry in self.entries.items() if entry.objects is None)
+        untagged = frozenset(i for i, entry in self.entries.items() if entry.tags is None)
+        self.catalogue = replace(
+            self.catalogue, unmasked=unmasked, unscribbled=unscribbled, unboxed=unboxed, untagged=untagged
+        )
 
     @abstractmethod
     def scan(self) -> None:
@@ -119,15 +142,23 @@ class FileSource(ABC):
         raster = scribble if isinstance(scribble, np.ndarray) else None
         for file, labels in ((entry.mask, mask), (entry.scribble, raster)):
             if labels is not None:
-                self.require_labels(file or entry.image, labels, image.shape[:2])
+                self.require_labels(file or entry.image, labels, image.shape[:2], entry.image)
         if valid is not None:
             mask, raster = (
                 None if labels is None else np.where(valid, labels, IGNORE_INDEX) for labels in (mask, raster)
             )
         for stroke in strokes or ():
             self.require_class(entry.scribble or entry.image, stroke.label)
-        boxes = self.load_boxes(image_id)
-        return Sample(image_id, image, mask=mask, strokes=strokes, scribble=raster, boxes=boxes, valid=valid)
+        return Sample(
+            image_id,
+            image,
+            mask=mask,
+            strokes=strokes,
+            scribble=raster,
+            tags=entry.tags,
+            boxes=self.load_boxes(image_id),
+            valid=valid,
+        )
 
     def entry(self, image_id: str) -> Entry:
         """The files of an image.
@@ -151,12 +182,12 @@ class FileSource(ABC):
         return read_picture(self.entry(image_id).image, self.options)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The mask alone, uint8 (H, W) as in the file after ``ignore``: neither its labels nor its size are checked."""
+        """The mask alone, uint8 (H, W) as in the file after ``ignore`` and ``mask_values``, with nothing checked."""
         path = self.entry(image_id).mask
-        return None if path is None else self._label(path)
+        return None if path is None else self._label(path, self.options.mask_values)
 
     def load_scribble(self, image_id: str) -> Scribble:
-        """The scribble alone, as in the file after ``ignore``: neither its labels nor its size are checked."""
+        """The scribble alone, as in the file after ``ignore`` and ``scribble_values``, with nothing checked."""
         path = self.entry(image_id).scribble
         if path is None:
             return None
@@ -165,11 +196,12 @@ class FileSource(ABC):
             return read_xml(path, self.labels_by_name(), width=width)
         if path.suffix.lower() == ".txt":
             return read_polylines(path, width=width)
-        return self._label(path)
+        return self._label(path, self.options.scribble_values)
 
     def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
         """The boxes alone, int32 (N, 5), rows ``class, x0, y0, x1, y1`` as in the file; None where there are none to read."""
-        return None
+        boxes = self.entry(image_id).boxes
+        return None if boxes is None else np.array(boxes, np.int32).reshape(-1, 5)
 
     def labels_by_name(self) -> Mapping[str, int]:
         """Class indices by every accepted spelling of the class names."""
@@ -203,20 +235,26 @@ class FileSource(ABC):
         head = json.dumps(declared, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(f"{head}\n{digest_files(files, self.root, cache)}".encode()).hexdigest()
 
-    def require_labels(self, file: Path, labels: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    def require_labels(self, file: Path, labels: NDArray[np.uint8], shape: tuple[int, ...], image: Path) -> None:
         """Raise unless a label image fits its image and holds classes and 255 only.
+
+        Args:
+            file: The label image's file.
+            labels: The label image.
+            shape: Height and width of the image.
+            image: The image's file.
 
         Raises:
             DataError: Sizes differ, or a label is no class.
         """
         if labels.shape != shape:
-            raise size_mismatch(file, labels.shape, shape)
+            raise size_mismatch(file, labels.shape, shape, image)
         for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)):
-            if label != IGNORE_INDEX:
-                self.require_class(file, int(label))
+            if label != IGNORE_INDEX and label >= len(self.catalogue.classes):
+                raise label_out_of_range(file, int(label), len(self.catalogue.classes), stored=True)
 
     def require_class(self, file: Path, label: int) -> None:
-        """Raise unless ``label`` is a class index.
+        """Raise unless the label of a stroke is a class index.
 
         Raises:
             DataError: It is not.
@@ -225,9 +263,9 @@ class FileSource(ABC):
         if label >= count:
             raise label_out_of_range(file, label, count)
 
-    def _label(self, path: Path) -> NDArray[np.uint8]:
+    def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
         palette = self.catalogue.palette if self.options.rgb_labels else None
-        return remap(read_label(path, palette=palette, ignore=self.options.ignore), self.options.ignore)
+        return read_label(path, palette=palette, ignore=self.options.ignore, values=values, page=self.options.page)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.root, self.options, self._listing)
@@ -244,42 +282,51 @@ def _reopen(kind: type[FileSource], root: Path, options: ReadOptions, listing: s
     return kind(root, options)
 
 
-def remap(labels: NDArray[np.uint8], ignore: Sequence[int]) -> NDArray[np.uint8]:
-    """Replace the label values in ``ignore`` by 255."""
-    if not ignore:
-        return labels
-    table = np.arange(256, dtype=np.uint8)
-    table[[value for value in ignore if 0 <= value < 256]] = IGNORE_INDEX
-    return table[labels]
+def size_mismatch(file: Path, found: tuple[int, ...], wanted: tuple[int, ...], image: Path) -> FileProblem:
+    """The problem of a label image that is not of its image's size.
+
+    Args:
+        file: The label image's file.
+        found: Its height and width.
+        wanted: Height and width of the image.
+        image: The image's file, whose EXIF orientation may be why they differ.
+    """
+    message = f"{found[1]}x{found[0]} pixels, the image has {wanted[1]}x{wanted[0]}"
+    if found != wanted[::-1]:
+        return FileProblem("size-mismatch", file, message, "export the labels at the size of the image")
+    if sideways(orientation(image)):
+        remedy = "the image is turned by its EXIF orientation: turn the labels too, or remove the tag"
+        return FileProblem("size-mismatch", file, message, remedy)
+    remedy = "transpose the labels (an array saved with x as its first axis), or turn them back by 90 degrees"
+    return FileProblem("size-swapped", file, f"height and width are swapped: {message}", remedy)
 
 
-def size_mismatch(file: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> FileProblem:
-    """The problem of a label image that is not of its image's size."""
-    turned = found == wanted[::-1] and found != wanted
-    return FileProblem(
-        "size-mismatch",
-        file,
-        f"{found[1]}x{found[0]} pixels, the image has {wanted[1]}x{wanted[0]}",
-        "the image is turned by its EXIF orientation: turn the labels too, or remove the tag"
-        if turned
-        else "export the labels at the size of the image",
-    )
+def label_out_of_range(file: Path, label: int, count: int, *, stored: bool = False) -> FileProblem:
+    """The problem of a label that is no class.
 
-
-def label_out_of_range(file: Path, label: int, count: int) -> FileProblem:
-    """The problem of a label that is no class."""
-    if label == IGNORE_INDEX - 1:
+    Args:
+        file: The file.
+        label: The label.
+        count: Number of classes.
+        stored: The file is a label image, whose values the options of the data set can declare.
+    """
+    if label == IGNORE_INDEX - 1 and stored:
         return FileProblem(
             "void-254",
             file,
             f"holds label 254, which is no class and not {IGNORE_INDEX} for unlabelled either",
-            "set the option ignore: [254] if it means unlabelled, or correct the file",
+            "if it means unlabelled, set ignore: [254] below dataset in wss.yaml; else correct the file",
         )
     return FileProblem(
         "label-range",
         file,
         f"holds label {label}, but the {count} classes are 0 to {count - 1} and {IGNORE_INDEX} is unlabelled",
-        "correct the file or the class list; if the value means unlabelled, add it to the option ignore",
+        "correct the file or the class list"
+        + (
+            "; if the value means unlabelled, add it to the option ignore; if it means a class, say so in the option "
+            "mask_values or scribble_values (`wss data check` looks at all files)"
+        )
+        * stored,
     )
 
 
@@ -311,6 +358,10 @@ def orphans(images: Mapping[str, Path], others: Mapping[str, Path], what: str) -
     doubtful = []
     for name, path in others.items():
         if name in images:
+            if composed(path.name) != composed(images[name].name):
+                message = f"{path.name} and its image spell the same name in two Unicode forms; they are matched"
+                remedy = "nothing to do here; other programs may need names of one form (NFC)"
+                doubtful.append(Finding("note", "unicode-form", name, path, message, remedy))
             continue
         if name.lower() in lower:
             message = f"{path.name} differs from image {images[lower[name.lower()]].name} in upper and lower case"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,11 +13,15 @@ from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files,
 from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.listing import read_list, split_by_hash
+from wss.datasets.name_pattern import files_by_pattern
 from wss.datasets.source import Catalogue, Volume
+from wss.datasets.strokes_io import STROKE_SUFFIXES
+from wss.datasets.tables import BOXES_FILE, TAGS_FILE, Boxes, Tags, read_boxes, read_tags
 from wss.datasets.volumes import PATIENT_SLICES, compile_pattern, find_volumes
 from wss.errors import DataError
+from wss.params import LATER
 
-_CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json")
+_CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json", "labels.txt", "labelmap.txt")
 
 
 class FolderOptions(ReadOptions):
@@ -26,7 +32,12 @@ class FolderOptions(ReadOptions):
         masks: Folder of dense masks, class indices and 255 for void; may be missing.
         scribbles: Folder of scribbles: label images with 255 for unlabelled, ScribbleSup XML or text polylines; may be
             missing (``wss data simulate`` draws scribbles from masks).
-        classes: File of class names; None takes classes.txt, .yaml or .json.
+        mask_pattern: Names of masks where they are not those of the images, for example ``{name}_mask.png``, in the folder of
+            masks; with a folder in it, from the root, for example ``images/{name}_mask.png``.
+        scribble_pattern: The same for scribbles.
+        tags: Table of image tags, see ``read_tags``; None takes tags.csv if it exists.
+        boxes: Table of boxes, see ``read_boxes``; None takes boxes.csv if it exists.
+        classes: File of class names; None takes classes.txt, .yaml or .json, Labelme's labels.txt or CVAT's labelmap.txt.
         val_fraction: Share of the images with masks that becomes ``val`` when there are no lists.
         volume_pattern: Regular expression that recognises slices of volumes by their id; None: there are no volumes.
     """
@@ -34,6 +45,10 @@ class FolderOptions(ReadOptions):
     images: Path = Path("images")
     masks: Path = Path("masks")
     scribbles: Path = Path("scribbles")
+    mask_pattern: str | None = Field(default=None, json_schema_extra=LATER)
+    scribble_pattern: str | None = Field(default=None, json_schema_extra=LATER)
+    tags: Path | None = Field(default=None, json_schema_extra=LATER)
+    boxes: Path | None = Field(default=None, json_schema_extra=LATER)
     classes: Path | None = None
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
     volume_pattern: str | None = PATIENT_SLICES
@@ -52,12 +67,15 @@ class FolderSource(FileSource):
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
         options = self.options
-        names, palette, background = read_classes(self._class_file())
+        names, palette, background, _ = read_classes(self._class_file())
         images, notes = image_files(self.root / options.images)
-        masks, found = annotation_files([self.root / options.masks], LABEL_SUFFIXES)
-        notes += found + orphans(images, masks, "mask")
-        scribbles, found = annotation_files([self.root / options.scribbles])
-        notes += found + orphans(images, scribbles, "scribble")
+        masks, found = self._annotations("mask", images, LABEL_SUFFIXES)
+        scribbles, more = self._annotations("scribble", images, (*STROKE_SUFFIXES, *LABEL_SUFFIXES))
+        beside = {*masks.values(), *scribbles.values()} & set(images.values())
+        images = {name: path for name, path in images.items() if path not in beside}
+        notes += [f for f in found + more if f.file not in beside] + _beside(sorted(beside))
+        labels = {name: index for index, name in enumerate(names)}
+        tags, boxes = self._tables(labels, images)
         volumes: dict[str, Volume] = {}
         groups: dict[str, str] = {}
         if options.volume_pattern is not None:
@@ -66,12 +84,71 @@ class FolderSource(FileSource):
         splits, found = self._splits(list(images), set(masks), groups)
         notes += found
         listed = dict.fromkeys(i for split in splits.values() for i in split)
+        boxes_file = self.tables.get("boxes")
         self.entries = {
-            i: Entry(images.get(i, self.root / options.images / f"{i}.png"), masks.get(i), scribbles.get(i))
+            i: Entry(
+                images.get(i, self.root / options.images / f"{i}.png"),
+                masks.get(i),
+                scribbles.get(i),
+                boxes_file if i in boxes else None,
+                boxes.get(i),
+                tags.get(i),
+            )
             for i in {**images, **listed}
         }
-        self.notes = notes + unlisted(images, splits)
+        self.notes = [*notes, *self.table_notes, *unlisted(images, splits)]
+        self.notes += self._without_row({"tags": tags, "boxes": boxes}, splits)
         self.catalogue = Catalogue("folder", names, palette, splits, volumes, background)
+
+    def files(self, image_id: str) -> Sequence[Path]:
+        """The files that ``read`` opens for this image, existing or not, and the tables."""
+        return list(dict.fromkeys((*super().files(image_id), *self.tables.values())))
+
+    def _annotations(
+        self, what: Literal["mask", "scribble"], images: Mapping[str, Path], suffixes: Sequence[str]
+    ) -> tuple[dict[str, Path], list[Finding]]:
+        masks = what == "mask"
+        folder = self.options.masks if masks else self.options.scribbles
+        pattern = self.options.mask_pattern if masks else self.options.scribble_pattern
+        if pattern is not None:
+            return files_by_pattern(self.root, folder, pattern, images, suffixes, what)
+        files, found = annotation_files([self.root / folder], suffixes)
+        return files, found + orphans(images, files, what)
+
+    def _tables(
+        self, labels: Mapping[str, int], images: Mapping[str, Path]
+    ) -> tuple[dict[str, Tags], dict[str, Boxes]]:
+        """Tags and boxes by image; fills in ``tables`` and ``table_notes``."""
+        self.tables: dict[str, Path] = {}
+        self.table_notes: list[Finding] = []
+        given = {"tags": (self.options.tags, TAGS_FILE), "boxes": (self.options.boxes, BOXES_FILE)}
+        for name, (option, usual) in given.items():
+            if option is not None or (self.root / usual).exists():
+                self.tables[name] = self.root / (option or usual)
+        tags: dict[str, Tags] = {}
+        boxes: dict[str, Boxes] = {}
+        if "tags" in self.tables:
+            tags, found = read_tags(self.tables["tags"], labels, images)
+            self.table_notes += found
+        if "boxes" in self.tables:
+            boxes, found = read_boxes(self.tables["boxes"], labels, images)
+            self.table_notes += found
+        return tags, boxes
+
+    def _without_row(
+        self, rows: Mapping[str, Mapping[str, object]], splits: Mapping[str, Sequence[str]]
+    ) -> list[Finding]:
+        """Findings for tables that lack training images."""
+        found = []
+        for name, path in self.tables.items():
+            missing = [i for i in splits.get("train", ()) if i not in rows[name]]
+            message = f"{len(rows[name])} images have {name} in the table"
+            found.append(Finding("note", name, None, path, message, "nothing to do"))
+            if missing:
+                message = f"{len(missing)} training images have no row, such as {missing[0]}"
+                remedy = "add a row for each; one without class says that nothing is there"
+                found.append(Finding("warning", f"no-{name}", missing[0], path, message, remedy, len(missing)))
+        return found
 
     def _class_file(self) -> Path:
         if self.options.classes is not None:
@@ -102,3 +179,11 @@ class FolderSource(FileSource):
         if not any(splits.values()):
             raise DataError(f"{self.root}: train.txt, val.txt and test.txt are all empty; write one image name a line")
         return {name: splits[name] for name in ("train", "val", "test") if name in splits}, notes
+
+
+def _beside(files: Sequence[Path]) -> list[Finding]:
+    """A note for annotations in the folder of images, which are no images."""
+    if not files:
+        return []
+    message = f"{len(files)} files among the images have names of annotations and are read as those"
+    return [Finding("note", "annotation-beside-image", None, files[0], message, "nothing to do", len(files))]

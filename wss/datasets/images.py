@@ -13,6 +13,8 @@ from pydantic import Field, field_validator
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.raster import MAX_PIXELS, Header, Raster, read_header, read_raster
+from wss.datasets.source import IGNORE_INDEX as IGNORE
+from wss.datasets.value_map import remap
 from wss.params import LATER, Params
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
@@ -26,9 +28,6 @@ PERCENTILES = (0.5, 99.5)
 
 _MOST_EXACT = 4_000_000
 """Percentiles of floating-point images with more values are those of every n-th value."""
-
-IGNORE = 255
-
 
 Ranges = tuple[tuple[float, float], ...]
 """The values that become 0 and 255: one pair for all channels, or one for each."""
@@ -124,7 +123,7 @@ def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | 
     values = chosen_bands(raster, options, path)
     valid = data_mask(values, {raster.nodata, options.nodata}, path)
     if raster.colours == "palette" and options.bands is None and raster.palette is not None:
-        known = np.zeros((max(256, int(values.max(initial=0)) + 1), 3), np.uint8)
+        known = np.zeros((max(256, len(raster.palette), int(values.max(initial=0)) + 1), 3), np.uint8)
         known[: len(raster.palette)] = raster.palette
         rgb = known[values]
     else:
@@ -261,6 +260,7 @@ def read_label(
     *,
     palette: NDArray[np.uint8] | None = None,
     ignore: Sequence[int] = (),
+    values: Sequence[tuple[int, int]] = (),
     page: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
@@ -272,7 +272,8 @@ def read_label(
         palette: uint8 (K, 3); when given, RGB files are decoded through it: colours of the palette become their index,
             VOC's border colour (224, 224, 192) becomes 255. None refuses RGB files.
         ignore: Stored values that become 255, also such as no label can have (65535, -1).
-        page: Page of a stack, from 0; None refuses stacks.
+        values: Stored value and class index, see ``ValueMap``; they win over ``ignore``. Of RGB files, of the decoded index.
+        page: Page of a stack, from 0; None refuses stacks. Other files are read whole.
         max_pixels: Refuse images with more pixels than this.
 
     Returns:
@@ -282,16 +283,21 @@ def read_label(
         DataError: Missing, damaged, too large, an RGB rendering (or a colour that is not in ``palette``), other values, or a
             lossy format.
     """
-    raster = read_raster(path, page=page, max_pixels=max_pixels, code="unreadable-label")
+    try:
+        raster = read_raster(path, max_pixels=max_pixels, code="unreadable-label")
+    except FileProblem as problem:
+        if problem.code != "stack" or page is None:
+            raise
+        raster = read_raster(path, page=page, max_pixels=max_pixels, code="unreadable-label")
     if raster.lossy:
         raise FileProblem(
             "lossy-label",
             path,
-            "labels saved as JPEG, whose compression changes class indices",
+            "labels saved as JPEG or WebP, whose compression changes class indices",
             "export them again as PNG",
         )
-    values = raster.values
-    if raster.colours == "rgb" and values.dtype == np.uint8:
+    stored, unlabelled = raster.values, raster.transparent
+    if raster.colours == "rgb" and stored.dtype == np.uint8:
         if palette is None:
             raise FileProblem(
                 "rgb-label",
@@ -299,19 +305,21 @@ def read_label(
                 "expected class indices, got an RGB rendering of the palette",
                 "save the labels as indexed or 8-bit grey PNG, or set the option rgb_labels to decode the colours",
             )
-        return _decode(values, palette, raster.transparent, path)
-    if values.ndim != 2:
+        stored = _decode(stored, palette, raster.transparent, path)
+    if stored.ndim != 2:
         raise FileProblem(
             "rgb-label",
             path,
-            f"expected class indices, got {values.shape[2]} channels of {values.dtype} ({raster.colours})",
+            f"expected class indices, got {stored.shape[2]} channels of {stored.dtype} ({raster.colours})",
             "save the labels as indexed or 8-bit grey PNG",
         )
-    unlabelled = np.zeros(values.shape, bool) if raster.transparent is None else raster.transparent.copy()
     if raster.nodata is not None:
-        unlabelled |= np.isnan(values) if np.isnan(raster.nodata) else values == raster.nodata
-    unlabelled |= np.isin(values, list(ignore)) if len(ignore) else False
-    return _whole(np.where(unlabelled, np.asarray(IGNORE, np.result_type(values, np.uint8)), values), path)
+        empty = np.isnan(stored) if np.isnan(raster.nodata) else stored == raster.nodata
+        unlabelled = empty if unlabelled is None else unlabelled | empty
+    stored = remap(stored, ignore, values)
+    if unlabelled is not None:
+        stored = np.where(unlabelled, np.asarray(IGNORE, np.result_type(stored, np.uint8)), stored)
+    return _whole(stored, path)
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:

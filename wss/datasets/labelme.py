@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.images import MAX_PIXELS
-from wss.datasets.shapes import Drawing, box_outline, ellipse_outline
+from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline
+from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.strokes_io import FAR, unknown_class
 from wss.scribbles.strokes import Stroke
 
@@ -21,9 +27,14 @@ MAX_BYTES = 64 * 2**20
 _LINES = ("line", "linestrip", "point", "points")
 _AREAS = ("polygon", "rectangle", "circle")
 
+IGNORED = "__ignore__"
+"""Labelme's name for pixels that are nothing's; they are 255, as ``labelme2voc`` writes them."""
+
 
 def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Drawing:
-    """Read one file: ``line``, ``linestrip``, ``point``, ``points`` as strokes; ``polygon``, ``rectangle``, ``circle`` as areas.
+    """Read one file: lines and points as strokes; ``polygon``, ``rectangle``, ``circle`` and ``mask`` as areas.
+
+    A ``mask`` is a PNG that is written into the file, placed between two opposite pixels.
 
     Args:
         path: The JSON file.
@@ -37,7 +48,9 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
     shape = (_side(path, content, "imageHeight"), _side(path, content, "imageWidth"))
     if shape[0] * shape[1] > MAX_PIXELS:
         raise _malformed(path, f"{shape[1]}x{shape[0]} pixels, more than the limit of {MAX_PIXELS}")
-    strokes, areas = [], []
+    labels = {IGNORED: IGNORE_INDEX, **labels}
+    strokes: list[Stroke] = []
+    areas: list[Area | Patch] = []
     shapes = content.get("shapes")
     if not isinstance(shapes, list):
         raise _malformed(path, "no list of shapes")
@@ -54,24 +67,27 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
         elif kind in _LINES:
             strokes.append(Stroke(label, points, width))
         elif kind == "rectangle" and len(points) == 2:
-            areas.append((label, box_outline(points)))
+            areas.append(Area(label, (box_outline(points),)))
         elif kind == "circle" and len(points) == 2:
             radius = float(np.hypot(*(points[1] - points[0])))
-            areas.append((label, ellipse_outline(points[0], (radius, radius))))
+            areas.append(Area(label, (ellipse_outline(points[0], (radius, radius)),)))
+        elif kind == "mask" and len(points) == 2:
+            areas.append(Patch(label, *_mask(path, number, item.get("mask"), points)))
         elif kind in _AREAS and len(points) > 2:
-            areas.append((label, points))
+            areas.append(Area(label, (points,)))
         else:
             raise _malformed(
-                path, f"shape {number} is a {kind!r} of {len(points)} points; known are {', '.join((*_LINES, *_AREAS))}"
+                path,
+                f"shape {number} is a {kind!r} of {len(points)} points; known are {', '.join((*_LINES, *_AREAS))} and mask",
             )
     return Drawing(shape, tuple(strokes), tuple(areas))
 
 
-def format_labelme(image_id: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:
+def format_labelme(image: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:
     """Strokes as a file that Labelme and ``read_labelme`` open; brush widths are lost.
 
     Args:
-        image_id: Written as the image's name, without its ending, which strokes do not know.
+        image: File name of the image.
         shape: Height and width of the image.
         strokes: What to write.
         classes: Class names by index.
@@ -90,12 +106,36 @@ def format_labelme(image_id: str, shape: tuple[int, int], strokes: Sequence[Stro
         "version": "5.0.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": image_id,
+        "imagePath": image,
         "imageData": None,
         "imageHeight": shape[0],
         "imageWidth": shape[1],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _mask(
+    path: Path, number: int, encoded: Any, points: NDArray[np.float64]
+) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+    """Upper left pixel and pixels of a mask; its two points are opposite pixels that belong to it."""
+    (x0, y0), (x1, y1) = np.rint(points).astype(np.int64)
+    try:
+        data = base64.b64decode(encoded, validate=True)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _malformed(path, f"shape {number}: a mask of {image.width}x{image.height} pixels")
+            values = np.array(image)
+    except FileProblem:
+        raise
+    except (TypeError, binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise _malformed(path, f"shape {number}: its mask is no PNG in base64") from None
+    if values.ndim != 2 or values.shape != (y1 - y0 + 1, x1 - x0 + 1):
+        raise _malformed(
+            path,
+            f"shape {number}: its mask has shape {values.shape}, its points from ({x0}, {y0}) to ({x1}, {y1}) need "
+            f"{(int(y1 - y0) + 1, int(x1 - x0) + 1)}",
+        )
+    return (int(x0), int(y0)), values > 0
 
 
 def _content(path: Path) -> dict[str, Any]:

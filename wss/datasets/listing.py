@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import IMAGE_SUFFIXES
+from wss.names import name_bytes, name_of, without_odd
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[Finding]]:
     """The files of a folder by name without suffix. Reads the folder, not the files; a missing folder is empty.
+
+    Names are in the composed Unicode form (NFC), whatever form the file system keeps, so that the same name is found in files
+    and lists that were made on different systems.
 
     Args:
         folder: Not searched recursively; hidden files are skipped.
@@ -28,8 +33,8 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
         with os.scandir(folder) as entries:
             for entry in entries:
                 stem, suffix = split_suffix(entry.name)
-                if suffix.lower() in suffixes and not stem.startswith("."):
-                    name = stem.removesuffix(ending) if ending else stem
+                if suffix.lower() in suffixes and not is_hidden(entry.name):
+                    name = unicodedata.normalize("NFC", stem.removesuffix(ending) if ending else stem)
                     found.setdefault(name, []).append((suffixes.index(suffix.lower()), entry.name))
     except FileNotFoundError:
         return {}, []
@@ -44,7 +49,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
             "ambiguous-name",
             name,
             files[name],
-            f"{', '.join(sorted(file for _, file in claims))} differ only in suffix; {files[name].name} is read",
+            f"{', '.join(sorted(file for _, file in claims))} differ only in suffix or Unicode form; {files[name].name} is read",
             "keep one of them",
         )
         for name, claims in sorted(found.items())
@@ -53,20 +58,48 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
     return files, doubtful
 
 
+def is_hidden(*parts: str) -> bool:
+    """True if a file, or a folder on the way to it, is hidden: macOS's ``._x.png``, ``.ipynb_checkpoints`` and the like.
+
+    Args:
+        parts: Names of folders and of the file, below the folder that was given.
+    """
+    return any(part.startswith(".") for part in parts)
+
+
+def composed(name: str) -> bool:
+    """True if a name is in the composed Unicode form (NFC), in which a letter and its accent are one character."""
+    return unicodedata.is_normalized("NFC", name)
+
+
+def hidden_names(folder: Path) -> list[str]:
+    """Names of hidden files and folders in a folder, sorted; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if is_hidden(entry.name))
+    except OSError:
+        return []
+
+
 def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
     """Image names from a text file, one a line, with or without suffix; duplicates are dropped and reported.
 
+    The text is UTF-8. Bytes that are not are those of file names that are not UTF-8 either.
+
     Raises:
-        DataError: Not a UTF-8 text file, or a line is a path: names may not lead out of the data set's folders.
+        DataError: Not a text file, or a line is a path: names may not lead out of the data set's folders.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileProblem("unreadable-list", path, f"cannot be read ({error})", "save it as UTF-8 text") from error
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise FileProblem("unreadable-list", path, f"cannot be read ({error})", "check its rights") from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise FileProblem("unreadable-list", path, "is UTF-16 text", "save it as UTF-8 text")
+    lines = name_of(data).splitlines()
     names: dict[str, int] = {}
     repeated = []
     for number, line in enumerate(lines, 1):
-        entry = line.strip()
+        entry = unicodedata.normalize("NFC", line.strip())
         if not entry:
             continue
         if not is_plain_name(entry):
@@ -96,7 +129,7 @@ def split_suffix(file_name: str) -> tuple[str, str]:
 
 def is_plain_name(name: str) -> bool:
     """Whether ``name`` names a file inside a folder and nothing else: no separators, no ``..``, no control characters."""
-    return name not in (".", "..", "") and name.isprintable() and not any(c in name for c in "/\\:\0")
+    return name not in (".", "..", "") and without_odd(name).isprintable() and not any(c in name for c in "/\\:\0")
 
 
 def split_by_hash(ids: Sequence[str], fraction: float, groups: Mapping[str, str] | None = None) -> frozenset[str]:
@@ -114,7 +147,7 @@ def split_by_hash(ids: Sequence[str], fraction: float, groups: Mapping[str, str]
         The chosen ids.
     """
     group_of = {image_id: (groups or {}).get(image_id, image_id) for image_id in ids}
-    ordered = sorted(set(group_of.values()), key=lambda group: hashlib.sha256(group.encode()).digest())
+    ordered = sorted(set(group_of.values()), key=lambda group: hashlib.sha256(name_bytes(group)).digest())
     count = round(fraction * len(ordered))
     if fraction > 0 and count == 0 and len(ordered) > 1:
         count = 1

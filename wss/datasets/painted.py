@@ -33,6 +33,8 @@ def read_painted(path: Path, num_classes: int) -> Drawing:
     values = _values(path)
     while values.ndim > 2 and 1 in values.shape:
         values = values.squeeze(values.shape.index(1))
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.floor(values)).all():
+        values = values.astype(np.int64) if np.abs(values).max(initial=0) < 2**31 else values
     if values.ndim != 2 or values.dtype.kind not in "iub":
         raise _problem(path, f"expected whole numbers (height, width), got {values.dtype} {values.shape}")
     if values.size and (values.min() < 0 or values.max() > num_classes):

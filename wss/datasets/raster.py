@@ -199,7 +199,9 @@ def require_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     """
     if width * height > max_pixels:
         message = f"{width}x{height} pixels, more than the limit of {max_pixels}"
-        raise FileProblem("too-large", path, message, "scale it down or cut it into tiles (`wss data tile`)")
+        raise FileProblem(
+            "too-large", path, message, "scale it down, or save it as a tiled TIFF, which is read by parts"
+        )
 
 
 def require_page(path: Path, page: int | None, count: int, what: str = "pages") -> int:

@@ -92,8 +92,9 @@ class Catalogue:
         volumes: Volumes by name; empty for plain photographs.
         background: Index of the background class, or None when every class is an object or stuff class.
         unmasked: Images that have no mask, as far as the list of files tells; others may lack one too.
-
         unscribbled: Images that have no scribbles, in the same sense.
+        unboxed: Images that have no boxes, in the same sense.
+        untagged: Images whose tags nobody wrote down, in the same sense; masks, boxes and scribbles may tell them.
 
     Raises:
         DataError: Two classes have the same name: scores are kept by name.
@@ -107,6 +108,8 @@ class Catalogue:
     background: int | None = 0
     unmasked: frozenset[str] = frozenset()
     unscribbled: frozenset[str] = frozenset()
+    unboxed: frozenset[str] = frozenset()
+    untagged: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.datasets.cards import colour_map
 from wss.datasets.files import Entry, FileSource, Scribble, label_out_of_range, size_mismatch
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import IMAGE_SUFFIXES, read_header
+from wss.datasets.label_values import Counts, label_pairs
+from wss.datasets.near_duplicates import reduced
+from wss.datasets.orientation import TURNS, orientation, sideways
 from wss.datasets.source import IGNORE_INDEX, Source
 from wss.datasets.strokes_io import outside
 from wss.errors import DataError
@@ -24,10 +27,6 @@ from wss.scribbles import rasterise
 from wss.scribbles.strokes import Stroke
 
 T = TypeVar("T")
-Counts = NDArray[np.int64]
-
-_GREY_OF_PALETTE = (colour_map(255).astype(np.int64) @ np.array([19595, 38470, 7471]) + 32768) >> 16
-"""Grey values that the VOC palette turns into when a mask is saved as a grey picture (ITU-R 601 weights over 65536)."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,11 @@ class Inspection:
         image_id: The image.
         shape: Height and width, or None when the image cannot be read.
         digest: Hash of the decoded pixels, or None; also None of a blank image, which is like others without being a copy.
+        small: The picture as ``reduced`` gives it, or None; None of a blank image too.
         mask: int64 (256,), pixels per label of the mask, or None when there is none.
         scribble: int64 (256,), pixels per label of the scribble, or None when there is none.
+        mask_file: The mask's file, or the image's where the mask has no file of its own; None for generated data.
+        scribble_file: The same for the scribble.
         pairs: int64 (N, 3): scribble label, mask label, pixels, where both are labelled.
         boxes: int64 (256,), boxes per class, or None when the image has none to read.
         findings: What is wrong with this image's files.
@@ -48,8 +50,11 @@ class Inspection:
     image_id: str
     shape: tuple[int, int] | None
     digest: bytes | None
+    small: NDArray[np.uint8] | None
     mask: Counts | None
     scribble: Counts | None
+    mask_file: Path | None
+    scribble_file: Path | None
     pairs: Counts
     boxes: Counts | None
     findings: tuple[Finding, ...]
@@ -86,16 +91,18 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     shape = None if image is None else (image.shape[0], image.shape[1])
     of_its_own = not isinstance(source, FileSource) or source.one_image_per_file
     if image is not None and of_its_own and entry.image.suffix.lower() in IMAGE_SUFFIXES:
+        annotated = entry.mask or entry.scribble or entry.objects
         found += _image_notes(image_id, entry.image, source)
+        found += _turns(image_id, entry.image, image.shape[:2], annotated is not None)
     if mask is not None:
-        found += _label_findings(image_id, mask_file, mask, shape, source)
+        found += _label_findings(image_id, mask_file, mask, shape, entry.image)
     raster: NDArray[np.uint8] | None = None
     if isinstance(scribble, tuple):
         found += _stroke_findings(image_id, scribble_file, scribble, shape, source)
         if shape is not None:
             raster = rasterise([s for s in scribble if 0 <= s.label < len(source.catalogue.classes)], shape)
     elif scribble is not None:
-        found += _label_findings(image_id, scribble_file, scribble, shape, source)
+        found += _label_findings(image_id, scribble_file, scribble, shape, entry.image)
         raster = scribble
     if raster is not None and (raster == IGNORE_INDEX).all():
         message = "the scribble has no labelled pixel"
@@ -106,9 +113,12 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
         image_id,
         shape,
         None if image is None or blank(image) else _digest(image),
+        None if image is None or blank(image) else reduced(image),
         None if mask is None else np.bincount(mask.ravel(), minlength=256),
         None if raster is None else np.bincount(raster.ravel(), minlength=256),
-        _pairs(raster, mask),
+        mask_file if isinstance(source, FileSource) else None,
+        scribble_file if isinstance(source, FileSource) else None,
+        label_pairs(raster, mask),
         None if boxes is None else np.bincount(np.clip(boxes[:, 0], 0, 255), minlength=256),
         tuple(dict.fromkeys(found)),
     )
@@ -144,6 +154,22 @@ def _read(
     return sample.image, sample.mask, sample.strokes if sample.strokes is not None else sample.scribble, sample.boxes
 
 
+def _turns(image_id: str, file: Path, shape: tuple[int, ...], annotated: bool) -> list[Finding]:
+    """Pictures that EXIF turns: readers turn them, but many programs for annotation do not."""
+    turn = orientation(file)
+    if turn == 1:
+        return []
+    message = f"{TURNS[turn]} by its EXIF orientation ({turn}); it is read upright, as viewers show it"
+    unclear = annotated and (not sideways(turn) or shape[0] == shape[1])
+    if unclear:
+        message += ". No size tells whether its annotations were drawn on the upright picture"
+    remedy = (
+        "annotations must fit the upright picture; where they were drawn on the stored pixels, remove the tag "
+        f"(`exiftool -Orientation= {shlex.quote(file.name)}`)"
+    )
+    return [Finding("warning" if unclear else "note", "exif-turned", image_id, file, message, remedy)]
+
+
 def _image_notes(image_id: str, file: Path, source: Source) -> list[Finding]:
     header = read_header(file)
     if header.bits > 8 or header.dtype.kind == "f":
@@ -159,25 +185,11 @@ def _image_notes(image_id: str, file: Path, source: Source) -> list[Finding]:
 
 
 def _label_findings(
-    image_id: str, file: Path, labels: NDArray[np.uint8], shape: tuple[int, int] | None, source: Source
+    image_id: str, file: Path, labels: NDArray[np.uint8], shape: tuple[int, int] | None, image: Path
 ) -> list[Finding]:
-    found = []
-    count = len(source.catalogue.classes)
     if shape is not None and labels.shape != shape:
-        found.append(size_mismatch(file, labels.shape, shape).finding(image_id))
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    wrong = [int(label) for label in present if count <= label < IGNORE_INDEX]
-    coloured = [label for label in present if label not in (0, IGNORE_INDEX)]
-    if wrong and wrong != [IGNORE_INDEX - 1] and np.isin(coloured, _GREY_OF_PALETTE[1:]).all():
-        message = f"labels {', '.join(map(str, coloured[:8]))} look like colours of the VOC palette saved as grey"
-        remedy = "save class indices: an indexed PNG must be written with its indices, not converted to grey"
-        return [*found, Finding("error", "grey-rendering", image_id, file, message, remedy)]
-    if IGNORE_INDEX - 1 in wrong:
-        found.append(label_out_of_range(file, IGNORE_INDEX - 1, count).finding(image_id))
-    others = [label for label in wrong if label != IGNORE_INDEX - 1]
-    if others:
-        found.append(label_out_of_range(file, others[-1], count).finding(image_id))
-    return found
+        return [size_mismatch(file, labels.shape, shape, image).finding(image_id)]
+    return []
 
 
 def _stroke_findings(
@@ -193,6 +205,10 @@ def _stroke_findings(
             f"{len(away)} stroke points outside the image of {shape[1]}x{shape[0]} pixels, such as x={x:g}, y={y:g}"
         )
         remedy = "they are cut off; if there are many, x and y are swapped or the image has another size"
+        if not len(outside([Stroke(s.label, s.points[:, ::-1], s.width) for s in strokes], shape)):
+            remedy = (
+                "x and y seem to be swapped, for then every point lies inside: write x first; else they are cut off"
+            )
         found.append(Finding("warning", "strokes-outside", image_id, file, message, remedy))
     return found
 
@@ -212,11 +228,3 @@ def _box_findings(
             remedy = "what is outside is cut off; if there are many, x and y are swapped or the image has another size"
             found.append(Finding("warning", "box-outside", image_id, file, message, remedy))
     return found
-
-
-def _pairs(scribble: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None) -> Counts:
-    if scribble is None or mask is None or scribble.shape != mask.shape:
-        return np.zeros((0, 3), np.int64)
-    both = (scribble != IGNORE_INDEX) & (mask != IGNORE_INDEX)
-    codes, pixels = np.unique(scribble[both].astype(np.int64) * 256 + mask[both], return_counts=True)
-    return np.stack([codes // 256, codes % 256, pixels], axis=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from defusedxml import ElementTree
+from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
@@ -104,7 +104,7 @@ def _spacing(layout: Layout) -> tuple[float, float, float] | None:
 
 
 def _ome_spacing(text: str) -> tuple[float, float, float] | None:
-    root = ElementTree.fromstring(text, forbid_dtd=True)
+    root = fromstring(text, forbid_dtd=True)
     pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
     if pixels is None:
         return None

@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from wss.datasets.files import FileSource, remap, size_mismatch
+from wss.datasets.files import FileSource, size_mismatch
 from wss.datasets.finding import FileProblem
 from wss.datasets.georeference import shifted
 from wss.datasets.images import IMAGE_SUFFIXES
@@ -28,6 +28,7 @@ from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source
 from wss.datasets.strokes_io import STROKE_SUFFIXES, format_polylines
 from wss.datasets.tiff import geo_tags, open_tiff
 from wss.datasets.tile_grid import TiledImage, TileSet, starts
+from wss.datasets.value_map import ValueMap
 from wss.datasets.whole_labels import whole_labels
 from wss.errors import UsageError
 from wss.scribbles.strokes import Stroke
@@ -299,11 +300,13 @@ def _large(source: FileSource, image_id: str, path: Path, stack: ExitStack) -> P
         for stroke in strokes or ():
             source.require_class(entry.scribble, stroke.label)
     elif entry.scribble is not None:
-        scribble = _labels_of(source, entry.scribble, reader.shape, stack)
+        scribble = _labels_of(source, entry.scribble, source.options.scribble_values, path, reader.shape, stack)
     return Parts(
         reader.shape,
         reader.read,
-        None if entry.mask is None else _labels_of(source, entry.mask, reader.shape, stack),
+        None
+        if entry.mask is None
+        else _labels_of(source, entry.mask, source.options.mask_values, path, reader.shape, stack),
         scribble,
         strokes,
         source.load_boxes(image_id),
@@ -312,19 +315,18 @@ def _large(source: FileSource, image_id: str, path: Path, stack: ExitStack) -> P
 
 
 def _labels_of(
-    source: FileSource, path: Path, shape: tuple[int, int], stack: ExitStack
+    source: FileSource, path: Path, values: ValueMap, image: Path, shape: tuple[int, int], stack: ExitStack
 ) -> Callable[[int, int, int, int], NDArray[np.uint8]]:
     if path.suffix.lower() not in _TIFF:
         message = f"belongs to an image of more than {LARGE} pixels, and only TIFF can be read part by part"
         raise FileProblem("too-large", path, message, "save it as a tiled TIFF with class indices")
     reader: RegionReader = stack.enter_context(_opened(path))
     if reader.shape != shape:
-        raise size_mismatch(path, reader.shape, shape)
+        raise size_mismatch(path, reader.shape, shape, image)
 
     def read(top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        ignore = source.options.ignore
-        labels = remap(whole_labels(reader.stored(top, left, height, width), path, ignore), ignore)
-        source.require_labels(path, labels, labels.shape)
+        labels = whole_labels(reader.stored(top, left, height, width), path, source.options.ignore, values)
+        source.require_labels(path, labels, labels.shape, image)
         return labels
 
     return read

@@ -18,7 +18,6 @@ from wss.datasets.files import (
     image_files,
     label_out_of_range,
     orphans,
-    remap,
     unlisted,
 )
 from wss.datasets.finding import Finding
@@ -27,6 +26,7 @@ from wss.datasets.listing import files_by_stem, read_list, split_by_hash
 from wss.datasets.matlab import read_mat
 from wss.datasets.source import Catalogue, Sample
 from wss.datasets.strokes_io import number_in, unknown_class, xml_root
+from wss.datasets.value_map import remap
 from wss.errors import DataError
 
 _SCRIBBLE_FOLDERS = (
@@ -115,8 +115,8 @@ class VocSource(FileSource):
         if path is not None and path.suffix.lower() == ".mat":
             labels = read_mat(path, "GTcls", "Segmentation")
             if labels.max() > 255:
-                raise label_out_of_range(path, int(labels.max()), len(self.catalogue.classes))
-            return remap(labels.astype(np.uint8), self.options.ignore)
+                raise label_out_of_range(path, int(labels.max()), len(self.catalogue.classes), stored=True)
+            return remap(labels.astype(np.uint8), self.options.ignore, self.options.mask_values)
         return super().load_mask(image_id)
 
     def labels_by_name(self) -> Mapping[str, int]:

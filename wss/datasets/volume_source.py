@@ -14,11 +14,12 @@ from pydantic import Field, model_validator
 
 from wss.datasets.classlist import read_classes
 from wss.datasets.dicom import is_series
-from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble, remap
+from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import Picture, PixelOptions, picture
 from wss.datasets.listing import read_list, split_by_hash
 from wss.datasets.source import Catalogue, Volume
+from wss.datasets.value_map import ValueMap
 from wss.datasets.volume_file import (
     NIFTI_ENDINGS,
     STACK_ENDINGS,
@@ -180,25 +181,24 @@ class VolumeSource(FileSource):
         Raises:
             DataError: Damaged, no labels, or a volume with other voxels than the image.
         """
-        return self._labels(image_id, self.entry(image_id).mask)
+        return self._labels(image_id, self.entry(image_id).mask, self.options.mask_values)
 
     def load_scribble(self, image_id: str) -> Scribble:
         """The scribble of the slice after ``ignore``; raises as ``load_mask``."""
-        return self._labels(image_id, self.entry(image_id).scribble)
+        return self._labels(image_id, self.entry(image_id).scribble, self.options.scribble_values)
 
     def files(self, image_id: str) -> Sequence[Path]:
         """The files of the slice, image and annotations; its brightness depends on the other slices of its volume too."""
         self.entry(image_id)
         return self._files[image_id]
 
-    def _labels(self, image_id: str, path: Path | None) -> NDArray[np.uint8] | None:
+    def _labels(self, image_id: str, path: Path | None, values: ValueMap) -> NDArray[np.uint8] | None:
         if path is None:
             return None
         name, number = self.place(image_id)
         image, labels = self.volume(name), self._annotation(path)
         require_same_grid(path, labels.grid, image.path, image.grid)
-        ignore = self.options.ignore
-        return remap(whole_labels(labels.raster(self.axis, number), path, ignore), ignore)
+        return whole_labels(labels.raster(self.axis, number), path, self.options.ignore, values)
 
     def _annotation(self, path: Path) -> VolumeFile:
         return open_volume(path, slices_first=self.kind != "nifti")

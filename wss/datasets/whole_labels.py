@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from wss.datasets.finding import FileProblem
 from wss.datasets.raster import Raster
 from wss.datasets.source import IGNORE_INDEX
+from wss.datasets.value_map import remap
 
 _ROUNDING = 1e-3
 
 
-def whole_labels(raster: Raster, path: Path, ignore: Sequence[int] = ()) -> NDArray[np.uint8]:
+def whole_labels(
+    raster: Raster, path: Path, ignore: Sequence[int] = (), values_of: Sequence[tuple[int, int]] = ()
+) -> NDArray[np.uint8]:
     """Class indices from one channel of any type.
 
     Numbers in floating point may be off by a thousandth, as those of scaled files are. NaN, transparent pixels and those without
@@ -26,6 +29,7 @@ def whole_labels(raster: Raster, path: Path, ignore: Sequence[int] = ()) -> NDAr
         raster: The stored values, one channel.
         path: Named in errors.
         ignore: Values that become 255, also such as no label can have.
+        values_of: Stored value and class index, see ``ValueMap``.
 
     Returns:
         uint8 (H, W), 255 where unlabelled.
@@ -46,9 +50,7 @@ def whole_labels(raster: Raster, path: Path, ignore: Sequence[int] = ()) -> NDAr
     if values.dtype.kind == "f":
         unlabelled |= np.isnan(values)
         values = _rounded(np.where(unlabelled, 0, values), path)
-    if len(ignore):
-        unlabelled |= np.isin(values, list(ignore))
-    labels: NDArray[Any] = np.where(unlabelled, 0, values)
+    labels: NDArray[Any] = np.where(unlabelled, 0, remap(values, ignore, values_of))
     if labels.size and (labels.min() < 0 or labels.max() > IGNORE_INDEX):
         message = f"expected labels from 0 to 255, got {labels.min():g} to {labels.max():g}"
         remedy = "renumber the classes from 0, and use 255 for unlabelled pixels or name the value in the option ignore"

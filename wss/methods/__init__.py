@@ -8,7 +8,7 @@ from wss.methods.bpg import Bpg
 from wss.methods.classifier import Classifier, ClassMaps
 from wss.methods.crf_adm import CrfAdm
 from wss.methods.crf_rnn import CrfRnn
-from wss.methods.cross_entropy import Dense, PartialCrossEntropy
+from wss.methods.cross_entropy import CrossEntropyMethod, Dense, PartialCrossEntropy
 from wss.methods.dmpls import Dmpls, DualBranchSegmenter
 from wss.methods.gated_crf import GatedCRF
 from wss.methods.method import Batch, Method, Phase
@@ -77,6 +77,7 @@ __all__ = [
     "Classifier",
     "CrfAdm",
     "CrfRnn",
+    "CrossEntropyMethod",
     "Dense",
     "DenseCRF",
     "Dmpls",

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.errors import UsageError
-from wss.losses import boundary_regression_loss, partial_cross_entropy
-from wss.methods.method import Batch, Method
+from wss.losses import boundary_regression_loss
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.boundary import BoundaryRegression, foreground_background
@@ -51,7 +52,7 @@ class BoundaryGuided(Segmenter):
         return refined
 
 
-class Bpg(Method):
+class Bpg(CrossEntropyMethod):
     """Boundary perception guidance.
 
     The term ``pce`` is partial cross-entropy of the refined prediction, ``boundary`` the error of the edges regressed from the
@@ -89,6 +90,7 @@ class Bpg(Method):
 
     def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
         """See ``Method.check``: the classes that the boundary branch tells apart are there."""
+        super().check(terms, num_classes, background)
         if "boundary" in terms and self.boundary == "fg-bg":
             foreground_background(torch.empty(1, num_classes, 1, 1), background)
 
@@ -100,7 +102,7 @@ class Bpg(Method):
         """
         guided = cast(BoundaryGuided, model)
         logits = model(batch.rgb, coarse=True)
-        found = {"pce": partial_cross_entropy(guided.refine(logits, batch.rgb), batch.labels)}
+        found = {"pce": self.cross_entropy(guided.refine(logits, batch.rgb), batch)}
         if "boundary" in terms:
             found["boundary"] = logits.new_zeros(())
             if self.boundary != "none":

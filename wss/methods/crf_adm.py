@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wss.losses import dense_crf_loss, proposal_loss
-from wss.methods.cross_entropy import cross_entropy_of
-from wss.methods.method import Batch, Method
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 from wss.ops import differentiable_mean_field, mean_field
 
 
-class CrfAdm(Method):
+class CrfAdm(CrossEntropyMethod):
     """Partial cross-entropy, then also the distance to proposals that mean-field inference makes of the network's output.
 
     The term ``adm`` is the mean of H(X, S) or KL(X || S) over unlabelled pixels; no gradient flows through X. The term
@@ -58,7 +58,7 @@ class CrfAdm(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits, pce = cross_entropy_of(model, batch)
+        logits, pce = self.cross_entropy_of(model, batch)
         found = {"pce": pce}
         if "adm" in terms:
             unlabelled = batch.valid & (batch.labels == 255)

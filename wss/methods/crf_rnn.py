@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from wss.losses import partial_cross_entropy
-from wss.methods.cross_entropy import cross_entropy_of
-from wss.methods.method import Batch, Method
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.crf import CRFLayer
@@ -41,7 +40,7 @@ class RefinedSegmenter(Segmenter):
         return outputs if every else self.crf(outputs, rgb, valid)
 
 
-class CrfRnn(Method):
+class CrfRnn(CrossEntropyMethod):
     """Partial cross-entropy of a network, then of network and CRF layer together.
 
     The term ``pce`` is that of the network's own output and runs no CRF; the term ``crf`` is that of the CRF's output. At test
@@ -98,9 +97,9 @@ class CrfRnn(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits, pce = cross_entropy_of(model, batch)
+        logits, pce = self.cross_entropy_of(model, batch)
         found = {"pce": pce}
         if "crf" in terms:
             refined = model.get_submodule("crf")(logits, batch.rgb, batch.valid)
-            found["crf"] = partial_cross_entropy(refined, batch.labels)
+            found["crf"] = self.cross_entropy(refined, batch)
         return found

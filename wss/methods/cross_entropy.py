@@ -1,33 +1,89 @@
-"""The two baselines every weakly supervised method is compared with: cross-entropy on scribbles and on dense masks."""
+"""Cross-entropy on labelled pixels, alone or beside other terms.
+
+Alone it is the two baselines every weakly supervised method is compared with: on scribbles and on dense masks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from wss.errors import UsageError
 from wss.losses import partial_cross_entropy
 from wss.methods.method import Batch, Method
+from wss.params import LATER
 
 
-def cross_entropy_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The output of a ``Segmenter``, logits (B,K,H,W), and its cross-entropy on labelled pixels.
+class CrossEntropyMethod(Method):
+    """A method one of whose terms is cross-entropy on labelled pixels.
 
-    Where the network sees several scales (``NetworkSpec.multi_scale``), the loss is the sum of the cross-entropies of the output,
-    which is the largest logit of all scales at every pixel, and of each scale's own logits.
-
-    Source: Chen et al. 2017, "DeepLab", arXiv:1606.00915, section 4.1.2, and the published network definition.
-    Differs: all logits are interpolated to the size of the labels; there labels are reduced to that of the logits.
+    Source: Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-scale Convolutional
+        Architecture", section 6.3.2, for ``class_weights: auto``; Lin et al. 2017, "Focal Loss for Dense Object Detection", for
+        ``focal_gamma``.
     """
-    outputs: list[Tensor] = model(batch.rgb, every=True)
-    loss = partial_cross_entropy(outputs[0], batch.labels)
-    for logits in outputs[1:]:
-        loss = loss + partial_cross_entropy(logits, batch.labels)
-    return outputs[0], loss
+
+    class_weights: Literal["auto"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        default=None, json_schema_extra=LATER
+    )
+    """Weights of the classes in the cross-entropy: None weighs all pixels alike; one number for each class, in their order; or
+    ``auto``, median-frequency balancing, where rare classes weigh more: computed from the labels of the training images."""
+    focal_gamma: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
+    """Focal loss: pixels whose class already has the probability p count (1 - p)^gamma in the cross-entropy. 0 is the plain
+    one; published for detection: 2."""
+
+    @field_validator("class_weights")
+    @classmethod
+    def _some_weight(cls, value: object) -> object:
+        if isinstance(value, tuple) and not any(value):
+            raise ValueError("class_weights are all 0, which leaves nothing to learn")
+        return value
+
+    def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
+        """See ``Method.check``: there is one weight for each class."""
+        if isinstance(self.class_weights, tuple) and len(self.class_weights) != num_classes:
+            raise UsageError(
+                f"class_weights has {len(self.class_weights)} numbers, and there are {num_classes} classes; give one for each, "
+                "in the order of the classes, or auto"
+            )
+
+    def weighted(self, weights: tuple[float, ...]) -> CrossEntropyMethod:
+        """The same method with these weights in the place of ``auto``."""
+        return self.model_copy(update={"class_weights": weights})
+
+    def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with this method's weights.
+
+        Raises:
+            UsageError: ``class_weights`` is still ``auto``, see ``weighted``.
+        """
+        if self.class_weights == "auto":
+            raise UsageError("class_weights auto stands for weights that training computes from its labels")
+        weights = None
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, dtype=torch.float32, device=logits.device).to(logits.dtype)
+        return partial_cross_entropy(logits, batch.labels, class_weights=weights, focal_gamma=self.focal_gamma)
+
+    def cross_entropy_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The output of a ``Segmenter``, logits (B,K,H,W), and its cross-entropy on labelled pixels.
+
+        Where the network sees several scales (``NetworkSpec.multi_scale``), the loss is the sum of the cross-entropies of the
+        output, which is the largest logit of all scales at every pixel, and of each scale's own logits.
+
+        Source: Chen et al. 2017, "DeepLab", arXiv:1606.00915, section 4.1.2, and the published network definition.
+        Differs: all logits are interpolated to the size of the labels; there labels are reduced to that of the logits.
+        """
+        outputs: list[Tensor] = model(batch.rgb, every=True)
+        loss = self.cross_entropy(outputs[0], batch)
+        for logits in outputs[1:]:
+            loss = loss + self.cross_entropy(logits, batch)
+        return outputs[0], loss
 
 
-class PartialCrossEntropy(Method):
+class PartialCrossEntropy(CrossEntropyMethod):
     """Partial cross-entropy: the loss sees labelled pixels only, the lower bound."""
 
     name: Literal["pce"] = "pce"
@@ -37,10 +93,10 @@ class PartialCrossEntropy(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        return {"pce": cross_entropy_of(model, batch)[1]}
+        return {"pce": self.cross_entropy_of(model, batch)[1]}
 
 
-class Dense(Method):
+class Dense(CrossEntropyMethod):
     """The same loss on dense masks, the upper bound."""
 
     name: Literal["dense"] = "dense"
@@ -50,4 +106,4 @@ class Dense(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        return {"ce": cross_entropy_of(model, batch)[1]}
+        return {"ce": self.cross_entropy_of(model, batch)[1]}

@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.losses import dice_loss, partial_cross_entropy
-from wss.methods.method import Batch, Method
+from wss.losses import dice_loss
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 
@@ -38,7 +39,7 @@ class DualBranchSegmenter(Segmenter):
         return first, second
 
 
-class Dmpls(Method):
+class Dmpls(CrossEntropyMethod):
     """Dual-branch network with dynamically mixed pseudo-labels.
 
     The term ``pce`` is the mean of both branches' partial cross-entropy, ``mixed`` (0.5 in the paper) the mean of their Dice
@@ -66,7 +67,7 @@ class Dmpls(Method):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         first, second = cast(DualBranchSegmenter, model).both(batch.rgb)
-        found = {"pce": (partial_cross_entropy(first, batch.labels) + partial_cross_entropy(second, batch.labels)) / 2}
+        found = {"pce": (self.cross_entropy(first, batch) + self.cross_entropy(second, batch)) / 2}
         if "mixed" in terms:
             probs = first.softmax(1), second.softmax(1)
             share = float(torch.rand(()))

@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from wss.losses import gated_crf_loss
-from wss.methods.cross_entropy import cross_entropy_of
-from wss.methods.method import Batch, Method
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 
 
-class GatedCRF(Method):
+class GatedCRF(CrossEntropyMethod):
     """Partial cross-entropy and the gated CRF loss, trained together from the beginning.
 
     The term ``gated-crf`` (0.1 in the published settings) takes all pixels of the image as sources.
@@ -55,7 +55,7 @@ class GatedCRF(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits, pce = cross_entropy_of(model, batch)
+        logits, pce = self.cross_entropy_of(model, batch)
         found = {"pce": pce}
         if "gated-crf" in terms:
             found["gated-crf"] = gated_crf_loss(

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from wss.methods.cross_entropy import cross_entropy_of
-from wss.methods.method import Batch, Method
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 
 
-class Proposals(Method):
+class Proposals(CrossEntropyMethod):
     """Cross-entropy on proposals; how they are made, and how often, is the pipeline's matter."""
 
     term_names: ClassVar[frozenset[str]] = frozenset({"ce"})
@@ -19,7 +19,7 @@ class Proposals(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        return {"ce": cross_entropy_of(model, batch)[1]}
+        return {"ce": self.cross_entropy_of(model, batch)[1]}
 
 
 class GrabCut(Proposals):

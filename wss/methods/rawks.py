@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.losses import partial_cross_entropy, rawks_loss
+from wss.losses import rawks_loss
 from wss.methods.coarse import cell_means, coarse_labels
-from wss.methods.method import Batch, Method
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec, build_network
 from wss.ops import colour_gradient, hitting_probabilities, reachable
@@ -71,7 +72,7 @@ class RawksNetwork(Segmenter):
         return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-class Rawks(Method):
+class Rawks(CrossEntropyMethod):
     """Random-walk label propagation learned with the network.
 
     Terms: ``rawks`` trains Q and B together on equation (11); ``fixed`` is the same loss with P taken as given, so that only Q
@@ -111,7 +112,7 @@ class Rawks(Method):
         both = cast(RawksNetwork, model)
         found = {}
         if "pce" in terms:
-            found["pce"] = partial_cross_entropy(model(batch.rgb), batch.labels)
+            found["pce"] = self.cross_entropy(model(batch.rgb), batch)
         if "rawks" in terms or "fixed" in terms:
             logits = both.logits(batch.rgb)
             learns = "rawks" in terms

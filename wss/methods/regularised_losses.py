@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss
-from wss.methods.cross_entropy import cross_entropy_of
-from wss.methods.method import Batch, Method
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 
 
-class RegularisedLoss(Method):
+class RegularisedLoss(CrossEntropyMethod):
     """Partial cross-entropy and one regulariser, the term of the method's own name, at full resolution.
 
     A phase without the regulariser among its terms does not compute it, so that one method serves both phases of the paper.
@@ -38,7 +38,7 @@ class RegularisedLoss(Method):
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        logits, pce = cross_entropy_of(model, batch)
+        logits, pce = self.cross_entropy_of(model, batch)
         found = {"pce": pce}
         if self.name in terms:
             found[self.name] = self.regulariser(logits.float().softmax(1), batch, self._roi(batch))

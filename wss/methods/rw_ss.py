@@ -14,11 +14,11 @@ from wss.errors import UsageError
 from wss.losses import (
     feature_consistency_loss,
     maximum_entropy_loss,
-    partial_cross_entropy,
     transition_consistency_loss,
 )
 from wss.losses.transition_consistency import Direction
-from wss.methods.method import Batch, Method, Phase
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch, Phase
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
@@ -145,7 +145,7 @@ def _reconnect(classifier: nn.Module, before: int, after: int) -> None:
             initialise_classifier(module)
 
 
-class RwSs(Method):
+class RwSs(CrossEntropyMethod):
     """Random walk on neural representation and self-supervision on its eigenspace.
 
     The term ``pce`` is partial cross-entropy after the walk, ``entropy`` the maximum-entropy loss (of weight 0.2 in the paper)
@@ -258,7 +258,7 @@ class RwSs(Method):
         transition = compares and self.location == "transition"
         walk = walking.walk(walking.features(batch.rgb), transition)
         logits = walking.classify(walk.features, (batch.rgb.shape[2], batch.rgb.shape[3]))
-        found = {"pce": partial_cross_entropy(logits, batch.labels)}
+        found = {"pce": self.cross_entropy(logits, batch)}
         if "entropy" in terms:
             found["entropy"] = maximum_entropy_loss(logits, valid=batch.valid)
         if compares:

@@ -9,11 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wss.losses import constrain_to_boundary_loss, dense_crf_loss, expansion_loss, partial_cross_entropy
-from wss.methods.method import Batch, Method
+from wss.losses import constrain_to_boundary_loss, dense_crf_loss, expansion_loss
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 
 
-class Sec(Method):
+class Sec(CrossEntropyMethod):
     """Cross-entropy on seeds (``seed``), tags that ask for area (``expand``) and a CRF's boundaries (``constrain``).
 
     ``densecrf`` is the CRF loss in the place of ``constrain``, which needs no inference. A phase computes the terms that it
@@ -64,7 +65,7 @@ class Sec(Method):
         logits = model(batch.rgb).float()
         found: dict[str, Tensor] = {}
         if "seed" in terms:
-            found["seed"] = partial_cross_entropy(logits, batch.labels)
+            found["seed"] = self.cross_entropy(logits, batch)
         if "expand" in terms:
             found["expand"] = self._expansion(logits.softmax(1), batch)
         if "constrain" in terms:

@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.losses import partial_cross_entropy, segsort_loss
+from wss.losses import segsort_loss
 from wss.losses.segsort import LARGEST_CONCENTRATION
 from wss.methods.coarse import cell_centres, cell_means, coarse_labels
+from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.memory_bank import MemoryBank
-from wss.methods.method import Batch, Method
+from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter, lazy_walk
 from wss.networks import NetworkSpec
 from wss.networks.layers.batch_norm import BatchNorm2d
@@ -138,7 +139,7 @@ class LinearClassifier(nn.Module):
         return logits
 
 
-class Spml(Method):
+class Spml(CrossEntropyMethod):
     """Semi-supervised pixel-wise metric learning.
 
     Terms, of which the first four contrast pixels with segments (``wss.losses.segsort_loss``) and teach the embedding, while the
@@ -246,7 +247,7 @@ class Spml(Method):
                 found = self._contrasts(self.cells(embedding), segmenter, batch, terms)
         if "classifier" in terms:
             logits = segmenter.classify(embedding.detach(), batch.rgb.shape[2:])
-            found["classifier"] = partial_cross_entropy(logits, batch.labels)
+            found["classifier"] = self.cross_entropy(logits, batch)
         return found
 
     def doubts(self, network: NetworkSpec, terms: Collection[str]) -> str | None:

@@ -9,12 +9,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.losses import partial_cross_entropy, tree_energy_loss, tree_targets
-from wss.methods.method import Batch, Method
+from wss.losses import tree_energy_loss, tree_targets
+from wss.methods.cross_entropy import CrossEntropyMethod
+from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 
 
-class TreeEnergy(Method):
+class TreeEnergy(CrossEntropyMethod):
     """Partial cross-entropy on labelled pixels and the tree energy loss on the others.
 
     The term ``tree`` (0.4 in the published settings) is computed at the network's output stride, from its logits there, the image
@@ -44,7 +45,7 @@ class TreeEnergy(Method):
         features = segmenter.network.forward_features(images)
         logits = segmenter.network.classify(features).float()
         whole = functional.interpolate(logits, batch.rgb.shape[2:], mode="bilinear", align_corners=False)
-        found = {"pce": partial_cross_entropy(whole, batch.labels)}
+        found = {"pce": self.cross_entropy(whole, batch)}
         if "tree" in terms:
             size = (logits.shape[2], logits.shape[3])
             probs = logits.softmax(1)

@@ -30,6 +30,7 @@ def metrics_record(
     trimap: Mapping[int, NDArray[Any]] | None = None,
     dice_per_class: Mapping[str, float] | None = None,
     hd95_per_class: Mapping[str, float] | None = None,
+    left_out: str | None = None,
 ) -> dict[str, Any]:
     """Scores of a split with what they were obtained by, ready for strict JSON.
 
@@ -49,6 +50,7 @@ def metrics_record(
         trimap: (K, K) matrices of the pixels near true boundaries alone, by the width of the band in pixels.
         dice_per_class: Mean Dice over volumes by class name, a fraction.
         hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
+        left_out: What was not scored, and why; None where everything was, and then the record has no such entry.
 
     Returns:
         Plain Python values. Scores are fractions in 0..1; undefined ones, such as the IoU of a class absent everywhere,
@@ -77,6 +79,8 @@ def metrics_record(
         "method": method,
         "store_key": store_key,
     }
+    if left_out is not None:
+        record["left_out"] = left_out
     if walk is not None:
         record["walk"] = dict(walk)
     if trimap is not None:

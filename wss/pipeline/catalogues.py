@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wss.datasets import open_source
 from wss.datasets.source import Catalogue
 from wss.errors import DataError, UsageError, WssError
+from wss.pipeline.factors import Level
+from wss.pipeline.reports import check_report
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.evaluate import check_masks
+from wss.stages.label_quality import LabelQualityParams
 from wss.stages.prepare import PrepareParams, labelled
-from wss.stages.samples import SamplesParams
+from wss.stages.samples import SamplesParams, stored_catalogue
+from wss.stages.superpixel_bound import SuperpixelBoundParams
 from wss.stages.train import TrainParams, check_initial
+from wss.store import Store
 
 
-def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
+def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> dict[str, Catalogue]:
     """Open the data sets of a pipeline.
+
+    Args:
+        pipeline: The stages.
+        given: Stores of stages ``samples`` by id, whose data sets are not opened.
 
     Returns:
         By id of each stage ``samples``, and of each stage with an input ``samples``, the catalogue of its data set.
@@ -25,38 +35,48 @@ def catalogues(pipeline: Pipeline) -> dict[str, Catalogue]:
     """
     found: dict[str, Catalogue] = {}
     for node in pipeline.nodes.values():
-        if isinstance(node.params, SamplesParams):
+        if given is not None and node.id in given:
+            found[node.id] = stored_catalogue(given[node.id])
+        elif isinstance(node.params, SamplesParams):
             found[node.id] = open_source(node.params.dataset).catalogue
         elif node.inputs.get("samples"):
             found[node.id] = found[node.inputs["samples"][0]]
     return found
 
 
-def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> None:
+def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]:
     """Call the ``check`` of every stage.
 
     Args:
         pipeline: The stages.
         known: Catalogues by stage id, see ``catalogues``.
 
+    Returns:
+        What will be left out, as far as the data set's list of files tells, for people.
+
     Raises:
-        WssError: A stage's ``check`` refuses its parameters with this data set; the message names the stage.
+        WssError: A stage's ``check`` refuses its parameters with this data set; the message names the stage. Or a training
+            needs masks that the data set does not have; the message says which rows of a study to leave out for that.
     """
+    bare: dict[str, str] = {}
     for node in pipeline.nodes.values():
         if node.id in known:
             try:
-                _check(node, pipeline, known[node.id])
+                _check(node, pipeline, known[node.id], bare)
             except WssError as error:
                 raise type(error)(f"stage {_named(node)}: {error}") from error
+    if bare:
+        raise DataError(_without_masks(pipeline, bare))
+    return left_out(pipeline, known)
 
 
-def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue) -> None:
+def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str, str]) -> None:
+    """Raise for what is known to fail; trainings that lack masks go to ``bare``, with their split."""
+    check_report(node, pipeline)
     if node.stage.check is not None:
         node.stage.check(node.params, catalogue)
-    if node.stage.name == "evaluate" and (params := _predicting(node, pipeline)) is not None:
-        check_masks(catalogue, params.split, getattr(params, "limit", None))
     if isinstance(node.params, TrainParams) and (prepared := prepared_labels(node, pipeline)) is not None:
-        _check_labels(prepared, node.params.split, catalogue)
+        _check_labels(node, node.params.split, pipeline, prepared, catalogue, bare)
         if prepared.fraction < 1 and prepared.split != node.params.split:
             raise UsageError(
                 f"trains on split {node.params.split!r}, and its labels are the share {prepared.fraction:g} of split "
@@ -68,13 +88,124 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue) -> None:
             check_initial(node.params, before.params, len(catalogue.classes), before.id)
 
 
-def _check_labels(prepared: PrepareParams, split: str, catalogue: Catalogue) -> None:
-    """Raise if no image to train on can have labels."""
-    if not labelled(prepared, catalogue.splits.get(split, ()), catalogue):
+def _check_labels(
+    node: Node, split: str, pipeline: Pipeline, prepared: PrepareParams, catalogue: Catalogue, bare: dict[str, str]
+) -> None:
+    """Raise if no image to train on can have labels; where that is for want of masks, note it in ``bare``."""
+    ids = catalogue.splits.get(split, ())
+    from_masks = prepared.annotation == "mask" or _bounded(node, pipeline)
+    if from_masks and set(ids) <= catalogue.unmasked:
+        bare[node.id] = split
+    elif not labelled(prepared, ids, catalogue):
         raise DataError(
             f"no image of split {split!r} has a file with its labels ({prepared.annotation}); `wss data info` shows what is "
             "labelled"
         )
+
+
+def _bounded(node: Node, pipeline: Pipeline) -> bool:
+    """True if a stage ``superpixel-bound`` makes the labels of a training."""
+    while node.inputs.get("labels"):
+        node = pipeline.nodes[node.inputs["labels"][0]]
+        if isinstance(node.params, SuperpixelBoundParams):
+            return True
+    return False
+
+
+def _without_masks(pipeline: Pipeline, bare: Mapping[str, str]) -> str:
+    """What to say about trainings that lack masks."""
+    names, splits = _shortened(list(bare)), " and ".join(repr(split) for split in dict.fromkeys(bare.values()))
+    trains = "trains" if len(bare) == 1 else "train"
+    problem = f"{names} {trains} on masks, and no image of split {splits} has a file with its labels (mask)"
+    choice = _remedy(pipeline, bare)
+    if choice is not None:
+        name, rows, kept = choice
+        lost = f"row {rows[0]}" if len(rows) == 1 else f"rows {', '.join(map(str, rows))}"
+        return f"{problem}; leave out the {lost}: `--set factors.{name}=[{','.join(map(str, kept))}]`"
+    if pipeline.levels:
+        return f"{problem}; every row of {pipeline.name} needs masks: add masks of images of split {splits}"
+    return (
+        f"{problem}; add masks of images of split {splits}, or choose a pipeline for the labels that there are "
+        "(`wss pipelines` lists them; `wss run pce` learns from scribbles)"
+    )
+
+
+def _remedy(pipeline: Pipeline, bare: Mapping[str, str]) -> tuple[str, list[Level], list[Level]] | None:
+    """The factor with the fewest levels to give that leaves out the trainings: its name, levels to leave out, and the rest."""
+    found = []
+    for name, levels in pipeline.levels.items():
+        lost = [
+            n for n in levels if _still(pipeline, name, [other for other in levels if other != n], bare) < set(bare)
+        ]
+        kept = [level for level in levels if level not in lost]
+        if lost and kept and not _still(pipeline, name, kept, bare):
+            found.append((name, lost, kept))
+    return min(found, key=lambda choice: len(choice[2]), default=None)
+
+
+def _still(pipeline: Pipeline, factor: str, levels: Sequence[Level], bare: Mapping[str, str]) -> set[str]:
+    """Those of the trainings that are there with these levels of a factor; all where these make no pipeline."""
+    if pipeline.choose is None or not levels:
+        return set(bare)
+    try:
+        return set(bare) & set(pipeline.choose({factor: levels}).nodes)
+    except UsageError:
+        return set(bare)
+
+
+def left_out(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> list[str]:
+    """What stages that compare with masks will leave out, as far as the data set's list of files tells.
+
+    Args:
+        pipeline: The stages.
+        known: Catalogues by stage id.
+
+    Returns:
+        Lines for people: one for each reason, with the stages.
+    """
+    stages: dict[str, list[str]] = {}
+    for node in pipeline.nodes.values():
+        found = _compared(node, pipeline)
+        if found is None:
+            continue
+        split, limit, what = found
+        ids = known[node.id].splits.get(split, ())[:limit]
+        without = [i for i in ids if i in known[node.id].unmasked]
+        if without:
+            which = (
+                f"no image of split {split!r} has a mask"
+                if len(without) == len(ids)
+                else (f"{len(without)} of {len(ids)} images of split {split!r} have no mask, {without[0]!r} first")
+            )
+            gone = what if len(without) == len(ids) else f"these images in {what}"
+            stages.setdefault(f"{which}: left out are {gone}", []).append(node.id)
+    return [f"{reason} ({_shortened(names)})" for reason, names in stages.items()]
+
+
+def _compared(node: Node, pipeline: Pipeline) -> tuple[str, int | None, str] | None:
+    """The split whose masks a stage compares with, at most how many images, and what for; None for other stages."""
+    if node.stage.name == "evaluate" and (params := _predicting(node, pipeline)) is not None:
+        return params.split, getattr(params, "limit", None), "scores"
+    if isinstance(node.params, LabelQualityParams):
+        return node.params.split, None, "scores of labels"
+    if isinstance(node.params, SuperpixelBoundParams):
+        return node.params.split, None, "best labels of superpixels"
+    return None
+
+
+def require_scores(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> None:
+    """Raise if a stage ``evaluate`` could not score every image, as far as the data set's list of files tells.
+
+    Raises:
+        DataError: An image has no mask.
+    """
+    for node in pipeline.nodes.values():
+        if node.stage.name == "evaluate" and (params := _predicting(node, pipeline)) is not None:
+            check_masks(known[node.id], params.split, getattr(params, "limit", None))
+
+
+def _shortened(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def prepared_labels(node: Node, pipeline: Pipeline) -> PrepareParams | None:

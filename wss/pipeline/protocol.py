@@ -138,8 +138,9 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
     varied = {"scale": _range(augment["scale"]), **varied}
     if augment["blur"]:
         varied["blur_sigma_px"] = _range(augment["blur_sigma_px"])
+    told = {name: value for name, value in method.items() if name != "focal_gamma" or value}
     text = [
-        f"method {_value(method)}",
+        f"method {_value(told)}",
         f"labels {protocol['labels'] or 'of another stage'}{' drawn from masks' if protocol['simulated'] else ''}; "
         f"{'at most ' if protocol['images_at_most'] else ''}{protocol['images']} images of {protocol['split']}, "
         f"batch {_batch(protocol)}, {protocol['steps']} steps, seed {protocol['seed']}"

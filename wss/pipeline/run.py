@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 import torch
 
+from wss.errors import DataError, UsageError
 from wss.params import canonical
 from wss.pipeline.catalogues import catalogues, check_pipeline
+from wss.pipeline.held_out import adapted
 from wss.pipeline.spec import Node, Pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context, Inputs, Stage
@@ -59,14 +61,16 @@ def run_pipeline(
     context: Context,
     *,
     before: Callable[[Node, State], None] | None = None,
+    given: Mapping[str, Store] | None = None,
 ) -> dict[str, Outcome]:
-    """Run every node whose store is not there yet.
+    """Run every node whose store is not there yet, and tell first what will be left out.
 
     Args:
         pipeline: What to run.
         workspace: Where the artifacts are.
         context: Device, jobs, progress.
         before: Called with each node and its state just before the node is skipped, resumed or run.
+        given: Stores of stages ``samples`` by id, in the place of data sets that are not there any more.
 
     Returns:
         Outcomes by node id.
@@ -75,9 +79,16 @@ def run_pipeline(
         WssError: A stage's check refused its parameters, before anything ran; or a stage failed: finished stages stay, and the
             failed one resumes where it stopped.
     """
-    check_pipeline(pipeline, catalogues(pipeline))
+    given = given or {}
+    known = catalogues(pipeline, given)
+    pipeline, notes = adapted(pipeline, known)
+    for note in (*notes, *check_pipeline(pipeline, known)):
+        context.progress.say(note)
     outcomes: dict[str, Outcome] = {}
     for node in pipeline.nodes.values():
+        if node.id in given:
+            outcomes[node.id] = Outcome(node, given[node.id], True, 0.0)
+            continue
         inputs = {role: tuple(outcomes[i].store for i in sources) for role, sources in node.inputs.items()}
         outcomes[node.id] = run_node(node, inputs, workspace, context, before=before)
     return outcomes
@@ -107,11 +118,16 @@ def run_node(
     return Outcome(node, store, state == "done", time.monotonic() - started, published)
 
 
-def plan_pipeline(pipeline: Pipeline, workspace: Workspace, context: Context) -> list[Plan]:
+def plan_pipeline(
+    pipeline: Pipeline, workspace: Workspace, context: Context, given: Mapping[str, Store] | None = None
+) -> list[Plan]:
     """Find out what ``run_pipeline`` would do. Nothing is run."""
     plans: list[Plan] = []
-    stores: dict[str, Store] = {}
+    stores: dict[str, Store] = dict(given or {})
     for node in pipeline.nodes.values():
+        if node.id in stores:
+            plans.append(Plan(node, "done", stores[node.id].key))
+            continue
         if any(source not in stores for sources in node.inputs.values() for source in sources):
             plans.append(Plan(node, "unknown", None))
             continue
@@ -149,10 +165,22 @@ def _make(node: Node, inputs: Mapping[str, tuple[Store, ...]], path: Path, key: 
     attributes = _provenance(node.stage, canonical(node.params, tagged=False), inputs, key, context)
     writer = StoreWriter(path, node.stage.output, attributes)
     try:
-        node.stage.run(node.params, Inputs(inputs), writer, context)
+        _run(node, Inputs(inputs), writer, context)
         writer.finish({"duration_s": time.monotonic() - started})
     finally:
         writer.close()
+
+
+def _run(node: Node, inputs: Inputs, writer: StoreWriter, context: Context) -> None:
+    """Run a stage; one that only reports says why it cannot, and the pipeline goes on."""
+    try:
+        node.stage.run(node.params, inputs, writer, context)
+    except (UsageError, DataError) as error:
+        if not node.stage.reports:
+            raise
+        reason = str(error).removeprefix(f"{node.stage.name}: ")
+        context.progress.say(f"{node.id}: left out: {reason}")
+        writer.meta = {"left_out": reason}
 
 
 def _provenance(

@@ -13,8 +13,8 @@ changes of the stage by the command line. A value that a factor decides cannot b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from wss.errors import UsageError
 from wss.params import Params, nearest, validate
 from wss.pipeline.document import read_document, read_pipeline
 from wss.pipeline.effects import differences, idle_changes, unmatched, unused, used_factors
-from wss.pipeline.factors import Factors, Reads, Single, check_read, expand, read_factors
+from wss.pipeline.factors import Factors, Level, Reads, Single, check_read, expand, read_factors
 from wss.pipeline.presets import Preset, check_methods, load_preset, split_names
 from wss.pipeline.recipes import check_changes
 from wss.pipeline.values import NOT_STAGES, Settings
@@ -61,6 +61,8 @@ class Pipeline:
         description: What it does and when to use it.
         nodes: Stages by id.
         notes: Messages for the user: differences of a preset from its paper, and settings that have no effect.
+        levels: Levels of its factors by name.
+        choose: Gives the same pipeline with these levels of factors alone; raises ``UsageError`` where that is no pipeline.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Pipeline:
     description: str
     nodes: Mapping[str, Node]
     notes: tuple[str, ...] = ()
+    levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
+    choose: Callable[[Mapping[str, Sequence[Level]]], Pipeline] | None = field(default=None, compare=False, repr=False)
 
     def up_to(self, *targets: str) -> Pipeline:
         """Keep only the given nodes and all that they need.
@@ -143,6 +147,9 @@ def load_pipeline(
     check_changes(changes.get("recipes", {}), known_recipes, "--set")
     built = _build(path, document, changes, everywhere or {}, preset)
     ids, nodes = list(built.nodes), _read_only(built.nodes)
+    if changes.get("factors"):
+        whole = {name: value for name, value in changes.items() if name != "factors"}
+        nodes = _rows_only(nodes, built.named, lambda: _build(path, document, whole, everywhere or {}, preset).named)
     for name in changes:
         if name not in NOT_STAGES and not any(fnmatchcase(node_id, name) for node_id in ids):
             raise UsageError(f"pipeline {path.stem!r} has no stage {name!r}{nearest(name, ids)}")
@@ -156,16 +163,33 @@ def load_pipeline(
     ]
     title = str(document.get("title", path.stem))
     description = str(document.get("description", "")).strip()
-    return Pipeline(path.stem, title, description, nodes, tuple(notes))
+
+    def choose(levels: Mapping[str, Sequence[Level]]) -> Pipeline:
+        fewer = {**changes, "factors": {**changes.get("factors", {}), **{n: list(some) for n, some in levels.items()}}}
+        ids = _build(path, document, fewer, everywhere or {}, preset).nodes
+        matching = {n: v for n, v in fewer.items() if n in NOT_STAGES or any(fnmatchcase(i, n) for i in ids)}
+        return load_pipeline(path, matching, everywhere, preset)
+
+    return Pipeline(path.stem, title, description, nodes, tuple(notes), built.factors, choose)
 
 
 @dataclass(frozen=True)
 class _Built:
-    """The stages of a pipeline file, the presets of their levels, and what they used of recipes, methods and splits."""
+    """The stages of a pipeline file.
+
+    Attributes:
+        nodes: By id.
+        levels: The presets of their levels.
+        used: What they used of recipes, methods and splits.
+        named: Ids that each stage names as inputs, without those that it takes by a pattern.
+        factors: Levels by factor.
+    """
 
     nodes: dict[str, Node]
     levels: list[Preset]
     used: set[str]
+    named: dict[str, set[str]]
+    factors: dict[str, tuple[Level, ...]]
 
 
 def _build(
@@ -190,6 +214,7 @@ def _build(
     nodes: dict[str, Node] = {}
     levels: dict[str, Preset] = {}
     of_levels: dict[str, list[Preset]] = {}
+    named: dict[str, set[str]] = {}
     read: Reads = set()
     for position, entry in enumerate(entries):
         where = f"{path}: stage {position + 1}"
@@ -198,9 +223,11 @@ def _build(
             chosen = [levels[name] for name in single.presets]
             node = _node(path, where, single, settings, chosen, nodes)
             nodes[node.id], of_levels[node.id] = node, chosen
+            named[node.id] = _named(single.entry.get("inputs") or {})
     check_read(factors, read, str(path))
     _check_levels(str(path), nodes, of_levels, settings)
-    return _Built(nodes, list(levels.values()), settings.used)
+    chosen_levels = {name: tuple(choice.level for choice in choices) for name, choices in factors.items()}
+    return _Built(nodes, list(levels.values()), settings.used, named, chosen_levels)
 
 
 def _check_levels(
@@ -256,6 +283,44 @@ def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
         if node.id in idle - taken:
             del kept[node.id]
     return kept
+
+
+def _named(inputs: Mapping[str, Any]) -> set[str]:
+    """The ids among an entry's inputs, without patterns."""
+    sources = [s for given in inputs.values() for s in (given if isinstance(given, list) else [given])]
+    return {source for source in sources if isinstance(source, str) and "*" not in source}
+
+
+def _rows_only(
+    nodes: Mapping[str, Node], named: Mapping[str, set[str]], whole: Callable[[], Mapping[str, set[str]]]
+) -> dict[str, Node]:
+    """Remove what was made for rows that are not chosen.
+
+    These are the stages that others name as an input where all levels are chosen, and that none names now. What they alone
+    read goes too.
+
+    Args:
+        nodes: The stages with the chosen levels.
+        named: Ids that each of them names.
+        whole: Gives the same with all levels.
+    """
+    try:
+        before = {source for sources in whole().values() for source in sources}
+    except UsageError:  # it needs the levels that were given
+        return dict(nodes)
+    kept = dict(nodes)
+    while True:
+        now = {source for name in kept for source in named[name]}
+        idle = {name for name in kept if name in before and name not in now}
+        if not idle:
+            return kept
+        kept = {
+            name: replace(
+                node, inputs={r: tuple(s for s in sources if s not in idle) for r, sources in node.inputs.items()}
+            )
+            for name, node in kept.items()
+            if name not in idle
+        }
 
 
 def _node(

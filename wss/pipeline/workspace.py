@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from wss.datasets import DatasetSpec
 from wss.errors import UsageError, WssError
-from wss.params import validate
+from wss.params import canonical, validate
 from wss.store import Store, exclusive
 from wss.store.atomic import write_text
 from wss.yaml_text import parse
@@ -30,6 +31,11 @@ class Workspace:
     """
 
     root: Path
+
+    @property
+    def named(self) -> bool:
+        """True if the folder was named; False for ``Path()``, the current folder, which commands use by default."""
+        return self.root != Path()
 
     @property
     def config_path(self) -> Path:
@@ -75,12 +81,13 @@ class Workspace:
         return self.config_path.exists()
 
     def dataset(self) -> DatasetSpec:
-        """The declared data set, or the embedded sample data set when there is no ``wss.yaml``.
+        """The declared data set; in the current folder, when it was not named, the sample where there is no ``wss.yaml``.
 
         Raises:
-            UsageError: ``wss.yaml`` is malformed.
+            UsageError: ``wss.yaml`` is malformed, or a named workspace has none.
         """
         if not self.configured:
+            self._require_declared()
             return DatasetSpec(kind="sample")
         values = _read_yaml(self.config_path)
         unknown = set(values) - {"dataset"}
@@ -99,11 +106,27 @@ class Workspace:
         """This workspace, for commands that only look.
 
         Raises:
-            UsageError: There is no such folder.
+            UsageError: There is no such folder, or it was named and has no ``wss.yaml``.
         """
         if not self.root.is_dir():
             raise UsageError(f"{self.root}: no such folder; name the workspace with --workspace")
+        self._require_declared()
         return self
+
+    def declare_sample(self) -> None:
+        """Write a ``wss.yaml`` that declares the embedded sample data set."""
+        write_text(self.config_path, "# The embedded sample data set.\ndataset:\n  kind: sample\n")
+
+    def _require_declared(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"{self.root}: is a file; name a folder with --workspace")
+        if self.named and not self.configured:
+            place = shlex.quote(str(self.root))
+            raise UsageError(
+                f"{self.root}: this workspace has no wss.yaml, so its data set is not known; declare your data set with "
+                f"`wss init --kind folder --root DIR --workspace {place}`, or the embedded sample with "
+                f"`wss init --kind sample --workspace {place}`"
+            )
 
     def state(self) -> dict[str, Any]:
         """Choices of the last commands, by command.
@@ -125,6 +148,19 @@ class Workspace:
         if self.state().get("results", {}).get(what) != keys:
             self._change(lambda state: {**state, "results": {**state.get("results", {}), what: list(keys)}})
 
+    def remember_samples(self, dataset: DatasetSpec, key: str) -> None:
+        """Record under which key a data set was read, for when its folder is gone."""
+        choice = {"root": str(dataset.root), "key": key}
+        if dataset.root is not None and self.state().get("samples") != choice:
+            self.remember("samples", choice)
+
+    def read_before(self, dataset: DatasetSpec) -> Store | None:
+        """The samples store of a data set, as it was read last; None where it was not, or may have been another one."""
+        choice = self.state().get("samples", {})
+        stores = [s for s in self.stores("samples") if _same(s.params["dataset"], dataset)]
+        known = [s for s in stores if (str(dataset.root), s.key) == (choice.get("root"), choice.get("key"))]
+        return known[0] if known else stores[0] if len(stores) == 1 and not choice else None
+
     def _change(self, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Replace the state by ``changed(state)`` under a lock, so that no record of another process is lost."""
         with exclusive(self.state_path.with_suffix(".lock")):
@@ -132,6 +168,17 @@ class Workspace:
             write_text(
                 self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
             )
+
+
+def gone(dataset: DatasetSpec) -> bool:
+    """True if a data set is files, and their folder is not there."""
+    return dataset.root is not None and not dataset.root.is_dir()
+
+
+def _same(stored: Mapping[str, Any], dataset: DatasetSpec) -> bool:
+    """True if a store was read with this kind and these options."""
+    declared = canonical(dataset, tagged=False)
+    return all(stored.get(name) == declared[name] for name in ("kind", "options"))
 
 
 def _as_written(values: dict[str, Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from wss.names import name_bytes
+
 
 def image_seed(seed: int, image_id: str) -> int:
     """Derive the seed of one image from the seed of a run.
@@ -18,5 +20,5 @@ def image_seed(seed: int, image_id: str) -> int:
     Returns:
         A seed in [0, 2**63).
     """
-    digest = hashlib.sha256(f"{seed}/{image_id}".encode()).digest()
+    digest = hashlib.sha256(name_bytes(f"{seed}/{image_id}")).digest()
     return int.from_bytes(digest[:8], "big") >> 1

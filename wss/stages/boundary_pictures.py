@@ -112,4 +112,5 @@ STAGE = Stage(
     PICTURES,
     run,
     check=check_split,
+    reports=True,
 )

@@ -195,4 +195,5 @@ STAGE = Stage(
     PICTURES,
     run,
     check=check_split,
+    reports=True,
 )

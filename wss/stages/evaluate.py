@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,33 +38,36 @@ class EvaluateParams(Params):
 def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Sum one confusion matrix over all predicted images, one more over each band along boundaries, and score volumes.
 
-    Raises:
-        DataError: An image has no mask.
+    Images without mask are left out, and volumes with such slices. Where no image has a mask, scores are None. The record says
+    under ``left_out`` what is missing.
     """
     samples, predictions = inputs["samples"], inputs["predictions"]
     classes = samples.meta["classes"]
-    without = [i for i in predictions.ids if not samples.has("mask", i)]
-    _require_masks(without, len(predictions), predictions.meta["split"])
-    todo = pending(predictions.ids, output)
-    advance = context.progress.task("evaluating", len(predictions), len(predictions) - len(todo))
+    ids = [i for i in predictions.ids if samples.has("mask", i)]
+    gap = _gap(len(predictions) - len(ids), len(predictions), predictions.meta["split"])
+    if gap is not None:
+        context.progress.say(f"evaluate: {gap}")
+    todo = pending(ids, output)
+    advance = context.progress.task("evaluating", len(ids), len(ids) - len(todo))
     for image_id, found in shared(partial(_confusion, samples, predictions, len(classes), params.trimap), todo):
         output.append(image_id, found)
         advance(1, image_id)
     total = np.zeros((len(classes), len(classes)), np.int64)
     bands = np.zeros((len(params.trimap), *total.shape), np.int64)
-    for image_id in predictions.ids:
+    for image_id in ids:
         found = output.read(image_id)
         total += found["confusion"]
         if params.trimap:
             bands += found["trimap"]
-    volumes = _volume_scores(samples, predictions, context) if params.volumes else {}
+    unmasked = set(predictions.ids) - set(ids)
+    volumes = _volume_scores(samples, predictions, context, unmasked) if params.volumes else {}
     test_time = predictions.meta["test_time"]
     network = predictions.meta["network"]
     output.meta["record"] = metrics_record(
         total,
         classes,
         split=predictions.meta["split"],
-        num_images=len(predictions),
+        num_images=len(ids),
         crf=predictions.meta["crf"] is not None,
         scales=test_time["scales"],
         flip=test_time["flip"],
@@ -74,12 +77,22 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         store_key=predictions.key,
         walk=test_time.get("walk"),
         trimap=dict(zip(params.trimap, bands, strict=True)) or None,
+        left_out=gap,
         **volumes,
     )
     output.meta["predictions"] = predictions.key
     output.meta["model"] = predictions.meta["model"]
     output.meta["factors"] = dict(params.factors)
     output.meta["total"] = total.tolist()
+
+
+def _gap(without: int, total: int, split: str) -> str | None:
+    """What is not scored for want of masks; None where everything is."""
+    if not without:
+        return None
+    if without == total:
+        return f"no image of split {split!r} has a mask: nothing is scored"
+    return f"{without} of {total} images of split {split!r} have no mask and are not scored"
 
 
 def check_masks(catalogue: Catalogue, split: str, limit: int | None = None) -> None:
@@ -122,9 +135,15 @@ def _initialisation(record: dict[str, Any]) -> str:
     return f"{record['kind']} ({source})" if source and source != record["kind"] else str(record["kind"])
 
 
-def _volume_scores(samples: Store, predictions: Store, context: Context) -> dict[str, dict[str, float]]:
-    """Mean Dice and HD95 per class over the volumes all of whose slices are predicted."""
-    volumes = {name: v for name, v in samples.meta["volumes"].items() if all(i in predictions for i in v["ids"])}
+def _volume_scores(
+    samples: Store, predictions: Store, context: Context, unmasked: Set[str] = frozenset()
+) -> dict[str, dict[str, float]]:
+    """Mean Dice and HD95 per class over the volumes all of whose slices are predicted and have masks."""
+    volumes = {
+        name: v
+        for name, v in samples.meta["volumes"].items()
+        if all(i in predictions and i not in unmasked for i in v["ids"])
+    }
     labels = [k for k in range(len(samples.meta["classes"])) if k != samples.meta["background"]]
     if not volumes:
         return {}

@@ -118,5 +118,11 @@ def gradient(loss: RegularisedLoss, probs: torch.Tensor, rgb: torch.Tensor, of: 
 
 
 STAGE = Stage(
-    "gradients", 1, GradientsParams, {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)}, PICTURES, run
+    "gradients",
+    1,
+    GradientsParams,
+    {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)},
+    PICTURES,
+    run,
+    reports=True,
 )

@@ -66,4 +66,5 @@ STAGE = Stage(
     QUALITY,
     run,
     check=check_split,
+    reports=True,
 )

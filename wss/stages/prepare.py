@@ -88,10 +88,10 @@ class PrepareParams(Params):
 def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Make the labels of every image; images without any annotation get labels that are 255 everywhere.
 
-    With image tags, labels are 255 everywhere, and images that have an annotation have ``tags``: the classes of the mask, or
-    else of boxes or scribbles, and always the background where the data set has one. With boxes, labels are background
-    outside of them and 255 inside; images that have them, be it none, have ``boxes``, and ``tags`` with the classes of the
-    boxes and the background. A data set without background class has boxes and tags only.
+    With image tags, labels are 255 everywhere, and images that have an annotation have ``tags``: those that somebody wrote
+    down, or else the classes of the mask, boxes or scribbles, and always the background where the data set has one. With
+    boxes, labels are background outside of them and 255 inside; images that have them, be it none, have ``boxes``, and
+    ``tags`` with the classes of the boxes and the background. A data set without background class has boxes and tags only.
 
     Raises:
         DataError: The data set has neither scribbles nor masks, or not what is asked for; or no background for a halo.
@@ -132,11 +132,21 @@ def _options(params: PrepareParams) -> dict[str, float | bool | str]:
     return {name: getattr(params, name) for name in names if getattr(params, name) != getattr(whole, name)}
 
 
+_NO_TAGS = (
+    "image tags are those of a table, masks, boxes or scribbles, and this data set has none of them; for kind folder write "
+    "the tags into a file tags.csv in its root, one line `image,class` for each class of an image"
+)
+_NO_BOXES = (
+    "this data set has neither boxes nor masks to draw them from; for kind folder write the boxes into a file boxes.csv in its "
+    "root, one line `image,class,x0,y0,x1,y1` for each"
+)
+
+
 def _must_simulate(params: PrepareParams, samples: Store) -> bool:
     def there(*names: str) -> bool:
         return any(samples.has(name, i) for name in names for i in samples.ids)
 
-    masks, given, boxes = there("mask"), there("scribble", "strokes"), there("boxes")
+    masks, given, boxes, tags = there("mask"), there("scribble", "strokes"), there("boxes"), there("tags")
     if params.halo is not None and samples.meta["background"] is None:
         raise DataError("what is around a halo is background, and this data set has no background class")
     if params.annotation == "mask":
@@ -144,13 +154,12 @@ def _must_simulate(params: PrepareParams, samples: Store) -> bool:
             raise DataError("dense training needs masks, and this data set has none")
         return False
     if params.annotation == "tag":
-        if not masks and not given and not boxes:
-            raise DataError(
-                "image tags are those of masks, boxes or scribbles, and this data set has none of them; "
-                "`wss data check` lists what it has"
-            )
-        return masks
+        if not masks and not given and not boxes and not tags:
+            raise DataError(_NO_TAGS)
+        return masks and not tags
     what, given = ("boxes", boxes) if params.annotation == "box" else ("scribbles", given)
+    if what == "boxes" and not boxes and not masks:
+        raise DataError(_NO_BOXES)
     simulated = params.source == "simulated" or (params.source == "auto" and not given)
     if simulated and not masks:
         raise DataError(
@@ -175,11 +184,17 @@ def bereft(params: PrepareParams, ids: Sequence[str]) -> set[str]:
 
 
 def drawn(params: PrepareParams, catalogue: Catalogue) -> bool:
-    """True if scribbles or points will surely be drawn from masks, as far as the data set's list of files tells."""
-    if params.annotation not in ("scribble", "point") or params.source == "given":
+    """True if scribbles, points or boxes will surely be drawn from masks, as far as the data set's list of files tells."""
+    if params.annotation not in ("scribble", "point", "box") or params.source == "given":
         return False
     every = {image_id for ids in catalogue.splits.values() for image_id in ids}
-    return params.source == "simulated" or (bool(every) and every <= catalogue.unscribbled)
+    without = catalogue.unboxed if params.annotation == "box" else catalogue.unscribbled
+    return params.source == "simulated" or (bool(every) and every <= without)
+
+
+def _untold(catalogue: Catalogue) -> frozenset[str]:
+    """Images whose tags nothing tells, as far as the data set's list of files tells."""
+    return catalogue.untagged & catalogue.unmasked & catalogue.unboxed & catalogue.unscribbled
 
 
 def labelled(params: PrepareParams, ids: Sequence[str], catalogue: Catalogue) -> list[str]:
@@ -195,6 +210,10 @@ def labelled(params: PrepareParams, ids: Sequence[str], catalogue: Catalogue) ->
         without |= catalogue.unmasked
     elif params.annotation in ("scribble", "point"):
         without |= catalogue.unscribbled
+    elif params.annotation == "box":
+        without |= catalogue.unboxed
+    else:
+        without |= _untold(catalogue)
     return [image_id for image_id in ids if image_id not in without]
 
 
@@ -228,9 +247,11 @@ def _boxed(samples: Store, boxes: NDArray[np.int32], nothing: Labels) -> dict[st
 
 
 def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
-    """Which classes are in the image, uint8 (K,), from the first of mask, boxes, strokes and scribble that it has."""
+    """Which classes are in the image, uint8 (K,), from the first of tags, mask, boxes, strokes and scribble that it has."""
     found: NDArray[Any]
-    if samples.has("mask", image_id):
+    if samples.has("tags", image_id):
+        found = np.flatnonzero(samples.get("tags", image_id))
+    elif samples.has("mask", image_id):
         found = samples.get("mask", image_id)
     elif samples.has("boxes", image_id):
         found = samples.get("boxes", image_id)[:, 0]
@@ -302,6 +323,11 @@ def _thinned_raster(params: PrepareParams, scribble: Labels, seed: int, mask: La
 def _check(params: PrepareParams, catalogue: Catalogue) -> None:
     if params.fraction < 1 or params.split != PrepareParams().split:
         require_split(catalogue.splits, params.split, catalogue.kind)
+    every = {image_id for ids in catalogue.splits.values() for image_id in ids}
+    if params.annotation == "tag" and every and every <= _untold(catalogue):
+        raise DataError(_NO_TAGS)
+    if params.annotation == "box" and every and every <= catalogue.unboxed & catalogue.unmasked:
+        raise DataError(_NO_BOXES)
 
 
 STAGE = Stage("prepare", 2, PrepareParams, {"samples": Input(SAMPLES)}, LABELS, run, check=_check)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from wss.errors import UsageError
 from wss.metrics import iou
+from wss.names import readable
 from wss.params import Params
 from wss.stages.samples import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage
@@ -34,10 +35,13 @@ from wss.viz import (
     MOST_RUNS,
     DataSummary,
     Gallery,
+    Gap,
     Picture,
     Report,
     Run,
+    Section,
     Step,
+    Study,
     Table,
     featured,
     level_text,
@@ -84,6 +88,8 @@ class ReportParams(Params):
 def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Render the page from the stores; each metrics store is one run.
 
+    What stages left out, and studies that cannot be tabulated, are said where their figures would be.
+
     Raises:
         UsageError: A metrics store's predictions or model are not among the inputs.
     """
@@ -94,12 +100,13 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
     names = run_names(models, metrics)
     walks = any(store.meta["record"].get("walk") for store in metrics)
     runs = [_run(name, m, model, walks) for name, m, model in zip(names, metrics, models, strict=True)]
-    studies = [tabulate(runs, **{n: getattr(s, n) for n in StudyParams.model_fields}) for s in params.studies]
+    studies, gaps = _studies(params.studies, runs, context)
     leading = featured(runs, studies, MOST_RUNS)
     shown = {n: (m, p) for n, m, p in zip(names, metrics, predictions, strict=True) if n in leading}
-    pictures = inputs.many("pictures")
     superpixels = inputs.many("superpixels")
-    quality = inputs.many("quality")
+    pictures, without_pictures = _made(inputs.many("pictures"), "pictures")
+    quality, without_quality = _made(inputs.many("quality"), "labels")
+    gaps += without_pictures + without_quality
     made = [store for role in ("labels", "models", "predictions") for store in inputs.many(role)]
     everything = list(
         {store.key: store for store in (samples, *made, *metrics, *quality, *superpixels, *pictures)}.values()
@@ -116,13 +123,45 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
             labels=[store.meta["record"] for store in quality],
             tables=[Table(**table) for store in pictures for table in store.meta.get("tables", [])],
             pictures=_pictures(params.pictures, samples, labels, shown, runs, superpixels, pictures),
-            data=_data(samples, labels, models[0].params["split"]),
+            gaps=gaps,
+            data=_data(samples, labels, models[0].params["split"] if models else "train"),
             provenance=[_step(store) for store in everything],
             environment=_environment(everything),
             created=max(str(store.attributes["created"]) for store in everything),
         )
     )
-    output.put("html", np.frombuffer(page.encode(), np.uint8))
+    output.put("html", np.frombuffer(readable(page).encode(), np.uint8))
+
+
+def _studies(declared: Sequence[StudyParams], runs: Sequence[Run], context: Context) -> tuple[list[Study], list[Gap]]:
+    """The tables of studies, and those that cannot be made of these runs."""
+    studies, gaps = [], []
+    for study in declared:
+        try:
+            studies.append(tabulate(runs, **{n: getattr(study, n) for n in StudyParams.model_fields}))
+        except UsageError as error:
+            context.progress.say(f"report: left out: {error}")
+            gaps.append(Gap("studies", study.title, str(error)))
+    return studies, gaps
+
+
+def _made(stores: Sequence[Store], section: Section) -> tuple[list[Store], list[Gap]]:
+    """Different stores of stages that only report: those that hold something, and what the others say instead."""
+    unique = list({store.key: store for store in stores}.values())
+    gaps = {store.key: Gap(section, _title(store), why) for store in unique if (why := _why_empty(store)) is not None}
+    return [store for store in unique if store.key not in gaps], list(gaps.values())
+
+
+def _why_empty(store: Store) -> str | None:
+    """Why a stage's store holds nothing; None where it does."""
+    if "left_out" in store.meta:
+        return str(store.meta["left_out"])
+    split = store.params.get("split")
+    return None if store.ids else f"there was nothing to show{f' of split {split!r}' if split else ''}"
+
+
+def _title(store: Store) -> str:
+    return str(store.params.get("name") or store.attributes["stage"])
 
 
 def _behind(
@@ -224,7 +263,7 @@ def _supervision(annotation: str, simulated: bool) -> str:
 
 def _subtitle(samples: Store, runs: Sequence[Run]) -> str:
     splits = {run.metrics["split"]: run.metrics["num_images"] for run in runs}
-    scored = ", ".join(f"{count} images of '{split}'" for split, count in splits.items())
+    scored = ", ".join(f"{count} images of '{split}'" for split, count in splits.items() if count)
     return f"{samples.meta['kind']} data set, {len(samples.meta['classes'])} classes; scored on {scored or 'nothing'}"
 
 
@@ -239,6 +278,8 @@ def _pictures(
 ) -> list[Picture]:
     """Best, median and worst images of the first shown run that is no upper bound, then images that only stages have painted.
 
+    Where no image has a score, images of that run are evenly spread.
+
     Where images have further pictures, these are preferred within the best, the middle and the worst third. Images with further
     pictures that no shown run predicted, such as training images, follow: as many as there are of the others.
     """
@@ -246,8 +287,9 @@ def _pictures(
     if not runs or not count:
         return []
     lead = next((run.name for run in runs if not run.is_upper_bound), runs[0].name)
-    scores = {i: _image_score(shown[lead][0], i) for i in shown[lead][0].ids}
+    scores = {i: _image_score(shown[lead][0], i) for i in shown[lead][0].ids}  # of images with masks
     ranked = sorted((i for i, s in scores.items() if s is not None), key=lambda i: -float(scores[i] or 0))
+    count_of_ranks = count
     count = min(count, max(1, len(ranked) // 3))
     middle = (len(ranked) - count) // 2
     parts = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
@@ -257,6 +299,8 @@ def _pictures(
         thirds = [sorted(third, key=lambda i: not any(i in store for store in illustrated)) for third in thirds]
         names = ("from the best third", "from the middle third", "from the worst third")
         parts = {name: third[:count] for name, third in zip(names, thirds, strict=True)}
+    if not ranked:
+        parts = {"not scored": evenly(shown[lead][1].ids, 3 * count_of_ranks)}
     chosen = {i: rank for rank, ids in parts.items() for i in ids}
     others = dict.fromkeys(i for store in illustrated for i in store.ids if not any(i in p for _, p in shown.values()))
     chosen |= dict.fromkeys(evenly(list(others), len(chosen)), "without prediction")
@@ -274,7 +318,9 @@ def _pictures(
                 boxes=_of(labels, "boxes", image_id),
                 truth=samples.get("mask", image_id) if samples.has("mask", image_id) else None,
                 predictions={name: stores[1].get("labels", image_id) for name, stores in here.items()},
-                scores={name: _image_score(stores[0], image_id) for name, stores in here.items()},
+                scores={
+                    name: _image_score(stores[0], image_id) for name, stores in here.items() if image_id in stores[0]
+                },
                 galleries=borders + [_gallery(store, image_id) for store in illustrated if image_id in store],
             )
         )
@@ -341,6 +387,8 @@ def _environment(stores: Sequence[Store]) -> dict[str, str]:
 
 
 def _publish(store: Store, workspace: Path) -> list[Path]:
+    if "left_out" in store.meta:
+        return []
     path = workspace / "report.html"
     write_bytes(path, store.array("html").tobytes())
     return [path]
@@ -348,7 +396,7 @@ def _publish(store: Store, workspace: Path) -> list[Path]:
 
 STAGE = Stage(
     "report",
-    4,
+    5,
     ReportParams,
     {
         "samples": Input(SAMPLES),
@@ -363,4 +411,5 @@ STAGE = Stage(
     REPORT,
     run,
     publish=_publish,
+    reports=True,
 )

@@ -115,4 +115,5 @@ STAGE = Stage(
     PICTURES,
     run,
     check=check_split,
+    reports=True,
 )

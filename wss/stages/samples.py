@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets import DatasetSpec, open_source
-from wss.datasets.files import FileSource
+from wss.datasets.files import Entry, FileSource
 from wss.datasets.images import PixelOptions
+from wss.datasets.label_values import (
+    StoredLabels,
+    declared_values,
+    label_pairs,
+    mask_values,
+    scribble_values,
+    stores_values,
+)
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.datasets.volume_source import VolumeSource
 from wss.errors import DataError, UsageError
@@ -29,11 +37,11 @@ class SamplesParams(Params):
 
 
 def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Read every image of every split, with its mask, strokes, scribble raster and boxes.
+    """Read every image of every split, with its mask, strokes, scribble raster, boxes and tags.
 
     Raises:
-        DataError: A file is missing, unreadable or breaks a convention, a label is no class, or sizes disagree, also those of a
-            volume's slices.
+        DataError: A file is missing, unreadable or breaks a convention, a label is no class, sizes disagree, also those of a
+            volume's slices, or labels of all files together mean something else than class indices (see ``require_meaning``).
     """
     source = open_source(params.dataset)
     catalogue = source.catalogue
@@ -42,12 +50,20 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         raise DataError(f"{params.dataset.root or params.dataset.kind}: no images in any split; see `wss data check`")
     todo = pending(ids, output)
     advance = context.progress.task("reading images", len(ids), len(ids) - len(todo))
+    masks: list[StoredLabels] = []
+    scribbles: list[StoredLabels] = []
+    for image_id in [i for i in ids if i in output]:
+        arrays = output.read(image_id)
+        _collect(image_id, arrays, source, masks, scribbles)
     empty = 0
     for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
         _check(sample, len(catalogue.classes))
-        output.append(sample.id, _arrays(sample))
+        arrays = _arrays(sample, len(catalogue.classes))
+        _collect(sample.id, arrays, source, masks, scribbles)
+        output.append(sample.id, arrays)
         empty += sample.valid is not None
         advance(1, sample.id)
+    require_meaning(masks, scribbles, source)
     if empty:
         context.progress.say(f"{empty} images have pixels without data, which are unlabelled and count nowhere")
     for name, volume in catalogue.volumes.items():
@@ -59,6 +75,42 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         output.meta["pixels"] = {n: v for n, v in source.options.model_dump(mode="json").items() if n in fields}
     if isinstance(source, VolumeSource):
         output.meta["slices"] = {"kind": source.kind, "axis": source.axis, "channel": source.options.channel}
+
+
+def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLabels], source: Source) -> None:
+    """Raise if label files mean something else than class indices, from which a network would learn nothing useful.
+
+    Masks of 0 and 255, where 255 would be void, and scribbles whose unlabelled pixels are painted as a class: each file is
+    valid, and only all of them together tell.
+
+    Raises:
+        DataError: They do; the message names the option of the data set that reads them.
+    """
+    for_masks, for_scribbles = declared_values(source)
+    catalogue = source.catalogue
+    found = mask_values(masks, catalogue, for_masks) + scribble_values(scribbles, catalogue, for_scribbles)
+    for finding in found:
+        if finding.severity == "error":
+            raise DataError(f"{finding.file or source.catalogue.kind}: {finding.message}; {finding.remedy}")
+
+
+def _collect(
+    image_id: str,
+    arrays: Mapping[str, NDArray[Any]],
+    source: Source,
+    masks: list[StoredLabels],
+    scribbles: list[StoredLabels],
+) -> None:
+    """Note the values of one image's label files, where the image has data."""
+    entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
+    mask, scribble, valid = (arrays.get(name) for name in ("mask", "scribble", "valid"))
+    if valid is not None:
+        mask, scribble = (None if labels is None else labels[valid > 0] for labels in (mask, scribble))
+    if mask is not None and stores_values(entry.mask):
+        masks.append(StoredLabels(image_id, entry.mask, np.bincount(mask.ravel(), minlength=256)))
+    if scribble is not None and stores_values(entry.scribble):
+        counts = np.bincount(scribble.ravel(), minlength=256)
+        scribbles.append(StoredLabels(image_id, entry.scribble, counts, label_pairs(scribble, mask)))
 
 
 def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
@@ -85,6 +137,25 @@ def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:
         },
         "background": catalogue.background,
     }
+
+
+def stored_catalogue(samples: Store) -> Catalogue:
+    """The catalogue of the data set that a samples store was read from."""
+    meta = samples.meta
+    scribbled = ("scribble", "strokes")
+    return Catalogue(
+        kind=meta["kind"],
+        classes=tuple(meta["classes"]),
+        palette=np.array(meta["palette"], np.uint8),
+        splits={name: tuple(ids) for name, ids in meta["splits"].items()},
+        volumes={
+            name: Volume(tuple(volume["ids"]), volume["spacing_mm"] and tuple(volume["spacing_mm"]))
+            for name, volume in meta["volumes"].items()
+        },
+        background=meta["background"],
+        unmasked=frozenset(i for i in samples.ids if not samples.has("mask", i)),
+        unscribbled=frozenset(i for i in samples.ids if not any(samples.has(item, i) for item in scribbled)),
+    )
 
 
 def evenly(ids: Sequence[str], count: int) -> list[str]:
@@ -192,7 +263,7 @@ def _check(sample: Sample, num_classes: int) -> None:
             )
 
 
-def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
+def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"image": sample.image}
     for name in ("mask", "scribble", "boxes"):
         value = getattr(sample, name)
@@ -202,7 +273,16 @@ def _arrays(sample: Sample) -> dict[str, NDArray[Any]]:
         arrays["valid"] = sample.valid.astype(np.uint8)
     if sample.strokes is not None:
         arrays["strokes"] = pack_strokes(sample.strokes)
+    if sample.tags is not None and not _told_by(sample.mask, sample.tags):
+        arrays["tags"] = np.isin(np.arange(num_classes), sample.tags).astype(np.uint8)
     return arrays
+
+
+def _told_by(mask: NDArray[np.uint8] | None, tags: Sequence[int]) -> bool:
+    """True if a mask has exactly these classes, so that tags say nothing more."""
+    return mask is not None and set(tags) == set(
+        np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:255]).tolist()
+    )
 
 
 def _fingerprint(params: SamplesParams, context: Context) -> str:

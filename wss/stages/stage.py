@@ -108,6 +108,8 @@ class Stage:
             them too where nobody else takes them.
         check: Called as ``check(params, catalogue)`` before any stage of a pipeline runs; raises ``UsageError`` or ``DataError``
             for what is already known to fail with this data set (an unknown split, a network that cannot be built).
+        reports: Only tells about the results of other stages. Where it raises ``UsageError`` or ``DataError``, its store holds
+            the reason under ``meta["left_out"]``, and the pipeline goes on.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Stage:
     publish: Callable[[Store, Path], list[Path]] | None = None
     unread: Callable[[Any], frozenset[str]] | None = None
     check: Callable[[Any, Catalogue], None] | None = None
+    reports: bool = False
 
 
 def pending(ids: Iterable[str], output: StoreWriter) -> list[str]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.datasets.source import Catalogue
-from wss.errors import DataError
 from wss.params import Params
 from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -22,20 +19,21 @@ class SuperpixelBoundParams(Params):
     rule: Literal["spopt", "spcon"] = "spopt"
     """``spopt``: each superpixel has the majority label of the mask. ``spcon``: those with scribbles have the scribbles'."""
     split: str = "train"
-    """Images to label; the result holds no others."""
+    """Images to label; those without mask are left out, and the result holds no others."""
 
 
 def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Label every superpixel of the split's images.
-
-    Raises:
-        DataError: An image has no mask.
+    """Label every superpixel of the split's images that have a mask; images without mask are left out.
 
     Source: Vernaza, Chandraker 2017, section 4 (SPOPT and SPCON), with the superpixels of Felzenszwalb and Huttenlocher.
     """
     samples, labels, superpixels = inputs["samples"], inputs["labels"], inputs["superpixels"]
-    ids = split_ids(samples, params.split)
-    _require_masks([i for i in ids if not samples.has("mask", i)], params.split)
+    every = split_ids(samples, params.split)
+    ids = [i for i in every if samples.has("mask", i)]
+    if len(ids) < len(every):
+        context.progress.say(
+            f"{params.rule}: {len(every) - len(ids)} of {len(every)} images of {params.split!r} have no mask and are left out"
+        )
     todo = pending(ids, output)
     advance = context.progress.task(params.rule, len(ids), len(ids) - len(todo))
     for image_id in todo:
@@ -48,18 +46,6 @@ def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, cont
         advance(1, image_id)
     output.meta.update(annotation="mask", simulated=False, options={"superpixels": params.rule})
     output.meta["proposals"] = params.rule.upper()
-
-
-def _require_masks(without: Sequence[str], split: str) -> None:
-    if without:
-        raise DataError(
-            f"superpixel-bound: {len(without)} images of split {split!r} have no mask, {without[0]!r} first"
-        )
-
-
-def _check(params: SuperpixelBoundParams, catalogue: Catalogue) -> None:
-    check_split(params, catalogue)
-    _require_masks([i for i in catalogue.splits[params.split] if i in catalogue.unmasked], params.split)
 
 
 def majority(segments: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -88,5 +74,5 @@ STAGE = Stage(
     {"samples": Input(SAMPLES), "labels": Input(LABELS), "superpixels": Input(SUPERPIXELS)},
     LABELS,
     run,
-    check=_check,
+    check=check_split,
 )

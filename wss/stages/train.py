@@ -19,7 +19,7 @@ from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
 from wss.distributed import check_parts, everywhere, mine, neighbours, processes, whole
 from wss.errors import DataError, UsageError
-from wss.methods import METHODS, AnyMethod, Phase
+from wss.methods import METHODS, AnyMethod, CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, check_pretrained, load_pretrained
 from wss.params import LATER, LOCAL, Params, nearest
@@ -29,6 +29,7 @@ from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
+from wss.training.class_weights import median_frequency_weights
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, make_optimiser
@@ -127,6 +128,8 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         )
     maps = _maps(params, inputs, ids)
     num_classes = len(samples.meta["classes"])
+    declared = params.method
+    params = _weighted(params, labels, ids, samples.meta["classes"], context)
     batch = min(params.batch_size, len(ids))
     check_parts(batch)
     if params.compile and processes() > 1:
@@ -164,15 +167,44 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             f"training {params.method.name}", steps, _done(state, len(ids), batch, params.phases)
         )
         model, rows = everywhere(
-            _fit, model, params, data, settings, samples, state, save=output.save_checkpoint, log=log, advance=advance
+            _fit,
+            model,
+            params,
+            data,
+            settings,
+            samples,
+            state,
+            save=output.save_checkpoint,
+            log=log,
+            advance=advance,
+            say=context.progress.say,
         )
     output.put_tree("state", model.state_dict())
-    output.meta.update(model_meta(params.method, params.network, initialisation, samples.meta))
+    output.meta.update(model_meta(declared, params.network, initialisation, samples.meta))
     output.meta["num_images"] = len(ids)
     output.meta["labels"] = labels.meta
+    if (weights := getattr(params.method, "class_weights", None)) is not None:
+        output.meta["class_weights"] = dict(zip(samples.meta["classes"], weights, strict=True))
     output.log["epochs"] = rows
     output.log["parameters"] = sum(p.numel() for p in model.parameters())
     output.log["processes"] = processes()
+
+
+def _weighted(
+    params: TrainParams, labels: Store, ids: Sequence[str], classes: Sequence[str], context: Context
+) -> TrainParams:
+    """The parameters with weights of classes in the place of ``auto``, and those told."""
+    method = params.method
+    if not isinstance(method, CrossEntropyMethod) or method.class_weights is None:
+        return params
+    weights = method.class_weights
+    if weights == "auto":
+        weights = median_frequency_weights((labels.get("labels", i) for i in ids), len(classes))
+        context.progress.say(
+            "class_weights auto: "
+            + ", ".join(f"{name} {weight:.3g}" for name, weight in zip(classes, weights, strict=True))
+        )
+    return params.model_copy(update={"method": method.weighted(weights)})
 
 
 def _nobody(*told: object) -> None:
@@ -189,11 +221,12 @@ def _fit(
     save: Callable[[Any], None] = _nobody,
     log: Callable[[Sequence[Mapping[str, float]]], None] = _nobody,
     advance: Callable[[int, str], None] = _nobody,
+    say: Callable[[str], None] = _nobody,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train, in every process of a run."""
     model = model.to(settings.device)
     validate = _validator(model, params, samples, data.ids, settings.device)
-    hooks = Hooks(validate=validate, save=save, log=log, advance=advance)
+    hooks = Hooks(validate=validate, save=save, log=log, advance=advance, say=say)
     return model, fit(model, params.method, params.phases, data, settings, hooks, state)
 
 
@@ -232,6 +265,12 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
     rest = sorted(set(ids) - set(tagged))
     untagged = next((i for i in rest if bool((labels.get("labels", i) != 255).any())), None)
     if not tagged or untagged is not None:
+        if untagged is None and labels.meta["annotation"] == "box":
+            raise DataError(
+                f"method {params.method.name!r} learns from boxes, and no image of split {params.split!r} has any, nor a mask to "
+                "draw them from; add one of them, or choose a pipeline for the labels that there are (`wss run spml-scribble` "
+                "learns from scribbles, `wss pipelines` lists all)"
+            )
         what = f"no image of split {params.split!r} has them" if untagged is None else f"{untagged!r} has labels only"
         raise DataError(
             f"method {params.method.name!r} learns from image tags, and {what}; make the labels with `wss prepare "

@@ -35,6 +35,8 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
     samples, labels = inputs["samples"], inputs["labels"]
     walker = Walker(inputs["model"], context.device)
     ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != 255).any()]
+    if not ids:
+        context.progress.say(f"walk-pictures: no image of {params.split!r} has scribbles: there is nothing to show")
     ids = evenly(ids, params.images)
     todo = pending(ids, output)
     advance = context.progress.task("random-walk pictures", len(ids), len(ids) - len(todo))
@@ -72,4 +74,5 @@ STAGE = Stage(
     PICTURES,
     run,
     check=check_split,
+    reports=True,
 )

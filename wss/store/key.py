@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wss.names import name_bytes
+
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces; NaN and infinities are refused."""
@@ -45,5 +47,5 @@ def content_digest(arrays: Iterable[tuple[str, str, tuple[int, ...], str]], meta
     """
     digest = hashlib.sha256(canonical_json(meta).encode())
     for name, dtype, shape, sha256 in sorted(arrays):
-        digest.update(f"\n{name}|{dtype}|{','.join(map(str, shape))}|{sha256}".encode())
+        digest.update(name_bytes(f"\n{name}|{dtype}|{','.join(map(str, shape))}|{sha256}"))
     return digest.hexdigest()

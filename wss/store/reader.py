@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import StoreError
+from wss.names import name_of
 from wss.store.key import content_digest
 from wss.store.schema import Schema
 from wss.store.tree import unflatten
@@ -46,7 +47,7 @@ class Store:
             raise StoreError(f"{self.path}: no such store; make it with `{rebuild}`")
         try:
             attributes = dict(self._file.attrs)
-            self.ids: list[str] = [i.decode() for i in self._file["ids"][()]]
+            self.ids: list[str] = [name_of(i) for i in self._file["ids"][()]]
             self.meta: dict[str, Any] = json.loads(self._file["meta"][()])
             if not {"key", "digest"} <= set(attributes):
                 raise KeyError("neither key nor digest")

@@ -40,13 +40,15 @@ SAMPLES = Schema(
         "strokes": "deflate",
         "boxes": "deflate",
         "valid": "deflate",
+        "tags": "deflate",
     },
     required=frozenset({"image"}),
     rebuild="wss prepare",
 )
 """Images (uint8 (H,W,3)) with every annotation the data set has; ``strokes`` is float64 (N, 5), see the import stage;
-``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; ``valid`` is uint8 (H,W), 0 where the image has no
-data, and missing where it has data everywhere."""
+``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; ``tags`` is uint8 (K,), 1 where somebody wrote
+down that the class is in the image; ``valid`` is uint8 (H,W), 0 where the image has no data, and missing where it has data
+everywhere."""
 
 LABELS = Schema(
     "labels",

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.names import name_bytes
 from wss.store.atomic import storage_errors
 from wss.store.checkpoint import read_checkpoint, write_checkpoint
 from wss.store.codec import Payload, encode
@@ -115,7 +116,7 @@ class StoreWriter:
                     "digest": digest,
                 }
             )
-            file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+            file.create_dataset("ids", data=[name_bytes(name) for name in ids], dtype=h5py.string_dtype())
             file["meta"] = json.dumps(self.meta, allow_nan=False)  # in the order given: people read what is made of it
             file["log"] = json.dumps(self.log, allow_nan=False)
             self._write_items(file, ids, described)

@@ -10,11 +10,16 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from wss.distributed import mine
+from wss.errors import WssError
 from wss.methods import Batch
 from wss.training.augment import AugmentParams, augment
+from wss.training.shared_memory import FOLDER, PREFETCHED, fitting, nbytes
+
+PATIENCE_S = 900.0
+"""How long to wait for a batch before loader processes count as lost."""
 
 ReadSample = Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]
 """Gives the image (H,W,3) and its maps (``labels`` and what the method needs) for an image id; and ``valid``, uint8, 0 where the
@@ -107,6 +112,12 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self._steps - self._start
 
+    def after(self, steps: int) -> EpochBatches:
+        """The same batches without the first ``steps`` of those that are left."""
+        return EpochBatches(
+            self._size, self.batch_size, None, self._seed, self._start + steps, self._first, self._steps
+        )
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order: NDArray[np.int64] = np.empty(0, np.int64)
         for step in range(self._start, self._steps):
@@ -127,6 +138,14 @@ class _Collated:
     maps: dict[str, torch.Tensor]
     tags: torch.Tensor | None
 
+    def share(self) -> None:
+        """Move the batch to shared memory now.
+
+        The loader would do so later, in a thread whose errors are lost together with the batch: the other side waits for ever.
+        """
+        for tensor in (self.rgb, self.valid, *self.maps.values(), *([] if self.tags is None else [self.tags])):
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+
     def pin_memory(self) -> _Collated:
         return _Collated(
             self.rgb.pin_memory(),
@@ -141,15 +160,78 @@ def _collate(samples: list[dict[str, Any]]) -> _Collated:
     valid = torch.from_numpy(np.stack([sample["valid"] for sample in samples]))
     maps = {n: torch.from_numpy(np.stack([s["maps"][n] for s in samples])) for n in samples[0]["maps"]}
     tags = torch.from_numpy(np.stack([s["tags"] for s in samples])) if "tags" in samples[0] else None
-    return _Collated(rgb, valid, maps, tags)
+    batch = _Collated(rgb, valid, maps, tags)
+    if get_worker_info() is not None:
+        batch.share()
+    return batch
+
+
+def _nobody(message: str) -> None:
+    """Nobody is told."""
 
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+def _loaded(
+    data: TrainingSet, sampler: EpochBatches, device: torch.device, workers: int, say: Callable[[str], None]
+) -> Iterator[_Collated]:
+    """Batches on the host; without loader processes from where shared memory is used up."""
+    done = 0
+    stream = _loader(data, sampler, device, workers)
+    while True:
+        try:
+            host = next(stream, None)
+        except RuntimeError as error:
+            if not workers or "shared memory" not in str(error):
+                raise _lost(error) if "DataLoader" in str(error) else error from None
+            say(
+                f"{FOLDER} is full: the rest is loaded without loader processes. A container gets more of it with `docker run "
+                "--shm-size 1g`"
+            )
+            workers = 0
+            stream = _loader(data, sampler.after(done), device, workers)
+            continue
+        if host is None:
+            return
+        done += 1
+        yield host
+
+
+def _lost(error: RuntimeError) -> WssError:
+    """What to say about loader processes that ended or do not answer."""
+    return WssError(
+        "the processes that load images ended or do not answer, most likely for want of memory; use fewer --jobs (--jobs 1 "
+        "loads without them), or give a container more shared memory (`docker run --shm-size 1g`); the same command goes on "
+        f"from the last checkpoint ({str(error).splitlines()[0]})"
+    )
+
+
+def _loader(data: TrainingSet, sampler: EpochBatches, device: torch.device, workers: int) -> Iterator[_Collated]:
+    return iter(
+        DataLoader(
+            data,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_start_worker,
+            timeout=PATIENCE_S if workers else 0,
+            prefetch_factor=PREFETCHED if workers else None,
+            generator=torch.Generator(),  # the loader would otherwise draw from the global generator, which resuming restores
+        )
+    )
+
+
 def batches(
-    data: TrainingSet, sampler: EpochBatches, *, device: torch.device, workers: int, channels_last: bool
+    data: TrainingSet,
+    sampler: EpochBatches,
+    *,
+    device: torch.device,
+    workers: int,
+    channels_last: bool,
+    say: Callable[[str], None] = _nobody,
 ) -> Iterator[Batch]:
     """Batches on the device, in the sampler's order.
 
@@ -157,19 +239,17 @@ def batches(
         data: The training set.
         sampler: Which samples.
         device: Where the tensors go.
-        workers: Loader processes; 0 loads in this process.
+        workers: Loader processes; 0 loads in this process. Fewer are started where shared memory has no room for so many, and
+            where it is used up later, the rest is loaded in this process. The batches are the same.
         channels_last: Memory format of the images.
+        say: Told of that.
+
+    Raises:
+        WssError: A loader process ended, or gave nothing for ``PATIENCE_S``.
     """
-    loader = DataLoader(
-        data,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # the loader would otherwise draw from the global generator, which resuming restores
-    )
-    for host in loader:
+    if workers and len(sampler):
+        workers = fitting(workers, nbytes(data[0, 0]) * len(next(iter(sampler))), say)
+    for host in _loaded(data, sampler, device, workers, say):
         rgb = host.rgb.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
         rgb = rgb.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         maps: Mapping[str, torch.Tensor] = {n: m.to(device, non_blocking=True) for n, m in host.maps.items()}

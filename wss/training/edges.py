@@ -69,10 +69,13 @@ class EdgeTrainingParams(Params):
 
 @dataclass(frozen=True)
 class EdgeHooks:
-    """How the loop reaches the outside: ``save`` keeps a state to resume from, ``advance`` counts steps with a note."""
+    """How the loop reaches the outside: ``save`` keeps a state to resume from, ``advance`` counts steps with a note, ``say``
+    tells people what they should know.
+    """
 
     save: Callable[[Any], None] = lambda state: None
     advance: Callable[[int, str], None] = lambda units, note: None
+    say: Callable[[str], None] = lambda message: None
 
 
 def edge_labels(boundaries: Sequence[NDArray[np.bool_]], agreement: float, tolerance_px: int) -> NDArray[np.uint8]:
@@ -140,7 +143,7 @@ def fit_edges(
         rows, begin, total = list(state["rows"]), int(state["step"]), float(state["total"])
     sampler = EpochBatches(len(data), params.batch_size, params.epochs, params.seed, begin)
     steps = sampler.per_epoch * params.epochs
-    loader = batches(data, sampler, device=device, workers=workers, channels_last=True)
+    loader = batches(data, sampler, device=device, workers=workers, channels_last=True, say=hooks.say)
     network.train()
     saved = clock = time.monotonic()
     for step, batch in enumerate(loader, start=begin):

@@ -54,12 +54,14 @@ class Hooks:
         save: Keeps a state from which training resumes.
         log: Receives all rows so far, each time rows were added.
         advance: Told the number of finished steps and a short note.
+        say: Told what people should know.
     """
 
     validate: Callable[[], Mapping[str, float]]
     save: Callable[[Any], None]
     log: Callable[[Sequence[Mapping[str, float]]], None]
     advance: Callable[[int, str], None]
+    say: Callable[[str], None] = lambda message: None
 
 
 def total_steps(size: int, batch_size: int, phases: Sequence[Phase]) -> int:
@@ -127,7 +129,12 @@ def fit(
         freeze_batch_norm(model, phase.batch_norm == "frozen")
         model.train()
         loader = batches(
-            data, sampler, device=settings.device, workers=settings.workers, channels_last=settings.channels_last
+            data,
+            sampler,
+            device=settings.device,
+            workers=settings.workers,
+            channels_last=settings.channels_last,
+            say=hooks.say,
         )
         for step, batch in enumerate(loader, start=begin):
             lr = learning_rate(phase, step, steps)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -146,6 +146,24 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
 
+Section = Literal["studies", "labels", "pictures"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that a stage left out.
+
+    Attributes:
+        section: Where on the page it would stand.
+        title: What it would be called.
+        reason: Why it is not there.
+    """
+
+    section: Section
+    title: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything on the page. What is empty or None leaves its section out.
@@ -162,6 +180,7 @@ class Report:
         labels: Records of ``wss.metrics.label_record``: made labels against masks.
         tables: What stages measured besides scores.
         pictures: Examples.
+        gaps: What was left out; each is told in the section in which it would stand.
         data: About the data set.
         provenance: The artifacts behind the scores, in order.
         environment: Versions, device and seed of the whole, by name.
@@ -179,6 +198,7 @@ class Report:
     labels: Sequence[Mapping[str, Any]] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    gaps: Sequence[Gap] = ()
     data: DataSummary | None = None
     provenance: Sequence[Step] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -342,6 +362,19 @@ class _Page:
     @cached_property
     def cards(self) -> list[_Row]:
         return [row for row in self.shown if row.run.metrics]
+
+    @cached_property
+    def unscored(self) -> dict[str, list[str]]:
+        """Names of runs by what was left out of their scores."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.run.metrics.get("left_out"):
+                found.setdefault(row.run.metrics["left_out"], []).append(row.run.name)
+        return found
+
+    def gaps(self, section: str) -> list[Gap]:
+        """What was left out of a section."""
+        return [gap for gap in self.report.gaps if gap.section == section]
 
     @cached_property
     def studies(self) -> list[_StudyView]:

@@ -138,7 +138,8 @@ def tabulate(
         text: A paragraph.
 
     Raises:
-        UsageError: No run enters, a value or baseline is unknown, or runs of a cell differ in a factor not averaged over.
+        UsageError: No run enters or none has a value, a value or baseline is unknown, or runs of a cell differ in a factor not
+            averaged over.
     """
     where, name = where or {}, f"study {title!r}"
     entered = [run for run in runs if rows in run.factors and (columns is None or columns in run.factors)]
@@ -165,6 +166,8 @@ def tabulate(
         for row in cells.rows
     }
     shown = [index for index in range(len(heads)) if any(line[index] for line in table.values())]
+    if not shown:
+        raise UsageError(f"{name}: no run has a value of {', '.join(values)}")
     return Study(
         title,
         text,

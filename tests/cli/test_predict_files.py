@@ -1,0 +1,112 @@
+"""Files that `wss predict` reads become RGB as those of training did; TIFFs keep their place on earth, and may be of any size."""
+
+import numpy as np
+import pytest
+import tifffile
+from commands import QUICK
+from PIL import Image
+
+from wss.checkpoints import load_checkpoint
+from wss.datasets.images import PixelOptions, read_label, read_picture
+from wss.store import Store
+
+GEO = [(33550, 12, 3, (10.0, 10.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)]
+
+
+@pytest.fixture
+def bands(tmp_path, monkeypatch):
+    """A workspace, the current folder, on five-band GeoTIFFs of 16 bits, of which bands 4, 3 and 1 are trained on."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "scenes"
+    for part in ("images", "scribbles", "masks"):
+        (root / part).mkdir(parents=True)
+    for number in range(4):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[20:] = 1
+        values = (rng.integers(0, 200, (40, 48, 5)) + 900 * mask[..., None].astype(int)).astype(np.uint16)
+        values[:5] = 0
+        tifffile.imwrite(
+            root / f"images/a{number}.tif", values, photometric="minisblack", planarconfig="contig", extratags=GEO
+        )
+        scribble = np.full((40, 48), 255, np.uint8)
+        scribble[10, 5:40], scribble[30, 5:40] = 0, 1
+        Image.fromarray(scribble).save(root / f"scribbles/a{number}.png")
+        Image.fromarray(mask).save(root / f"masks/a{number}.png")
+    (root / "classes.txt").write_text("water\nland\n")
+    (root / "val.txt").write_text("a3\n")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _init(wss):
+    options = ("-o", "bands=[4,3,1]", "-o", "nodata=0", "-o", "stretch=[0,1200]")
+    result = wss("init", "--kind", "folder", "--root", "../scenes", *options)
+    assert result.code == 0, result.err
+
+
+def test_bands_must_be_chosen_and_the_remedy_works(bands, wss):
+    assert wss("init", "--kind", "folder", "--root", "../scenes").code == 0
+    checked = wss("data", "check")
+    assert checked.code == 1
+    assert "has 5 bands of uint16" in checked.out and "-o 'bands=[3,2,1]'" in checked.out
+    options = ("-o", "bands=[3,2,1]", "--force")
+    assert wss("init", "--kind", "folder", "--root", "../scenes", *options).code == 0
+    assert wss("data", "check").code == 0
+
+
+def test_prediction_reads_files_as_training_did(bands, wss):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    assert wss("predict", "../scenes/images/a3.tif", "--out", "o", "--probs").code == 0
+    (network,) = map(str, bands.glob("artifacts/train/*.h5"))
+    reading = PixelOptions(bands=(4, 3, 1), nodata=0, stretch=(0, 1200))
+    image, valid = read_picture(bands / "../scenes/images/a3.tif", reading)
+    (samples,) = map(Store, bands.glob("artifacts/samples/*.h5"))
+    assert (image == samples.get("image", "a3")).all()
+    expected = np.where(valid, load_checkpoint(network)(image), 255)
+    assert (read_label(bands / "o/a3.png") == expected).all()
+    assert (expected[:5] == 255).all()
+    other = wss("predict", "../scenes/images/a3.tif", "--out", "p", "--set", "read.bands=[1,1,1]", "--probs")
+    assert other.code == 0
+    assert np.abs(np.load(bands / "o/a3_probs.npy") - np.load(bands / "p/a3_probs.npy")).max() > 1e-3
+    for setting, message in (("read.band=[1]", "unknown parameter 'band'"), ("train.lr=1", "expected read.NAME=VALUE")):
+        refused = wss("predict", "../scenes/images/a3.tif", "--set", setting)
+        assert refused.code == 2
+        assert message in refused.said
+
+
+def test_masks_of_geotiff_are_geotiff(bands, wss):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    result = wss("predict", "../scenes/images", "--out", "o", "--json")
+    assert sorted(path.name for path in (bands / "o").glob("*.tif")) == [f"a{n}.tif" for n in range(4)]
+    assert "o/a0.tif" in result.json["files"]
+    with tifffile.TiffFile(bands / "o/a0.tif") as file:
+        assert file.pages[0].tags[33922].value == GEO[1][3]
+        assert file.pages[0].nodata == 255
+    assert (read_label(bands / "o/a0.tif") == read_label(bands / "o/a0.png")).all()
+
+
+def test_large_tiff_is_predicted_by_blocks(bands, wss, monkeypatch):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    assert wss("predict", "../scenes/images/a3.tif", "--out", "small").code == 0
+    monkeypatch.setattr("wss.cli.segmentation.MAX_PIXELS", 1000)
+    assert wss("predict", "../scenes/images/a3.tif", "--out", "large").code == 0
+    assert {path.name for path in (bands / "large").iterdir()} == {"a3.tif", "a3_overlay.png"}
+    assert (read_label(bands / "large/a3.tif") == read_label(bands / "small/a3.png")).all()
+    refused = wss("predict", "../scenes/images/a3.tif", "--out", "probs", "--probs")
+    assert refused.code == 1
+    assert "too many pixels for a file of probabilities; leave out --probs" in refused.said
+
+
+def test_a_mask_does_not_replace_its_image(bands, wss):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    (bands / "photos").mkdir()
+    (bands / "photos/a.tif").write_bytes((bands / "../scenes/images/a0.tif").read_bytes())
+    refused = wss("predict", "photos/a.tif", "--out", "photos")
+    assert refused.code == 2
+    assert "is one of the images and would be overwritten" in refused.said

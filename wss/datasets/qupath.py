@@ -1,0 +1,138 @@
+"""Annotations that QuPath exports as GeoJSON, one file per image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.datasets.finding import FileProblem
+from wss.datasets.shapes import Area, Drawing
+from wss.datasets.source import IGNORE_INDEX
+from wss.datasets.strokes_io import FAR, unknown_class
+from wss.scribbles.strokes import Stroke
+
+MAX_BYTES = 2**30
+"""Larger files are refused."""
+
+IGNORED = "Ignore*"
+"""QuPath's class of pixels that are nothing's; they are 255."""
+
+
+class QuPathDrawing(NamedTuple):
+    """The drawing, and the number of objects without class, whose pixels are void."""
+
+    drawing: Drawing
+    unclassified: int
+
+
+def read_qupath(path: Path, labels: Mapping[str, int], shape: tuple[int, int], *, width: int = 3) -> QuPathDrawing:
+    """Read one file: polygons, also with holes, as areas, lines and points as strokes.
+
+    Smaller areas lie on larger ones, as in QuPath's hierarchy. Coordinates are pixels of the full image, from the outer edge of
+    the first one. Areas without a class are void: somebody saw something there; lines and points without a class are left out.
+
+    Args:
+        path: The GeoJSON file: a feature, a list of features, or a collection.
+        labels: Class index by name, which is that of ``properties.classification``.
+        shape: Height and width of the image, which the file does not tell.
+        width: Brush width of the strokes in pixels, which the file does not tell.
+
+    Raises:
+        DataError: Missing, damaged, no GeoJSON, an unknown class, or an object that lies outside of the image.
+    """
+    labels = {IGNORED: IGNORE_INDEX, **labels}
+    strokes: list[Stroke] = []
+    areas: list[Area] = []
+    unclassified = 0
+    for number, feature in enumerate(_features(path), 1):
+        name = _class_of(path, number, feature)
+        if name is not None and name not in labels:
+            raise unknown_class(path, f"object {number}", name, labels)
+        unclassified += name is None
+        label = IGNORE_INDEX if name is None else labels[name]
+        for kind, coordinates in _simple(path, number, feature.get("geometry")):
+            if kind == "Polygon":
+                rings = tuple(_points(path, number, ring, shape) for ring in _list(path, number, coordinates))
+                areas.append(Area(label, rings, edged=True))
+            elif name is not None:
+                points = [coordinates] if kind == "Point" else coordinates
+                strokes.append(Stroke(label, _points(path, number, points, shape) - 0.5, width))
+    areas.sort(key=lambda area: -area.size)
+    return QuPathDrawing(Drawing(shape, tuple(strokes), tuple(areas)), unclassified)
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _malformed(path, f"{size} bytes, more than the limit of {MAX_BYTES}")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _malformed(path, f"cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise _malformed(path, f"not a JSON file ({str(error)[:80]})") from None
+    features = content.get("features", [content]) if isinstance(content, dict) else content
+    if not isinstance(features, list) or not all(isinstance(f, dict) and "geometry" in f for f in features):
+        raise _malformed(path, "no list of features with a geometry")
+    return features
+
+
+def _class_of(path: Path, number: int, feature: Mapping[str, Any]) -> str | None:
+    """The name of an object's class; names of several levels are joined by a colon, as QuPath writes them."""
+    properties = feature.get("properties")
+    found = properties.get("classification") if isinstance(properties, dict) else None
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return found
+    if isinstance(found, dict) and isinstance(found.get("name"), str):
+        return str(found["name"])
+    if isinstance(found, dict) and isinstance(found.get("names"), list):
+        return ": ".join(map(str, found["names"]))
+    raise _malformed(path, f"object {number} has the classification {str(found)[:60]}, expected one with a name")
+
+
+def _simple(path: Path, number: int, geometry: Any) -> Iterator[tuple[str, Any]]:
+    """The polygons, lines and points of a geometry."""
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind == "GeometryCollection":
+        for part in _list(path, number, geometry.get("geometries")):
+            yield from _simple(path, number, part)
+    elif kind in ("Polygon", "LineString", "Point"):
+        yield kind, geometry.get("coordinates")
+    elif kind in ("MultiPolygon", "MultiLineString", "MultiPoint"):
+        for part in _list(path, number, geometry.get("coordinates")):
+            yield kind.removeprefix("Multi"), part
+    else:
+        raise _malformed(path, f"object {number} has no geometry of a known type, but {kind!r}")
+
+
+def _list(path: Path, number: int, values: Any) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise _malformed(path, f"object {number} has no coordinates")
+    return values
+
+
+def _points(path: Path, number: int, values: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
+    try:
+        points = np.array([point[:2] for point in values], np.float64)
+    except (TypeError, ValueError):
+        points = np.zeros(0)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not (np.abs(points) < FAR).all():
+        raise _malformed(path, f"object {number}: expected coordinates [[x, y], ...]")
+    if (points.min(0) > np.array([shape[1], shape[0]])).any() or (points.max(0) < 0).any():
+        raise _malformed(
+            path,
+            f"object {number} lies at {points[0].tolist()}, outside of its image of {shape[1]}x{shape[0]} pixels",
+            "give the image that was annotated, at the resolution that QuPath has it",
+        )
+    return points
+
+
+def _malformed(path: Path, message: str, remedy: str = "export it from QuPath as GeoJSON again") -> FileProblem:
+    return FileProblem("malformed-file", path, message, remedy)

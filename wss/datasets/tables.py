@@ -1,0 +1,215 @@
+"""Image tags and boxes of a user's own data set, from tables of comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wss.datasets.cvat import image_id
+from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.source import Source
+from wss.datasets.strokes_io import FAR, unknown_class
+
+TAGS_FILE = "tags.csv"
+BOXES_FILE = "boxes.csv"
+
+_IMAGE = ("image", "filename", "file", "file_name", "name", "id", "image_id", "img")
+_CLASS = ("class", "classes", "tag", "tags", "label", "labels", "class_name")
+_CORNERS = (("x0", "xmin", "x_min"), ("y0", "ymin", "y_min"), ("x1", "xmax", "x_max"), ("y1", "ymax", "y_max"))
+_TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
+Tags = tuple[int, ...]
+Boxes = tuple[tuple[int, int, int, int, int], ...]
+
+
+class _Row(NamedTuple):
+    """A line of a table: its number, the image that it is about, and its other fields."""
+
+    line: int
+    image: str
+    fields: tuple[str, ...]
+
+
+def read_tags(path: Path, labels: Mapping[str, int], images: Collection[str]) -> tuple[dict[str, Tags], list[Finding]]:
+    """Read which classes are in each image.
+
+    The first column is the image, with or without folders and its ending. Either the second has a class, or several that are
+    separated by ``;``, ``|`` or spaces; an image may have many rows, and an empty field says that nothing is there. Or there
+    is a column for each class, with its name in the header and 0 or 1 below; that form needs its header. Columns are separated
+    by commas, semicolons or tabs.
+
+    Args:
+        path: The table.
+        labels: Class index by name.
+        images: Ids of the images.
+
+    Returns:
+        Sorted class indices by image, and findings for rows without image.
+
+    Raises:
+        DataError: Missing, no UTF-8 text, or a row of another form or with an unknown class; the message names the line.
+    """
+    header, rows = _table(path, images)
+    known = set(images)
+    found: dict[str, set[int]] = {}
+    if header is None or header[0].lower() in _CLASS:
+        for row in rows:
+            names = _names(row.fields[0], labels) if len(row.fields) == 1 else []
+            if len(row.fields) != 1:
+                raise _problem(path, f"line {row.line}: {len(row.fields) + 1} columns, expected image,class")
+            for name in names:
+                if name not in labels:
+                    raise unknown_class(path, f"line {row.line}", name, labels)
+            found.setdefault(row.image, set()).update(labels[name] for name in names)
+    else:
+        for name in header:
+            if name not in labels:
+                raise unknown_class(path, "the header", name, labels)
+        for row in rows:
+            if len(row.fields) != len(header) or not all(field.lower() in _TRUTH for field in row.fields):
+                raise _problem(path, f"line {row.line}: expected 0 or 1 for each of the {len(header)} classes")
+            if row.image in found:
+                raise _problem(path, f"line {row.line}: image {row.image!r} is there twice")
+            present = zip(header, row.fields, strict=True)
+            found[row.image] = {labels[name] for name, field in present if _TRUTH[field.lower()]}
+    tags = {image: tuple(sorted(classes)) for image, classes in found.items() if image in known}
+    return tags, _orphans(path, found, images)
+
+
+def read_boxes(
+    path: Path, labels: Mapping[str, int], images: Collection[str]
+) -> tuple[dict[str, Boxes], list[Finding]]:
+    """Read the boxes of objects.
+
+    Columns are ``image,class,x0,y0,x1,y1`` in this order, or in any with a header (``xmin`` and the like are understood too).
+    Coordinates are pixels from 0, and both corners belong to the box; fractions are rounded. A row with nothing but the image
+    says that no object is there.
+
+    Args:
+        path: The table.
+        labels: Class index by name.
+        images: Ids of the images.
+
+    Returns:
+        Rows ``class, x0, y0, x1, y1`` by image, and findings for rows without image.
+
+    Raises:
+        DataError: Missing, no UTF-8 text, or a row of another form, with an unknown class, or with the lower right corner first;
+            the message names the line.
+    """
+    header, rows = _table(path, images)
+    order = _box_columns(path, header) if header is not None else range(5)
+    found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+    for row in rows:
+        boxes = found.setdefault(row.image, [])
+        if not any(row.fields):
+            continue
+        if len(row.fields) <= max(order):
+            raise _problem(path, f"line {row.line}: {len(row.fields) + 1} columns, expected image,class,x0,y0,x1,y1")
+        name, *corners = (row.fields[column] for column in order)
+        if name not in labels:
+            raise unknown_class(path, f"line {row.line}", name, labels)
+        x0, y0, x1, y1 = (_pixel(path, row.line, text) for text in corners)
+        if x1 < x0 or y1 < y0:
+            message = f"line {row.line}: a box from ({x0}, {y0}) to ({x1}, {y1})"
+            raise FileProblem("box-inverted", path, message, "write the upper left corner first, then the lower right")
+        boxes.append((labels[name], x0, y0, x1, y1))
+    known = set(images)
+    return {image: tuple(rows) for image, rows in found.items() if image in known}, _orphans(path, found, images)
+
+
+def tag_counts(source: Source) -> dict[str, int] | None:
+    """Images by class whose written tags name it; None where nobody wrote down tags."""
+    tags = [entry.tags for entry in getattr(source, "entries", {}).values() if entry.tags is not None]
+    names = enumerate(source.catalogue.classes)
+    return {name: sum(index in one for one in tags) for index, name in names} if tags else None
+
+
+def _table(path: Path, images: Collection[str]) -> tuple[list[str] | None, list[_Row]]:
+    """The header without its first column, or None where there is no header, and the rows below it."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        delimiter = next((mark for mark in "\t," if mark in first), ";")
+        lines = list(csv.reader(text.splitlines(), delimiter=delimiter, strict=True))
+    except FileNotFoundError:
+        raise FileProblem("missing-file", path, "no such table", "correct its name in the options") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        message = f"cannot be read ({error})"
+        raise FileProblem("malformed-file", path, message, "save it as comma-separated values in UTF-8") from None
+    rows = [
+        (number, [field.strip() for field in fields])
+        for number, fields in enumerate(lines, 1)
+        if any(field.strip() for field in fields)
+    ]
+    if not rows:
+        raise _problem(path, "holds no row")
+    short = next((number for number, fields in rows if len(fields) < 2), None)
+    if short is not None:
+        raise _problem(path, f"line {short}: one column, expected image,class")
+    header = rows.pop(0)[1] if _is_header(rows[0][1], images) else None
+    names = [_Row(number, image_id(fields[0]), tuple(fields[1:])) for number, fields in rows]
+    unnamed = next((row.line for row in names if not row.image), None)
+    if unnamed is not None:
+        raise _problem(path, f"line {unnamed}: no image is named")
+    return None if header is None else header[1:], names
+
+
+def _is_header(fields: Sequence[str], images: Collection[str]) -> bool:
+    """True if a first line names columns: its first field does, and is no image, or its second field does, too."""
+    return fields[0].lower() in _IMAGE and (image_id(fields[0]) not in images or fields[1].lower() in _CLASS)
+
+
+def _names(field: str, labels: Mapping[str, int]) -> list[str]:
+    """The class names in a field. A field that is a name as a whole, or parts between semicolons, may have spaces."""
+    names: list[str] = []
+    for part in (part.strip() for part in re.split(r"[;|]", field)):
+        names += [part] if part in labels else part.split()
+    return names
+
+
+def _box_columns(path: Path, header: Sequence[str]) -> list[int]:
+    """Numbers of the columns with class and corners, after the image's."""
+    names = [name.lower() for name in header]
+    order = []
+    for wanted in (_CLASS, *_CORNERS):
+        found = [number for number, name in enumerate(names) if name in wanted]
+        if len(found) != 1:
+            raise _problem(path, f"the header {','.join(header)} has {len(found)} columns called {' or '.join(wanted)}")
+        order += found
+    return order
+
+
+def _pixel(path: Path, line: int, text: str) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < FAR:
+        raise _problem(path, f"line {line}: expected a number of pixels, got {text[:40]!r}")
+    return round(value)
+
+
+def _orphans(path: Path, found: Collection[str], images: Collection[str]) -> list[Finding]:
+    """Findings for rows whose image is not there, told apart from names that differ only in case."""
+    lower = {name.lower(): name for name in images}
+    doubtful = []
+    for name in found:
+        if name in images:
+            continue
+        if name.lower() in lower:
+            message = f"{name} in the table differs from image {lower[name.lower()]} in upper and lower case"
+            doubtful.append(Finding("warning", "case-mismatch", name, path, message, "give both the same name"))
+        else:
+            message = f"the table has {name}, and there is no such image"
+            doubtful.append(Finding("warning", "orphan", name, path, message, "add the image or remove the row"))
+    return doubtful
+
+
+def _problem(path: Path, message: str) -> FileProblem:
+    return FileProblem("malformed-file", path, message, "write image,class, or for boxes image,class,x0,y0,x1,y1")

@@ -1,0 +1,57 @@
+"""Tables from the values that label files store to class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+
+from wss.datasets.source import IGNORE_INDEX
+
+
+def _pairs(given: Any) -> Any:
+    """The rows of a table, sorted by the stored value. YAML gives a mapping, whose names are text once it was JSON."""
+    if not isinstance(given, Mapping):
+        return given
+    try:
+        rows = sorted((int(stored), int(label)) for stored, label in given.items())
+    except (TypeError, ValueError):
+        rows = [(-1, -1)]
+    if not all(0 <= label <= IGNORE_INDEX for _, label in rows):
+        raise ValueError(f"expected class indices from 0 to 255 by stored value, as in {{0: 0, 255: 1}}; got {given}")
+    return tuple(rows)
+
+
+ValueMap = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_pairs)]
+"""Stored value (any whole number) and class index, 255 for unlabelled; given as a mapping. Other values stay as they are."""
+
+
+def remap(labels: NDArray[Any], ignore: Sequence[int], values: Sequence[tuple[int, int]] = ()) -> NDArray[Any]:
+    """Replace stored values by what they mean.
+
+    Args:
+        labels: Any shape and type; uint8 stays uint8, other types may become wider.
+        ignore: Values that become 255.
+        values: Stored value and class index, see ``ValueMap``.
+    """
+    if not ignore and not values:
+        return labels
+    meaning = {**dict.fromkeys(ignore, IGNORE_INDEX), **dict(values)}
+    if labels.dtype == np.uint8:
+        table = np.arange(256, dtype=np.uint8)
+        for stored, label in meaning.items():
+            if 0 <= stored < 256:
+                table[stored] = label
+        return np.asarray(table[labels])
+    found = labels.astype(np.result_type(labels, np.uint8))
+    for stored, label in meaning.items():
+        found[labels == stored] = label
+    return found
+
+
+def written(values: Mapping[int, int]) -> str:
+    """A table as YAML writes it, for people to copy: ``{0: 0, 255: 1}``."""
+    return "{" + ", ".join(f"{stored}: {label}" for stored, label in sorted(values.items())) + "}"
