@@ -177,6 +177,17 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path, how):
     np.testing.assert_array_equal(source.read("v0_slice_002").mask, wanted)
 
 
+def test_scribbles_of_itk_snap_have_0_for_unpainted(tmp_path):
+    volumes(tmp_path, 2)
+    wanted = open_source("nifti", tmp_path).read("v0_slice_002").scribble
+    for n in range(2):
+        path = tmp_path / "scribbles" / f"v{n}.nii.gz"
+        values = np.asarray(nibabel.load(path).dataobj)
+        save(path, np.where(values == 255, 0, values + 1).astype(np.uint16))
+    source = open_source("nifti", tmp_path, scribble_values={0: 255, 1: 0, 2: 1})
+    np.testing.assert_array_equal(source.read("v0_slice_002").scribble, wanted)
+
+
 @pytest.mark.parametrize("value", [0.5, -1, 256, np.inf])
 def test_what_is_no_label_is_refused(tmp_path, value):
     mask = volumes(tmp_path, 2)
@@ -259,6 +270,26 @@ def test_four_dimensions_are_refused_until_a_channel_is_chosen(tmp_path):
         np.testing.assert_array_equal(open_volume(path, 2).raster(2, 4).values, values[:, :, 4, 2])
     with pytest.raises(DataError, match="has no channel 3"):
         open_source("nifti", tmp_path, channel=3).read("v0_slice_000")
+
+
+@pytest.mark.parametrize("how", ["extension", "qform", "trailing", "int8", "late"])
+def test_unusual_headers_are_read_as_nibabel_reads_them(tmp_path, how):
+    values = np.random.default_rng(7).integers(-100, 100, (4, 5, 6)).astype(np.int8 if how == "int8" else np.int16)
+    image = nibabel.Nifti1Image(values[..., None, None] if how == "trailing" else values, AFFINE)
+    if how == "extension":
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
+    if how == "qform":
+        turned = AFFINE @ np.array([[0, -1, 0, 3], [1, 0, 0, 2], [0, 0, 1, 1], [0, 0, 0, 1.0]])
+        image = nibabel.Nifti1Image(values, None)
+        image.set_qform(turned, 1)
+    if how == "late":
+        image.header.set_data_offset(4096)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    truth, volume = nibabel.load(tmp_path / "a.nii.gz"), open_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(volume.grid.affine, truth.affine)
+    np.testing.assert_allclose(volume.grid.spacing_mm, truth.header.get_zooms()[:3])
+    for number in range(5):
+        np.testing.assert_array_equal(volume.raster(1, number).values, np.squeeze(truth.get_fdata())[:, number])
 
 
 def test_two_dimensions_are_one_slice(tmp_path):
@@ -379,7 +410,7 @@ def test_blank_slices_are_not_the_same_picture(tmp_path):
     volumes(tmp_path, 4)
     for n in range(4):
         path = tmp_path / "images" / f"v{n}.nii.gz"
-        values = np.array(nibabel.load(path).dataobj)
+        values = np.asarray(nibabel.load(path).dataobj).copy()
         values[:, :, 0] = -100
         save(path, values)
     source = open_source("nifti", tmp_path)

@@ -23,6 +23,8 @@ def write_mask_tiff(
     shape: tuple[int, int],
     palette: NDArray[np.uint8],
     geo: Sequence[tuple[Any, ...]] = (),
+    *,
+    flush: bool = True,
 ) -> None:
     """Write a mask as an indexed TIFF of deflated tiles; a file of this name is replaced atomically.
 
@@ -32,12 +34,10 @@ def write_mask_tiff(
         shape: Height and width.
         palette: uint8 (K, 3), the colours of classes; 255 has VOC's border colour.
         geo: GeoTIFF's tags of the image (``geo_tags``); with them, 255 is marked as no data.
+        flush: Wait until the disk has it, see ``replace_file``.
     """
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    colours[255] = _BORDER
     tags = [*geo, (_NODATA, 2, 4, "255", True)] if geo else []
-    with replace_file(path) as temporary:
+    with replace_file(path, flush=flush) as temporary:
         tifffile.imwrite(
             temporary,
             _tiles(rows, shape[1]),
@@ -45,11 +45,23 @@ def write_mask_tiff(
             dtype=np.uint8,
             tile=(TILE, TILE),
             photometric="palette",
-            colormap=colours.T.astype(np.uint16) * 257,
+            colormap=mask_colours(palette).T.astype(np.uint16) * 257,
             compression="deflate",
             extratags=tags,
             metadata=None,
         )
+
+
+def mask_colours(palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The colours of all values of an indexed mask, uint8 (256, 3).
+
+    Args:
+        palette: uint8 (K, 3), the colours of classes; 255 has VOC's border colour, and the others are black.
+    """
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    colours[255] = _BORDER
+    return colours
 
 
 def _tiles(rows: Iterable[NDArray[np.uint8]], width: int) -> Iterator[NDArray[np.uint8]]:

@@ -15,13 +15,13 @@ import numpy as np
 import tifffile
 import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
-from wss.datasets.convert import write_label
 from wss.datasets.files import FileSource, size_mismatch
 from wss.datasets.finding import FileProblem
 from wss.datasets.georeference import shifted
 from wss.datasets.images import IMAGE_SUFFIXES
-from wss.datasets.mask_files import write_mask_tiff
+from wss.datasets.mask_files import mask_colours, write_mask_tiff
 from wss.datasets.raster import MAX_PIXELS, opened, read_header
 from wss.datasets.regions import RegionReader
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source
@@ -32,7 +32,7 @@ from wss.datasets.value_map import ValueMap
 from wss.datasets.whole_labels import whole_labels
 from wss.errors import UsageError
 from wss.scribbles.strokes import Stroke
-from wss.store.atomic import replace_file, write_bytes, write_text
+from wss.store.atomic import replace_file, write_text
 
 LARGE = MAX_PIXELS
 """Images with more pixels are read part by part."""
@@ -210,13 +210,14 @@ def _write_tile(
         if valid is not None:
             labels = np.where(valid, labels, np.uint8(IGNORE_INDEX))
         if geo:
-            write_mask_tiff(out / folder / f"{tile}.tif", [labels], labels.shape, palette, geo)
+            write_mask_tiff(out / folder / f"{tile}.tif", [labels], labels.shape, palette, geo, flush=False)
         else:
-            (out / folder).mkdir(parents=True, exist_ok=True)
-            write_label(out / folder / f"{tile}.png", labels, palette)
+            indexed = Image.fromarray(labels)
+            indexed.putpalette(mask_colours(palette).tobytes())
+            _write_png(out / folder / f"{tile}.png", indexed)
     strokes = clip_strokes(parts.strokes or (), *window)
     if strokes:
-        write_text(out / "scribbles" / f"{tile}.txt", format_polylines(strokes))
+        write_text(out / "scribbles" / f"{tile}.txt", format_polylines(strokes), flush=False)
     return True
 
 
@@ -229,14 +230,15 @@ def _write_picture(
         rgb = np.where(valid[..., None], np.where((rgb == 0).all(-1, keepdims=True), np.uint8(1), rgb), np.uint8(0))
         tags.append((_NODATA, 2, 2, "0", True))
     if not tags:
-        from PIL import Image
-
-        buffer = io.BytesIO()
-        Image.fromarray(rgb).save(buffer, "PNG")
-        write_bytes(folder / f"{tile}.png", buffer.getvalue())
+        _write_png(folder / f"{tile}.png", Image.fromarray(rgb))
         return
-    with replace_file(folder / f"{tile}.tif") as temporary:
+    with replace_file(folder / f"{tile}.tif", flush=False) as temporary:
         tifffile.imwrite(temporary, rgb, photometric="rgb", compression="deflate", extratags=tags, metadata=None)
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    with replace_file(path, flush=False) as temporary:
+        image.save(temporary, "PNG")
 
 
 @contextmanager

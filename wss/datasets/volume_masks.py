@@ -10,11 +10,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wss.datasets.mask_files import mask_colours
 from wss.datasets.nifti import NiftiVolume
 from wss.datasets.volume_file import VolumeFile, package
 from wss.store.atomic import replace_file, write_bytes
-
-_BORDER = (224, 224, 192)
 
 
 def mask_ending(volume: VolumeFile) -> str:
@@ -46,7 +45,6 @@ def write_volume_mask(
     labels = labels.reshape(header.get_data_shape()[:3])
     affine = header.get_best_affine()
     header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     image = kind(labels, affine, header)
@@ -54,15 +52,13 @@ def write_volume_mask(
 
 
 def _write_stack(path: Path, slices: Sequence[NDArray[np.uint8]], palette: NDArray[np.uint8]) -> None:
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    colours[255] = _BORDER
+    colormap = mask_colours(palette).T.astype(np.uint16) * 257
     with replace_file(path) as temporary, tifffile.TiffWriter(temporary) as file:
         for labels in slices:
             file.write(
                 labels,
                 photometric="palette",
-                colormap=colours.T.astype(np.uint16) * 257,
+                colormap=colormap,
                 compression="deflate",
                 metadata=None,
             )

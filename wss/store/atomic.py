@@ -33,22 +33,30 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it into place.
 
     A crash at any moment leaves either the old file or the new one. Temporary files of dead processes are removed by
     ``wss gc``.
+
+    Args:
+        path: The file.
+        flush: Wait until the disk has it. Without, a crash of the machine may leave an empty file: for one of many files that
+            are of use only together.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
+            if flush:
+                with temporary.open("rb") as handle:
+                    os.fsync(handle.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+        if not flush:
+            return
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -56,13 +64,13 @@ def replace_file(path: Path) -> Iterator[Path]:
             os.close(directory)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path`` atomically."""
-    with replace_file(path) as temporary:
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write ``text`` (UTF-8) to ``path`` atomically, see ``replace_file``."""
+    with replace_file(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
-    with replace_file(path) as temporary:
+def write_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
+    """Write ``data`` to ``path`` atomically, see ``replace_file``."""
+    with replace_file(path, flush=flush) as temporary:
         temporary.write_bytes(data)
