@@ -64,7 +64,7 @@ class Server:
 
     def stop(self):
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(120)  # to unload torch takes a loaded machine a while
         self._err.unlink()
 
 

@@ -136,7 +136,8 @@ def cut_tiles(
     notes = _left_out(catalogue, split_of)
     names = {image_id: image_id.replace("/", "__").replace("\\", "__") for image_id in split_of}
     _require_different(names)
-    calls = ((source, i, names[i], split, out, size, overlap) for i, split in split_of.items())
+    place = out.absolute()  # processes may have another current folder
+    calls = ((source, i, names[i], split, place, size, overlap) for i, split in split_of.items())
     cuts = []
     for cut in (_cut(*call) for call in calls) if each is None else each(_cut, calls):
         cuts.append(cut)
