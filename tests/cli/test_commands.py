@@ -102,6 +102,16 @@ def test_data_simulate_draws_the_same_for_the_same_seed_and_convert_reads_it(cel
     assert any((x != y).any() for x, y in zip(drawn["a"], drawn["c"], strict=True))
 
 
+def test_data_simulate_and_convert_do_not_replace_scribbles_of_the_data_set(cells, wss, tmp_path):
+    folder = tmp_path / "cells" / "scribbles"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for command in (("simulate",), ("convert", "--to", "png")):
+        result = wss("data", *command, "--out", folder)
+        assert result.code == 2
+        assert f"{folder / 'c0.png'} is a file of the data set, and would be replaced (6 such files)" in result.said
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.mark.parametrize("ending", ["png", "xml", "txt"])
 def test_data_convert_writes_a_file_per_scribble(cells, wss, tmp_path, ending):
     result = wss("data", "convert", "--to", ending, "--out", tmp_path / "out", "--json")

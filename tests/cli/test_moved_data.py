@@ -121,3 +121,38 @@ def test_workspaces_from_before_choices_were_recorded_find_their_only_store(move
     state.write_text(yaml.safe_dump(choices))
     result = call("export", "-f", "torch", "--out", workspace / "net.pt", "-w", workspace)
     assert result.code == 0, result.err
+
+
+def test_options_are_kept_by_the_command_that_is_named(moved, tmp_path):
+    workspace, elsewhere = moved
+    config = workspace / "wss.yaml"
+    config.write_text(config.read_text() + "  scribble_width: 5\n")
+    told = call("predict", elsewhere / "images", "-w", workspace, "--out", tmp_path / "out").said
+    assert f"wss init --kind folder --root DIR --workspace {workspace}" in told
+    result = call("init", "-k", "folder", "-r", elsewhere, "-w", workspace)
+    assert result.code == 0, result.err
+    assert "its options are kept: scribble_width=5" in result.said
+    assert yaml.safe_load(config.read_text())["dataset"]["scribble_width"] == 5
+
+
+@pytest.mark.parametrize("text", ["{0:0,255:1}", "0:0,255:1", "{0: 0, 255: 1}"])
+def test_a_table_of_values_may_be_short(moved, tmp_path, text):
+    _, elsewhere = moved
+    result = call("init", "-k", "folder", "-r", elsewhere, "-w", tmp_path / "short", "-o", f"mask_values={text}")
+    assert result.code == 0, result.err
+    assert yaml.safe_load((tmp_path / "short/wss.yaml").read_text())["dataset"]["mask_values"] == {0: 0, 255: 1}
+
+
+def test_a_misspelt_pattern_is_named(moved, tmp_path):
+    _, elsewhere = moved
+    result = call(
+        "init", "-k", "folder", "-r", elsewhere, "-w", tmp_path / "short", "-o", "mask_patern={name}_mask.png"
+    )
+    assert result.code == 2
+    assert "mask_pattern" in result.said
+
+
+def test_kinds_of_annotation_are_told_from_kinds_of_data_set(tmp_path):
+    result = call("init", "-k", "cvat", "-r", tmp_path, "-w", tmp_path / "w")
+    assert result.code == 2
+    assert "wss data convert FILE --from cvat" in result.said

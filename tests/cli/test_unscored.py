@@ -49,3 +49,6 @@ def test_without_held_out_images_those_of_training_are_predicted(unmasked, tmp_p
     assert (row["record"]["split"], row["record"]["num_images"], row["record"]["miou"]) == ("train", 0, None)
     report = call("report", "--json")
     assert (report.code, report.json["runs"]) == (0, 2), report.err
+    alone = call("evaluate", "--jobs", 1)
+    assert alone.code == 1
+    assert "split 'val' has no images to compare with masks" in alone.said

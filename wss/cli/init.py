@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,10 +38,13 @@ def init(
 
     Example: [bold]wss init --kind folder --root ~/cells --workspace cells[/bold]
     """
+    from typing import get_args
+
     import yaml
 
     from wss.cli.console import Terminal
     from wss.datasets import DatasetSpec, open_source
+    from wss.datasets.drawn import Program
     from wss.errors import UsageError
     from wss.params import validate
     from wss.pipeline.workspace import Workspace, gone
@@ -58,9 +62,16 @@ def init(
             values[name.strip()] = _value(name.strip(), value)
         except yaml.YAMLError as error:
             raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
-    spec = validate(DatasetSpec, values, "wss init")
+    if kind in get_args(Program):
+        raise UsageError(
+            f"--kind {kind}: annotations of this program are converted first: `wss data convert FILE --from {kind} "
+            "--classes classes.txt --to png --out ROOT/scribbles`, then `wss init --kind folder --root ROOT`"
+        )
     known = place.configured and not force
     before = place.dataset() if known else None
+    kept = {} if before is None or option or before.kind != kind or not gone(before) else dict(before.options)
+    values |= kept
+    spec = validate(DatasetSpec, values, "wss init")
     if before is not None and not (gone(before) and (before.kind, before.options) == (spec.kind, spec.options)):
         raise UsageError(f"{place.config_path} exists; --force replaces it")
     source = open_source(spec)
@@ -69,6 +80,8 @@ def init(
     if before is not None:
         _require_same(place, before, catalogue)
         terminal.say(f"the data set of {place.config_path} was moved from {before.root}; finished stages stay finished")
+        if kept:
+            terminal.say(f"its options are kept: {', '.join(f'{name}={value}' for name, value in kept.items())}")
     header = "# The data set of this workspace; `wss data check` looks for faults in it.\n"
     write_text(place.config_path, header + yaml.safe_dump({"dataset": values}, sort_keys=False, allow_unicode=True))
     splits = {name: len(ids) for name, ids in catalogue.splits.items()}
@@ -83,10 +96,17 @@ def init(
 
 
 def _value(name: str, text: str) -> object:
-    """The value of an option. Braces of a pattern of names, as in ``{name}_mask.png``, are text and no mapping."""
+    """The value of an option.
+
+    Braces of a pattern of names, as in ``{name}_mask.png``, are text and no mapping. A table of numbers may have no blanks, as
+    in ``{0:0,255:1}``, and no braces.
+    """
     from wss.yaml_text import parse
 
-    return text if name.endswith("_pattern") and text.lstrip().startswith("{") else parse(text)
+    table = "".join(text.split()).strip("{}")
+    if re.fullmatch(r"\d+:\d+(,\d+:\d+)*", table):
+        return parse("{" + table.replace(":", ": ") + "}")
+    return text if "{name}" in text else parse(text)
 
 
 def _require_same(place: Workspace, before: DatasetSpec, catalogue: Catalogue) -> None:

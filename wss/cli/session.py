@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -243,7 +244,7 @@ class Session(AbstractContextManager["Session"]):
                 if store is None:
                     raise DataError(
                         f"{node.params.dataset.root}: no such folder, and nothing was read of this data set yet; name the folder "
-                        f"where it is now with `wss init --kind {node.params.dataset.kind} --root DIR`"
+                        f"where it is now with `{self._init(node.params.dataset)}`"
                     )
                 self._say_gone(node.params.dataset, store)
                 found[node.id] = store
@@ -254,8 +255,13 @@ class Session(AbstractContextManager["Session"]):
             self._told.add(dataset.root)
             self.terminal.say(
                 f"{dataset.root}: no such folder; going on from what was read of it ({store.path}). If the data set was "
-                f"moved: `wss init --kind {dataset.kind} --root DIR`"
+                f"moved: `{self._init(dataset)}`"
             )
+
+    def _init(self, dataset: DatasetSpec) -> str:
+        """The command that names the new folder of a data set. Its options are kept."""
+        place = f" --workspace {shlex.quote(str(self.workspace.root))}" if self.workspace.named else ""
+        return f"wss init --kind {dataset.kind} --root DIR{place}"
 
     def catalogues(self, pipeline: Pipeline) -> dict[str, Catalogue]:
         """The catalogues of a pipeline's data sets by stage id."""

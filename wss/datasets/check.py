@@ -252,9 +252,8 @@ def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
                 void = counts[IGNORE_INDEX] / counts.sum()
                 message = f"the mask of {inspection.image_id} is all {catalogue.classes[background]}"
                 message += f", but for {void:.1%} void ({IGNORE_INDEX})" if void else ""
-                found.append(
-                    Finding("note", "background-only", inspection.image_id, None, message, "right if nothing is there")
-                )
+                remedy = "right if nothing is there" + (" but what is void" if void else "")
+                found.append(Finding("note", "background-only", inspection.image_id, None, message, remedy))
     return found
 
 

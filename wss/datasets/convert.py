@@ -55,7 +55,7 @@ def convert(
     """Write every scribble of a data set as one file, named as its image (``cvat``: all in one), that the readers read back.
 
     Strokes become label images by drawing them, label images become strokes along their centre lines; stroke files keep no
-    brush width. Existing files of the same name are replaced.
+    brush width. Files of the same name are replaced, unless they are the data set's own.
 
     Args:
         source: The data set.
@@ -68,13 +68,14 @@ def convert(
         The files written; images without a scribble have none.
 
     Raises:
-        UsageError: No such format.
+        UsageError: No such format, or scribbles of the data set would be replaced.
         DataError: An image or its scribble cannot be read, or no image has a scribble.
     """
     if to not in get_args(Format):
         raise UsageError(f"no scribble format {to!r}{nearest(to, get_args(Format))}")
     if ids is None:
         ids = list(dict.fromkeys(i for split in source.catalogue.splits.values() for i in split))
+    _keep_own(source, folder, to, ids)
     written = []
     together: list[tuple[str, tuple[int, int], Sequence[Stroke]]] = []
     for image_id in ids:
@@ -92,6 +93,25 @@ def convert(
     if not written:
         raise DataError(f"no image of the {source.catalogue.kind} data set has a scribble; nothing to convert")
     return written
+
+
+def _keep_own(source: Scribbles, folder: Path, to: Format, ids: Sequence[str]) -> None:
+    """Raise if results would replace files that the data set is read from: scribbles that somebody drew."""
+    entries: Mapping[str, Entry] = getattr(source, "entries", {})
+    own = []
+    for image_id in ids:
+        path, entry = folder / f"{image_id}.{_ENDINGS.get(to, to)}", entries.get(image_id)
+        if path.exists() and entry is not None:
+            own += [
+                path
+                for f in (entry.image, entry.mask, entry.scribble)
+                if f is not None and f.exists() and path.samefile(f)
+            ]
+    if own:
+        raise UsageError(
+            f"{own[0]} is a file of the data set, and would be replaced{f' ({len(own)} such files)' if len(own) > 1 else ''}; "
+            "give --out another folder"
+        )
 
 
 def strokes_of(sample: Sample) -> tuple[Stroke, ...]:

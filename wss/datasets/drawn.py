@@ -190,7 +190,11 @@ def _files(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         raise FileProblem("missing-file", path, "no such file or folder", "give the exported file or its folder")
     found, doubtful = files_by_stem(path, suffixes)
     if not found:
-        raise DataError(f"{path}: holds no file that ends in {' or '.join(suffixes)}; give the folder of the export")
+        below = sorted({str(f.parent) for f in path.rglob("*") if f.suffix.lower() in suffixes})
+        remedy = (
+            f"such files are in {', '.join(below[:3])}; name that folder" if below else "give the folder of the export"
+        )
+        raise DataError(f"{path}: holds no file that ends in {' or '.join(suffixes)}; {remedy}")
     if doubtful:
         raise DataError(f"{doubtful[0].file}: another file has the same name without ending; move one of them away")
     return found

@@ -104,9 +104,14 @@ def check_masks(catalogue: Catalogue, split: str, limit: int | None = None) -> N
         limit: Only so many images of it, from the first.
 
     Raises:
-        DataError: An image has no mask.
+        DataError: An image has no mask, or the split is empty.
     """
     ids = catalogue.splits.get(split, ())[:limit]
+    if not ids:
+        raise DataError(
+            f"split {split!r} has no images to compare with masks; add images with masks to it, name another split "
+            "(--split), or train and predict without scores (`wss train`, `wss predict`)"
+        )
     _require_masks([i for i in ids if i in catalogue.unmasked], len(ids), split)
 
 
