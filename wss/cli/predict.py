@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wss.cli.session import Session
-    from wss.datasets.images import PixelOptions
+    from wss.datasets.images import Picture, PixelOptions
     from wss.pipeline.spec import Pipeline
     from wss.predictor import InferenceParams
+    from wss.store import Store
 
 
 def predict(
@@ -199,4 +200,11 @@ def _split(session: Session, pipeline: Pipeline, split: str) -> list[tuple[str, 
     from wss.stages.samples import split_ids
 
     store = session.run(pipeline)["samples"].store
-    return [(image_id, partial(store.get, "image", image_id)) for image_id in split_ids(store, split)]
+    return [(image_id, partial(_stored, store, image_id)) for image_id in split_ids(store, split)]
+
+
+def _stored(store: Store, image_id: str) -> Picture:
+    from wss.datasets.images import Picture
+
+    valid = store.get("valid", image_id) > 0 if store.has("valid", image_id) else None
+    return Picture(store.get("image", image_id), valid)

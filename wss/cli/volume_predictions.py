@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from wss.cli.session import Session
+    from wss.datasets.images import Picture
     from wss.datasets.volume_file import VolumeFile
 
 Named = tuple[str, Any]
-"""Name of an image, and what reads it."""
+"""Name of an image, and its file or what reads its ``Picture``."""
 
 
 def part_volumes(images: Sequence[Path], out: Path, stacks: bool) -> tuple[list[Path], dict[str, Path]]:
@@ -200,11 +200,11 @@ def reads_stacks(session: Session, checkpoint: Path | None) -> bool:
     return session.workspace.dataset().kind == "stack"
 
 
-def _read(path: Path, axis: int, channel: int | None, number: int, options: Any) -> NDArray[np.uint8]:
+def _read(path: Path, axis: int, channel: int | None, number: int, options: Any) -> Picture:
     from wss.datasets.volume_file import open_volume
     from wss.datasets.volume_source import read_slice
 
-    return read_slice(open_volume(path, channel), axis, number, options).rgb
+    return read_slice(open_volume(path, channel), axis, number, options)
 
 
 def _is_volume(path: Path, stacks: bool) -> bool:
