@@ -56,6 +56,7 @@ class Raster:
         lossy: The compression changes values.
         largest: The value of white or full strength, where the file says it: by 8 or fewer bits, or by PGM's largest value. None
             where values may be any measurement.
+        span: The smallest and the largest value that the stored bits can mean; None where that is the range of the array's type.
     """
 
     values: NDArray[Any]
@@ -65,6 +66,7 @@ class Raster:
     nodata: float | None = None
     lossy: bool = False
     largest: float | None = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
