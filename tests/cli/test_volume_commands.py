@@ -89,8 +89,15 @@ def test_volume_that_cannot_be_read_is_left_out_and_told_once(scans, wss):
     for name, data in (("a", whole), ("b", whole[:-200]), ("c", b"text" * 200)):
         Path("new").mkdir(exist_ok=True)
         Path(f"new/{name}.nii.gz").write_bytes(data)
+    Path("new/d.nrrd").write_bytes(b"NRRD0005\n")
     result = wss("predict", "new", "-w", "work", "-o", "out", "--no-overlays")
     assert result.code == 1
+    assert "1 files left out: new/d.nrrd is an NRRD file, which is not read; save it as NIfTI" in " ".join(
+        result.said.split()
+    )
+    named = wss("predict", "new/d.nrrd", "-w", "work", "-o", "out")
+    assert named.code == 1
+    assert "NRRD file, which is not read; save it as NIfTI" in " ".join(named.said.split())
     assert Path("out/a.nii.gz").exists()
     assert not list(Path("out").glob("b*"))
     assert result.said.count("b.nii.gz:") == result.said.count("c.nii.gz:") == 1

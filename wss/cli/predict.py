@@ -77,7 +77,9 @@ def predict(
     asked |= {"walk": True} if walk else {}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
-        pictures, scans = part_volumes(images or [], out, bool(images) and reads_stacks(session, checkpoint))
+        pictures, scans = part_volumes(
+            images or [], out, bool(images) and reads_stacks(session, checkpoint), session.terminal.say
+        )
         named = (_files(pictures, out, endings, session.terminal.say) if pictures else []) if images else None
         session.guard(out, None if named is None else [*(name for name, _ in named), *scans])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None

@@ -282,17 +282,17 @@ class VolumeSource(FileSource):
             inner = (place / name).is_dir()
             if name.startswith(".") or (self.folders if inner else name.lower().endswith(tuple(endings))):
                 continue
-            ending = Path(name).suffix.lower()
-            reasons.setdefault("" if inner else ending if ending in _UNREAD else "*", []).append(name)
+            known = unread_volume(place / name) is not None
+            reasons.setdefault("" if inner else Path(name).suffix.lower() if known else "*", []).append(name)
         found = []
         for ending, members in reasons.items():
             usual = "a folder, which is not searched" if not ending else f"not read by kind {self.kind}"
-            known = (
+            todo = (
                 "move its files up" if not ending else f"endings are {', '.join(endings)}" if endings else "remove it"
             )
-            remedy = _REMEDIES.get(ending, _CONVERT) if ending in _UNREAD else known
+            reason, remedy = unread_volume(place / members[0]) or (usual, todo)
             more = f" (and {len(members) - 1} more such)" if len(members) > 1 else ""
-            message = f"is {_UNREAD.get(ending, usual)}{more}"
+            message = f"is {reason}{more}"
             severity: Severity = "note" if all(name.lower().endswith(_BESIDE) for name in members) else "warning"
             found.append(Finding(severity, "not-read", None, place / members[0], message, remedy, len(members)))
         return found
@@ -424,6 +424,12 @@ class StackSource(VolumeSource):
     kind = "stack"
     endings = STACK_ENDINGS
     label_endings = STACK_ENDINGS
+
+
+def unread_volume(path: Path) -> tuple[str, str] | None:
+    """What a file of a format for volumes that is not read is by its ending, and what to do; None for others."""
+    ending = path.suffix.lower()
+    return None if ending not in _UNREAD or path.is_dir() else (_UNREAD[ending], _REMEDIES.get(ending, _CONVERT))
 
 
 def slice_id(volume: str, number: int) -> str:
