@@ -70,14 +70,34 @@ def test_files_and_folders_of_volumes_are_cut_as_the_training_ones(scans, wss, t
     np.testing.assert_array_equal(nibabel.load("one/v2.nii.gz").get_fdata(), wanted)
 
 
+def test_voxels_without_data_are_255_in_predictions_of_files_and_of_the_split(scans, wss):
+    path = scans / "images" / "v1.nii.gz"
+    values = nibabel.load(path).get_fdata().astype(np.float32)
+    values[2:4, 3:9, 2:4] = np.nan
+    save(path, values)
+    trained(wss, "nifti", scans)
+    assert wss("predict", "-w", "work", "-o", "split", "--no-overlays").code == 0
+    assert wss("predict", path, "-w", "work", "-o", "file", "--no-overlays").code == 0
+    for folder in ("split", "file"):
+        found = np.asarray(nibabel.load(f"{folder}/v1.nii.gz").dataobj)
+        np.testing.assert_array_equal(found == 255, np.isnan(values))
+
+
 def test_volume_that_cannot_be_read_is_left_out_and_told_once(scans, wss):
     trained(wss, "nifti", scans)
     whole = (scans / "images" / "v1.nii.gz").read_bytes()
     for name, data in (("a", whole), ("b", whole[:-200]), ("c", b"text" * 200)):
         Path("new").mkdir(exist_ok=True)
         Path(f"new/{name}.nii.gz").write_bytes(data)
+    Path("new/d.nrrd").write_bytes(b"NRRD0005\n")
     result = wss("predict", "new", "-w", "work", "-o", "out", "--no-overlays")
     assert result.code == 1
+    assert "1 files left out: new/d.nrrd is an NRRD file, which is not read; save it as NIfTI" in " ".join(
+        result.said.split()
+    )
+    named = wss("predict", "new/d.nrrd", "-w", "work", "-o", "out")
+    assert named.code == 1
+    assert "NRRD file, which is not read; save it as NIfTI" in " ".join(named.said.split())
     assert Path("out/a.nii.gz").exists()
     assert not list(Path("out").glob("b*"))
     assert result.said.count("b.nii.gz:") == result.said.count("c.nii.gz:") == 1

@@ -1,8 +1,10 @@
 """Volumes against the libraries that define their formats: values, axes, spacing, splits, and what is refused."""
 
 import gzip
+import io
 import pickle
 import sys
+import unicodedata
 
 import nibabel
 import numpy as np
@@ -557,6 +559,173 @@ def test_slices_of_different_sizes_are_reported(tmp_path):
     assert ("error", "volume-sizes") in codes(open_source("dicom", tmp_path))
 
 
+def edited(folder, edit):
+    """Change every file of a series; ``edit`` takes the data set and its place in the order of names."""
+    for place, path in enumerate(sorted(folder.iterdir())):
+        dataset = pydicom.dcmread(path)
+        edit(dataset, place)
+        dataset.save_as(path)
+
+
+def stored(folder):
+    volume = open_volume(folder)
+    return np.stack([volume.raster(0, number).values for number in range(volume.grid.shape[0])])
+
+
+def test_slices_of_unequal_pixel_spacing_are_refused(tmp_path):
+    series(tmp_path / "s", CT)
+    edited(tmp_path / "s", lambda d, n: setattr(d, "PixelSpacing", [0.75, 0.5 + (n == 2)]))
+    with pytest.raises(DataError, match=r"s02.dcm: has the PixelSpacing \(0.75, 1.5\), s00.dcm .* \(0.75, 0.5\)"):
+        open_volume(tmp_path / "s")
+
+
+def test_floating_point_pixels_are_not_rounded(tmp_path):
+    series(tmp_path / "s", CT)
+    values = np.linspace(-1, 1, CT[0].size, dtype=np.float32).reshape(CT[0].shape)
+
+    def edit(dataset, _):
+        for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+            delattr(dataset, name)
+        dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
+
+    edited(tmp_path / "s", edit)
+    np.testing.assert_array_equal(stored(tmp_path / "s"), np.stack([values] * len(CT)))
+
+
+def test_table_of_the_modality_is_applied(tmp_path):
+    def edit(dataset, _):
+        table = pydicom.Dataset()
+        table.LUTDescriptor, table.ModalityLUTType = [3, 0, 16], "HU"
+        table.add_new("LUTData", "US", [700, 30, 9])
+        dataset.ModalityLUTSequence = [table]
+        dataset.add_new("PixelPaddingValue", "US", 2)
+
+    kept = np.array([[[0, 1], [2, 5]]] * 2, np.uint16)
+    series(tmp_path / "s", kept)
+    edited(tmp_path / "s", edit)
+    np.testing.assert_array_equal(stored(tmp_path / "s"), [[[700, 30], [np.nan, 9]]] * 2)
+
+
+@pytest.mark.parametrize("vr", ["US", "SS"])
+def test_padding_is_found_in_signed_pixels_however_it_is_written(tmp_path, vr):
+    values = np.full((2, 3, 4), -700, np.int16)
+    values[:, 0] = -2000
+    series(tmp_path / "s", values, RescaleSlope=2, RescaleIntercept=5)
+    padding = 63536 if vr == "US" else -2000
+    edited(tmp_path / "s", lambda d, _: d.add_new("PixelPaddingValue", vr, padding))
+    raster = open_volume(tmp_path / "s").raster(0, 1)
+    np.testing.assert_array_equal(raster.values == raster.nodata, values[1] == -2000)
+
+
+def test_empty_slope_is_none(tmp_path):
+    series(tmp_path / "s", CT)
+    edited(tmp_path / "s", lambda d, _: (setattr(d, "RescaleSlope", None), setattr(d, "RescaleIntercept", None)))
+    np.testing.assert_array_equal(stored(tmp_path / "s"), CT)
+
+
+def test_full_stretch_is_the_range_of_the_stored_bits(tmp_path):
+    values = np.array([[[0, 2048, 4095]]] * 2, np.uint16)
+    for n in range(2):
+        tags = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": 1, "RescaleIntercept": -1024}
+        series(tmp_path / "images" / f"s{n}", values, **tags)
+        save(tmp_path / "n" / "images" / f"s{n}.nii", np.array([[[-32768, 0, 32767]]] * 2, np.int16), slope=0.5)
+    for kind, root in (("dicom", tmp_path), ("nifti", tmp_path / "n")):
+        (root / "classes.txt").write_text("background\norgan\n")
+        axis = {"axis": 0} if kind == "nifti" else {}
+        source = open_source(kind, root, stretch="full", **axis)
+        assert source.read("s0_slice_000").image[0, :, 0].tolist() == [0, 128, 255], kind
+
+
+def test_files_of_dicom_with_any_ending_are_slices_and_folders_are_told(tmp_path):
+    series(tmp_path / "s", CT)
+    (tmp_path / "s" / "s01.dcm").rename(tmp_path / "s" / "s01.img")
+    (tmp_path / "s" / "notes.txt").write_text("of a patient")
+    series(tmp_path / "s" / "more", CT)
+    np.testing.assert_array_equal(stored(tmp_path / "s"), CT)
+    told = {remark.code: remark.message for remark in open_volume(tmp_path / "s").remarks}
+    assert "notes.txt" in told["not-dicom"]
+    assert "'more'" in told["dicom-folders"]
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_segmentation_objects_are_refused_with_what_to_do(tmp_path, frames):
+    series(tmp_path / "s", CT)
+
+    def edit(dataset, _):
+        dataset.SOPClassUID = pydicom.uid.SegmentationStorage
+        dataset.NumberOfFrames, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = frames, 1, 1, 0
+        dataset.PixelData = bytes(2 * CT[0].size)
+
+    edited(tmp_path / "s", edit)
+    with pytest.raises(DataError, match=r"is a DICOM segmentation \(SEG\), which is not read; save it as NIfTI"):
+        open_volume(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "flag", "lossy"),
+    [
+        ("JPEGBaseline8Bit", None, True),
+        ("JPEG2000", None, True),
+        ("JPEG2000", "00", False),
+        ("JPEG2000Lossless", None, False),
+    ],
+)
+def test_masks_of_lossy_transfer_syntaxes_are_refused(tmp_path, syntax, flag, lossy):
+    dicom_set(tmp_path)
+    mask = (CT > 100).astype(np.uint16)
+    series(tmp_path / "masks" / "s0", mask)
+
+    def edit(dataset, _):
+        values = dataset.pixel_array.astype(np.uint8)
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        data = io.BytesIO()
+        kind = "JPEG" if syntax == "JPEGBaseline8Bit" else "JPEG2000"
+        Image.fromarray(values).save(data, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+        dataset.PixelData = pydicom.encaps.encapsulate([data.getvalue()])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+        if flag is not None:
+            dataset.LossyImageCompression = flag
+
+    edited(tmp_path / "masks" / "s0", edit)
+    source = open_source("dicom", tmp_path)
+    if lossy:
+        with pytest.raises(DataError, match="lossy"):
+            source.read("s0_slice_001")
+    else:
+        np.testing.assert_array_equal(source.read("s0_slice_001").mask, mask[1])
+
+
+def without_positions(dataset, _):
+    del dataset.ImagePositionPatient
+
+
+def test_same_numbers_or_gaps_without_positions_are_refused(tmp_path):
+    dicom_set(tmp_path)
+    edited(tmp_path / "images" / "s0", without_positions)
+    edited(tmp_path / "images" / "s0", lambda d, n: setattr(d, "InstanceNumber", n + (n > 1)))
+    source = open_source("dicom", tmp_path)
+    with pytest.raises(DataError, match="InstanceNumber goes from 1 to 3"):
+        source.read("s0_slice_000")
+    edited(tmp_path / "images" / "s0", lambda d, n: setattr(d, "InstanceNumber", max(n, 1)))
+    with pytest.raises(DataError, match="have the same InstanceNumber 1"):
+        open_volume(tmp_path / "images" / "s0")
+
+
+def test_mask_series_without_positions_must_have_the_order_of_the_image(tmp_path):
+    dicom_set(tmp_path)
+    mask = (CT > 100).astype(np.uint16)
+    series(tmp_path / "masks" / "s0", mask)
+    edited(tmp_path / "masks" / "s0", without_positions)
+    source = open_source("dicom", tmp_path)
+    np.testing.assert_array_equal(source.read("s0_slice_001").mask, mask[1])
+    assert ("warning", "dicom-position") in codes(source)
+    edited(tmp_path / "images" / "s0", lambda d, _: setattr(d, "InstanceNumber", 9 - d.InstanceNumber))
+    with pytest.raises(DataError, match=r"masks/s0: the slices of s0 are in the order of ImagePositionPatient"):
+        open_source("dicom", tmp_path).read("s0_slice_001")
+
+
 def test_several_images_at_a_position_need_a_channel(tmp_path):
     for number in range(3):
         for time in range(2):
@@ -767,3 +936,121 @@ def test_percentiles_of_long_volumes_come_from_slices_all_along(tmp_path):
     ((low, high),) = volume_file.volume_ranges(open_volume(tmp_path / "a.nii"), 0, PixelOptions())
     assert low < 3
     assert high > 196
+
+
+# --- files beside volumes, names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".hdr", ".nrrd", ".mha", ".mgz", ".dcm"])
+def test_volumes_of_other_formats_are_named_with_a_remedy(tmp_path, ending):
+    volumes(tmp_path, 2)
+    for folder in ("images", "masks"):
+        (tmp_path / folder / f"w{ending}").write_bytes(b"x")
+        (tmp_path / folder / "w.json").write_text("{}")
+    found = [f for f in check(open_source("nifti", tmp_path)) if f.code == "not-read"]
+    assert [(f.severity, f.count) for f in found] == [("warning", 2), ("note", 2)]
+    assert "which is not read" in found[0].message
+    for path in (tmp_path / "images").glob("*.nii.gz"):
+        path.unlink()
+    with pytest.raises(DataError, match=rf"w{ending}: is .*which is not read; (save it as|put the files)"):
+        open_source("nifti", tmp_path)
+
+
+def test_remedy_for_a_pair_of_files_works(tmp_path):
+    volumes(tmp_path, 2)
+    image = nibabel.load(tmp_path / "images" / "v0.nii.gz")
+    values = np.asarray(image.dataobj)
+    pair = tmp_path / "images" / "v0.hdr"
+    nibabel.save(nibabel.Nifti1Pair(values, image.affine), pair)
+    (tmp_path / "images" / "v0.nii.gz").unlink()
+    assert ("warning", "not-read") in codes(open_source("nifti", tmp_path))
+    nibabel.save(nibabel.load(pair), tmp_path / "images" / "v0.nii.gz")
+    for path in (pair, pair.with_suffix(".img")):
+        path.unlink()
+    source = open_source("nifti", tmp_path)
+    assert "not-read" not in {code for _, code in codes(source)}
+    np.testing.assert_array_equal(open_volume(tmp_path / "images" / "v0.nii.gz").raster(2, 1).values, values[:, :, 1])
+    assert source.read("v0_slice_002").mask is not None
+
+
+def test_names_match_in_either_unicode_form(tmp_path):
+    volumes(tmp_path, 2)
+    for folder, form in (("images", "NFC"), ("masks", "NFD"), ("scribbles", "NFD")):
+        name = unicodedata.normalize(form, "Zo\u00eb")
+        (tmp_path / folder / "v0.nii.gz").rename(tmp_path / folder / f"{name}.nii.gz")
+    (tmp_path / "train.txt").write_text(unicodedata.normalize("NFD", "Zo\u00eb"))
+    source = open_source("nifti", tmp_path)
+    sample = source.read("Zo\u00eb_slice_002")
+    assert sample.mask is not None
+    assert sample.scribble is not None
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"), [(70, b"\x01\0", "type that is not read"), (116, b"\0\0\xc0\x7f", "scale")]
+)
+def test_headers_that_nibabel_refuses_are_named(tmp_path, place, value, reason):
+    save(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[112:116] = np.float32(2).tobytes()
+    data[place : place + len(value)] = value
+    (tmp_path / "a.nii").write_bytes(data)
+    with pytest.raises(DataError, match=reason) as caught:
+        open_volume(tmp_path / "a.nii")
+    assert "download" not in str(caught.value)
+
+
+# --- pages of stacks -------------------------------------------------------------------------------------------------
+
+PAGES = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("axes", ["TZYX", "ZTYX"])
+def test_slices_are_z_whichever_of_z_and_t_runs_faster(tmp_path, axes):
+    stored = PAGES if axes == "TZYX" else PAGES.transpose(1, 0, 2, 3)
+    tifffile.imwrite(tmp_path / "a.ome.tif", stored, ome=True, metadata={"axes": axes})
+    volume = open_volume(tmp_path / "a.ome.tif", 1)
+    assert volume.grid.shape == (3, 4, 5)
+    np.testing.assert_array_equal([volume.raster(0, n).values for n in range(3)], PAGES[1])
+
+
+def write_pages(path, *tags):
+    with tifffile.TiffWriter(path) as file:
+        for values, extra in zip(PAGES[0], tags, strict=True):
+            file.write(values, photometric="minisblack", metadata=None, extratags=list(extra))
+
+
+def test_each_page_is_turned_by_its_own_orientation(tmp_path):
+    write_pages(tmp_path / "a.tif", (), [(274, 3, 1, 3, True)], ())
+    volume = open_volume(tmp_path / "a.tif")
+    found = [volume.raster(0, n).values for n in range(3)]
+    np.testing.assert_array_equal(found, [PAGES[0, 0], PAGES[0, 1, ::-1, ::-1], PAGES[0, 2]])
+    write_pages(tmp_path / "b.tif", (), [(274, 3, 1, 6, True)], ())
+    with pytest.raises(DataError, match=r"b.tif: page 1 is turned otherwise than the first: 4x5 pixels"):
+        open_volume(tmp_path / "b.tif").raster(0, 1)
+
+
+def test_each_page_has_its_own_value_without_data(tmp_path):
+    write_pages(tmp_path / "a.tif", (), [(42113, 2, 2, "7", True)], ())
+    volume = open_volume(tmp_path / "a.tif")
+    assert [volume.raster(0, n).nodata for n in range(3)] == [None, 7, None]
+
+
+def test_one_of_several_files_of_an_ome_tiff_is_refused(tmp_path):
+    ids = ["urn:uuid:00000000-0000-0000-0000-00000000000a", "urn:uuid:00000000-0000-0000-0000-00000000000b"]
+    planes = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="f{z}.ome.tif">{ids[z]}</UUID></TiffData>'
+        for z in (0, 1)
+    )
+    for z in (0, 1):
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{ids[z]}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="5" SizeY="4" '
+            f'SizeZ="2" SizeC="1" SizeT="1"><Channel ID="Channel:0:0"/>{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(
+            tmp_path / f"f{z}.ome.tif", PAGES[0, z], photometric="minisblack", metadata=None, description=text
+        )
+    for _ in range(2):  # with the other file, and without
+        with pytest.raises(DataError, match="one of several files of an OME-TIFF"):
+            open_volume(tmp_path / "f0.ome.tif")
+        (tmp_path / "f1.ome.tif").unlink(missing_ok=True)

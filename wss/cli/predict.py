@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wss.cli.session import Session
-    from wss.datasets.images import PixelOptions
+    from wss.datasets.images import Picture, PixelOptions
     from wss.pipeline.spec import Pipeline
     from wss.predictor import InferenceParams
+    from wss.store import Store
 
 
 def predict(
@@ -76,7 +77,9 @@ def predict(
     asked |= {"walk": True} if walk else {}
     with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
-        pictures, scans = part_volumes(images or [], out, bool(images) and reads_stacks(session, checkpoint))
+        pictures, scans = part_volumes(
+            images or [], out, bool(images) and reads_stacks(session, checkpoint), session.terminal.say
+        )
         named = (_files(pictures, out, endings, session.terminal.say) if pictures else []) if images else None
         session.guard(out, None if named is None else [*(name for name, _ in named), *scans])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
@@ -199,4 +202,11 @@ def _split(session: Session, pipeline: Pipeline, split: str) -> list[tuple[str, 
     from wss.stages.samples import split_ids
 
     store = session.run(pipeline)["samples"].store
-    return [(image_id, partial(store.get, "image", image_id)) for image_id in split_ids(store, split)]
+    return [(image_id, partial(_stored, store, image_id)) for image_id in split_ids(store, split)]
+
+
+def _stored(store: Store, image_id: str) -> Picture:
+    from wss.datasets.images import Picture
+
+    valid = store.get("valid", image_id) > 0 if store.has("valid", image_id) else None
+    return Picture(store.get("image", image_id), valid)

@@ -62,7 +62,7 @@ class Segmentation:
         """Segment one image.
 
         Args:
-            source: Its name, and its file or a function that gives its pixels.
+            source: Its name, and its file or a function that gives its ``Picture``.
 
         Returns:
             The contents of files by the end of their name, None for those that are written already; or why it cannot be read.
@@ -70,7 +70,7 @@ class Segmentation:
         name, given = source
         try:
             if not isinstance(given, Path):
-                return self._segmented(given(), None)[1]
+                return self._segmented(*given())[1]
             if _is_tiff(given):
                 return self._tiff(given, self._out / f"{name}.tif")
             return self._segmented(*read_picture(given, self._reading))[1]

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from wss.cli.session import Session
+    from wss.datasets.images import Picture
     from wss.datasets.volume_file import VolumeFile
 
 Named = tuple[str, Any]
-"""Name of an image, and what reads it."""
+"""Name of an image, and its file or what reads its ``Picture``."""
 
 
-def part_volumes(images: Sequence[Path], out: Path, stacks: bool) -> tuple[list[Path], dict[str, Path]]:
+def part_volumes(
+    images: Sequence[Path], out: Path, stacks: bool, say: Callable[[str], None]
+) -> tuple[list[Path], dict[str, Path]]:
     """Tell volumes from pictures: NIfTI files and folders of a DICOM series.
 
     Args:
         images: Files and folders; a folder stands for what is in it and its sub-folders.
         out: Folder of results, in which nothing is looked for.
         stacks: Take TIFF files with several pages too.
+        say: Told of volumes in folders whose format is not read.
 
     Returns:
         The files and folders that hold pictures, and volumes by name.
 
     Raises:
         UsageError: Two volumes have one name, or a mask would replace its volume.
+        DataError: A file that was named is a volume of a format that is not read.
     """
     from wss.datasets.dicom import is_series
+    from wss.datasets.finding import FileProblem
     from wss.datasets.images import IMAGE_SUFFIXES
+    from wss.datasets.volume_source import unread_volume
     from wss.errors import UsageError
 
     rest: list[Path] = []
     volumes: dict[str, Path] = {}
     for given in images:
+        unread = unread_volume(given)
+        if unread is not None:
+            raise FileProblem("not-read", given, f"is {unread[0]}", unread[1])
         if not given.is_dir():
             found = {given.name: given} if _is_volume(given, stacks) else {}
             others = not found
@@ -54,6 +63,10 @@ def part_volumes(images: Sequence[Path], out: Path, stacks: bool) -> tuple[list[
                 if (p.is_dir() and is_series(p)) or (p.is_file() and _is_volume(p, stacks))
             }
             taken = set(found.values())
+            left_out = [p for p in inside if not taken & set(p.parents) and unread_volume(p) is not None]
+            if left_out:
+                reason, remedy = unread_volume(left_out[0]) or ("", "")
+                say(f"{len(left_out)} files left out: {left_out[0]} is {reason}; {remedy}")
             others = not found or any(
                 p.suffix.lower() in IMAGE_SUFFIXES and p not in taken and not taken & set(p.parents) for p in inside
             )
@@ -200,11 +213,11 @@ def reads_stacks(session: Session, checkpoint: Path | None) -> bool:
     return session.workspace.dataset().kind == "stack"
 
 
-def _read(path: Path, axis: int, channel: int | None, number: int, options: Any) -> NDArray[np.uint8]:
+def _read(path: Path, axis: int, channel: int | None, number: int, options: Any) -> Picture:
     from wss.datasets.volume_file import open_volume
     from wss.datasets.volume_source import read_slice
 
-    return read_slice(open_volume(path, channel), axis, number, options).rgb
+    return read_slice(open_volume(path, channel), axis, number, options)
 
 
 def _is_volume(path: Path, stacks: bool) -> bool:

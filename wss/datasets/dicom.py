@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem, Finding
-from wss.datasets.raster import MAX_PIXELS, Raster, opened, require_size, unsupported
+from wss.datasets.raster import MAX_PIXELS, Colours, Raster, opened, require_size, unsupported
 from wss.datasets.volume_file import Grid, VolumeFile, package, require_channel
 
 _ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
+_INDEX = "1.2.840.10008.1.3.10"
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_LOSSLESS = {f"1.2.840.10008.1.2.{end}" for end in ("4.57", "4.70", "4.80", "4.90", "4.201", "4.202", "5")}
+_MAYBE_LOSSLESS = {f"1.2.840.10008.1.2.{end}" for end in ("4.91", "4.203")}
+"""JPEG 2000 and HTJ2K: the tag LossyImageCompression tells."""
 _UNEVEN = 0.1
 """Distances between slices that differ by more than this share are not even."""
 
@@ -67,12 +73,14 @@ class DicomSeries(VolumeFile):
     Slices are sorted by ImagePositionPatient along the normal of their planes; where no file has one, by InstanceNumber.
 
     Args:
-        folder: The folder. Sub-folders, hidden files, DICOMDIR, and files with other endings (text, pictures) are not read.
+        folder: The folder. A file is DICOM if its ending or its content says so. Sub-folders, hidden files, DICOMDIR, and other
+            files (text, pictures) are not read.
         channel: Which of several images at each position, from 0, in the order of InstanceNumber.
 
     Raises:
         DataError: No DICOM file, a damaged one, files of several series, several images at each position without ``channel``,
-            unequal orientations, or images that are not read (colours, several frames).
+            unequal sizes, pixel spacings or orientations, an unknown order, or images that are not read (colours, several frames,
+            segmentations).
         UsageError: pydicom is not installed.
     """
 
@@ -80,14 +88,16 @@ class DicomSeries(VolumeFile):
 
     def __init__(self, folder: Path, channel: int | None = None) -> None:
         self.path = folder
-        paths, left_out = _files(folder)
+        paths, left_out, folders = _files(folder)
         headers = [(path, _read(path, pixels=False)) for path in paths]
         headers = [(path, header) for path, header in headers if header is not None]
         if not headers:
-            raise FileProblem("unreadable-image", folder, "holds no DICOM files", "put the files of one series into it")
+            message = "holds no DICOM files" + (f"; its folder {folders[0].name!r} is not searched" if folders else "")
+            raise FileProblem("unreadable-image", folder, message, "put the files of one series into it")
         _require_one_series(folder, headers)
         for path, header in headers:
             _require_readable(path, header)
+        _require_same_pixels(headers)
         first = headers[0][1]
         slices, notes = _sorted(folder, headers)
         slices = _one_each(folder, slices, channel)
@@ -95,10 +105,10 @@ class DicomSeries(VolumeFile):
         self.files = tuple(s.path for s in slices)
         self.grid, spaced = _grid(folder, slices, first)
         self.values = f"values of {first.get('BitsStored', '?')} bits after RescaleSlope and RescaleIntercept"
-        self.remarks = (*notes, *spaced, *_others(folder, left_out))
+        self.remarks = (*notes, *spaced, *_others(folder, left_out, folders))
 
     def raster(self, axis: int, number: int) -> Raster:
-        """See ``VolumeFile.raster``; slices are along axis 0. Values are int32, or float64 where they are scaled to fractions."""
+        """See ``VolumeFile.raster``; slices are along axis 0. Values are int32, or float64 where they are fractions."""
         path = self.file_of(number)
         dataset = _read(path, pixels=True)
         if dataset is None:
@@ -106,50 +116,56 @@ class DicomSeries(VolumeFile):
         with opened(path, "unreadable-image"):
             require_size(path, int(dataset.Columns), int(dataset.Rows), MAX_PIXELS)
             stored = _pixels(path, dataset)
-        slope, inter = (
-            float(dataset.get(name, usual)) for name, usual in (("RescaleSlope", 1), ("RescaleIntercept", 0))
-        )
-        padding = _padding(dataset, stored)
-        values: NDArray[Any]
-        if slope.is_integer() and inter.is_integer():
-            values = stored.astype(np.int64) * int(slope) + int(inter)
-            values = values.astype(np.int32) if np.abs(values).max(initial=0) < 2**31 else values
-        else:
-            values = stored.astype(np.float64) * slope + inter
+        values, empty = _rescaled(dataset, stored)
         white_is_zero = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
-        nodata = None if padding is None else padding * slope + inter
-        lossy = str(dataset.get("LossyImageCompression", "00")) == "01"
-        return Raster(values, "white-is-zero" if white_is_zero else "grey", nodata=nodata, lossy=lossy)
+        colours: Colours = "white-is-zero" if white_is_zero else "grey"
+        return Raster(values, colours, nodata=empty, lossy=_is_lossy(dataset), span=_span(dataset, stored.dtype))
 
     def file_of(self, number: int) -> Path:
         """The file of a slice."""
         return self._slices[number].path
 
+    @property
+    def placed(self) -> bool:
+        """True if the slices are in the order of their positions, False if in that of InstanceNumber."""
+        return self._slices[0].position is not None
+
+    @property
+    def numbered(self) -> bool:
+        """True if the order of the slices is that of InstanceNumber."""
+        numbers = [s.number for s in self._slices]
+        return all(one is not None and other is not None and one < other for one, other in pairwise(numbers))
+
 
 def is_series(folder: Path) -> bool:
     """True if a folder holds a DICOM file."""
     try:
-        for path in sorted(folder.iterdir()):
-            if _may_be_dicom(path) and path.is_file():
-                with path.open("rb") as file:
-                    if file.read(132)[128:] == b"DICM":
-                        return True
+        return any(p.is_file() and not p.name.startswith(".") and _marked(p) for p in sorted(folder.iterdir()))
     except OSError:
         return False
-    return False
 
 
-def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files that may be DICOM, and those that are not by their ending."""
+def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Files that may be DICOM, those that are not by their ending and their content, and folders."""
     found = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != "DICOMDIR")
-    found = [path for path in found if path.is_file()]
-    return [p for p in found if _may_be_dicom(p)], [p for p in found if not _may_be_dicom(p)]
+    files = [path for path in found if path.is_file()]
+    read = [path for path in files if _may_be_dicom(path) or _marked(path)]
+    return read, [p for p in files if p not in set(read)], [p for p in found if p.is_dir()]
 
 
 def _may_be_dicom(path: Path) -> bool:
     """True for the endings of DICOM, for none, and for UIDs such as 1.2.840.113619.2; False for hidden files."""
     known = path.suffix.lower() in ("", *_ENDINGS) or path.suffix[1:].isdigit()
     return known and not path.name.startswith(".")
+
+
+def _marked(path: Path) -> bool:
+    """True if a file has the mark of DICOM."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _read(path: Path, *, pixels: bool) -> Any:
@@ -169,7 +185,7 @@ def _read(path: Path, *, pixels: bool) -> Any:
                 "is no DICOM file: it lacks the mark DICM after 128 bytes",
                 "copy it again, or take it out of the folder",
             ) from None
-        if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == "1.2.840.10008.1.3.10":
+        if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _INDEX:
             return None
         return dataset
 
@@ -183,6 +199,12 @@ def _require_one_series(folder: Path, headers: Sequence[tuple[Path, Any]]) -> No
 
 
 def _require_readable(path: Path, header: Any) -> None:
+    if str(header.get("SOPClassUID", "")) in _SEGMENTATIONS:
+        message = "is a DICOM segmentation (SEG), which is not read"
+        remedy = (
+            "save it as NIfTI with the voxels of the image (3D Slicer: export to a labelmap; dcmqi: segimage2itkimage)"
+        )
+        raise unsupported(path, message, remedy)
     if int(header.get("NumberOfFrames") or 1) > 1:
         message = f"holds {header.NumberOfFrames} frames in one file, which is not read"
         raise unsupported(path, message, "convert it to NIfTI (dcm2niix) and use kind nifti")
@@ -192,6 +214,24 @@ def _require_readable(path: Path, header: Any) -> None:
     colours = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     if int(header.get("SamplesPerPixel") or 1) > 1 or not colours.startswith("MONOCHROME"):
         raise unsupported(path, f"has colours of the kind {colours}, which are not read", "save it as grey")
+
+
+def _require_same_pixels(headers: Sequence[tuple[Path, Any]]) -> None:
+    """Raise unless all slices have the size and the pixel spacing of the first."""
+    path, first = headers[0]
+    size, spacing = (int(first.Columns), int(first.Rows)), _numbers(first, "PixelSpacing", 2)
+    for other, header in headers[1:]:
+        here = (int(header.Columns), int(header.Rows))
+        if here != size:
+            message = f"has {here[0]}x{here[1]} pixels, {path.name} of its series has {size[0]}x{size[1]}"
+            remedy = "take it out of the folder, if it is no slice (a scout), or put each size into a folder of its own"
+            raise FileProblem("volume-sizes", other, message, remedy)
+        apart = _numbers(header, "PixelSpacing", 2)
+        if (apart is None) != (spacing is None) or (apart and spacing and not np.allclose(apart, spacing, rtol=1e-3)):
+            message = f"has the PixelSpacing {apart}, {path.name} of its series has {spacing}"
+            raise FileProblem(
+                "volume-sizes", other, message, "put the slices of each spacing into a folder of their own"
+            )
 
 
 def _numbers(header: Any, name: str, count: int) -> tuple[float, ...] | None:
@@ -227,7 +267,18 @@ def _sorted(folder: Path, headers: Sequence[tuple[Path, Any]]) -> tuple[list[_Sl
         remedy = "compare their order with a viewer"
         note = Finding("warning", "dicom-position", None, folder, message, remedy)
         ordered = sorted(slices, key=lambda s: (s.number or 0, s.path.name))
-        return [_Slice(s.path, s.number, None, None, float(n)) for n, s in enumerate(ordered)], [note]
+        twice = next(((a, b) for a, b in pairwise(ordered) if a.number == b.number), None)
+        if twice is not None:
+            message = (
+                f"no file has ImagePositionPatient, and {twice[0].path.name} and {twice[1].path.name} have the same "
+                f"InstanceNumber {twice[0].number}: the order of its slices is unknown"
+            )
+            remedy = "remove files that are there twice, or convert it to NIfTI or a TIFF stack"
+            raise FileProblem("dicom-position", folder, message, remedy)
+        return [_Slice(s.path, s.number, None, None, float(n)) for n, s in enumerate(ordered)], [
+            note,
+            *_gap(folder, ordered),
+        ]
     first = np.array(placed[0].orientation)
     normal = np.cross(first[:3], first[3:])
     found = []
@@ -240,6 +291,21 @@ def _sorted(folder: Path, headers: Sequence[tuple[Path, Any]]) -> tuple[list[_Sl
         place = float(np.dot(np.array(s.position), normal))
         found.append(_Slice(s.path, s.number, s.position, s.orientation, place))
     return sorted(found, key=lambda s: (round(s.place, 3), s.number or 0, s.path.name)), []
+
+
+def _gap(folder: Path, slices: Sequence[_Slice]) -> list[Finding]:
+    """An error where numbers of slices are further apart than others."""
+    steps = [((other.number or 0) - (one.number or 0), one, other) for one, other in pairwise(slices)]
+    usual = min((step for step, _, _ in steps), default=1)
+    for step, one, other in steps:
+        if step > usual:
+            message = (
+                f"between {one.path.name} and {other.path.name} InstanceNumber goes from {one.number} to {other.number}, "
+                f"elsewhere by {usual}: slices are missing"
+            )
+            remedy = "restore the missing files; if there are none, give the option spacing_mm, which then counts for all volumes"
+            return [Finding("error", "missing-slices", None, folder, message, remedy)]
+    return []
 
 
 def _one_each(folder: Path, slices: list[_Slice], channel: int | None) -> list[_Slice]:
@@ -295,11 +361,57 @@ def _grid(folder: Path, slices: Sequence[_Slice], header: Any) -> tuple[Grid, li
     return Grid(shape, (spacing[0], spacing[1], spacing[2]) if spacing else None, affine), notes
 
 
-def _others(folder: Path, left_out: Sequence[Path]) -> list[Finding]:
-    if not left_out:
-        return []
-    message = f"{len(left_out)} files are not read, such as {left_out[0].name}: their endings are not those of DICOM"
-    return [Finding("note", "not-dicom", None, folder, message, "nothing to do", len(left_out))]
+def _others(folder: Path, left_out: Sequence[Path], folders: Sequence[Path]) -> list[Finding]:
+    found = []
+    if left_out:
+        message = f"{len(left_out)} files are not read, such as {left_out[0].name}: they are no DICOM"
+        found.append(Finding("note", "not-dicom", None, folder, message, "nothing to do", len(left_out)))
+    if folders:
+        message = f"folders in it are not searched, such as {folders[0].name!r}"
+        remedy = "put all slices of the series into one folder, and other series into folders beside it"
+        found.append(Finding("warning", "dicom-folders", None, folder, message, remedy, len(folders)))
+    return found
+
+
+def _rescaled(dataset: Any, stored: NDArray[Any]) -> tuple[NDArray[Any], float | None]:
+    """Values after RescaleSlope and RescaleIntercept, or the modality's table, and the value of those without data."""
+    padding = _padding(dataset, stored)
+    if "ModalityLUTSequence" in dataset:
+        values = package("pydicom.pixels").apply_modality_lut(stored, dataset).astype(np.float64)
+        if padding is not None:
+            values[stored == padding] = np.nan
+        return values, None
+    slope, inter = _scale(dataset)
+    empty = None if padding is None else padding * slope + inter
+    if stored.dtype.kind in "iu" and slope.is_integer() and inter.is_integer():
+        exact = stored.astype(np.int64) * int(slope) + int(inter)
+        return exact.astype(np.int32) if np.abs(exact).max(initial=0) < 2**31 else exact, empty
+    return stored.astype(np.float64) * slope + inter, empty
+
+
+def _scale(dataset: Any) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept; an empty one counts as missing."""
+    slope, inter = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return 1.0 if slope in (None, "") else float(slope), 0.0 if inter in (None, "") else float(inter)
+
+
+def _span(dataset: Any, dtype: np.dtype[Any]) -> tuple[float, float] | None:
+    """The values that the stored bits can mean; None for floating point and for tables."""
+    if dtype.kind not in "iu" or "ModalityLUTSequence" in dataset:
+        return None
+    bits = int(dataset.BitsStored)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype.kind == "i" else (0, 2**bits - 1)
+    slope, inter = _scale(dataset)
+    ends = sorted((low * slope + inter, high * slope + inter))
+    return ends[0], ends[1]
+
+
+def _is_lossy(dataset: Any) -> bool:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    told = str(dataset.get("LossyImageCompression", "") or "")
+    if told == "01" or syntax is None or not syntax.is_compressed or str(syntax) in _LOSSLESS:
+        return told == "01"
+    return str(syntax) not in _MAYBE_LOSSLESS or told != "00"
 
 
 def _pixels(path: Path, dataset: Any) -> NDArray[Any]:
@@ -322,10 +434,16 @@ def _pixels(path: Path, dataset: Any) -> NDArray[Any]:
 
 def _padding(dataset: Any, stored: NDArray[Any]) -> float | None:
     """The stored value that is no part of the image; all of a range become its first value."""
-    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    if value is None or isinstance(value, bytes):
+    value, limit = (_stored_number(dataset, f"PixelPadding{name}", stored.dtype) for name in ("Value", "RangeLimit"))
+    if value is not None and limit is not None:
+        low, high = sorted((value, limit))
+        stored[(stored >= low) & (stored <= high)] = value
+    return value
+
+
+def _stored_number(dataset: Any, name: str, dtype: np.dtype[Any]) -> float | None:
+    """A stored value that a tag names; of integers as their bits, for writers confuse those with and without sign."""
+    value = dataset.get(name)
+    if value is None or isinstance(value, bytes | str):
         return None
-    if limit is not None and not isinstance(limit, bytes):
-        low, high = sorted((int(value), int(limit)))
-        stored[(stored >= low) & (stored <= high)] = int(value)
-    return float(value)
+    return float(np.array(int(value), np.int64).astype(dtype)) if dtype.kind in "iu" else float(value)

@@ -194,7 +194,7 @@ def stretch_ranges(
     if stretch == "auto":
         stretch = "percentiles" if raster.largest is None else "full"
     if stretch == "full":
-        return (_full(values.dtype, raster.largest),)
+        return (raster.span or _full(values.dtype, raster.largest),)
     if stretch != "percentiles":
         return (stretch,)
     if values.ndim == 3 and raster.colours == "bands":

@@ -17,6 +17,7 @@ from wss.datasets.volume_file import Grid, VolumeFile, kept_array, package, requ
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _GZIP = b"\x1f\x8b"
 _PART = 2**24
+_SAVE = "save real numbers"
 
 
 class NiftiVolume(VolumeFile):
@@ -45,11 +46,7 @@ class NiftiVolume(VolumeFile):
                 self.header = _header(path, stream)
             self._shape, self._channel = self._dimensions(channel)
             self._dtype = self._type()
-            slope, inter = self.header.get_slope_inter()
-            self._slope, self._inter = (
-                (1.0 if slope is None else float(slope)),
-                (0.0 if inter is None else float(inter)),
-            )
+            self._slope, self._inter = self._scale()
         self._scaled = (self._slope, self._inter) != (1.0, 0.0)
         self.grid = self._grid()
         if self._scaled or self._dtype != np.uint8:
@@ -68,11 +65,21 @@ class NiftiVolume(VolumeFile):
             index: list[slice | int] = [slice(None)] * 3
             index[axis] = number
             values = np.array(stored[tuple(index)], self._dtype.newbyteorder("="))
+        span = None
         if self._scaled:
             values = values.astype(np.float64) * self._slope + self._inter
+            span = self._span()
         values = np.ascontiguousarray(values.T if self.slices_first else values)
         whole_range = 255.0 if values.dtype == np.uint8 else None
-        return Raster(values, "grey", largest=whole_range)
+        return Raster(values, "grey", largest=whole_range, span=span)
+
+    def _span(self) -> tuple[float, float] | None:
+        """The values that scaled integers can mean."""
+        if self._dtype.kind == "f":
+            return None
+        limits = np.iinfo(self._dtype)
+        ends = sorted(float(limit) * self._slope + self._inter for limit in (limits.min, limits.max))
+        return ends[0], ends[1]
 
     def _dimensions(self, channel: int | None) -> tuple[tuple[int, int, int], int]:
         """The three axes, and the volume."""
@@ -92,8 +99,16 @@ class NiftiVolume(VolumeFile):
         dtype: np.dtype[Any] = np.dtype(self.header.get_data_dtype())
         if dtype.fields is not None or dtype.kind not in "iuf":
             what = "colours" if dtype.fields is not None else f"values of the type {dtype}"
-            raise unsupported(self.path, f"holds {what}, which are not read from NIfTI", "save real numbers")
+            raise unsupported(self.path, f"holds {what}, which are not read from NIfTI", _SAVE)
         return dtype
+
+    def _scale(self) -> tuple[float, float]:
+        try:
+            slope, inter = self.header.get_slope_inter()
+        except package("nibabel").spatialimages.HeaderDataError as error:
+            message = f"says no scale of its values ({error})"
+            raise unsupported(self.path, message, "correct scl_slope and scl_inter of its header") from None
+        return 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter)
 
     def _grid(self) -> Grid:
         factor = _MILLIMETRES.get(self.header.get_xyzt_units()[0], 1.0)
@@ -170,7 +185,12 @@ def _header(path: Path, stream: BinaryIO) -> Any:
     if magic[:2] == b"ni" or magic[:1] == b"\0":
         message = "is the header of a pair of files (.hdr and .img), which is not read"
         raise unsupported(path, message, "save it as one NIfTI file (nibabel.save(image, 'name.nii.gz'))")
-    return (nibabel.Nifti2Header if two else nibabel.Nifti1Header).from_fileobj(stream)
+    try:
+        return (nibabel.Nifti2Header if two else nibabel.Nifti1Header).from_fileobj(stream)
+    except nibabel.spatialimages.HeaderDataError as error:
+        if "data code" not in str(error):
+            raise
+        raise unsupported(path, f"holds values of a type that is not read ({error})", _SAVE) from None
 
 
 def _sizes(spacing: tuple[float, ...]) -> str:

@@ -29,6 +29,8 @@ _MAGIC = (
     (b"\x76\x2f\x31\x01", "OpenEXR"),
     (b"\x93NUMPY", "NumPy"),
     (b"\x5c\x01\x00\x00", "NIfTI"),
+    (b"\x00\x00\x01\x5c", "NIfTI"),
+    (b"NRRD", "NRRD"),
     (b"%PDF", "PDF"),
     (b"<svg", "SVG"),
     (b"<?xml", "XML"),
@@ -56,6 +58,7 @@ class Raster:
         lossy: The compression changes values.
         largest: The value of white or full strength, where the file says it: by 8 or fewer bits, or by PGM's largest value. None
             where values may be any measurement.
+        span: The smallest and the largest value that the stored bits can mean; None where that is the range of the array's type.
     """
 
     values: NDArray[Any]
@@ -65,6 +68,7 @@ class Raster:
     nodata: float | None = None
     lossy: bool = False
     largest: float | None = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,9 @@ def _format(path: Path, begin: bytes) -> Format:
     if begin[4:8] == b"ftyp":
         named = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}.get(begin[8:12], "video")
     if named is not None:
+        if named in ("NIfTI", "NRRD"):
+            remedy = "save volumes as NAME.nii.gz, which kind nifti and `wss predict` read, and pictures as PNG or TIFF"
+            raise unsupported(path, f"a {named} file, which is not read as a picture", remedy)
         raise unsupported(path, f"a {named} file, which is not read", "save it as PNG or TIFF")
     raise FileProblem(
         "unreadable-image", path, "not an image, or its beginning is damaged", "copy or download it again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Layout:
 
     Attributes:
         series: The pages.
-        page: The first of them, whose tags hold for all.
+        page: The first of them; sizes, types and colours of the others are the same.
         pages: How many images there are, channels not counted.
         height: Rows, as stored.
         width: Columns, as stored.
@@ -99,6 +99,9 @@ def open_tiff(path: Path) -> Iterator[Layout]:
 
 def _layout(path: Path, series: tifffile.TiffPageSeries) -> Layout:
     page = series.keyframe
+    if series.is_multifile or any(member is None for member in series):
+        message = "is one of several files of an OME-TIFF, which belong together"
+        raise unsupported(path, message, "save all of them as one TIFF (Fiji: Bio-Formats import, then Save As Tiff)")
     sizes = dict(zip(series.axes, series.shape, strict=True))
     samples = page.samplesperpixel
     on_pages = sizes.get("C", 1) if samples == 1 else 1
@@ -145,7 +148,16 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
                 message = f"has the compression {compression}, which cannot be read ({error})"
                 raise unsupported(path, message, "save it without compression, or with LZW or deflate") from None
             raise
+        layout = _own_tags(layout, number)
         return upright(channels_of(path, layout, values), layout.orientation)
+
+
+def _own_tags(layout: Layout, number: int) -> Layout:
+    """With the tags of one page: orientation, palette and value without data may differ between pages."""
+    if layout.pages == 1 or len(layout.series) != layout.pages:
+        return layout
+    page = layout.series[number]
+    return layout if page is None else replace(layout, page=page.aspage())
 
 
 def _values(layout: Layout, number: int) -> NDArray[Any]:

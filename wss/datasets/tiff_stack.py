@@ -41,7 +41,7 @@ class TiffStack(VolumeFile):
                 raise FileProblem("unreadable-image", path, "is a folder", "give a TIFF file")
             with open_tiff(path) as layout:
                 sizes = dict(zip(layout.series.axes, layout.series.shape, strict=True))
-                depth, self._first = self._pages(sizes, layout, channel)
+                depth, self._first, self._step = self._pages(sizes, layout, channel)
                 self._whole = layout.pages > 1 and (
                     layout.channels > layout.page.samplesperpixel or len(layout.series) != layout.pages
                 )
@@ -57,9 +57,14 @@ class TiffStack(VolumeFile):
 
     def raster(self, axis: int, number: int) -> Raster:
         """See ``VolumeFile.raster``; slices are along axis 0."""
-        page = self._first + number
+        page = self._first + number * self._step
         if not self._whole:
-            return read_raster(self.path, page=page)
+            raster = read_raster(self.path, page=page)
+            shape = raster.values.shape[:2]
+            if shape != self.grid.shape[1:]:
+                message = f"page {page} is turned otherwise than the first: {shape[1]}x{shape[0]} pixels"
+                raise unsupported(self.path, message, "save all pages upright")
+            return raster
         with opened(self.path, "unreadable-image"), open_tiff(self.path) as layout:
             require_size(self.path, layout.width, layout.height, MAX_PIXELS)
             stored = kept_array(self.path, "pages", lambda: _all_pages(layout))
@@ -67,8 +72,8 @@ class TiffStack(VolumeFile):
             values = values.astype(values.dtype.newbyteorder("="))
             return upright(channels_of(self.path, layout, values), layout.orientation)
 
-    def _pages(self, sizes: dict[str, int], layout: Layout, channel: int | None) -> tuple[int, int]:
-        """How many slices, and the page of the first."""
+    def _pages(self, sizes: dict[str, int], layout: Layout, channel: int | None) -> tuple[int, int, int]:
+        """How many slices, the page of the first, and from there to the next."""
         inner = "YXS" if layout.channels == layout.page.samplesperpixel else "YXSC"
         kinds = [(axis, size) for axis, size in sizes.items() if axis not in inner and size > 1]
         if len(kinds) > 2:
@@ -76,10 +81,15 @@ class TiffStack(VolumeFile):
             raise unsupported(
                 self.path, f"has pages of {len(kinds)} kinds ({named})", "save each stack as its own file"
             )
-        depth = kinds[-1][1] if kinds else 1
-        count = kinds[0][1] if len(kinds) == 2 else 1
-        what = " x ".join(f"{size} {axis}" for axis, size in kinds) + " pages; the last are taken for slices"
-        return depth, require_channel(self.path, channel, count, what) * depth
+        if len(kinds) < 2:
+            return kinds[0][1] if kinds else 1, require_channel(self.path, channel, 1, "one stack"), 1
+        of_slices = 0 if kinds[0][0] == "Z" else 1
+        depth, count = kinds[of_slices][1], kinds[1 - of_slices][1]
+        what = (
+            f"{' x '.join(f'{size} {axis}' for axis, size in kinds)} pages; {kinds[of_slices][0]} are taken for slices"
+        )
+        number = require_channel(self.path, channel, count, what)
+        return (depth, number, count) if of_slices == 0 else (depth, number * depth, 1)
 
 
 def _all_pages(layout: Layout) -> NDArray[Any]:

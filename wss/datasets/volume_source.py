@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from wss.datasets.classlist import read_classes
-from wss.datasets.dicom import is_series
+from wss.datasets.dicom import DicomSeries, is_series
 from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import Picture, PixelOptions, picture
 from wss.datasets.listing import read_list, split_by_hash
+from wss.datasets.nifti import NiftiVolume
 from wss.datasets.source import Catalogue, Volume
 from wss.datasets.value_map import ValueMap
 from wss.datasets.volume_file import (
@@ -32,6 +34,30 @@ from wss.datasets.whole_labels import whole_labels
 from wss.errors import DataError, UsageError
 
 _CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json")
+_UNREAD = {
+    ".hdr": "the header of a pair of files (.hdr and .img), which is not read",
+    ".img": "the values of a pair of files (.hdr and .img), which is not read",
+    ".nrrd": "an NRRD file, which is not read",
+    ".nhdr": "an NRRD file, which is not read",
+    ".mha": "a MetaImage file, which is not read",
+    ".mhd": "a MetaImage file, which is not read",
+    ".mgz": "a FreeSurfer file, which is not read",
+    ".mgh": "a FreeSurfer file, which is not read",
+    ".mnc": "a MINC file, which is not read",
+    ".dcm": "a DICOM file outside of a folder for its series, which is not read",
+}
+_BESIDE = (".json", ".txt", ".csv", ".tsv", ".md", ".xml", ".yaml")
+"""Endings of files that people keep beside volumes."""
+_PAIR = "`nibabel.save(nibabel.load('a.hdr'), 'a.nii.gz')` in Python"
+_REMEDIES = {
+    ".hdr": f"save it as one NIfTI file: {_PAIR}",
+    ".img": f"save it as one NIfTI file: {_PAIR}",
+    ".mgz": "save it as NIfTI (mri_convert a.mgz a.nii.gz)",
+    ".mgh": "save it as NIfTI (mri_convert a.mgh a.nii.gz)",
+    ".dcm": "put the files of one series into a folder of the volume's name and use kind dicom; a segmentation (SEG) becomes "
+    "NIfTI first (3D Slicer: export to a labelmap)",
+}
+_CONVERT = "save it as NIfTI (3D Slicer, or in Python SimpleITK.WriteImage(SimpleITK.ReadImage('a.nrrd'), 'a.nii.gz'))"
 _SAME = 1.01
 """Spacings that differ by less than this factor are the same."""
 
@@ -97,6 +123,7 @@ class VolumeSource(FileSource):
 
     options: VolumeOptions
     kind: ClassVar[str]
+    version = 3
     one_image_per_file = False
     endings: ClassVar[tuple[str, ...]] = ()
     label_endings: ClassVar[tuple[str, ...]] = ()
@@ -107,11 +134,13 @@ class VolumeSource(FileSource):
         options = self.options
         names, palette, background = read_classes(self._class_file())[:3]
         images, notes = self._named(options.images, self.endings)
+        notes += self._not_read(options.images, self.endings)
         if not images:
-            raise self._no_volumes(self.root / options.images)
+            raise self._no_volumes(self.root / options.images, notes)
         labels = {}
         for what, folder in (("mask", options.masks), ("scribble", options.scribbles)):
             labels[what], found = self._named(folder, self.label_endings)
+            notes += self._not_read(folder, self.label_endings)
             notes += found + [_orphan(name, path, what) for name, path in labels[what].items() if name not in images]
         opened = {name: self._try_to_open(path) for name, path in images.items()}
         self.axis = self._slice_axis({n: v for n, v in opened.items() if v is not None})
@@ -198,6 +227,7 @@ class VolumeSource(FileSource):
         name, number = self.place(image_id)
         image, labels = self.volume(name), self._annotation(path)
         require_same_grid(path, labels.grid, image.path, image.grid)
+        _require_same_order(labels, image)
         return whole_labels(labels.raster(self.axis, number), path, self.options.ignore, values)
 
     def _annotation(self, path: Path) -> VolumeFile:
@@ -243,7 +273,34 @@ class VolumeSource(FileSource):
             return None
         return next((remark for remark in volume.remarks if remark.severity == "error"), None)
 
-    def _no_volumes(self, folder: Path) -> DataError:
+    def _not_read(self, folder: Path, endings: Sequence[str]) -> list[Finding]:
+        """Files and folders beside the volumes of a folder, with the reason by their ending."""
+        place = self.root / folder
+        names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
+        reasons: dict[str, list[str]] = {}
+        for name in names:
+            inner = (place / name).is_dir()
+            if name.startswith(".") or (self.folders if inner else name.lower().endswith(tuple(endings))):
+                continue
+            known = unread_volume(place / name) is not None
+            reasons.setdefault("" if inner else Path(name).suffix.lower() if known else "*", []).append(name)
+        found = []
+        for ending, members in reasons.items():
+            usual = "a folder, which is not searched" if not ending else f"not read by kind {self.kind}"
+            todo = (
+                "move its files up" if not ending else f"endings are {', '.join(endings)}" if endings else "remove it"
+            )
+            reason, remedy = unread_volume(place / members[0]) or (usual, todo)
+            more = f" (and {len(members) - 1} more such)" if len(members) > 1 else ""
+            message = f"is {reason}{more}"
+            severity: Severity = "note" if all(name.lower().endswith(_BESIDE) for name in members) else "warning"
+            found.append(Finding(severity, "not-read", None, place / members[0], message, remedy, len(members)))
+        return found
+
+    def _no_volumes(self, folder: Path, notes: Sequence[Finding]) -> DataError:
+        unread = next((n for n in notes if n.code == "not-read" and n.severity == "warning"), None)
+        if unread is not None and unread.file is not None and not (self.folders and is_series(folder)):
+            return FileProblem(unread.code, unread.file, unread.message, unread.remedy)
         if not self.folders:
             message = f"no volumes ({', '.join(self.endings)}); give the folder that holds this layout"
         elif is_series(folder):
@@ -272,7 +329,13 @@ class VolumeSource(FileSource):
             )
             found.append(Finding("note", "deep-image", name, volume.path, message, remedy))
         for labels in annotations:
-            if self.kind == "nifti" and labels.grid.affine is None and volume.grid.affine is not None:
+            found += [
+                Finding(r.severity, r.code, name, r.file, r.message, r.remedy)
+                for r in labels.remarks
+                if r.code.startswith("dicom-")
+            ]
+            placed = isinstance(labels, NiftiVolume) or self.kind == "nifti"
+            if placed and labels.grid.affine is None and volume.grid.affine is not None:
                 message = "does not say where its voxels are; they are taken for those of the image"
                 remedy = "save it with the image's affine"
                 found.append(Finding("warning", "no-affine", name, labels.path, message, remedy))
@@ -312,7 +375,7 @@ class VolumeSource(FileSource):
             path = self.root / f"{split}.txt"
             if path.exists():
                 lines, found = read_list(path)
-                splits[split] = tuple(dict.fromkeys(_plain(line, self.endings) for line in lines))
+                splits[split] = tuple(dict.fromkeys(_composed(_plain(line, self.endings)) for line in lines))
                 notes += found
                 missing = [name for name in splits[split] if name not in images]
                 if missing:
@@ -363,6 +426,12 @@ class StackSource(VolumeSource):
     label_endings = STACK_ENDINGS
 
 
+def unread_volume(path: Path) -> tuple[str, str] | None:
+    """What a file of a format for volumes that is not read is by its ending, and what to do; None for others."""
+    ending = path.suffix.lower()
+    return None if ending not in _UNREAD or path.is_dir() else (_UNREAD[ending], _REMEDIES.get(ending, _CONVERT))
+
+
 def slice_id(volume: str, number: int) -> str:
     """The image id of a slice."""
     return f"{volume}_slice_{number:03d}"
@@ -407,7 +476,7 @@ def volume_paths(
         folders: Take folders too.
 
     Returns:
-        Paths by name, sorted, and a finding per name that several claim.
+        Paths by name in the composed Unicode form (NFC), sorted, and a finding per name that several claim.
     """
     found: dict[str, list[tuple[int, str]]] = {}
     try:
@@ -417,11 +486,12 @@ def volume_paths(
                     continue
                 if entry.is_dir():
                     if folders:
-                        found.setdefault(entry.name, []).append((len(endings), entry.name))
+                        found.setdefault(_composed(entry.name), []).append((len(endings), entry.name))
                     continue
                 rank = next((n for n, ending in enumerate(endings) if entry.name.lower().endswith(ending)), None)
                 if rank is not None and len(entry.name) > len(endings[rank]):
-                    found.setdefault(entry.name[: -len(endings[rank])], []).append((rank, entry.name))
+                    name = _composed(entry.name[: -len(endings[rank])])
+                    found.setdefault(name, []).append((rank, entry.name))
     except FileNotFoundError:
         return {}, []
     except (NotADirectoryError, PermissionError) as error:
@@ -448,6 +518,10 @@ def _files_of(number: int, axis: int, volumes: Sequence[tuple[Path, VolumeFile |
     return tuple(dict.fromkeys(found))
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _plain(line: str, endings: Sequence[str]) -> str:
     ending = next((ending for ending in endings if line.lower().endswith(ending)), "")
     return line[: len(line) - len(ending)]
@@ -463,6 +537,20 @@ def _groups(names: Mapping[str, Path], pattern: str | None) -> dict[str, str]:
     if "group" not in compiled.groupindex:
         raise UsageError(f"group pattern {pattern!r} needs the named group (?P<group>...)")
     return {name: match["group"] for name in names if (match := compiled.fullmatch(name)) is not None}
+
+
+def _require_same_order(labels: VolumeFile, image: VolumeFile) -> None:
+    """Raise if the slices of two DICOM series may be in opposite orders: one has positions, the other one only numbers."""
+    if not isinstance(labels, DicomSeries) or not isinstance(image, DicomSeries) or labels.placed == image.placed:
+        return
+    placed = labels if labels.placed else image
+    if not placed.numbered:
+        message = (
+            f"the slices of {placed.path.name} are in the order of ImagePositionPatient, which is not that of InstanceNumber; "
+            f"its {'image' if labels.placed else 'annotation'} has no positions: which slices belong together is unknown"
+        )
+        remedy = "save the annotation as NIfTI or TIFF stack in the order of the positions"
+        raise FileProblem("dicom-position", labels.path, message, remedy)
 
 
 def _orphan(name: str, path: Path, what: str) -> Finding:
