@@ -21,7 +21,7 @@ from wss.datasets.packed_rle import decode_packed
 from wss.datasets.rle import RleError
 from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline, turned
 from wss.datasets.source import IGNORE_INDEX
-from wss.datasets.strokes_io import FAR, unknown_class
+from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
@@ -189,9 +189,7 @@ def _drawing(
             raise FileProblem("malformed-file", path, message, "turn it back there, and export again")
         if len(region["labels"]) != 1:
             raise _malformed(path, f"{where} has {len(region['labels'])} labels, expected one", "give it one label")
-        if region["labels"][0] not in labels:
-            raise unknown_class(path, where, region["labels"][0], labels)
-        label = labels[region["labels"][0]]
+        label = label_of(path, where, region["labels"][0], labels)
         shape = _shape(path, where, region)
         sizes.add(shape)
         if kind == "brush":

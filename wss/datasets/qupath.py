@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wss.datasets.finding import FileProblem
 from wss.datasets.shapes import Area, Drawing
 from wss.datasets.source import IGNORE_INDEX
-from wss.datasets.strokes_io import FAR, unknown_class
+from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
@@ -51,10 +51,8 @@ def read_qupath(path: Path, labels: Mapping[str, int], shape: tuple[int, int], *
     unclassified = 0
     for number, feature in enumerate(_features(path), 1):
         name = _class_of(path, number, feature)
-        if name is not None and name not in labels:
-            raise unknown_class(path, f"object {number}", name, labels)
         unclassified += name is None
-        label = IGNORE_INDEX if name is None else labels[name]
+        label = IGNORE_INDEX if name is None else label_of(path, f"object {number}", name, labels)
         for kind, coordinates in _simple(path, number, feature.get("geometry")):
             if kind == "Polygon":
                 rings = tuple(_points(path, number, ring, shape) for ring in _list(path, number, coordinates))
