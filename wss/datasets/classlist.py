@@ -141,7 +141,9 @@ def _names(path: Path, values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     numbered = isinstance(values, dict)
     if isinstance(values, dict):
         ignored = tuple(
-            unicodedata.normalize("NFC", v.strip()) for k, v in values.items() if str(k) == str(IGNORE_INDEX) and isinstance(v, str)
+            unicodedata.normalize("NFC", v.strip())
+            for k, v in values.items()
+            if str(k) == str(IGNORE_INDEX) and isinstance(v, str)
         )
         by_index = {int(k): v for k, v in values.items() if str(k).isdigit() and int(k) != IGNORE_INDEX}
         if sorted(by_index) != list(range(len(by_index))):

@@ -378,7 +378,7 @@ class CocoSource(FileSource):
     """
 
     options: CocoOptions
-    version = 2
+    version = 3
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""

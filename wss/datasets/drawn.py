@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.classlist import ClassList
 from wss.datasets.cvat import image_id, read_cvat
-from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import IMAGE_SUFFIXES, read_header
 from wss.datasets.labelme import read_labelme
 from wss.datasets.labelstudio import read_labelstudio
@@ -122,9 +122,31 @@ def open_drawings(
         drawings, notes = _qupath(path, labels, images, width)
     else:
         drawings = {name: read_painted(f, len(classes.names)) for name, f in _files(path, PAINTED_SUFFIXES).items()}
+    notes += _bare(path, drawings, rest)
     ids = tuple(drawings)
     catalogue = Catalogue(program, classes.names, classes.palette, {"all": ids}, {}, classes.background)
     return Drawings(catalogue, drawings, IGNORE_INDEX if rest is None else labels[rest], notes)
+
+
+def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list[Finding]:
+    """A finding for images without anything drawn, among others that have something."""
+    bare = [
+        n
+        for n, d in drawings.items()
+        if not (d.strokes or d.areas) and (d.raster is None or (d.raster == IGNORE_INDEX).all())
+    ]
+    if not bare or len(bare) == len(drawings):
+        return []
+    message = f"{len(bare)} images have nothing drawn on them, such as {bare[0]}: " + (
+        "all their pixels are unlabelled" if rest is None else f"all their pixels become {rest}"
+    )
+    remedy = (
+        "right if nobody has to draw on them"
+        if rest is None
+        else "right if they show nothing else; else leave them out"
+    )
+    severity: Severity = "note" if rest is None else "warning"
+    return [Finding(severity, "nothing-drawn", bare[0], path, message, remedy, len(bare))]
 
 
 def _labelme(path: Path, labels: Mapping[str, int], width: int) -> tuple[dict[str, Drawing], list[Finding]]:

@@ -100,7 +100,9 @@ def class_numbers(path: Path, classes: ClassList) -> tuple[list[int], Finding]:
         names = ", ".join(f"{number} {classes.names[index]}" for number, index in enumerate(numbers))
         remedy = f"if that is wrong, write `names: [...]` in the order of the numbers into {folder / 'data.yaml'}"
         if unclear is not None:
-            message = "is the class list with its background, which YOLO does not count, and no number needs it: the numbers "
+            message = (
+                "is the class list with its background, which YOLO does not count, and no number needs it: the numbers "
+            )
             message += f"are read as {names}"
             return numbers, Finding("warning", "class-numbers", None, unclear, message, remedy)
         message = f"no file of class names ({', '.join(NAME_FILES)}): the numbers are read as {names}"
