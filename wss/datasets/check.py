@@ -222,7 +222,9 @@ def _no_scribbles(source: Source, training: Sequence[Inspection]) -> Finding:
     if tagged or any(inspection.boxes is not None for inspection in training):
         boxed = any(inspection.boxes is not None for inspection in training)
         there = " and ".join(["boxes"] * boxed + ["image tags"] * tagged)
-        methods = ["`spml-box` learns from boxes"] * boxed + ["`sec`, `spml-tag` and `classifier` learn from image tags"]
+        methods = ["`spml-box` learns from boxes"] * boxed + [
+            "`sec`, `spml-tag` and `classifier` learn from image tags"
+        ]
         remedy = f"{', '.join(methods)} (`wss methods`); for the other methods scribble on the images"
         return Finding("note", "no-scribbles", None, None, f"no image has a scribble, but {there} are there", remedy)
     message = "no training image has a scribble, a mask, boxes or tags"

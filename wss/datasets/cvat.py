@@ -43,7 +43,9 @@ def read_cvat(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple
     """
     path = _export(path)
     root = xml_root(path)
-    if root.tag != "annotations" or root.find("track") is not None:
+    if root.tag == "annotations" and root.find("track") is not None:
+        raise _malformed(path, 'holds tracks, as exports of kind "CVAT for video 1.1" do')
+    if root.tag != "annotations":
         raise _malformed(path, 'not an export of kind "CVAT for images 1.1"')
     drawings: dict[str, Drawing] = {}
     tagged = []

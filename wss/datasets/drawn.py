@@ -122,7 +122,7 @@ def open_drawings(
         drawings, notes = _qupath(path, labels, images, width)
     else:
         drawings = {name: read_painted(f, len(classes.names)) for name, f in _files(path, PAINTED_SUFFIXES).items()}
-    notes += _bare(path, drawings, rest)
+    notes += _bare(path, drawings, rest) + _beyond(path, drawings)
     ids = tuple(drawings)
     catalogue = Catalogue(program, classes.names, classes.palette, {"all": ids}, {}, classes.background)
     return Drawings(catalogue, drawings, IGNORE_INDEX if rest is None else labels[rest], notes)
@@ -147,6 +147,18 @@ def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list
     )
     severity: Severity = "note" if rest is None else "warning"
     return [Finding(severity, "nothing-drawn", bare[0], path, message, remedy, len(bare))]
+
+
+def _beyond(path: Path, drawings: Mapping[str, Drawing]) -> list[Finding]:
+    """A finding for shapes that do not lie on their image."""
+    found = {name: count for name, drawing in drawings.items() if (count := drawing.beyond())}
+    if not found:
+        return []
+    name = next(iter(found))
+    height, width = drawings[name].shape
+    message = f"{sum(found.values())} shapes reach far beyond their image, such as on {name} of {width}x{height} pixels"
+    remedy = "what is outside is cut off; if there are many, they were drawn on an image of another size"
+    return [Finding("warning", "outside-image", name, path, message, remedy, len(found))]
 
 
 def _labelme(path: Path, labels: Mapping[str, int], width: int) -> tuple[dict[str, Drawing], list[Finding]]:

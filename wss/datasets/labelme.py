@@ -74,10 +74,9 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
         elif kind in _AREAS and len(points) > 2:
             areas.append(Area(label, (points,)))
         else:
-            raise _malformed(
-                path,
-                f"shape {number} is a {kind!r} of {len(points)} points; known are {', '.join((*_LINES, *_AREAS))} and mask",
-            )
+            known = f"known are {', '.join((*_LINES, *_AREAS))} and mask"
+            message = f"shape {number} is a {kind!r} of {len(points)} points; {known}"
+            raise FileProblem("malformed-file", path, message, "draw it as one of these, or delete it")
     image = content.get("imagePath")
     return Drawing(shape, tuple(strokes), tuple(areas), image=image if isinstance(image, str) and image else None)
 

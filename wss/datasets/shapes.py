@@ -98,6 +98,27 @@ class Drawing:
     raster: NDArray[np.uint8] | None = None
     image: str | None = None
 
+    def beyond(self) -> int:
+        """Number of shapes that are not on the image, or reach farther than a twentieth of its sides beyond it."""
+        sides = np.array([self.shape[1], self.shape[0]])
+        corners = [stroke.points for stroke in self.strokes]
+        for area in self.areas:
+            if isinstance(area, Area):
+                corners.append(np.concatenate(area.outlines))
+            else:
+                size = np.array([area.inside.shape[1], area.inside.shape[0]])
+                corners.append(np.array([area.corner, area.corner + size - 1.0]))
+        margin = sides / 20 + 1
+        return sum(
+            bool(
+                (points.max(0) < 0).any()
+                or (points.min(0) > sides).any()
+                or (points.min(0) < -margin).any()
+                or (points.max(0) > sides + margin).any()
+            )
+            for points in corners
+        )
+
 
 def box_outline(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The four corners (4, 2) of the box between two opposite ones (2, 2)."""

@@ -76,7 +76,7 @@ def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
     except UnicodeDecodeError as error:
         raise _malformed(path, f"not a text file ({error})") from None
     for number, line in enumerate(text.splitlines(), 1):
-        fields = line.replace(" ", "").rstrip(",\t")
+        fields = line.strip().rstrip(", \t")
         if not fields:
             continue
         values = [number_in(path, number, field) for field in fields.split(",")]
