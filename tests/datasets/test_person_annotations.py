@@ -351,10 +351,25 @@ def test_xml_of_another_kind_is_not_an_empty_scribble(tmp_path, text):
     assert read_xml(tmp_path / "a.xml", LABELS) == ()
 
 
-def test_class_lists_with_an_index_on_some_lines_are_refused(tmp_path):
-    (tmp_path / "classes.txt").write_text("0 background\ncell\n")
-    with pytest.raises(DataError, match="'cell' has no index"):
-        read_classes(tmp_path / "classes.txt")
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("classes.txt", "0 background\ncell\n", "'cell' has no index"),
+        ("classes.txt", "id,name\n0,background\n1,cell\n", "'id,name' has no index"),
+        ("classes.txt", "background, cell, wall\n", "on one line"),
+        ("classes.yaml", "names: [cell, off]\n", "put the name in quotes"),
+    ],
+)
+def test_class_lists_that_would_mean_something_else_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_classes(tmp_path / name)
+    assert message in str(caught.value)
+
+
+def test_class_names_may_begin_with_numbers(tmp_path):
+    (tmp_path / "classes.txt").write_text("background\n2 doors\n4 doors\n")
+    assert read_classes(tmp_path / "classes.txt").names == ("background", "2 doors", "4 doors")
 
 
 # Names of masks
@@ -396,6 +411,16 @@ def test_no_pattern_is_proposed_that_does_not_fit(tmp_path):
     assert finding.severity == "warning" and "{name}" not in finding.remedy
     assert fitting_pattern(["1", "10", "11"], ["1_m.png", "10_m.png", "11_m.png"]) == "{name}_m.png"
     assert fitting_pattern(["a", "b", "c"], ["xa.png", "q.png", "r.png"]) is None
+
+
+def test_masks_among_the_images_are_told(tmp_path):
+    root = _set(tmp_path / "d", [], ["a1", "b2", "a1_mask", "b2_mask", "c3"])
+    finding = findings(root)["mask-among-images"]
+    assert finding.count == 2 and "'mask_pattern=images/{name}_mask.png'" in finding.remedy
+    for name in ("a1", "b2"):
+        Image.fromarray(np.eye(*SHAPE, dtype=np.uint8)).save(root / f"images/{name}_mask.png")
+    assert "mask-among-images" not in findings(root, mask_pattern="images/{name}_mask.png")
+    assert "mask-among-images" not in findings(_set(tmp_path / "e", [], ["a1", "b2", "label", "c_mask"]))
 
 
 def test_tags_alone_get_no_remedy_that_needs_masks(tmp_path):

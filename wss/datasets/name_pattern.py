@@ -13,6 +13,7 @@ from wss.datasets.finding import Finding
 from wss.datasets.listing import is_hidden, split_suffix
 from wss.errors import DataError, UsageError
 
+_MASK_NAME = re.compile(r"(.+)[-_. ](?:mask|masks|label|labels|gt|seg|segmentation|annotation|truth)", re.IGNORECASE)
 _SLOT = "{name}"
 _SHOWN = 5
 _TRIED = 20
@@ -132,6 +133,27 @@ def without_match(
     pattern = f"{folder.as_posix()}/{pattern}" if "/" in pattern else pattern
     remedy = f"set {what}_pattern: '{pattern}' below dataset in wss.yaml (`wss init -o '{what}_pattern={pattern}'`)"
     return [Finding("error", f"no-{what}-matches", None, base, message, remedy)]
+
+
+def masks_among_images(folder: Path, images: Mapping[str, Path]) -> list[Finding]:
+    """A finding where images seem to be masks of others: their names are those of others with a word such as ``_mask``.
+
+    Args:
+        folder: The folder of images, relative to the data set's.
+        images: Images by name.
+    """
+    seem = [name for name in images if (match := _MASK_NAME.fullmatch(name)) and match[1] in images]
+    if len(seem) < min(2, len(images) // 2) or not seem:
+        return []
+    found = [images[name].name for name in seem]
+    pattern = fitting_pattern([name for name in images if name not in seem], found)
+    if pattern is None:
+        return []
+    pattern = (folder / pattern).as_posix()
+    message = f"{len(seem)} images have names like masks of others, such as {seem[0]}, and are read as images"
+    remedy = f"if they are masks, set mask_pattern: '{pattern}' below dataset in wss.yaml (`wss init -o "
+    remedy += f"'mask_pattern={pattern}'`); if not, ignore this"
+    return [Finding("warning", "mask-among-images", seem[0], images[seem[0]], message, remedy, len(seem))]
 
 
 def _matches(base: Path, text: str) -> dict[str, Path]:
