@@ -259,7 +259,8 @@ def _refuse_shares(instances: Instances) -> None:
     seen = False
     for rows in instances.annotations.values():
         for row in rows:
-            outlines = row.get("segmentation") if isinstance(row.get("segmentation"), list) else []
+            given = row.get("segmentation")
+            outlines = given if isinstance(given, list) else []
             for values in (row.get("bbox") or [], *(one for one in outlines if isinstance(one, list))):
                 numbers = [value for value in values if isinstance(value, int | float)]
                 if any(not 0 <= value <= 1 for value in numbers):
