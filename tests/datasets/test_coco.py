@@ -144,7 +144,7 @@ def test_damaged_annotations_name_file_and_id(coco, change, message):
         (lambda c: {**c, "images": [{**c["images"][0], "file_name": "/etc/x.jpg"}]}, "not inside the folder"),
         (lambda c: {**c, "images": c["images"] + c["images"]}, "names two images '000007'"),
         (lambda c: {**c, "annotations": [{"id": 4, "image_id": 99}]}, "annotation 4 of image 99"),
-        (lambda c: {**c, "categories": [{"id": 1}]}, "category without id and name"),
+        (lambda c: {**c, "categories": [{"id": 1}]}, "expected a whole number as id, and a name"),
         (lambda c: {**c, "images": [{**c["images"][0], "file_name": "C:\\x\\y.jpg"}]}, "not inside the folder"),
         (lambda c: {**c, "images": [{**c["images"][0], "file_name": "..\\y.jpg"}]}, "not inside the folder"),
         (lambda c: {**c, "images": [{**c["images"][0], "file_name": ""}]}, "not inside the folder"),

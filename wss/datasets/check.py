@@ -220,10 +220,13 @@ def _no_scribbles(source: Source, training: Sequence[Inspection]) -> Finding:
         return Finding("note", "no-scribbles", None, None, "no image has a scribble", remedy)
     tagged = isinstance(source, FileSource) and any(source.entry(i.image_id).tags is not None for i in training)
     if tagged or any(inspection.boxes is not None for inspection in training):
-        remedy = "choose a method that learns from boxes or tags (`wss methods`), or scribble on the images"
-        return Finding(
-            "note", "no-scribbles", None, None, "no image has a scribble, but boxes or tags are there", remedy
-        )
+        boxed = any(inspection.boxes is not None for inspection in training)
+        there = " and ".join(["boxes"] * boxed + ["image tags"] * tagged)
+        methods = ["`spml-box` learns from boxes"] * boxed + [
+            "`sec`, `spml-tag` and `classifier` learn from image tags"
+        ]
+        remedy = f"{', '.join(methods)} (`wss methods`); for the other methods scribble on the images"
+        return Finding("note", "no-scribbles", None, None, f"no image has a scribble, but {there} are there", remedy)
     message = "no training image has a scribble, a mask, boxes or tags"
     remedy = "scribble on some, or list what is in them in tags.csv: from bare images nothing can be learned"
     return Finding("warning", "no-scribbles", None, None, message, remedy)

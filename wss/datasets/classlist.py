@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +104,12 @@ def _text(path: Path, text: str) -> Any:
         return _label_map(path, list(zip(lines, colours, strict=True)))
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     if not all(numbered):
+        indices = sorted(int(match[1]) for match in numbered if match)
+        if (lines and numbered[0] and indices[0] == 0) or (len(indices) > 1 and indices == list(range(len(indices)))):
+            bare = lines[numbered.index(None)]
+            raise _problem(path, f"the line {bare[:80]!r} has no index, and others have")
+        if len(lines) == 1 and re.search(r"[,;\t]", lines[0]):
+            raise _problem(path, f"all class names seem to be on one line, {lines[0][:80]!r}")
         return lines
     pairs = [(int(match[1]), match[2].split(":")[0].strip()) for match in numbered if match]
     return dict(pairs) if len({index for index, _ in pairs}) == len(pairs) else pairs
@@ -136,14 +143,22 @@ def _names(path: Path, values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     ignored: tuple[str, ...] = ()
     numbered = isinstance(values, dict)
     if isinstance(values, dict):
-        ignored = tuple(v.strip() for k, v in values.items() if str(k) == str(IGNORE_INDEX) and isinstance(v, str))
+        ignored = tuple(
+            unicodedata.normalize("NFC", v.strip())
+            for k, v in values.items()
+            if str(k) == str(IGNORE_INDEX) and isinstance(v, str)
+        )
         by_index = {int(k): v for k, v in values.items() if str(k).isdigit() and int(k) != IGNORE_INDEX}
         if sorted(by_index) != list(range(len(by_index))):
             raise _problem(path, f"class indices must be 0, 1, 2, ... without gaps, got {sorted(map(str, values))}")
         values = [by_index[index] for index in range(len(by_index))]
+    odd = next((v for v in values if isinstance(v, int | float)), None) if isinstance(values, list) else None
+    if odd is not None:
+        message = f"{odd!r} is no text, as no, yes, on, off and numbers are none"
+        raise FileProblem("class-list", path, message, "put the name in quotes")
     if not isinstance(values, list) or not values or not all(isinstance(v, str) and v.strip() for v in values):
         raise _problem(path, "expected class names, one for every index from 0")
-    names = tuple(value.strip() for value in values)
+    names = tuple(unicodedata.normalize("NFC", value.strip()) for value in values)
     if names[0] == _IGNORED and not numbered and len(names) > 1:
         names, ignored = names[1:], (_IGNORED,)
     if _IGNORED in names:

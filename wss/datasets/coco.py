@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,6 +30,7 @@ from wss.errors import DataError
 
 _YEARS = ("2017", "2014")
 _BACKGROUND = "background"
+_SAMPLED = 100
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,25 @@ class Instances:
         if not (abs(x) < FAR and abs(y) < FAR and 0 < width < FAR and 0 < height < FAR):
             raise self.problem(annotation, f"has the box {box!r}, expected finite numbers and a positive size")
         return x, y, width, height
+
+    def extent(self, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
+        """``box``; where an annotation has none, the box around its outline.
+
+        Raises:
+            DataError: It has neither, or the outline is damaged.
+        """
+        given = annotation.get("segmentation")
+        if annotation.get("bbox") or not given:
+            return self.box(annotation)
+        if isinstance(given, Mapping):
+            there = np.argwhere(self.rle(annotation, given, "segmentation"))[:, ::-1]
+            corners = np.concatenate([there, there + 1])
+        else:
+            corners = np.concatenate([np.zeros((0, 2)), *self._outlines(annotation, given)])
+        if not len(corners):
+            return self.box(annotation)
+        low, size = corners.min(0), np.ptp(corners, axis=0)
+        return self.box({**annotation, "bbox": [*low.tolist(), *size.tolist()]})
 
     def rle(self, annotation: Mapping[str, Any], encoded: Any, what: str) -> NDArray[np.bool_]:
         """Decode a mask of an annotation.
@@ -135,6 +158,8 @@ class Instances:
             )
         found = []
         for outline in given:
+            if isinstance(outline, list) and not outline:
+                continue  # [[]] is no outline
             try:
                 points = np.array(outline, np.float64).reshape(-1, 2)
             except (TypeError, ValueError, OverflowError):
@@ -170,7 +195,7 @@ def read_instances(path: Path) -> Instances:
         try:
             file = PurePosixPath(str(row["file_name"]).replace("\\", "/"))  # Windows writes folders so
             size = (int(row["height"]), int(row["width"]))
-            number = row["id"]
+            number = _id(row["id"])
         except (KeyError, TypeError, ValueError, OverflowError):
             message = f"has the image {str(row)[:100]}, expected id, file_name, height and width"
             raise FileProblem("annotation-file", path, message, "correct it") from None
@@ -184,22 +209,68 @@ def read_instances(path: Path) -> Instances:
         if name in images:
             message = f"names two images {name!r}"
             raise FileProblem("annotation-file", path, message, "give every image its own file name")
+        if number in names:
+            message = f"has the id {row['id']!r} for the images {names[number]!r} and {name!r}"
+            raise FileProblem("annotation-file", path, message, "give every image its own id, also in its annotations")
         images[name] = (str(file), *size)
         names[number] = name
     annotations: dict[str, list[Mapping[str, Any]]] = {name: [] for name in images}
     for row in _rows(path, content, "annotations"):
-        if row.get("image_id") not in names:
+        number = _id(row.get("image_id"))
+        if number not in names:
             message = (
                 f"has annotation {row.get('id', 'without id')} of image {row.get('image_id')!r}, which it does not list"
             )
             raise FileProblem("annotation-file", path, message, "correct it")
-        annotations[names[row["image_id"]]].append(row)
-    try:
-        categories = {int(row["id"]): str(row["name"]).strip() for row in _rows(path, content, "categories")}
-    except (KeyError, TypeError, ValueError):
-        message = "has a category without id and name"
-        raise FileProblem("annotation-file", path, message, "correct it") from None
-    return Instances(path, images, annotations, categories)
+        annotations[names[number]].append({**row, "category_id": _id(row.get("category_id"))})
+    found = Instances(path, images, annotations, _categories(path, content))
+    _refuse_shares(found)
+    return found
+
+
+def _id(value: Any) -> Any:
+    """An id as files of the same program may write it in two ways: a whole number, or its digits."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+
+
+def _categories(path: Path, content: Any) -> dict[int, str]:
+    """Class names by category id."""
+    categories: dict[int, str] = {}
+    for row in _rows(path, content, "categories"):
+        number, name = _id(row.get("id")), row.get("name")
+        if type(number) is not int or not isinstance(name, str | int) or not str(name).strip():
+            message = f"has the category {str(row)[:100]}, expected a whole number as id, and a name"
+            raise FileProblem("annotation-file", path, message, "correct it")
+        if number in categories:
+            message = f"has the id {number} for the categories {categories[number]!r} and {name!r}"
+            raise FileProblem("annotation-file", path, message, "give every category its own id, also in annotations")
+        categories[number] = unicodedata.normalize("NFC", str(name).strip())
+    return categories
+
+
+def _refuse_shares(instances: Instances) -> None:
+    """Refuse a file whose coordinates are shares of the image's sides.
+
+    Raises:
+        DataError: All boxes and polygons lie between 0 and 1.
+    """
+    seen = False
+    for rows in instances.annotations.values():
+        for row in rows:
+            given = row.get("segmentation")
+            outlines = given if isinstance(given, list) else []
+            for values in (row.get("bbox") or [], *(one for one in outlines if isinstance(one, list))):
+                numbers = [value for value in values if isinstance(value, int | float)]
+                if any(not 0 <= value <= 1 for value in numbers):
+                    return
+                seen = seen or any(0 < value < 1 for value in numbers)
+    if seen:
+        message = "has only coordinates between 0 and 1: they seem to be shares of the image's sides, not pixels"
+        raise FileProblem(
+            "annotation-file", instances.path, message, "multiply x by the image's width and y by its height"
+        )
 
 
 def _label_of(categories: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -239,16 +310,46 @@ def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
         raise FileProblem("annotation-file", path, message, remedy)
     for row in rows:
         for key in ("id", "image_id", "category_id"):
-            if not isinstance(row.get(key, 0), int | str):
+            if not isinstance(_id(row.get(key, 0)), int | str):
                 message = f"has an entry among {name!r} whose {key} is {str(row[key])[:100]}"
                 raise FileProblem("annotation-file", path, message, "give it a number")
     return rows
 
 
 def find_folder(candidates: Sequence[Path], instances: Instances) -> Path:
-    """The first folder that has the first image of an annotation file; the first of all where none has it."""
-    first = next((name for name, _, _ in instances.images.values()), "")
-    return next((folder for folder in candidates if (folder / first).exists()), candidates[0])
+    """The folder that has most of the first images of an annotation file; the first of all where none has any."""
+    names = [name for name, _, _ in instances.images.values()][:_SAMPLED]
+    return max(candidates, key=lambda folder: sum(image_file(folder, name).exists() for name in names))
+
+
+def image_file(folder: Path, name: str) -> Path:
+    """The file of an image by its name in an annotation file, whatever Unicode form each has.
+
+    Args:
+        folder: The folder of images.
+        name: Relative to it, with ``/``.
+    """
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    for part in PurePosixPath(name).parts:
+        folder = folder / _spelling(folder, part)
+    return folder
+
+
+def _spelling(folder: Path, name: str) -> str:
+    """A name as a folder has it, in whatever Unicode form; the name itself where it is not there."""
+    try:
+        return _spellings(folder, folder.stat().st_mtime_ns).get(unicodedata.normalize("NFC", name), name)
+    except OSError:
+        return name
+
+
+@lru_cache(maxsize=64)
+def _spellings(folder: Path, changed: int) -> dict[str, str]:
+    """Names that are not ASCII by their composed form."""
+    with os.scandir(folder) as found:
+        return {unicodedata.normalize("NFC", entry.name): entry.name for entry in found if not entry.name.isascii()}
 
 
 class CocoOptions(ReadOptions):
@@ -278,7 +379,7 @@ class CocoSource(FileSource):
     """
 
     options: CocoOptions
-    version = 2
+    version = 3
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
@@ -305,7 +406,7 @@ class CocoSource(FileSource):
                     message = f"names image {name!r}, which {self.instances[name].path.name} has too"
                     raise FileProblem("split-overlap", path, message, "give every image its own file name and split")
                 self.instances[name] = found
-                self.entries[name] = Entry(folder / file, path, None, path)
+                self.entries[name] = Entry(image_file(folder, file), path, None, path)
             splits[split] = tuple(found.images)
             files.append(found)
         if categories is None:
@@ -379,7 +480,7 @@ class CocoSource(FileSource):
             label = self._class(instances, row)
             if label in (0, IGNORE_INDEX):
                 continue
-            x, y, width, height = instances.box(row)
+            x, y, width, height = instances.extent(row)
             corner = (int(np.floor(x)), int(np.floor(y)))
             end = (int(np.ceil(x + width)) - 1, int(np.ceil(y + height)) - 1)
             boxes.append((label, *corner, *end))
@@ -393,7 +494,10 @@ class CocoSource(FileSource):
     def _class(self, instances: Instances, row: Mapping[str, Any]) -> int:
         if row.get("category_id") not in self.label_of:
             raise instances.problem(row, f"has category {row.get('category_id')!r}, which is not in the file's list")
-        return IGNORE_INDEX if row.get("iscrowd") else self.label_of[row["category_id"]]
+        crowd = _id(row.get("iscrowd", 0) or 0)
+        if crowd not in (0, 1):
+            raise instances.problem(row, f"has the value {row['iscrowd']!r} for iscrowd, expected 0 or 1")
+        return IGNORE_INDEX if crowd else self.label_of[row["category_id"]]
 
     def _file(self, split: str) -> Path | None:
         given = self.options.train if split == "train" else self.options.val

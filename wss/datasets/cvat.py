@@ -15,7 +15,7 @@ from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import IMAGE_SUFFIXES, MAX_PIXELS
 from wss.datasets.listing import split_suffix
 from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline, inside_runs, turned
-from wss.datasets.strokes_io import number_in, unknown_class, xml_root
+from wss.datasets.strokes_io import label_of, number_in, xml_root
 from wss.scribbles.strokes import Stroke
 
 LABEL_MAP = "labelmap.txt"
@@ -43,14 +43,20 @@ def read_cvat(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple
     """
     path = _export(path)
     root = xml_root(path)
-    if root.tag != "annotations" or root.find("track") is not None:
+    if root.tag == "annotations" and root.find("track") is not None:
+        raise _malformed(path, 'holds tracks, as exports of kind "CVAT for video 1.1" do')
+    if root.tag != "annotations":
         raise _malformed(path, 'not an export of kind "CVAT for images 1.1"')
     drawings: dict[str, Drawing] = {}
     tagged = []
     for image in root.iter("image"):
         name = image_id(image.get("name", ""))
-        if not name or name in drawings:
-            raise _malformed(path, f"image {image.get('name')!r} has no name, or one that another image has too")
+        if not name:
+            raise _malformed(path, f"image {image.get('id')} has no name")
+        if name in drawings:
+            message = f"image {image.get('name')!r} has the name {name!r} without folder and ending, which another image has too"
+            remedy = "rename one of them, or delete one <image> from the file"
+            raise FileProblem("malformed-file", path, message, remedy)
         drawings[name] = _drawing(path, image, labels, width)
         tagged += [name] if image.find("tag") is not None else []
     if not drawings:
@@ -152,10 +158,7 @@ def _drawing(path: Path, image: Element, labels: Mapping[str, int], width: int) 
             )
         if item.tag not in _SHAPES:
             continue
-        tag = item.get("label", "")
-        if tag not in labels:
-            raise unknown_class(path, f"image {name!r}, shape {number}", tag, labels)
-        label = labels[tag]
+        label = label_of(path, f"image {name!r}, shape {number}", item.get("label", ""), labels)
         if item.tag == "polyline":
             strokes.append(Stroke(label, _points(path, number, item), width))
         elif item.tag == "points":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.datasets.cards import load_card
-from wss.datasets.coco import Instances, find_folder, read_instances
+from wss.datasets.coco import Instances, find_folder, image_file, read_instances
 from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem
 from wss.datasets.source import IGNORE_INDEX, Catalogue
@@ -70,7 +70,7 @@ class DenseposeSource(FileSource):
                     message = f"names image {image_id!r}, which {self.instances[image_id].path.name} has too"
                     raise FileProblem("split-overlap", path, message, "download the annotation files again")
                 self.instances[image_id] = found
-                self.entries[image_id] = Entry(folder / image, path, path)
+                self.entries[image_id] = Entry(image_file(folder, image), path, path)
             splits[split] = tuple(found.images)
         if not splits:
             raise DataError(

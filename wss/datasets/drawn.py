@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.classlist import ClassList
 from wss.datasets.cvat import image_id, read_cvat
-from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import IMAGE_SUFFIXES, read_header
 from wss.datasets.labelme import read_labelme
 from wss.datasets.labelstudio import read_labelstudio
@@ -109,7 +110,7 @@ def open_drawings(
     if program == "cvat":
         drawings, notes = read_cvat(path, labels, width=width)
     elif program == "labelme":
-        drawings = {name: read_labelme(f, labels, width=width) for name, f in _files(path, (".json",)).items()}
+        drawings, notes = _labelme(path, labels, width)
     elif program == "labelstudio":
         sizes = _sizes(images)
         drawings, notes = read_labelstudio(
@@ -121,9 +122,75 @@ def open_drawings(
         drawings, notes = _qupath(path, labels, images, width)
     else:
         drawings = {name: read_painted(f, len(classes.names)) for name, f in _files(path, PAINTED_SUFFIXES).items()}
+    notes += _bare(path, drawings, rest) + _beyond(path, drawings)
     ids = tuple(drawings)
     catalogue = Catalogue(program, classes.names, classes.palette, {"all": ids}, {}, classes.background)
     return Drawings(catalogue, drawings, IGNORE_INDEX if rest is None else labels[rest], notes)
+
+
+def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list[Finding]:
+    """A finding for images without anything drawn, among others that have something."""
+    bare = [
+        n
+        for n, d in drawings.items()
+        if not (d.strokes or d.areas) and (d.raster is None or (d.raster == IGNORE_INDEX).all())
+    ]
+    if not bare or len(bare) == len(drawings):
+        return []
+    message = f"{len(bare)} images have nothing drawn on them, such as {bare[0]}: " + (
+        "all their pixels are unlabelled" if rest is None else f"all their pixels become {rest}"
+    )
+    remedy = (
+        "right if nobody has to draw on them"
+        if rest is None
+        else "right if they show nothing else; else leave them out"
+    )
+    severity: Severity = "note" if rest is None else "warning"
+    return [Finding(severity, "nothing-drawn", bare[0], path, message, remedy, len(bare))]
+
+
+def _beyond(path: Path, drawings: Mapping[str, Drawing]) -> list[Finding]:
+    """A finding for shapes that do not lie on their image."""
+    found = {name: count for name, drawing in drawings.items() if (count := drawing.beyond())}
+    if not found:
+        return []
+    name = next(iter(found))
+    height, width = drawings[name].shape
+    message = f"{sum(found.values())} shapes reach far beyond their image, such as on {name} of {width}x{height} pixels"
+    remedy = "what is outside is cut off; if there are many, they were drawn on an image of another size"
+    return [Finding("warning", "outside-image", name, path, message, remedy, len(found))]
+
+
+def _labelme(path: Path, labels: Mapping[str, int], width: int) -> tuple[dict[str, Drawing], list[Finding]]:
+    drawings: dict[str, Drawing] = {}
+    files = _files(path, (".json",))
+    others: dict[str, str] = {}
+    for stem, file in files.items():
+        drawing = read_labelme(file, labels, width=width)
+        drawn_on = None if drawing.image is None else image_id(drawing.image)
+        name = image_id(stem) if drawn_on == image_id(stem) else stem  # a.png.json is a file of a.png, if it says so
+        if name in drawings:
+            raise DataError(f"{file}: another file is of the same image {name!r}; move one of them away")
+        drawings[name] = drawing
+        others |= {name: str(drawing.image)} if drawn_on not in (None, name) else {}
+    if not others:
+        return drawings, []
+    name, image = next(iter(others.items()))
+    message = f"{len(others)} files were drawn on an image of another name, such as {name}: {image}"
+    remedy = "they are taken for images of their own name; where that is wrong, rename the JSON files"
+    file = next(file for stem, file in files.items() if name in (stem, image_id(stem)))
+    return drawings, [Finding("warning", "other-image", name, file, message, remedy, len(others))]
+
+
+def _by_image(files: Mapping[str, Path], images: Mapping[str, Path]) -> dict[str, Path]:
+    """Files by the name of their image; that of ``a.png.txt`` is ``a`` unless there is an image ``a.png.jpg``."""
+    found: dict[str, Path] = {}
+    for stem, file in files.items():
+        name = stem if stem in images else image_id(stem)
+        if name in found:
+            raise DataError(f"{file}: {found[name].name} is of the same image {name!r}; move one of them away")
+        found[name] = file
+    return found
 
 
 def _yolo(path: Path, classes: ClassList, images: Path | None) -> tuple[dict[str, Drawing], list[Finding]]:
@@ -133,6 +200,7 @@ def _yolo(path: Path, classes: ClassList, images: Path | None) -> tuple[dict[str
     sizes = _sizes(folder)
     drawings: dict[str, Drawing] = {}
     boxed: dict[str, int] = {}
+    files = _by_image(files, sizes)
     for name, file in files.items():
         drawings[name], boxes = read_yolo(file, numbers, _size(sizes, name, file, folder))
         boxed |= {name: boxes} if boxes else {}
@@ -157,8 +225,7 @@ def _qupath(
     sizes = _sizes(folder)
     drawings: dict[str, Drawing] = {}
     bare: dict[str, int] = {}
-    files = _files(path, (".geojson", ".json"))
-    files = {name if name in sizes else image_id(name): file for name, file in files.items()}
+    files = _by_image(_files(path, (".geojson", ".json")), sizes)
     for name, file in files.items():
         found = read_qupath(file, labels, _size(sizes, name, file, folder), width=width)
         drawings[name] = found.drawing
@@ -183,9 +250,9 @@ def _size(images: Mapping[str, Path], name: str, file: Path, folder: Path) -> tu
 
 
 def _files(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The annotation files by the name of their image."""
+    """The annotation files by their name without ending."""
     if path.is_file():
-        return {path.stem: path}
+        return {unicodedata.normalize("NFC", path.stem): path}
     if not path.is_dir():
         raise FileProblem("missing-file", path, "no such file or folder", "give the exported file or its folder")
     found, doubtful = files_by_stem(path, suffixes)

@@ -13,7 +13,7 @@ from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files,
 from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.listing import read_list, split_by_hash
-from wss.datasets.name_pattern import files_by_pattern
+from wss.datasets.name_pattern import files_by_pattern, masks_among_images, without_match
 from wss.datasets.source import Catalogue, Volume
 from wss.datasets.strokes_io import STROKE_SUFFIXES
 from wss.datasets.tables import BOXES_FILE, TAGS_FILE, Boxes, Tags, read_boxes, read_tags
@@ -74,6 +74,7 @@ class FolderSource(FileSource):
         beside = {*masks.values(), *scribbles.values()} & set(images.values())
         images = {name: path for name, path in images.items() if path not in beside}
         notes += [f for f in found + more if f.file not in beside] + _beside(sorted(beside))
+        notes += masks_among_images(options.images, images)
         labels = {name: index for index, name in enumerate(names)}
         tags, boxes = self._tables(labels, images)
         volumes: dict[str, Volume] = {}
@@ -113,6 +114,7 @@ class FolderSource(FileSource):
         if pattern is not None:
             return files_by_pattern(self.root, folder, pattern, images, suffixes, what)
         files, found = annotation_files([self.root / folder], suffixes)
+        found += without_match(self.root, folder, images, files, suffixes, what)
         return files, found + orphans(images, files, what)
 
     def _tables(

@@ -18,7 +18,7 @@ from wss.datasets.finding import FileProblem
 from wss.datasets.images import MAX_PIXELS
 from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline
 from wss.datasets.source import IGNORE_INDEX
-from wss.datasets.strokes_io import FAR, unknown_class
+from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 64 * 2**20
@@ -57,11 +57,9 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
     for number, item in enumerate(shapes, 1):
         if not isinstance(item, dict):
             raise _malformed(path, f"shape {number} is no object")
-        name, kind = str(item.get("label", "")), item.get("shape_type") or "polygon"
-        if name not in labels:
-            raise unknown_class(path, f"shape {number}", name, labels)
+        label = label_of(path, f"shape {number}", str(item.get("label", "")), labels)
+        kind = item.get("shape_type") or "polygon"
         points = _points(path, number, item.get("points"))
-        label = labels[name]
         if kind in ("point", "points"):
             strokes += [Stroke(label, point[None], width) for point in points]
         elif kind in _LINES:
@@ -76,11 +74,11 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
         elif kind in _AREAS and len(points) > 2:
             areas.append(Area(label, (points,)))
         else:
-            raise _malformed(
-                path,
-                f"shape {number} is a {kind!r} of {len(points)} points; known are {', '.join((*_LINES, *_AREAS))} and mask",
-            )
-    return Drawing(shape, tuple(strokes), tuple(areas))
+            known = f"known are {', '.join((*_LINES, *_AREAS))} and mask"
+            message = f"shape {number} is a {kind!r} of {len(points)} points; {known}"
+            raise FileProblem("malformed-file", path, message, "draw it as one of these, or delete it")
+    image = content.get("imagePath")
+    return Drawing(shape, tuple(strokes), tuple(areas), image=image if isinstance(image, str) and image else None)
 
 
 def format_labelme(image: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:

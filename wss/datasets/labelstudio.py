@@ -21,7 +21,7 @@ from wss.datasets.packed_rle import decode_packed
 from wss.datasets.rle import RleError
 from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline, turned
 from wss.datasets.source import IGNORE_INDEX
-from wss.datasets.strokes_io import FAR, unknown_class
+from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
@@ -33,6 +33,8 @@ SizeOf = Callable[[str], tuple[int, int] | None]
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _PNG = re.compile(r"task-(\d+)(?:-annotation-(\d+)(?:-by-.*?)?)?-(.+)-\d+")
 _REGIONS = ("polygon", "rectangle", "ellipse", "keypoint", "brush")
+_ABOUT_REGIONS = ("choices", "textarea", "rating", "number", "taxonomy", "datetime", "pairwise")
+"""Results that say something about an image, or about a region whose place they repeat."""
 
 
 def read_labelstudio(
@@ -84,7 +86,11 @@ def _from_json(
             left_out["are not annotated"].append(name)
             continue
         if name in drawings:
-            raise _malformed(path, f"image {name!r} is there twice", "give every image its own file name")
+            raise _malformed(
+                path,
+                f"image {name!r} is there twice: two tasks have it, or two annotations in JSON-MIN",
+                "give every image its own file name; of several annotations, export JSON and mark one as ground truth",
+            )
         drawing, ignored = _drawing(path, name, results, labels, size_of, width)
         for kind in ignored:
             left_out[f"have results of kind {kind!r}, which is no region"].append(name)
@@ -174,10 +180,19 @@ def _drawing(
     areas: list[Area | Patch] = []
     sizes: set[tuple[int, int]] = set()
     ignored: dict[str, None] = {}
+    targets = sorted({str(one["to_name"]) for one in results if isinstance(one, dict) and one.get("to_name")})
+    pages = {one.get("item_index") or 0 for one in results if isinstance(one, dict)}
+    if len(targets) > 1 or len(pages) > 1:
+        what = f"{', '.join(targets)}" if len(targets) > 1 else f"pages {', '.join(map(str, sorted(pages, key=str)))}"
+        message = f"image {name!r} has regions on several images of its task ({what})"
+        raise FileProblem("malformed-file", path, message, "import every image as a task of its own")
     for number, region in enumerate(_regions(path, name, results), 1):
         kind, value = region["kind"], region["value"]
         where = f"image {name!r}, region {number}"
         if kind not in _REGIONS:
+            if kind in _ABOUT_REGIONS:
+                ignored[kind] = None
+                continue
             if not {"x", "y", "points", "vertices", "rle", "imageDataURL"} & set(value):
                 ignored[kind] = None
                 continue
@@ -189,9 +204,7 @@ def _drawing(
             raise FileProblem("malformed-file", path, message, "turn it back there, and export again")
         if len(region["labels"]) != 1:
             raise _malformed(path, f"{where} has {len(region['labels'])} labels, expected one", "give it one label")
-        if region["labels"][0] not in labels:
-            raise unknown_class(path, where, region["labels"][0], labels)
-        label = labels[region["labels"][0]]
+        label = label_of(path, where, region["labels"][0], labels)
         shape = _shape(path, where, region)
         sizes.add(shape)
         if kind == "brush":

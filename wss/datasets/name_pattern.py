@@ -5,16 +5,18 @@ from __future__ import annotations
 import glob
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from wss.datasets.files import orphans
 from wss.datasets.finding import Finding
-from wss.datasets.listing import is_hidden
+from wss.datasets.listing import is_hidden, split_suffix
 from wss.errors import DataError, UsageError
 
+_MASK_NAME = re.compile(r"(.+)[-_. ](?:mask|masks|label|labels|gt|seg|segmentation|annotation|truth)", re.IGNORECASE)
 _SLOT = "{name}"
 _SHOWN = 5
+_TRIED = 20
 
 
 def files_by_pattern(
@@ -58,6 +60,100 @@ def files_by_pattern(
             f"{_shown(base, parts, images)}"
         )
     return {name: path for name, path in found.items() if name in images}, orphans(images, found, what)
+
+
+def fitting_pattern(images: Collection[str], files: Collection[str]) -> str | None:
+    """The pattern that gives most annotation files the name of an image.
+
+    Args:
+        images: Names of images.
+        files: Annotation files with their ending, relative to their folder, with ``/``.
+
+    Returns:
+        The pattern, with the ending if all fitting files have the same; None where less than half of the files, or of the
+        images where these are fewer, fit any.
+    """
+    endings: dict[str, str] = {}
+    for file in files:
+        stem, ending = split_suffix(unicodedata.normalize("NFC", file))
+        endings[stem] = ending
+    candidates: dict[str, None] = {}
+    for stem in list(endings)[:_TRIED]:
+        inside = sorted((name for name in images if name in stem and name != stem), key=len, reverse=True)
+        for name in inside[:_SHOWN]:
+            parts = stem.split(name)
+            candidates[_SLOT.join(parts)] = None
+            for place in range(1, len(parts)) if len(parts) > 2 else ():
+                candidates[name.join(parts[:place]) + _SLOT + name.join(parts[place:])] = None
+    best: list[str] = []
+    pattern = ""
+    for candidate in candidates:
+        found = [stem for name in images if (stem := candidate.replace(_SLOT, name)) in endings]
+        if len(found) > len(best):
+            best, pattern = found, candidate
+    if not best or 2 * len(best) < min(len(images), len(endings)):
+        return None
+    suffixes = {endings[stem] for stem in best}
+    return pattern + (suffixes.pop() if len(suffixes) == 1 else "")
+
+
+def without_match(
+    root: Path, folder: Path, images: Mapping[str, Path], files: Mapping[str, Path], suffixes: Sequence[str], what: str
+) -> list[Finding]:
+    """A finding where a folder has annotations, and none of them the name of an image.
+
+    Args:
+        root: The data set's folder.
+        folder: The folder of annotations, relative to it.
+        images: Images by name.
+        files: Annotations by name, in ``folder`` itself.
+        suffixes: Endings of annotations.
+        what: ``mask`` or ``scribble``.
+    """
+    if set(files) & set(images):
+        return []
+    base = root / folder
+    found = [path.name for path in files.values()]
+    if not found and base.is_dir():
+        below = (path.relative_to(base) for path in sorted(base.glob("*/*")) if path.suffix.lower() in suffixes)
+        found = [path.as_posix() for path in below if not is_hidden(*path.parts)]
+    lower = {name.lower() for name in images}
+    if not found or any(name.lower() in lower for name in files):
+        return []
+    pattern = fitting_pattern(images, found)
+    message = f"none of the {len(found)} {what}s has the name of an image: {found[0]} is there, and the image "
+    message += next(iter(images.values())).name
+    if pattern is None:
+        remedy = f"give every {what} the name of its image, or name both so that the option {what}_pattern fits: "
+        return [
+            Finding(
+                "warning", f"no-{what}-matches", None, base, message, f"{remedy}the image's name with more around it"
+            )
+        ]
+    pattern = f"{folder.as_posix()}/{pattern}" if "/" in pattern else pattern
+    remedy = f"set {what}_pattern: '{pattern}' below dataset in wss.yaml (`wss init -o '{what}_pattern={pattern}'`)"
+    return [Finding("error", f"no-{what}-matches", None, base, message, remedy)]
+
+
+def masks_among_images(folder: Path, images: Mapping[str, Path]) -> list[Finding]:
+    """A finding where images seem to be masks of others: their names are those of others with a word such as ``_mask``.
+
+    Args:
+        folder: The folder of images, relative to the data set's.
+        images: Images by name.
+    """
+    seem = [name for name in images if (match := _MASK_NAME.fullmatch(name)) and match[1] in images]
+    if len(seem) < min(2, len(images) // 2) or not seem:
+        return []
+    found = [images[name].name for name in seem]
+    pattern = fitting_pattern([name for name in images if name not in seem], found)
+    if pattern is None:
+        return []
+    pattern = (folder / pattern).as_posix()
+    message = f"{len(seem)} images have names like masks of others, such as {seem[0]}, and are read as images"
+    remedy = f"if they are masks, set mask_pattern: '{pattern}' below dataset in wss.yaml (`wss init -o "
+    remedy += f"'mask_pattern={pattern}'`); if not, ignore this"
+    return [Finding("warning", "mask-among-images", seem[0], images[seem[0]], message, remedy, len(seem))]
 
 
 def _matches(base: Path, text: str) -> dict[str, Path]:

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from wss.datasets.finding import FileProblem
 from wss.datasets.shapes import Area, Drawing
 from wss.datasets.source import IGNORE_INDEX
-from wss.datasets.strokes_io import FAR, unknown_class
+from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
 """Larger files are refused."""
+
+_MARGIN = 0.05
+"""Objects may go so far beyond the image, as a share of its sides: QuPath clips them unless told otherwise."""
 
 IGNORED = "Ignore*"
 """QuPath's class of pixels that are nothing's; they are 255."""
@@ -49,12 +52,15 @@ def read_qupath(path: Path, labels: Mapping[str, int], shape: tuple[int, int], *
     strokes: list[Stroke] = []
     areas: list[Area] = []
     unclassified = 0
+    planes: set[tuple[int, int]] = set()
     for number, feature in enumerate(_features(path), 1):
+        planes.add(_plane(feature.get("geometry")))
+        if len(planes) > 1:
+            message = f"objects lie on several planes of the image, (z, t) = {', '.join(map(str, sorted(planes)))}"
+            raise _malformed(path, message, "export the objects of one plane, that of the image")
         name = _class_of(path, number, feature)
-        if name is not None and name not in labels:
-            raise unknown_class(path, f"object {number}", name, labels)
         unclassified += name is None
-        label = IGNORE_INDEX if name is None else labels[name]
+        label = IGNORE_INDEX if name is None else label_of(path, f"object {number}", name, labels)
         for kind, coordinates in _simple(path, number, feature.get("geometry")):
             if kind == "Polygon":
                 rings = tuple(_points(path, number, ring, shape) for ring in _list(path, number, coordinates))
@@ -97,6 +103,13 @@ def _class_of(path: Path, number: int, feature: Mapping[str, Any]) -> str | None
     raise _malformed(path, f"object {number} has the classification {str(found)[:60]}, expected one with a name")
 
 
+def _plane(geometry: Any) -> tuple[int, int]:
+    """The slice and the time that an object lies on, from 0."""
+    plane = geometry.get("plane") if isinstance(geometry, dict) else None
+    found = [plane.get(axis) if isinstance(plane, dict) else 0 for axis in ("z", "t")]
+    return tuple(value if isinstance(value, int) else 0 for value in found)  # type: ignore[return-value]
+
+
 def _simple(path: Path, number: int, geometry: Any) -> Iterator[tuple[str, Any]]:
     """The polygons, lines and points of a geometry."""
     kind = geometry.get("type") if isinstance(geometry, dict) else None
@@ -125,10 +138,17 @@ def _points(path: Path, number: int, values: Any, shape: tuple[int, int]) -> NDA
         points = np.zeros(0)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not (np.abs(points) < FAR).all():
         raise _malformed(path, f"object {number}: expected coordinates [[x, y], ...]")
-    if (points.min(0) > np.array([shape[1], shape[0]])).any() or (points.max(0) < 0).any():
+    sides = np.array([shape[1], shape[0]])
+    low, high = points.min(0), points.max(0)
+    if (
+        (low > sides).any()
+        or (high < 0).any()
+        or (low < -_MARGIN * sides - 1).any()
+        or (high > sides * (1 + _MARGIN) + 1).any()
+    ):
         raise _malformed(
             path,
-            f"object {number} lies at {points[0].tolist()}, outside of its image of {shape[1]}x{shape[0]} pixels",
+            f"object {number} goes from {low.tolist()} to {high.tolist()}, outside of its image of {shape[1]}x{shape[0]} pixels",
             "give the image that was annotated, at the resolution that QuPath has it",
         )
     return points

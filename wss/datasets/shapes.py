@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -88,12 +89,35 @@ class Drawing:
         strokes: Lines and points; a label of 255 wipes out what is below.
         areas: Areas and painted pixels, in the order of drawing.
         raster: Painted labels, uint8 (H, W) with 255 where nothing was painted, or None.
+        image: The file of the image, if the annotation's file names it.
     """
 
     shape: tuple[int, int]
     strokes: tuple[Stroke, ...] = ()
     areas: tuple[Area | Patch, ...] = ()
     raster: NDArray[np.uint8] | None = None
+    image: str | None = None
+
+    def beyond(self) -> int:
+        """Number of shapes that are not on the image, or reach farther than a twentieth of its sides beyond it."""
+        sides = np.array([self.shape[1], self.shape[0]])
+        corners = [stroke.points for stroke in self.strokes]
+        for area in self.areas:
+            if isinstance(area, Area):
+                corners.append(np.concatenate(area.outlines))
+            else:
+                size = np.array([area.inside.shape[1], area.inside.shape[0]])
+                corners.append(np.array([area.corner, area.corner + size - 1.0]))
+        margin = sides / 20 + 1
+        return sum(
+            bool(
+                (points.max(0) < 0).any()
+                or (points.min(0) > sides).any()
+                or (points.min(0) < -margin).any()
+                or (points.max(0) > sides + margin).any()
+            )
+            for points in corners
+        )
 
 
 def box_outline(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,8 +127,9 @@ def box_outline(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def ellipse_outline(centre: NDArray[np.float64], radii: tuple[float, float]) -> NDArray[np.float64]:
-    """64 points (64, 2) on an upright ellipse."""
-    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    """Points (N, 2) on an upright ellipse, at least 64, so many that chords are less than a tenth of a pixel from it."""
+    count = max(64, math.ceil(np.pi * math.sqrt(5 * min(max(map(abs, radii)), _FARTHEST))))
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return centre + np.stack([radii[0] * np.cos(angle), radii[1] * np.sin(angle)], 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -44,16 +45,18 @@ def read_xml(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple[
         Lin, Dai, Jia, He, Sun: ScribbleSup, CVPR 2016, the files of the PASCAL-Scribble data set.
     """
     strokes = []
-    for number, polygon in enumerate(xml_root(path).iter("polygon"), 1):
-        tag = (polygon.findtext("tag") or "").strip()
-        if tag not in labels:
-            raise unknown_class(path, f"polygon {number}", tag, labels)
+    root = xml_root(path)
+    polygons = list(root.iter("polygon"))
+    if not polygons and (root.tag != "annotation" or root.find(".//bndbox") is not None):
+        raise _malformed(path, f"an XML file of another kind: no polygon with tag and points below <{root.tag}>")
+    for number, polygon in enumerate(polygons, 1):
+        label = label_of(path, f"polygon {number}", (polygon.findtext("tag") or "").strip(), labels)
         points = [
             (number_in(path, number, point.findtext("X")), number_in(path, number, point.findtext("Y")))
             for point in polygon.iter("point")
         ]
         if points:
-            strokes.append(Stroke(labels[tag], np.array(points, np.float64), width))
+            strokes.append(Stroke(label, np.array(points, np.float64), width))
     return tuple(strokes)
 
 
@@ -73,7 +76,7 @@ def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
     except UnicodeDecodeError as error:
         raise _malformed(path, f"not a text file ({error})") from None
     for number, line in enumerate(text.splitlines(), 1):
-        fields = line.replace(" ", "").strip(",\t")
+        fields = line.strip().rstrip(", \t")
         if not fields:
             continue
         values = [number_in(path, number, field) for field in fields.split(",")]
@@ -140,6 +143,24 @@ def xml_root(path: Path) -> Element:
     except (SafeElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _malformed(path, f"not a plain XML file ({error!r})") from None
     return root
+
+
+def label_of(path: Path, where: str, name: str, labels: Mapping[str, int]) -> int:
+    """The label of a class by its name, in either Unicode form.
+
+    Args:
+        path: The file that has the name.
+        where: Which object or line of the file has it.
+        name: The name.
+        labels: Label by name in the composed form (NFC).
+
+    Raises:
+        DataError: There is no such class.
+    """
+    label = labels.get(unicodedata.normalize("NFC", name))
+    if label is None:
+        raise unknown_class(path, where, name, labels)
+    return label
 
 
 def unknown_class(path: Path, where: str, name: str, labels: Mapping[str, int]) -> FileProblem:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from wss.datasets.cvat import image_id
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.source import Source
-from wss.datasets.strokes_io import FAR, unknown_class
+from wss.datasets.strokes_io import FAR, label_of
 
 TAGS_FILE = "tags.csv"
 BOXES_FILE = "boxes.csv"
@@ -61,21 +62,19 @@ def read_tags(path: Path, labels: Mapping[str, int], images: Collection[str]) ->
             names = _names(row.fields[0], labels) if len(row.fields) == 1 else []
             if len(row.fields) != 1:
                 raise _problem(path, f"line {row.line}: {len(row.fields) + 1} columns, expected image,class")
-            for name in names:
-                if name not in labels:
-                    raise unknown_class(path, f"line {row.line}", name, labels)
-            found.setdefault(row.image, set()).update(labels[name] for name in names)
+            named = [label_of(path, f"line {row.line}", name, labels) for name in names]
+            found.setdefault(row.image, set()).update(named)
     else:
-        for name in header:
-            if name not in labels:
-                raise unknown_class(path, "the header", name, labels)
+        columns = [label_of(path, "the header", name, labels) for name in header]
+        if len(set(columns)) < len(columns):
+            raise _problem(path, "two columns of the header have the same class")
         for row in rows:
             if len(row.fields) != len(header) or not all(field.lower() in _TRUTH for field in row.fields):
                 raise _problem(path, f"line {row.line}: expected 0 or 1 for each of the {len(header)} classes")
             if row.image in found:
                 raise _problem(path, f"line {row.line}: image {row.image!r} is there twice")
-            present = zip(header, row.fields, strict=True)
-            found[row.image] = {labels[name] for name, field in present if _TRUTH[field.lower()]}
+            present = zip(columns, row.fields, strict=True)
+            found[row.image] = {label for label, field in present if _TRUTH[field.lower()]}
     tags = {image: tuple(sorted(classes)) for image, classes in found.items() if image in known}
     return tags, _orphans(path, found, images)
 
@@ -104,20 +103,26 @@ def read_boxes(
     header, rows = _table(path, images)
     order = _box_columns(path, header) if header is not None else range(5)
     found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+    columns = 5 if header is None else len(header)
+    shares = []
     for row in rows:
         boxes = found.setdefault(row.image, [])
         if not any(row.fields):
             continue
-        if len(row.fields) <= max(order):
+        if len(row.fields) <= max(order) or any(row.fields[columns:]):
             raise _problem(path, f"line {row.line}: {len(row.fields) + 1} columns, expected image,class,x0,y0,x1,y1")
-        name, *corners = (row.fields[column] for column in order)
-        if name not in labels:
-            raise unknown_class(path, f"line {row.line}", name, labels)
-        x0, y0, x1, y1 = (_pixel(path, row.line, text) for text in corners)
+        name, *texts = (row.fields[column] for column in order)
+        label = label_of(path, f"line {row.line}", name, labels)
+        corners = [_pixel(path, row.line, text) for text in texts]
+        shares.append(all(0 <= corner <= 1 for corner in corners) and any(corner % 1 for corner in corners))
+        x0, y0, x1, y1 = (round(corner) for corner in corners)
         if x1 < x0 or y1 < y0:
             message = f"line {row.line}: a box from ({x0}, {y0}) to ({x1}, {y1})"
             raise FileProblem("box-inverted", path, message, "write the upper left corner first, then the lower right")
-        boxes.append((labels[name], x0, y0, x1, y1))
+        boxes.append((label, x0, y0, x1, y1))
+    if shares and all(shares):
+        message = "all corners lie between 0 and 1: they seem to be shares of the image's sides"
+        raise FileProblem("malformed-file", path, message, "multiply x by the image's width and y by its height")
     known = set(images)
     return {image: tuple(rows) for image, rows in found.items() if image in known}, _orphans(path, found, images)
 
@@ -154,6 +159,12 @@ def _table(path: Path, images: Collection[str]) -> tuple[list[str] | None, list[
         raise _problem(path, f"line {short}: one column, expected image,class")
     header = rows.pop(0)[1] if _is_header(rows[0][1], images) else None
     names = [_Row(number, image_id(fields[0]), tuple(fields[1:])) for number, fields in rows]
+    folders: dict[str, PurePosixPath] = {}
+    for row, (_, fields) in zip(names, rows, strict=True):
+        folder = PurePosixPath(fields[0].replace("\\", "/")).parent
+        if folders.setdefault(row.image, folder) != folder:
+            message = f"line {row.line}: image {row.image!r} in the folder {folder}, above it in {folders[row.image]}"
+            raise FileProblem("malformed-file", path, message, "keep the rows of one folder, that of the images")
     unnamed = next((row.line for row in names if not row.image), None)
     if unnamed is not None:
         raise _problem(path, f"line {unnamed}: no image is named")
@@ -168,7 +179,7 @@ def _is_header(fields: Sequence[str], images: Collection[str]) -> bool:
 def _names(field: str, labels: Mapping[str, int]) -> list[str]:
     """The class names in a field. A field that is a name as a whole, or parts between semicolons, may have spaces."""
     names: list[str] = []
-    for part in (part.strip() for part in re.split(r"[;|]", field)):
+    for part in (unicodedata.normalize("NFC", part.strip()) for part in re.split(r"[;|]", field)):
         names += [part] if part in labels else part.split()
     return names
 
@@ -185,14 +196,14 @@ def _box_columns(path: Path, header: Sequence[str]) -> list[int]:
     return order
 
 
-def _pixel(path: Path, line: int, text: str) -> int:
+def _pixel(path: Path, line: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not abs(value) < FAR:
         raise _problem(path, f"line {line}: expected a number of pixels, got {text[:40]!r}")
-    return round(value)
+    return value
 
 
 def _orphans(path: Path, found: Collection[str], images: Collection[str]) -> list[Finding]:

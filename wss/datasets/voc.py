@@ -25,7 +25,7 @@ from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.listing import files_by_stem, read_list, split_by_hash
 from wss.datasets.matlab import read_mat
 from wss.datasets.source import Catalogue, Sample
-from wss.datasets.strokes_io import number_in, unknown_class, xml_root
+from wss.datasets.strokes_io import label_of, number_in, xml_root
 from wss.datasets.value_map import remap
 from wss.errors import DataError
 
@@ -181,9 +181,7 @@ def read_objects(path: Path, labels: Mapping[str, int]) -> NDArray[np.int32]:
     """
     rows = []
     for number, item in enumerate(xml_root(path).iter("object"), 1):
-        name = (item.findtext("name") or "").strip()
-        if name not in labels:
-            raise unknown_class(path, f"object {number}", name, labels)
+        label = label_of(path, f"object {number}", (item.findtext("name") or "").strip(), labels)
         corners = [item.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
-        rows.append([labels[name], *(round(number_in(path, number, text)) - 1 for text in corners)])
+        rows.append([label, *(round(number_in(path, number, text)) - 1 for text in corners)])
     return np.array(rows, np.int32).reshape(-1, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from wss.datasets.classlist import ClassList, read_classes
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.shapes import Area, Drawing, box_outline
 from wss.datasets.source import IGNORE_INDEX
-from wss.datasets.strokes_io import unknown_class
+from wss.datasets.strokes_io import label_of
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
 """Where class names of such data sets are, below or beside the folder of text files."""
@@ -87,31 +88,56 @@ def class_numbers(path: Path, classes: ClassList) -> tuple[list[int], Finding]:
     """
     folder = path if path.is_dir() else path.parent
     places = [folder, *folder.resolve().parents[:2]]
-    named = next((p for place in places for name in NAME_FILES if (p := place / name).is_file()), None)
+    found = (p for place in places for name in NAME_FILES if (p := place / name).is_file())
+    named = unclear = None
+    for file in found:
+        if not _is_class_list(file, classes) or _highest(path) >= len(classes.names) - 1:
+            named = file
+            break
+        unclear = unclear or file
     if named is None:
         numbers = [index for index in range(len(classes.names)) if index != classes.background]
         names = ", ".join(f"{number} {classes.names[index]}" for number, index in enumerate(numbers))
+        remedy = f"if that is wrong, write `names: [...]` in the order of the numbers into {folder / 'data.yaml'}"
+        if unclear is not None:
+            message = (
+                "is the class list with its background, which YOLO does not count, and no number needs it: the numbers "
+            )
+            message += f"are read as {names}"
+            return numbers, Finding("warning", "class-numbers", None, unclear, message, remedy)
         message = f"no file of class names ({', '.join(NAME_FILES)}): the numbers are read as {names}"
-        return numbers, Finding(
-            "note", "class-numbers", None, folder, message, "put data.yaml beside the files if wrong"
-        )
+        return numbers, Finding("note", "class-numbers", None, folder, message, remedy)
     labels = classes.labels()
     wanted = _names(named)
-    for name in wanted:
-        if name not in labels:
-            raise unknown_class(named, "the list", name, labels)
+    numbers = [label_of(named, "the list", name, labels) for name in wanted]
     names = ", ".join(f"{number} {name}" for number, name in enumerate(wanted))
     message = f"the numbers of YOLO are read as {names}"
-    return [labels[name] for name in wanted], Finding("note", "class-numbers", None, named, message, "nothing to do")
+    return numbers, Finding("note", "class-numbers", None, named, message, "nothing to do")
+
+
+def _highest(path: Path) -> float:
+    """The highest class number in text files; lines without one are left to ``read_yolo``."""
+    highest = -1.0
+    for file in path.glob("*.txt") if path.is_dir() else [path]:
+        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else ():
+            number = line.split(maxsplit=1)[0] if line.strip() else ""
+            highest = max(highest, float(number) if number.isdecimal() else -1.0)
+    return highest
+
+
+def _is_class_list(path: Path, classes: ClassList) -> bool:
+    """True if a text file is the class list itself, with a background."""
+    return path.suffix == ".txt" and classes.background is not None and tuple(_names(path)) == classes.names
 
 
 def _names(path: Path) -> Sequence[str]:
     if path.suffix != ".names":
         return read_classes(path).names
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise _malformed(path, f"cannot be read ({error})", "save it as UTF-8 text") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def images_beside(path: Path) -> Path:
