@@ -86,6 +86,9 @@ def init(
     write_text(place.config_path, header + yaml.safe_dump({"dataset": values}, sort_keys=False, allow_unicode=True))
     splits = {name: len(ids) for name, ids in catalogue.splits.items()}
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
+    for note in getattr(source, "notes", ()):
+        if note.severity == "error":
+            terminal.say(f"{note.file}: {note.message}; {note.remedy}")
     axis = next((note for note in getattr(source, "notes", ()) if note.code == "slice-axis"), None)
     if axis is not None:
         terminal.say(f"{axis.message} ({axis.file and axis.file.name}); {axis.remedy}: `wss init -o axis=...`")

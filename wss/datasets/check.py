@@ -203,6 +203,8 @@ def _scribble_findings(source: Source, by_id: dict[str, Inspection]) -> list[Fin
     if not bare:
         return []
     if not any(inspection.scribble is not None for inspection in by_id.values()):
+        if isinstance(source, FileSource) and any(source.entry(i).scribble is not None for i in bare):
+            return []  # there are some, and other findings say why they cannot be read
         return [_no_scribbles(source, [by_id[i] for i in bare])]
     remedy = "scribble on it, or leave it: nothing is learned from it"
     return [Finding("warning", "no-scribble", i, None, f"{i} has no usable scribble", remedy) for i in bare]

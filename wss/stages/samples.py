@@ -44,6 +44,7 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
             volume's slices, or labels of all files together mean something else than class indices (see ``require_meaning``).
     """
     source = open_source(params.dataset)
+    _require_matches(source)
     catalogue = source.catalogue
     ids = list(dict.fromkeys(i for split in catalogue.splits.values() for i in split))
     if not ids:
@@ -92,6 +93,17 @@ def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLab
     for finding in found:
         if finding.severity == "error":
             raise DataError(f"{finding.file or source.catalogue.kind}: {finding.message}; {finding.remedy}")
+
+
+def _require_matches(source: Source) -> None:
+    """Raise if a folder of masks or scribbles has files, and no image has one of them: others would silently take their place.
+
+    Raises:
+        DataError: There is such a folder; the message names the option that matches the names.
+    """
+    for note in source.notes if isinstance(source, FileSource) else ():
+        if note.code in ("no-mask-matches", "no-scribble-matches"):
+            raise DataError(f"{note.file}: {note.message}; {note.remedy}")
 
 
 def _collect(
