@@ -121,11 +121,11 @@ def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | 
         ranges: What becomes 0 and 255; None takes ``stretch_ranges`` of these values.
     """
     values = chosen_bands(raster, options, path)
-    valid = data_mask(values, {raster.nodata, options.nodata}, path)
+    valid = data_mask(values, {raster.nodata, options.nodata}, path, raster.empty)
     if raster.colours == "palette" and options.bands is None and raster.palette is not None:
         known = np.zeros((max(256, len(raster.palette), int(values.max(initial=0)) + 1), 3), np.uint8)
         known[: len(raster.palette)] = raster.palette
-        rgb = known[values]
+        rgb = known[values.astype(np.uint8) if values.dtype == bool else values]
     else:
         rgb = to_uint8(values, ranges or stretch_ranges(values, raster, options, valid))
         if raster.colours == "cmyk":
@@ -161,19 +161,34 @@ def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[A
     return chosen[..., 0] if len(options.bands) == 1 else chosen
 
 
-def data_mask(values: NDArray[Any], nodata: set[float | None], path: Path) -> NDArray[np.bool_] | None:
-    """Pixels with data; None where all have some."""
+def data_mask(
+    values: NDArray[Any], nodata: set[float | None], path: Path, masked: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_] | None:
+    """Pixels with data; None where all have some.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        nodata: Values of pixels without data; None stands for no value.
+        path: Named in errors.
+        masked: bool (H, W), True where the file's own mask says that there is no data.
+
+    Raises:
+        DataError: A pixel with data has an infinite value.
+    """
     empty: NDArray[np.bool_] = np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
         empty = np.isnan(values)
-        if np.isinf(values).any():
-            raise FileProblem("infinite", path, "holds infinite values", "replace them by NaN or a value for nodata")
     for value in nodata - {None}:
         assert value is not None
         if values.dtype.kind == "f":
-            empty |= values == np.asarray(value, values.dtype)
+            with np.errstate(over="ignore"):
+                empty |= values == np.asarray(value, values.dtype)
         elif float(value).is_integer():
             empty |= values == int(value)
+    if masked is not None:
+        empty |= masked if values.ndim == 2 else masked[..., None]
+    if values.dtype.kind == "f" and (np.isinf(values) & ~empty).any():
+        raise FileProblem("infinite", path, "holds infinite values", "replace them by NaN or a value for nodata")
     if values.ndim == 3:
         empty = np.asarray(empty.all(-1))
     return ~empty if empty.any() else None
@@ -334,7 +349,7 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
             raise FileProblem(
                 "label-range",
                 path,
-                f"expected whole numbers, got {wrong[0]:g} in a floating-point file",
+                f"expected whole numbers, got {wrong[0]} in a floating-point file",
                 "save class indices, without interpolation between them",
             )
     if values.size and (values.min() < 0 or values.max() > IGNORE):

@@ -51,7 +51,9 @@ class Raster:
             turned as the file's orientation says. Without alpha.
         colours: Meaning of the channels.
         palette: uint8 (N, 3), the colours of indices, or None.
-        transparent: bool (H, W), True where alpha is 0 or the colour is the transparent one; None where nothing can be.
+        transparent: bool (H, W), True where alpha is 0, the colour is the transparent one, or ``empty``; None where nothing can
+            be.
+        empty: bool (H, W), True where the file's own mask says that there is no data; None where it has no mask.
         nodata: The value of pixels without data, as the file says; NaN is possible. None where it says nothing.
         lossy: The compression changes values.
         largest: The value of white or full strength, where the file says it: by 8 or fewer bits, or by PGM's largest value. None
@@ -62,6 +64,7 @@ class Raster:
     colours: Colours
     palette: NDArray[np.uint8] | None = None
     transparent: NDArray[np.bool_] | None = None
+    empty: NDArray[np.bool_] | None = None
     nodata: float | None = None
     lossy: bool = False
     largest: float | None = None
@@ -223,11 +226,12 @@ def upright(raster: Raster, orientation: int) -> Raster:
     """Turn an image as an orientation of EXIF or TIFF says."""
     if orientation == 1:
         return raster
-    transparent = raster.transparent
+    transparent, empty = raster.transparent, raster.empty
     return replace(
         raster,
         values=turned(raster.values, orientation),
         transparent=None if transparent is None else turned(transparent, orientation),
+        empty=None if empty is None else turned(empty, orientation),
     )
 
 
