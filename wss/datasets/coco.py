@@ -278,7 +278,7 @@ class CocoSource(FileSource):
     """
 
     options: CocoOptions
-    version = 2
+    version = 3
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""

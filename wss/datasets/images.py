@@ -17,10 +17,13 @@ from wss.datasets.source import IGNORE_INDEX as IGNORE
 from wss.datasets.value_map import remap
 from wss.params import LATER, Params
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif"),
+    *(".pbm", ".pnm", ".jfif", ".jpe"),
+)
 """File name endings of images, lower case, in order of preference when one image comes in several formats."""
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg", ".pbm", ".ppm", ".pnm", ".webp")
 """File name endings of label images, in order of preference; JPEG is found only to be refused by ``read_label``."""
 
 PERCENTILES = (0.5, 99.5)
@@ -266,7 +269,7 @@ def linear(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
         return np.array(values)
     if high <= low:
         return np.zeros(values.shape, np.uint8)
-    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low) * 255 / (high - low)
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
@@ -311,6 +314,9 @@ def read_label(
             "labels saved as JPEG or WebP, whose compression changes class indices",
             "export them again as PNG",
         )
+    if raster.palette is not None and _renumbered(path, raster.values, raster.palette):
+        message = "a GIF with a grey palette, which does not tell whether its indices or its greys are labels"
+        raise FileProblem("grey-gif", path, f"{message}: GIF writers renumber the colours", "save the labels as PNG")
     stored, unlabelled = raster.values, raster.transparent
     if raster.colours == "rgb" and stored.dtype == np.uint8:
         if palette is None:
@@ -335,6 +341,16 @@ def read_label(
     if unlabelled is not None:
         stored = np.where(unlabelled, np.asarray(IGNORE, np.result_type(stored, np.uint8)), stored)
     return _whole(stored, path)
+
+
+def _renumbered(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8]) -> bool:
+    """True for a GIF of greys whose indices are not the greys."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GIF8":
+            return False
+    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=1)[: len(palette)])
+    colours = palette[used].astype(int)
+    return bool((colours == colours[:, :1]).all() and (colours[:, 0] != used).any())
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:

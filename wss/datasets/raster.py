@@ -39,6 +39,12 @@ _MAGIC = (
     (b"P7", "PAM"),
     (b"PF", "PFM"),
     (b"Pf", "PFM"),
+    (b"%!PS", "PostScript"),
+    (b"DDS ", "DirectDraw"),
+    (b"qoif", "QOI"),
+    (b"\0\0\1\0", "icon"),
+    (b"SIMPLE  =", "FITS"),
+    (b"MATLAB 5", "MATLAB"),
 )
 
 
@@ -143,8 +149,10 @@ def opened(path: Path, code: str) -> Iterator[bytes]:
     try:
         if path.stat().st_size == 0:
             raise FileProblem(code, path, "the file is empty", "copy or download it again")
+        if path.is_dir():
+            raise FileProblem(code, path, "is a folder, not a file", "rename it, or give the files in it")
         with path.open("rb") as file:
-            begin = file.read(64)
+            begin = file.read(132)
         yield begin
     except FileProblem:
         raise
@@ -170,9 +178,17 @@ def _format(path: Path, begin: bytes) -> Format:
         return PICTURES
     named = next((name for magic, name in _MAGIC if begin.startswith(magic)), None)
     if begin[4:8] == b"ftyp":
-        named = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}.get(begin[8:12], "video")
+        kinds = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
+        named = kinds.get(begin[8:12], "video")
+    named = "DICOM" if begin[128:132] == b"DICM" else named
     if named is not None:
-        raise unsupported(path, f"a {named} file, which is not read", "save it as PNG or TIFF")
+        raise unsupported(path, f"the format is {named}, which is not read", "save it as PNG or TIFF")
+    if begin.startswith(b"version https://git-lfs"):
+        message = "only stands for a file that is kept in Git LFS"
+        raise FileProblem("unreadable-image", path, message, "fetch it (`git lfs pull`)")
+    if begin.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        message = "a web page, no image: its download has failed"
+        raise FileProblem("unreadable-image", path, message, "download it again, and look at it in a browser")
     raise FileProblem(
         "unreadable-image", path, "not an image, or its beginning is damaged", "copy or download it again"
     )

@@ -97,9 +97,7 @@ def open_tiff(path: Path) -> Iterator[Layout]:
             raise FileProblem("unreadable-image", path, "holds no image", "copy or download it again")
         images = [image for one in series for image in (one, *_unmarked(one))]
         if len(images) > 1:
-            sizes = ", ".join(
-                sorted({f"{image.keyframe.imagewidth}x{image.keyframe.imagelength}" for image in images})
-            )
+            sizes = ", ".join(sorted({f"{image.keyframe.imagewidth}x{image.keyframe.imagelength}" for image in images}))
             message = f"holds {len(images)} images of different sizes or types ({sizes})"
             raise FileProblem("stack", path, message, "save each as a file of its own")
         yield _layout(path, series[0], _mask(file, series[0].keyframe))
@@ -301,9 +299,7 @@ def channels_of(path: Path, layout: Layout, values: NDArray[Any]) -> Raster:
     lossy = getattr(layout.page.compression, "name", "") in _LOSSY
     bits = int(layout.page.bitspersample)
     largest = 2.0**bits - 1 if bits <= 8 and values.dtype.kind in "bu" else None
-    return Raster(
-        values, layout.colours, palette, transparent, nodata=layout.nodata, lossy=lossy, largest=largest
-    )
+    return Raster(values, layout.colours, palette, transparent, nodata=layout.nodata, lossy=lossy, largest=largest)
 
 
 def header(path: Path) -> Header:
