@@ -166,7 +166,7 @@ def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str
     image is overwritten.
     """
     from wss.datasets.images import IMAGE_SUFFIXES
-    from wss.datasets.listing import is_hidden
+    from wss.datasets.listing import OTHER_PICTURES, is_hidden
     from wss.errors import DataError, UsageError
 
     sources: dict[Path, str] = {}
@@ -176,12 +176,16 @@ def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str
         found = [given]
         if given.is_dir():
             inside = given.resolve().is_relative_to(out.resolve())
-            found = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+            files = [p for p in sorted(given.rglob("*")) if not p.is_dir()]
+            found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+            others = [p for p in files if p.suffix.lower() in OTHER_PICTURES - {*IMAGE_SUFFIXES, ".nii", ".gz", ".dcm"}]
             found = [p for p in found if inside or not p.resolve().is_relative_to(out.resolve())]
             hidden = [p for p in found if is_hidden(*p.relative_to(given).parts)]
             found = [p for p in found if not is_hidden(*p.relative_to(given).parts)]
             if hidden:
                 say(f"{given}: {len(hidden)} hidden files left out, such as {hidden[0].relative_to(given)}")
+            if others:
+                say(f"{given}: {len(others)} files in other formats left out, such as {others[0].relative_to(given)}")
         if not found:
             raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
         for path in found:

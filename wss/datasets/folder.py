@@ -117,7 +117,7 @@ class FolderSource(FileSource):
 
     def _unread(self) -> list[Finding]:
         """Findings for files in the folders that are not read; folders that patterns lead to are searched otherwise."""
-        places = [(self.options.images, IMAGE_SUFFIXES)]
+        places: list[tuple[Path, tuple[str, ...]]] = [(self.options.images, IMAGE_SUFFIXES)]
         if self.options.mask_pattern is None:
             places.append((self.options.masks, LABEL_SUFFIXES))
         if self.options.scribble_pattern is None:

@@ -12,7 +12,7 @@ from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import IMAGE_SUFFIXES
 from wss.names import name_bytes, name_of, without_odd
 
-_OTHER_PICTURES = frozenset(
+OTHER_PICTURES = frozenset(
     [".webp", ".ppm", ".pam", ".pfm", ".jp2", ".j2k", ".jxl", ".heic", ".heif", ".avif", ".exr", ".hdr", ".psd", ".svg"]
     + [".tga", ".dng", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".nii", ".gz", ".nrrd", ".mha", ".dcm", ".zip", ".pdf"]
 )
@@ -100,7 +100,7 @@ def unread_files(folder: Path, suffixes: Sequence[str]) -> list[Finding]:
             for entry in entries:
                 suffix = split_suffix(entry.name)[1].lower()
                 if not is_hidden(entry.name) and suffix not in suffixes:
-                    severity: Severity = "warning" if suffix in _OTHER_PICTURES and entry.is_file() else "note"
+                    severity: Severity = "warning" if suffix in OTHER_PICTURES and entry.is_file() else "note"
                     others[severity].append(entry.name)
     except OSError:
         return []
