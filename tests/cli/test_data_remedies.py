@@ -95,10 +95,13 @@ def test_predict_leaves_hidden_files_out_and_says_so(work, wss, tmp_path):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(pictures / name)
     (pictures / "._a.png").write_bytes(b"\0\5\x16\7")
+    (pictures / "c.heic").write_bytes(b"\0")
+    (pictures / "folder.png").mkdir()
     result = wss("predict", pictures, "--out", "masks", "--no-overlays", "--json")
     assert result.code == 0, result.err
     assert sorted(result.json["files"]) == ["masks/a.png", "masks/deep/b.png"]
     assert "3 hidden files left out, such as ._a.png" in result.err
+    assert "1 files in other formats left out, such as c.heic" in result.err
     for name in ("a.png", "deep/b.png"):
         (pictures / name).unlink()
     assert "no images in this folder" in wss("predict", pictures, "--out", "masks").err

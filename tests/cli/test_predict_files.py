@@ -71,6 +71,13 @@ def test_prediction_reads_files_as_training_did(bands, wss):
     other = wss("predict", "../scenes/images/a3.tif", "--out", "p", "--set", "read.bands=[1,1,1]", "--probs")
     assert other.code == 0
     assert np.abs(np.load(bands / "o/a3_probs.npy") - np.load(bands / "p/a3_probs.npy")).max() > 1e-3
+    same = wss("predict", "../scenes/images/a3.tif", "--out", "q", "--set", "read.page=0", "--probs")
+    assert same.code == 0
+    assert (np.load(bands / "o/a3_probs.npy") == np.load(bands / "q/a3_probs.npy")).all()
+    assert (read_label(bands / "q/a3.png") == expected).all()
+    unnamed = wss("predict", "--set", "read.page=0")
+    assert unnamed.code == 2
+    assert "only named files are read anew" in unnamed.said
     for setting, message in (("read.band=[1]", "unknown parameter 'band'"), ("train.lr=1", "expected read.NAME=VALUE")):
         refused = wss("predict", "../scenes/images/a3.tif", "--set", setting)
         assert refused.code == 2

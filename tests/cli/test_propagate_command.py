@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from commands import artifact
 from PIL import Image
 
@@ -227,3 +228,20 @@ def test_wrong_usage_of_a_workspace(cells, wss, arguments, said):
     result = wss(*arguments)
     assert result.code == 2
     assert said in result.said
+
+
+def test_the_page_is_taken_of_the_image_and_of_its_scribbles(files, wss, tmp_path):
+    stacks = []
+    for path in files:
+        stack = np.stack([np.full_like(_read(path), 255), _read(path)])
+        kind = {"photometric": "rgb"} if stack.ndim == 4 else {"photometric": "minisblack"}
+        stacks.append(tmp_path / f"{path.parent.name}.tif")
+        tifffile.imwrite(stacks[-1], stack, metadata=None, **kind)
+    plain = wss("propagate", files[0], "-s", files[1], "-o", tmp_path / "a.png")
+    assert plain.code == 0, plain.err
+    refused = wss("propagate", stacks[0], "-s", stacks[1], "-o", tmp_path / "b.png")
+    assert refused.code == 1
+    assert "--set read.page=0" in refused.said
+    chosen = wss("propagate", stacks[0], "-s", stacks[1], "-o", tmp_path / "b.png", "--set", "read.page=1")
+    assert chosen.code == 0, chosen.err
+    assert (_read(tmp_path / "a.png") == _read(tmp_path / "b.png")).all()

@@ -141,7 +141,7 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_postscript_is_not_run(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    with pytest.raises(DataError, match="not an image"):
+    with pytest.raises(DataError, match="the format is PostScript"):
         read_image(tmp_path / "a.png")
 
 

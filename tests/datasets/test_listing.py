@@ -8,7 +8,7 @@ import pytest
 from wss.datasets.cards import colour_map, load_card
 from wss.datasets.classlist import read_classes
 from wss.datasets.finding import FileProblem
-from wss.datasets.listing import files_by_stem, read_list, split_by_hash
+from wss.datasets.listing import files_by_stem, read_list, split_by_hash, unread_files
 from wss.datasets.volumes import PATIENT_SLICES, compile_pattern, find_volumes
 from wss.errors import DataError, UsageError
 
@@ -165,3 +165,15 @@ def test_colour_map_has_the_published_colours():
     assert colours[[1, 2, 15, 20]].tolist() == [[128, 0, 0], [0, 128, 0], [192, 128, 128], [0, 64, 128]]
     assert colours[255].tolist() == [224, 224, 192]
     assert len({tuple(c) for c in colours.tolist()}) == 256
+
+
+def test_files_that_are_not_read_are_told(tmp_path):
+    for name in ("a.png", "b.heic", "c.NPY", "notes.md", ".hidden.heic", "d.jfif"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "more.zip").mkdir()
+    warning, note = unread_files(tmp_path, (".png", ".jfif"))
+    assert (warning.severity, warning.count, note.severity, note.count) == ("warning", 2, "note", 2)
+    assert "such as b.heic" in warning.message
+    assert "endings .png, .jfif" in warning.remedy
+    assert "more.zip" in note.message
+    assert unread_files(tmp_path / "missing", (".png",)) == []

@@ -65,9 +65,13 @@ def predict(
     from wss.cli.session import Session
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
-    from wss.errors import DataError
+    from wss.errors import DataError, UsageError
     from wss.store.atomic import write_bytes
 
+    if settings and not images:
+        raise UsageError(
+            f"--set {settings[0]}: only named files are read anew; the data set's options hold for its split"
+        )
     asked: dict[str, Any] = {}
     if scales is not None:
         asked["scales"] = parse_scales(scales)
@@ -85,9 +89,9 @@ def predict(
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
         network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
-        reading = None if not settings else _reading(settings)
+        reading = None if not settings else _reading(settings, network)
         segment = Segmentation(network, str(session.context.device), test_time, out, reading, probs, overlays)
-        volumes = VolumeMasks(out, network)
+        volumes = VolumeMasks(out, network, reading)
         if named is None:
             sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
         else:
@@ -118,7 +122,9 @@ def predict(
             raise DataError(_left_out(faults, len(sources)))
 
 
-def _reading(settings: list[str]) -> PixelOptions:
+def _reading(settings: list[str], network: Path) -> PixelOptions:
+    """How files are read: as for the network's training, but for what is set."""
+    from wss.checkpoints import pixel_options
     from wss.datasets.images import PixelOptions
     from wss.errors import UsageError
     from wss.params import validate
@@ -127,7 +133,7 @@ def _reading(settings: list[str]) -> PixelOptions:
     changes = parse_overrides(settings)
     for name in set(changes) - {"read"}:
         raise UsageError(f"--set {name}: expected read.NAME=VALUE, for example read.bands=[3,2,1]")
-    return validate(PixelOptions, changes["read"], "--set read")
+    return validate(PixelOptions, pixel_options(network).model_dump() | changes["read"], "--set read")
 
 
 def _left_out(faults: dict[str, str], count: int) -> str:
@@ -163,7 +169,7 @@ def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str
     image is overwritten.
     """
     from wss.datasets.images import IMAGE_SUFFIXES
-    from wss.datasets.listing import is_hidden
+    from wss.datasets.listing import OTHER_PICTURES, is_hidden
     from wss.errors import DataError, UsageError
 
     sources: dict[Path, str] = {}
@@ -173,12 +179,16 @@ def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str
         found = [given]
         if given.is_dir():
             inside = given.resolve().is_relative_to(out.resolve())
-            found = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+            files = [p for p in sorted(given.rglob("*")) if not p.is_dir()]
+            found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+            others = [p for p in files if p.suffix.lower() in OTHER_PICTURES - {*IMAGE_SUFFIXES, ".nii", ".gz", ".dcm"}]
             found = [p for p in found if inside or not p.resolve().is_relative_to(out.resolve())]
             hidden = [p for p in found if is_hidden(*p.relative_to(given).parts)]
             found = [p for p in found if not is_hidden(*p.relative_to(given).parts)]
             if hidden:
                 say(f"{given}: {len(hidden)} hidden files left out, such as {hidden[0].relative_to(given)}")
+            if others:
+                say(f"{given}: {len(others)} files in other formats left out, such as {others[0].relative_to(given)}")
         if not found:
             raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
         for path in found:

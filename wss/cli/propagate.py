@@ -115,7 +115,7 @@ def _one(
     cuts_along = "superpixels" in propagation.needs and cutting.needs_edges
     if changes["edges"] and not (reads_edges or cuts_along):
         raise UsageError(f"--set edges: method {method!r} looks at no edges here; leave it out")
-    (pixels, valid), labels = read_picture(image, reading), read_label(scribbles)
+    (pixels, valid), labels = read_picture(image, reading), read_label(scribbles, page=reading.page)
     if labels.shape != pixels.shape[:2]:
         raise DataError(
             f"{scribbles}: scribbles are {labels.shape[1]}x{labels.shape[0]}, but {image} is "

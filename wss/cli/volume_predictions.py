@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from wss.cli.session import Session
-    from wss.datasets.images import Picture
+    from wss.datasets.images import Picture, PixelOptions
     from wss.datasets.volume_file import VolumeFile
 
 Named = tuple[str, Any]
@@ -93,15 +93,16 @@ class VolumeMasks:
     Args:
         out: Folder for them.
         network: Store of the network that makes them.
+        reading: How values become RGB; None takes what the network was trained with.
 
     Attributes:
         faults: Volumes that cannot be opened, and why.
     """
 
-    def __init__(self, out: Path, network: Path) -> None:
+    def __init__(self, out: Path, network: Path, reading: PixelOptions | None = None) -> None:
         from wss.store import MODEL, Store
 
-        self._out, self._network = out, network
+        self._out, self._network, self._reading = out, network, reading
         self._meta = Store(network, MODEL).meta
         self._owner: dict[str, str] = {}
         self._counts: dict[str, int] = {}
@@ -113,13 +114,12 @@ class VolumeMasks:
         """The slices of volumes, read as those that the network was trained on."""
         if not volumes:
             return []
-        from wss.datasets.images import PixelOptions
+        from wss.checkpoints import pixel_options
         from wss.datasets.volume_file import open_volume
         from wss.datasets.volume_source import usual_axis
         from wss.errors import DataError
-        from wss.params import validate
 
-        options = validate(PixelOptions, self._meta.get("pixels", {}) | {"page": None}, f"{self._network}: pixels")
+        options = (self._reading or pixel_options(self._network)).model_copy(update={"page": None})
         cut = self._meta.get("slices", {})
         sources: list[Named] = []
         for name, path in volumes.items():

@@ -48,7 +48,7 @@ class DenseposeSource(FileSource):
     """
 
     options: DenseposeOptions
-    version = 2
+    version = 3
 
     def scan(self) -> None:
         """Fill in ``catalogue``, ``entries`` and ``notes``."""

@@ -100,7 +100,7 @@ class FileSource(ABC):
         DataError: The folder is missing, or lists or class names are unusable.
     """
 
-    version = 2
+    version = 3
     """Raised when equal files give other samples, so that fingerprints change."""
 
     one_image_per_file: ClassVar[bool] = True

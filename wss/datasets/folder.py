@@ -11,8 +11,8 @@ from pydantic import Field
 from wss.datasets.classlist import read_classes
 from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans, unlisted
 from wss.datasets.finding import Finding
-from wss.datasets.images import LABEL_SUFFIXES
-from wss.datasets.listing import read_list, split_by_hash
+from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from wss.datasets.listing import read_list, split_by_hash, unread_files
 from wss.datasets.name_pattern import files_by_pattern, masks_among_images, without_match
 from wss.datasets.source import Catalogue, Volume
 from wss.datasets.strokes_io import STROKE_SUFFIXES
@@ -97,7 +97,7 @@ class FolderSource(FileSource):
             )
             for i in {**images, **listed}
         }
-        self.notes = [*notes, *self.table_notes, *unlisted(images, splits)]
+        self.notes = [*notes, *self.table_notes, *unlisted(images, splits), *self._unread()]
         self.notes += self._without_row({"tags": tags, "boxes": boxes}, splits)
         self.catalogue = Catalogue("folder", names, palette, splits, volumes, background)
 
@@ -116,6 +116,19 @@ class FolderSource(FileSource):
         files, found = annotation_files([self.root / folder], suffixes)
         found += without_match(self.root, folder, images, files, suffixes, what)
         return files, found + orphans(images, files, what)
+
+    def _unread(self) -> list[Finding]:
+        """Findings for files in the folders that are not read; folders that patterns lead to are searched otherwise."""
+        places: list[tuple[Path, tuple[str, ...]]] = [(self.options.images, IMAGE_SUFFIXES)]
+        if self.options.mask_pattern is None:
+            places.append((self.options.masks, LABEL_SUFFIXES))
+        if self.options.scribble_pattern is None:
+            places.append((self.options.scribbles, (*STROKE_SUFFIXES, *LABEL_SUFFIXES)))
+        read: dict[Path, tuple[str, ...]] = {}
+        for place, suffixes in places:
+            folder = self.root / place
+            read[folder] = tuple(dict.fromkeys((*read.get(folder, ()), *suffixes)))
+        return [finding for folder, suffixes in read.items() for finding in unread_files(folder, suffixes)]
 
     def _tables(
         self, labels: Mapping[str, int], images: Mapping[str, Path]

@@ -17,10 +17,13 @@ from wss.datasets.source import IGNORE_INDEX as IGNORE
 from wss.datasets.value_map import remap
 from wss.params import LATER, Params
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif"),
+    *(".pbm", ".pnm", ".jfif", ".jpe"),
+)
 """File name endings of images, lower case, in order of preference when one image comes in several formats."""
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg", ".pbm", ".ppm", ".pnm", ".webp")
 """File name endings of label images, in order of preference; JPEG is found only to be refused by ``read_label``."""
 
 PERCENTILES = (0.5, 99.5)
@@ -121,11 +124,11 @@ def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | 
         ranges: What becomes 0 and 255; None takes ``stretch_ranges`` of these values.
     """
     values = chosen_bands(raster, options, path)
-    valid = data_mask(values, {raster.nodata, options.nodata}, path)
+    valid = data_mask(values, {raster.nodata, options.nodata}, path, raster.empty)
     if raster.colours == "palette" and options.bands is None and raster.palette is not None:
         known = np.zeros((max(256, len(raster.palette), int(values.max(initial=0)) + 1), 3), np.uint8)
         known[: len(raster.palette)] = raster.palette
-        rgb = known[values]
+        rgb = known[values.astype(np.uint8) if values.dtype == bool else values]
     else:
         rgb = to_uint8(values, ranges or stretch_ranges(values, raster, options, valid))
         if raster.colours == "cmyk":
@@ -161,19 +164,34 @@ def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[A
     return chosen[..., 0] if len(options.bands) == 1 else chosen
 
 
-def data_mask(values: NDArray[Any], nodata: set[float | None], path: Path) -> NDArray[np.bool_] | None:
-    """Pixels with data; None where all have some."""
+def data_mask(
+    values: NDArray[Any], nodata: set[float | None], path: Path, masked: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_] | None:
+    """Pixels with data; None where all have some.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        nodata: Values of pixels without data; None stands for no value.
+        path: Named in errors.
+        masked: bool (H, W), True where the file's own mask says that there is no data.
+
+    Raises:
+        DataError: A pixel with data has an infinite value.
+    """
     empty: NDArray[np.bool_] = np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
         empty = np.isnan(values)
-        if np.isinf(values).any():
-            raise FileProblem("infinite", path, "holds infinite values", "replace them by NaN or a value for nodata")
     for value in nodata - {None}:
         assert value is not None
         if values.dtype.kind == "f":
-            empty |= values == np.asarray(value, values.dtype)
+            with np.errstate(over="ignore"):
+                empty |= values == np.asarray(value, values.dtype)
         elif float(value).is_integer():
             empty |= values == int(value)
+    if masked is not None:
+        empty |= masked if values.ndim == 2 else masked[..., None]
+    if values.dtype.kind == "f" and (np.isinf(values) & ~empty).any():
+        raise FileProblem("infinite", path, "holds infinite values", "replace them by NaN or a value for nodata")
     if values.ndim == 3:
         empty = np.asarray(empty.all(-1))
     return ~empty if empty.any() else None
@@ -251,7 +269,7 @@ def linear(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
         return np.array(values)
     if high <= low:
         return np.zeros(values.shape, np.uint8)
-    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low) * 255 / (high - low)
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
@@ -296,6 +314,9 @@ def read_label(
             "labels saved as JPEG or WebP, whose compression changes class indices",
             "export them again as PNG",
         )
+    if raster.palette is not None and _renumbered(path, raster.values, raster.palette):
+        message = "a GIF with a grey palette, which does not tell whether its indices or its greys are labels"
+        raise FileProblem("grey-gif", path, f"{message}: GIF writers renumber the colours", "save the labels as PNG")
     stored, unlabelled = raster.values, raster.transparent
     if raster.colours == "rgb" and stored.dtype == np.uint8:
         if palette is None:
@@ -322,6 +343,16 @@ def read_label(
     return _whole(stored, path)
 
 
+def _renumbered(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8]) -> bool:
+    """True for a GIF of greys whose indices are not the greys."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GIF8":
+            return False
+    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=1)[: len(palette)])
+    colours = palette[used].astype(int)
+    return bool((colours == colours[:, :1]).all() and (colours[:, 0] != used).any())
+
+
 def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     """Labels from values of any type.
 
@@ -334,7 +365,7 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
             raise FileProblem(
                 "label-range",
                 path,
-                f"expected whole numbers, got {wrong[0]:g} in a floating-point file",
+                f"expected whole numbers, got {wrong[0]} in a floating-point file",
                 "save class indices, without interpolation between them",
             )
     if values.size and (values.min() < 0 or values.max() > IGNORE):

@@ -8,9 +8,15 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wss.datasets.finding import FileProblem, Finding
+from wss.datasets.finding import FileProblem, Finding, Severity
 from wss.datasets.images import IMAGE_SUFFIXES
 from wss.names import name_bytes, name_of, without_odd
+
+OTHER_PICTURES = frozenset(
+    [".webp", ".ppm", ".pam", ".pfm", ".jp2", ".j2k", ".jxl", ".heic", ".heif", ".avif", ".exr", ".hdr", ".psd", ".svg"]
+    + [".tga", ".dng", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".nii", ".gz", ".nrrd", ".mha", ".dcm", ".zip", ".pdf"]
+)
+"""Endings of files that hold pictures, labels or arrays, but are not read in folders of single files."""
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[Finding]]:
@@ -79,6 +85,32 @@ def hidden_names(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if is_hidden(entry.name))
     except OSError:
         return []
+
+
+def unread_files(folder: Path, suffixes: Sequence[str]) -> list[Finding]:
+    """Findings for what is in a folder but is not read, hidden files left out: pictures and arrays, other files, and folders.
+
+    Args:
+        folder: The folder; a missing one holds nothing.
+        suffixes: Suffixes of files that are read, lower case.
+    """
+    others: dict[Severity, list[str]] = {"warning": [], "note": []}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                suffix = split_suffix(entry.name)[1].lower()
+                if not is_hidden(entry.name) and suffix not in suffixes:
+                    severity: Severity = "warning" if suffix in OTHER_PICTURES and entry.is_file() else "note"
+                    others[severity].append(entry.name)
+    except OSError:
+        return []
+    found = []
+    for severity, names in others.items():
+        if names:
+            message = f"{len(names)} files or folders in it are not read, such as {min(names)}"
+            remedy = f"if they belong to the data set, save them in this folder with one of the endings {', '.join(suffixes)}"
+            found.append(Finding(severity, "unread-files", None, folder, message, remedy, len(names)))
+    return found
 
 
 def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:

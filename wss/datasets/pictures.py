@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from PIL import (
 )
 
 from wss.datasets.finding import FileProblem
+from wss.datasets.lossy import is_lossy_webp, refuse_jpeg, require_jpeg_end
 from wss.datasets.raster import Colours, Format, Header, Raster, require_page, require_size, unsupported, upright
 
 _FORMATS = tuple(
@@ -49,24 +53,46 @@ _MULTIPLIED = {2: 85, 4: 17}
 
 def read(path: Path, page: int | None, max_pixels: int) -> Raster:
     """See ``read_raster``. Of a JPEG with several pictures, as telephones write them, the first is the photograph."""
-    with _open(path) as image:
+    with _decoding(path), _open(path) as image:
         require_size(path, image.width, image.height, max_pixels)
-        lossy = image.format in ("JPEG", "MPO")
-        frames = 1 if lossy else getattr(image, "n_frames", 1)
-        image.seek(require_page(path, page, frames, "frames"))
+        jpeg = image.format in ("JPEG", "MPO")
+        frames = 1 if jpeg else getattr(image, "n_frames", 1)
+        number = require_page(path, page, frames, "frames")
         bits = _bits(path)
+        if bits == 16 and frames > 1:
+            raise unsupported(path, "an animation of 16 bits, which is not read", "save the frame as a PNG of its own")
+        image.seek(number)
+        if jpeg:
+            require_jpeg_end(path)
         if bits == 16 and image.mode != "I;16":  # Pillow keeps 8 bits of these
             raster = _deep_png(path, image)
+        elif image.format == "BMP" and image.mode in ("1", "L"):
+            raster = _grey_bmp(path, image)
         else:
             image.load()
             raster = _raster(path, image, bits)
+        lossy = jpeg or (image.format == "WEBP" and is_lossy_webp(path.read_bytes()))
         largest = 1.0 if image.mode == "1" else 2.0**bits - 1 if bits <= 8 else None
         return upright(replace(raster, lossy=lossy, largest=largest), _turn(image))
 
 
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Tell what Pillow does not know from what is damaged."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if "nsupported" in str(error):
+            raise unsupported(path, f"cannot be read ({error})", "save it as PNG") from None
+        if _compressed_bmp(path):
+            remedy = "copy or download it again, or save it as PNG: skipped pixels of compressed BMP files are not read"
+            raise FileProblem("unreadable-image", path, f"cannot be read ({error})", remedy) from None
+        raise
+
+
 def header(path: Path) -> Header:
     """See ``read_header``."""
-    with _open(path) as image:
+    with _decoding(path), _open(path) as image:
         bits = _bits(path)
         dtype = np.dtype(bool if image.mode == "1" else np.uint16 if bits == 16 else np.uint8)
         turn = _turn(image)
@@ -79,6 +105,7 @@ def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
+        refuse_jpeg(path)
         raise FileProblem(
             "unreadable-image", path, "not an image, or its beginning is damaged", "copy or download it again"
         ) from None
@@ -89,6 +116,37 @@ def _open(path: Path) -> Image.Image:
 def _turn(image: Image.Image) -> int:
     found = image.getexif().get(_ORIENTATION, 1)
     return int(found) if found in range(1, 9) else 1
+
+
+def _bmp_depth(begin: bytes) -> int:
+    """Bits of one pixel of a BMP file; the oldest kind of header is 12 bytes long."""
+    place = 24 if begin[14] == 12 else 28
+    return int.from_bytes(begin[place : place + 2], "little")
+
+
+def _compressed_bmp(path: Path) -> bool:
+    with path.open("rb") as file:
+        begin = file.read(34)
+    return begin[:2] == b"BM" and begin[14:15] > b"\x0c" and begin[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
+
+
+def _grey_bmp(path: Path, image: Image.Image) -> Raster:
+    """A BMP whose palette is grey.
+
+    Pillow takes its number of colours for its depth, and reads 4 or 8 bits of black and white as one bit: such a file is read
+    with another first colour.
+    """
+    data = path.read_bytes()
+    bits = _bmp_depth(data)
+    if bits == (1 if image.mode == "1" else 8):
+        image.load()
+        return _raster(path, image, bits)
+    place = 14 + int.from_bytes(data[14:18], "little")
+    with Image.open(BytesIO(data[:place] + b"\1\2\3" + data[place + 3 :]), formats=("BMP",)) as indexed:
+        raster = _raster(path, indexed, bits)
+    assert raster.palette is not None
+    raster.palette[0] = list(data[place : place + 3])[::-1]
+    return raster
 
 
 def _bits(path: Path) -> int:

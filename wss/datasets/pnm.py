@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
-from wss.datasets.raster import Colours, Format, Header, Raster, require_page, require_size
+from wss.datasets.raster import Colours, Format, Header, Raster, require_size
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
+_LONGER = re.compile(rb"\r\n|\s?(?:#[^\n]*\n)+")
+"""What some programs write between the last number of a header and the values, where the format has one blank."""
+_ANOTHER = re.compile(rb"\s*P[1-6]\s")
 
 
 class _Start(NamedTuple):
@@ -38,25 +41,22 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
     data = path.read_bytes()
     start = _start(path, data)
     require_size(path, start.width, start.height, max_pixels)
-    count = start.width * start.height * start.channels
-    if start.kind in (1, 2, 3):
-        text = re.sub(rb"#[^\n]*\n", b"\n", data[start.offset :])
-        digits = re.findall(rb"[01]", text) if start.kind == 1 else text.split()
-        values: NDArray[Any] = np.array([int(digit) for digit in digits[:count]], np.int64)
-        more = 0
-    elif start.kind == 4:
-        row = -(-start.width // 8)
-        packed = np.frombuffer(data, np.uint8, offset=start.offset)
-        values = np.unpackbits(packed[: row * start.height].reshape(-1, row), axis=1)[:, : start.width].ravel()
-        more = len(packed) - row * start.height
-    else:
-        stored = np.dtype(np.uint8 if start.most < 256 else ">u2")
-        body = data[start.offset :]
-        values = np.frombuffer(body[: count * stored.itemsize], stored)
-        more = len(body) - count * stored.itemsize
-    if len(values) < count:
+    values, more = _text(path, start, data) if start.kind in (1, 2, 3) else _binary(start, data)
+    if len(values) < start.width * start.height * start.channels:
         raise FileProblem("unreadable-image", path, "ends before its last pixel", "copy or download it again")
-    require_page(path, page, 2 if more > 8 else 1, "images or more")
+    if _ANOTHER.match(more):
+        if page is None:
+            remedy = (
+                "choose the first with the option page (`wss init -o page=0`, or for one image --set read.page=0), or save the "
+                "images as files of their own"
+            )
+            raise FileProblem("stack", path, "holds several images, and one image is expected", remedy)
+    elif more.strip(b" \t\r\n\0"):
+        message = f"holds more than its {start.width}x{start.height} pixels: {len(more)} further bytes"
+        raise FileProblem("unreadable-image", path, message, "save it again")
+    if page:
+        message = f"has no page {page} that is read: only the first image of Netpbm files is"
+        raise FileProblem("stack", path, message, "save the image as a file of its own")
     if values.size and values.max() > start.most:
         message = f"holds the value {int(values.max())}, and says that {start.most} is the largest"
         raise FileProblem("unreadable-image", path, message, "save it again")
@@ -66,10 +66,47 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
     return Raster(found, colours, largest=start.most)
 
 
+def _text(path: Path, start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:
+    """Values that are written as text, and what follows them."""
+    text = re.sub(rb"#[^\n]*(?:\n|$)", b"\n", data[start.offset :])
+    count = start.width * start.height * start.channels
+    if start.kind == 1:  # digits need no spaces between them
+        digits = b"".join(text.split())
+        words, more = [digits[n : n + 1] for n in range(min(count, len(digits)))], digits[count:]
+    else:
+        words = text.split(maxsplit=count)
+        more = words.pop() if len(words) > count else b""
+    if wrong := next((word for word in words if not word.isdigit()), b""):
+        message = f"expected numbers from 0, got {wrong[:20].decode('latin-1')!r}"
+        raise FileProblem("unreadable-image", path, message, "save it again")
+    return np.array([int(word) for word in words], np.int64), more
+
+
+def _binary(start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:
+    """Values that are written as bytes, and what follows them.
+
+    They begin after the one blank that ends the header. Two blanks of Windows, or comments, are part of the header where the
+    length of the file says so.
+    """
+    row = -(-start.width // 8) if start.kind == 4 else start.width * start.channels * (1 + (start.most > 255))
+    size, offset = row * start.height, start.offset
+    longer = _LONGER.match(data, offset - 1)
+    if longer is not None and len(data) == longer.end() + size:
+        offset = longer.end()
+    body, more = data[offset : offset + size], data[offset + size :]
+    if len(body) < size:
+        return np.zeros(0, np.uint8), b""
+    if longer is not None and offset == start.offset and more:
+        more = b"?" + more[1:]  # where the values begin is not known: none of it may be passed over
+    if start.kind == 4:
+        packed = np.frombuffer(body, np.uint8).reshape(start.height, row)
+        return np.unpackbits(packed, axis=1)[:, : start.width].ravel(), more
+    return np.frombuffer(body, np.uint8 if start.most < 256 else ">u2"), more
+
+
 def header(path: Path) -> Header:
     """See ``read_header``."""
-    with path.open("rb") as file:
-        start = _start(path, file.read(4096))
+    start = _start(path, path.read_bytes())
     colours: Colours = "rgb" if start.channels == 3 else "white-is-zero" if start.kind in (1, 4) else "grey"
     return Header((start.height, start.width), start.channels, start.dtype, start.most.bit_length(), colours, 1)
 

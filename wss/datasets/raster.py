@@ -41,6 +41,12 @@ _MAGIC = (
     (b"P7", "PAM"),
     (b"PF", "PFM"),
     (b"Pf", "PFM"),
+    (b"%!PS", "PostScript"),
+    (b"DDS ", "DirectDraw"),
+    (b"qoif", "QOI"),
+    (b"\0\0\1\0", "icon"),
+    (b"SIMPLE  =", "FITS"),
+    (b"MATLAB 5", "MATLAB"),
 )
 
 
@@ -53,7 +59,9 @@ class Raster:
             turned as the file's orientation says. Without alpha.
         colours: Meaning of the channels.
         palette: uint8 (N, 3), the colours of indices, or None.
-        transparent: bool (H, W), True where alpha is 0 or the colour is the transparent one; None where nothing can be.
+        transparent: bool (H, W), True where alpha is 0, the colour is the transparent one, or ``empty``; None where nothing can
+            be.
+        empty: bool (H, W), True where the file's own mask says that there is no data; None where it has no mask.
         nodata: The value of pixels without data, as the file says; NaN is possible. None where it says nothing.
         lossy: The compression changes values.
         largest: The value of white or full strength, where the file says it: by 8 or fewer bits, or by PGM's largest value. None
@@ -65,6 +73,7 @@ class Raster:
     colours: Colours
     palette: NDArray[np.uint8] | None = None
     transparent: NDArray[np.bool_] | None = None
+    empty: NDArray[np.bool_] | None = None
     nodata: float | None = None
     lossy: bool = False
     largest: float | None = None
@@ -144,8 +153,10 @@ def opened(path: Path, code: str) -> Iterator[bytes]:
     try:
         if path.stat().st_size == 0:
             raise FileProblem(code, path, "the file is empty", "copy or download it again")
+        if path.is_dir():
+            raise FileProblem(code, path, "is a folder, not a file", "rename it, or give the files in it")
         with path.open("rb") as file:
-            begin = file.read(64)
+            begin = file.read(132)
         yield begin
     except FileProblem:
         raise
@@ -171,12 +182,20 @@ def _format(path: Path, begin: bytes) -> Format:
         return PICTURES
     named = next((name for magic, name in _MAGIC if begin.startswith(magic)), None)
     if begin[4:8] == b"ftyp":
-        named = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}.get(begin[8:12], "video")
+        kinds = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
+        named = kinds.get(begin[8:12], "video")
+    named = "DICOM" if begin[128:132] == b"DICM" else named
     if named is not None:
         if named in ("NIfTI", "NRRD"):
             remedy = "save volumes as NAME.nii.gz, which kind nifti and `wss predict` read, and pictures as PNG or TIFF"
-            raise unsupported(path, f"a {named} file, which is not read as a picture", remedy)
-        raise unsupported(path, f"a {named} file, which is not read", "save it as PNG or TIFF")
+            raise unsupported(path, f"the format is {named}, which is not read as a picture", remedy)
+        raise unsupported(path, f"the format is {named}, which is not read", "save it as PNG or TIFF")
+    if begin.startswith(b"version https://git-lfs"):
+        message = "only stands for a file that is kept in Git LFS"
+        raise FileProblem("unreadable-image", path, message, "fetch it (`git lfs pull`)")
+    if begin.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        message = "a web page, no image: its download has failed"
+        raise FileProblem("unreadable-image", path, message, "download it again, and look at it in a browser")
     raise FileProblem(
         "unreadable-image", path, "not an image, or its beginning is damaged", "copy or download it again"
     )
@@ -230,11 +249,12 @@ def upright(raster: Raster, orientation: int) -> Raster:
     """Turn an image as an orientation of EXIF or TIFF says."""
     if orientation == 1:
         return raster
-    transparent = raster.transparent
+    transparent, empty = raster.transparent, raster.empty
     return replace(
         raster,
         values=turned(raster.values, orientation),
         transparent=None if transparent is None else turned(transparent, orientation),
+        empty=None if empty is None else turned(empty, orientation),
     )
 
 

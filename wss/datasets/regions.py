@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.images import Picture, PixelOptions, Ranges, chosen_bands, data_mask, picture, stretch_ranges
 from wss.datasets.raster import Raster, opened, require_page
-from wss.datasets.tiff import channels_of, geo_tags, open_tiff
+from wss.datasets.tiff import JPEG, channels_of, geo_tags, is_written, masked, open_tiff, require_end, require_written
 
 _CACHE_BYTES = 128 * 2**20
 _LARGEST_SEGMENT = 512 * 2**20
@@ -43,12 +44,14 @@ class RegionReader(AbstractContextManager["RegionReader"]):
     def __init__(self, path: Path, options: PixelOptions | None = None) -> None:
         self.path, self._options = path, options or PixelOptions()
         self._stack = ExitStack()
-        self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         with opened(path, "unreadable-image"):
             self._layout = self._stack.enter_context(open_tiff(path))
             self._check()
+            page, mask = self._layout.page, self._layout.mask
+            self._image = _Segments(path, page, self._layout.channels)
+            self._mask = None if mask is None else _Segments(path, mask, 1)
             self.shape = (self._layout.height, self._layout.width)
-            self.geo = geo_tags(self._layout.page)
+            self.geo = geo_tags(page)
             self._ranges = self._find_ranges()
 
     def __exit__(
@@ -65,7 +68,7 @@ class RegionReader(AbstractContextManager["RegionReader"]):
         with opened(self.path, "unreadable-image"):
             bottom, right = min(top + height, self.shape[0]), min(left + width, self.shape[1])
             top, left = max(top, 0), max(left, 0)
-            raster = self._raster(self._values(top, left, bottom, right))
+            raster = self._raster(*self._part(top, left, bottom, right))
             return picture(raster, self._options, self.path, self._ranges)
 
     def stored(self, top: int, left: int, height: int, width: int) -> Raster:
@@ -76,7 +79,7 @@ class RegionReader(AbstractContextManager["RegionReader"]):
         """
         with opened(self.path, "unreadable-image"):
             bottom, right = min(top + height, self.shape[0]), min(left + width, self.shape[1])
-            return self._raster(self._values(max(top, 0), max(left, 0), bottom, right))
+            return self._raster(*self._part(max(top, 0), max(left, 0), bottom, right))
 
     def _check(self) -> None:
         layout = self._layout
@@ -87,13 +90,21 @@ class RegionReader(AbstractContextManager["RegionReader"]):
         if layout.orientation != 1:
             message = f"is stored turned (orientation {layout.orientation}), and too large to be turned"
             raise FileProblem("too-large", self.path, message, "save it upright, as a tiled TIFF")
+        if not is_written(layout.page):
+            require_written(self.path, layout, layout.page)
         size = int(np.prod(layout.page.chunks)) * np.dtype(layout.page.dtype).itemsize
         if size > _LARGEST_SEGMENT and not layout.page.is_memmappable:
             message = f"is stored in pieces of {size / 2**20:.0f} MB, each of which must be read whole"
             raise FileProblem("too-large", self.path, message, "save it as a tiled TIFF (for example of 512x512)")
 
-    def _raster(self, values: NDArray[Any]) -> Raster:
-        return channels_of(self.path, self._layout, values)
+    def _raster(self, values: NDArray[Any], empty: NDArray[np.bool_] | None) -> Raster:
+        raster = channels_of(self.path, self._layout, values)
+        return raster if empty is None else masked(raster, empty)
+
+    def _part(self, top: int, left: int, bottom: int, right: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Stored values (height, width, channels), and where the file's mask says that there is no data."""
+        values = self._image.read(top, left, bottom, right)
+        return values, None if self._mask is None else self._mask.read(top, left, bottom, right)[..., 0] == 0
 
     def _find_ranges(self) -> Ranges:
         """See ``stretch_ranges``, from evenly spread tiles or strips."""
@@ -103,29 +114,44 @@ class RegionReader(AbstractContextManager["RegionReader"]):
         step = max(1, len(places) // _SAMPLED_SEGMENTS)
         chosen = places[step // 2 :: step][: _SAMPLED_SEGMENTS + 1]
         share = max(1, round((len(chosen) * rows * columns / _SAMPLED_VALUES) ** 0.5))
-        parts = []
+        parts, holes = [], []
         for y, x in chosen:
-            bottom, right = min(y + rows, self.shape[0]), min(x + columns, self.shape[1])
-            values = self._values(y, x, bottom, right)[::share, ::share]
-            parts.append(values.reshape(-1, 1, values.shape[2]))
-        raster = self._raster(np.concatenate(parts))
+            values, empty = self._part(y, x, min(y + rows, self.shape[0]), min(x + columns, self.shape[1]))
+            parts.append(values[::share, ::share].reshape(-1, 1, values.shape[2]))
+            if empty is not None:
+                holes.append(empty[::share, ::share].reshape(-1, 1))
+        raster = self._raster(np.concatenate(parts), np.concatenate(holes) if holes else None)
         values = chosen_bands(raster, self._options, self.path)
-        return stretch_ranges(
-            values, raster, self._options, data_mask(values, {raster.nodata, self._options.nodata}, self.path)
-        )
+        nodata = {raster.nodata, self._options.nodata}
+        return stretch_ranges(values, raster, self._options, data_mask(values, nodata, self.path, raster.empty))
 
-    def _values(self, top: int, left: int, bottom: int, right: int) -> NDArray[Any]:
+
+class _Segments:
+    """The tiles or strips of one page, the latest of which are kept.
+
+    Args:
+        path: The file.
+        page: The page.
+        channels: Its channels.
+    """
+
+    def __init__(self, path: Path, page: tifffile.TiffPage, channels: int) -> None:
+        self._path, self._page, self._channels = path, page, channels
+        self._shape = (page.imagelength, page.imagewidth)
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+
+    def read(self, top: int, left: int, bottom: int, right: int) -> NDArray[Any]:
         """Stored values (height, width, channels)."""
-        page = self._layout.page
-        if page.is_memmappable:
+        page = self._page
+        if page.is_memmappable and is_written(page):
             whole = page.asarray(out="memmap")
-            image = np.moveaxis(whole, 0, -1) if page.axes.startswith("S") else whole.reshape(*self.shape, -1)
+            image = np.moveaxis(whole, 0, -1) if page.axes.startswith("S") else whole.reshape(*self._shape, -1)
             return np.array(image[top:bottom, left:right])
-        found = np.zeros((bottom - top, right - left, self._layout.channels), page.dtype)
+        found = np.zeros((bottom - top, right - left, self._channels), page.dtype)
         rows, columns = page.chunks[0], page.chunks[1]
-        across = -(-self.shape[1] // columns)
-        per_plane = across * -(-self.shape[0] // rows)
-        planes = self._layout.channels if page.planarconfig == 2 else 1
+        across = -(-self._shape[1] // columns)
+        per_plane = across * -(-self._shape[0] // rows)
+        planes = self._channels if page.planarconfig == 2 else 1
         for y in range(top // rows, -(-bottom // rows)):
             for x in range(left // columns, -(-right // columns)):
                 for plane in range(planes):
@@ -139,25 +165,27 @@ class RegionReader(AbstractContextManager["RegionReader"]):
 
     def _segment(self, index: int) -> NDArray[Any]:
         """One decoded tile or strip (rows, columns, channels)."""
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        page = self._layout.page
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        page = self._page
         offset, length = page.dataoffsets[index], page.databytecounts[index]
         if length == 0:  # GDAL leaves out tiles that hold nothing
-            fill = page.nodata if self._layout.nodata is not None else 0
-            channels = 1 if page.planarconfig == 2 else self._layout.channels
-            tile: NDArray[Any] = np.full((*page.chunks[:2], channels), fill, page.dtype)
+            channels = 1 if page.planarconfig == 2 else self._channels
+            tile: NDArray[Any] = np.full((*page.chunks[:2], channels), page.nodata, page.dtype)
         else:
-            file = page.parent.filehandle
-            file.seek(offset)
-            decoded, _, _ = page.decode(
-                file.read(length), index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
-            )
+            decode = page.decode  # made on first use, when it reads from the file itself
+            page.parent.filehandle.seek(offset)
+            data = page.parent.filehandle.read(length)
+            if len(data) < length:
+                raise FileProblem("unreadable-image", self._path, "ends before its last pixel", "copy it again")
+            if int(page.compression) == JPEG:
+                require_end(self._path, data)
+            decoded, _, _ = decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
             if decoded is None:
-                raise FileProblem("unreadable-image", self.path, f"has no data in part {index}", "copy it again")
+                raise FileProblem("unreadable-image", self._path, f"has no data in part {index}", "copy it again")
             tile = decoded[0]
-        self._cache[index] = tile
-        while sum(kept.nbytes for kept in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
-            self._cache.popitem(last=False)
+        self._kept[index] = tile
+        while sum(kept.nbytes for kept in self._kept.values()) > _CACHE_BYTES and len(self._kept) > 1:
+            self._kept.popitem(last=False)
         return tile

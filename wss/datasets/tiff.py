@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,9 +26,12 @@ from wss.datasets.raster import (
     upright,
 )
 
-_ORIENTATION, _NODATA = 274, 42113
+_BITS, _ORIENTATION, _NODATA = 258, 274, 42113
 _LOSSY = ("JPEG", "OJPEG", "WEBP", "JPEGXR", "JPEG_2000_LOSSY", "JPEG_LOSSY")
 _CHANNEL_AXES = "SC"
+
+JPEG = 7
+"""The compression whose decoder fills what is missing with grey."""
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 """GeoTIFF: pixel scale, tie points, transformation, and the three tags of keys."""
@@ -50,6 +54,9 @@ class Layout:
         channels: Channels of one image, alpha among them; on pages of their own or not.
         colours: Meaning of the channels.
         alpha: Whether the last channel is alpha.
+        nodata: The value of pixels without data, of the type of the values; None where the file names none, or one that no
+            pixel can have.
+        mask: The page that is 0 where there is no data, as GDAL writes it, or None.
     """
 
     series: tifffile.TiffPageSeries
@@ -60,17 +67,14 @@ class Layout:
     channels: int
     colours: Colours
     alpha: bool
+    nodata: float | None
+    mask: tifffile.TiffPage | None
 
     @property
     def orientation(self) -> int:
         """1 to 8."""
         tag = self.page.tags.get(_ORIENTATION)
         return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
-
-    @property
-    def nodata(self) -> float | None:
-        """The value of pixels without data."""
-        return float(self.page.nodata) if _NODATA in self.page.tags else None
 
 
 def geo_tags(page: tifffile.TiffPage) -> list[tuple[Any, ...]]:
@@ -84,24 +88,67 @@ def open_tiff(path: Path) -> Iterator[Layout]:
     """Open a TIFF file and say what is in it; nothing is decoded.
 
     Raises:
-        DataError: It holds images of several sizes, colours that are not read, or no image.
+        DataError: It holds images of several sizes, colours that are not read, no image, or a value for no data that is no
+            number.
     """
     with tifffile.TiffFile(path) as file:
         series = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series
         if not series:
             raise FileProblem("unreadable-image", path, "holds no image", "copy or download it again")
-        if len(series) > 1:
-            sizes = ", ".join(sorted({"x".join(map(str, s.keyframe.shape[:2][::-1])) for s in series}))
-            message = f"holds {len(series)} images of different sizes or types ({sizes})"
+        images = [image for one in series for image in (one, *_unmarked(one))]
+        if len(images) > 1:
+            sizes = ", ".join(sorted({f"{image.keyframe.imagewidth}x{image.keyframe.imagelength}" for image in images}))
+            message = f"holds {len(images)} images of different sizes or types ({sizes})"
             raise FileProblem("stack", path, message, "save each as a file of its own")
-        yield _layout(path, series[0])
+        yield _layout(path, series[0], _mask(file, series[0].keyframe))
 
 
-def _layout(path: Path, series: tifffile.TiffPageSeries) -> Layout:
+def _unmarked(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPageSeries]:
+    """Smaller images that are taken for reduced copies because of their sizes alone, though the file does not say so."""
+    if series.kind != "generic":
+        return []
+    return [s for s in series.levels[1:] if isinstance(s.keyframe.index, int) and not s.keyframe.is_reduced]
+
+
+def _mask(file: tifffile.TiffFile, image: tifffile.TiffPage) -> tifffile.TiffPage | None:
+    pages = (series.keyframe for series in file.series if series.keyframe.is_mask and not series.keyframe.is_reduced)
+    same = (page for page in pages if (page.imagelength, page.imagewidth) == (image.imagelength, image.imagewidth))
+    return next((page for page in same if page is not image and page.samplesperpixel == 1), None)
+
+
+def _nodata(path: Path, page: tifffile.TiffPage) -> float | None:
+    """GDAL writes the value as text, whatever the type of the pixels; tifffile takes 0 for what it cannot have."""
+    tag = page.tags.get(_NODATA)
+    text = "" if tag is None else str(tag.value).strip(" \0").replace(",", ".").lower()
+    if not text:
+        return None
+    try:
+        value = int(text) if text.lstrip("+-").isdigit() else math.nan if "#" in text else float(text)
+    except ValueError:
+        message = f"names {text[:40]!r} as the value of pixels without data, which is no number"
+        raise unsupported(
+            path, message, "correct its tag GDAL_NODATA, or remove it (`gdal_edit.py -unsetnodata`)"
+        ) from None
+    dtype = np.dtype(page.dtype if page.dtype is not None else np.uint8)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            stored = float(np.asarray(value, dtype))
+        return None if math.isinf(stored) and not math.isinf(value) else stored
+    if dtype.kind not in "iu" or value != value or value in (math.inf, -math.inf) or value != int(value):
+        return None
+    return int(value) if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max else None
+
+
+def _layout(path: Path, series: tifffile.TiffPageSeries, mask: tifffile.TiffPage | None) -> Layout:
     page = series.keyframe
     if series.is_multifile or any(member is None for member in series):
         message = "is one of several files of an OME-TIFF, which belong together"
         raise unsupported(path, message, "save all of them as one TIFF (Fiji: Bio-Formats import, then Save As Tiff)")
+    bits = page.tags.valueof(_BITS, 1)
+    if isinstance(bits, tuple) and len(set(bits)) > 1:
+        raise unsupported(
+            path, f"has channels of {', '.join(map(str, bits))} bits, which are not read", "save all with 8 or 16 bits"
+        )
     sizes = dict(zip(series.axes, series.shape, strict=True))
     samples = page.samplesperpixel
     on_pages = sizes.get("C", 1) if samples == 1 else 1
@@ -109,7 +156,12 @@ def _layout(path: Path, series: tifffile.TiffPageSeries) -> Layout:
     others = int(np.prod([size for axis, size in sizes.items() if axis not in "YXSC"], dtype=np.int64))
     pages = others * (sizes.get("C", 1) if samples > 1 else 1)
     colours, alpha = _colours(path, page, channels, on_pages)
-    return Layout(series, page, pages, sizes.get("Y", 1), sizes.get("X", 1), channels, colours, alpha)
+    nodata = _nodata(path, page)
+    page.nodata = 0 if nodata is None else nodata  # tifffile fills tiles with it that were left out
+    if mask is not None and pages > 1:
+        raise unsupported(path, "is a stack with a mask", "save each page with its mask as a file of its own")
+    height, width = sizes.get("Y", 1), sizes.get("X", 1)
+    return Layout(series, page, pages, height, width, channels, colours, alpha, nodata, mask)
 
 
 def _colours(path: Path, page: tifffile.TiffPage, channels: int, on_pages: int) -> tuple[Colours, bool]:
@@ -132,6 +184,9 @@ def _colours(path: Path, page: tifffile.TiffPage, channels: int, on_pages: int) 
         return ("grey" if photometric == "MINISBLACK" else "white-is-zero"), alpha
     if photometric in ("RGB", "MINISBLACK", "MINISWHITE"):
         return "bands", False
+    if photometric in ("PALETTE", "SEPARATED"):
+        message = f"has {channels} channels of the kind {photometric}, which are not read"
+        raise unsupported(path, message, "save it as indexed, grey or RGB, without further channels")
     raise unsupported(path, f"has colours of the kind {photometric}, which is not read", "save it as grey or RGB")
 
 
@@ -140,6 +195,8 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
     with open_tiff(path) as layout:
         require_size(path, layout.width, layout.height, max_pixels)
         number = require_page(path, page, layout.pages)
+        for part in _pages(layout, number):
+            require_written(path, layout, part)
         try:
             values = _values(layout, number)
         except (NotImplementedError, KeyError, ValueError) as error:
@@ -148,21 +205,77 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
                 message = f"has the compression {compression}, which cannot be read ({error})"
                 raise unsupported(path, message, "save it without compression, or with LZW or deflate") from None
             raise
-        layout = _own_tags(layout, number)
-        return upright(channels_of(path, layout, values), layout.orientation)
+        layout = _own_tags(path, layout, number)
+        raster = channels_of(path, layout, values)
+        if layout.mask is not None:
+            raster = masked(raster, layout.mask.asarray().reshape(layout.height, layout.width) == 0)
+        return upright(raster, layout.orientation)
 
 
-def _own_tags(layout: Layout, number: int) -> Layout:
+def masked(raster: Raster, empty: NDArray[np.bool_]) -> Raster:
+    """The image without data where ``empty``, bool (H, W)."""
+    return replace(raster, empty=empty, transparent=empty if raster.transparent is None else raster.transparent | empty)
+
+
+def is_written(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    """False if all tiles or strips were left out."""
+    return any(page.databytecounts)
+
+
+def require_written(path: Path, layout: Layout, page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
+    """Raise if decoders would invent pixels: they fill what is missing in a compressed strip or tile, and say nothing.
+
+    Raises:
+        DataError: No tile or strip was written and no value for no data is named, or one ends before its end.
+    """
+    if not is_written(page) and layout.nodata is None:
+        raise FileProblem(
+            "unreadable-image", path, "holds no pixels, only the description of an image", "write it again"
+        )
+    compression = int(layout.page.compression)
+    if compression == 1:
+        return
+    file = layout.page.parent.filehandle
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if offset + length > file.size:
+            raise FileProblem("unreadable-image", path, "ends before its last pixel", "copy or download it again")
+        if compression == JPEG and length:
+            file.seek(offset)
+            require_end(path, file.read(length))
+
+
+def require_end(path: Path, jpeg: bytes) -> None:
+    """Raise unless a strip or tile in JPEG has its end.
+
+    Raises:
+        DataError: It has not.
+    """
+    if b"\xff\xd9" not in jpeg:
+        raise FileProblem("unreadable-image", path, "holds a damaged JPEG without end", "copy or download it again")
+
+
+def _pages(layout: Layout, number: int) -> list[tifffile.TiffPage | tifffile.TiffFrame]:
+    """The pages that an image is on."""
+    pages = [page for page in layout.series.pages if page is not None]
+    return [pages[number]] if 1 < len(pages) == layout.pages else pages
+
+
+def _own_tags(path: Path, layout: Layout, number: int) -> Layout:
     """With the tags of one page: orientation, palette and value without data may differ between pages."""
     if layout.pages == 1 or len(layout.series) != layout.pages:
         return layout
-    page = layout.series[number]
-    return layout if page is None else replace(layout, page=page.aspage())
+    found = layout.series[number]
+    if found is None:
+        return layout
+    page = found.aspage()
+    return replace(layout, page=page, nodata=_nodata(path, page))
 
 
 def _values(layout: Layout, number: int) -> NDArray[Any]:
     """One image, (height, width, channels) as stored."""
     axes = layout.series.axes
+    if not any(is_written(page) for page in _pages(layout, number)):
+        return np.full((layout.height, layout.width, layout.channels), layout.page.nodata, layout.page.dtype)
     if layout.pages == 1 or layout.channels > layout.page.samplesperpixel or "Y" not in axes:
         values = layout.series.asarray()
     else:  # one page of many
@@ -196,11 +309,12 @@ def channels_of(path: Path, layout: Layout, values: NDArray[Any]) -> Raster:
         values = values[..., 0]
     palette = None
     if layout.colours == "palette" and layout.page.colormap is not None:
-        palette = np.asarray(np.asarray(layout.page.colormap).T >> 8, np.uint8)
+        colours = np.asarray(layout.page.colormap).T
+        palette = np.asarray(colours if colours.max() < 256 else colours >> 8, np.uint8)  # some writers give 8 bits
     lossy = getattr(layout.page.compression, "name", "") in _LOSSY
     bits = int(layout.page.bitspersample)
     largest = 2.0**bits - 1 if bits <= 8 and values.dtype.kind in "bu" else None
-    return Raster(values, layout.colours, palette, transparent, layout.nodata, lossy, largest)
+    return Raster(values, layout.colours, palette, transparent, nodata=layout.nodata, lossy=lossy, largest=largest)
 
 
 def header(path: Path) -> Header:

@@ -17,12 +17,21 @@ def _pairs(given: Any) -> Any:
     if not isinstance(given, Mapping):
         return given
     try:
-        rows = sorted((int(stored), int(label)) for stored, label in given.items())
-    except (TypeError, ValueError):
+        rows = sorted((_whole(stored), _whole(label)) for stored, label in given.items())
+    except (TypeError, ValueError, OverflowError):
         rows = [(-1, -1)]
     if not all(0 <= label <= IGNORE_INDEX for _, label in rows):
         raise ValueError(f"expected class indices from 0 to 255 by stored value, as in {{0: 0, 255: 1}}; got {given}")
+    if len(dict(rows)) < len(rows):
+        raise ValueError(f"expected one class for each stored value; got {given}")
     return tuple(rows)
+
+
+def _whole(given: Any) -> int:
+    number = int(given)
+    if not isinstance(given, str) and number != given:
+        raise ValueError("expected a whole number")
+    return number
 
 
 ValueMap = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_pairs)]
