@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from scipy.io import savemat
 
@@ -360,6 +361,32 @@ def test_folder_ignore_and_rgb_labels(folder):
     with pytest.raises(DataError, match="rgb_labels"):
         open_source("folder", folder).read("c0")
     np.testing.assert_array_equal(open_source("folder", folder, rgb_labels=True).read("c0").mask, labels(0, 3))
+
+
+def test_scribbles_that_were_painted_on_the_picture(folder):
+    classes = {"classes": ["background", "a", "b"], "palette": [[0, 255, 0], [255, 0, 0], [0, 0, 255]]}
+    (folder / "classes.yaml").write_text(yaml.safe_dump(classes))
+    (folder / "classes.txt").unlink(missing_ok=True)
+    picture = np.array(Image.open(folder / "images/c0.png").convert("RGB"))
+    expected = np.full(picture.shape[:2], 255, np.uint8)
+    expected[1, 1:4], expected[3, 2:5] = 0, 2
+    painted = picture.copy()
+    painted[1, 1:4], painted[3, 2:5], painted[5, 2] = (0, 255, 0), (0, 0, 255), (1, 0, 255)
+    (folder / "scribbles").mkdir(exist_ok=True)
+    for other in (folder / "scribbles").glob("c0.*"):
+        other.unlink()
+    Image.fromarray(painted).save(folder / "scribbles/c0.png")
+    with pytest.raises(DataError, match="painted_on_images"):
+        open_source("folder", folder, rgb_labels=True).read("c0")
+    source = open_source("folder", folder, painted_on_images=True)
+    np.testing.assert_array_equal(source.read("c0").scribble, expected)
+    Image.fromarray(picture).save(folder / "scribbles/c0.png")
+    with pytest.raises(FileProblem, match="no pixel has the colour of a class"):
+        source.read("c0")
+    classes["palette"][0] = [90, 90, 90]
+    (folder / "classes.yaml").write_text(yaml.safe_dump(classes))
+    with pytest.raises(FileProblem, match=r"'background' has the colour .*a grey"):
+        open_source("folder", folder, painted_on_images=True).read("c0")
 
 
 def test_folder_sizes_must_agree(folder):

@@ -66,9 +66,10 @@ def read_classes(path: Path) -> ClassList:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise FileProblem(
-            "missing-file", path, "no list of class names", "write one class a line as `index name`, from 0"
-        ) from None
+        remedy = "write one class a line as `index name`, from 0"
+        if path.parent.name in ("images", "masks", "scribbles"):
+            remedy += f", or give the folder above as --root, {path.parent.parent}"
+        raise FileProblem("missing-file", path, "no list of class names", remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         raise FileProblem("class-list", path, f"cannot be read ({error})", "save it as UTF-8 text") from error
     values: Any = _text(path, text) if path.suffix.lower() == ".txt" else _yaml(path, text)

@@ -40,6 +40,8 @@ class ReadOptions(PixelOptions):
             that are not named are class indices already.
         scribble_values: The same for scribbles that are label images; ``{0: 255}`` where 0 is unlabelled.
         rgb_labels: Decode label files that were saved as an RGB rendering through the palette, instead of refusing them.
+        painted_on_images: Scribbles were painted on copies of the pictures, in the palette's colours: pixels of any other colour
+            are unlabelled. The colour of no class may be a grey, which pictures have too.
         scribble_width: Brush width in pixels of scribbles that come as polylines.
     """
 
@@ -47,6 +49,7 @@ class ReadOptions(PixelOptions):
     mask_values: ValueMap = Field(default=(), json_schema_extra=LATER)
     scribble_values: ValueMap = Field(default=(), json_schema_extra=LATER)
     rgb_labels: bool = False
+    painted_on_images: bool = Field(default=False, json_schema_extra=LATER)
     scribble_width: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
@@ -196,6 +199,8 @@ class FileSource(ABC):
             return read_xml(path, self.labels_by_name(), width=width)
         if path.suffix.lower() == ".txt":
             return read_polylines(path, width=width)
+        if self.options.painted_on_images:
+            return self._painted(path)
         return self._label(path, self.options.scribble_values)
 
     def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
@@ -262,6 +267,31 @@ class FileSource(ABC):
         count = len(self.catalogue.classes)
         if label >= count:
             raise label_out_of_range(file, label, count)
+
+    def _painted(self, path: Path) -> NDArray[np.uint8]:
+        """Scribbles that were painted on a copy of the picture, uint8 (H, W).
+
+        Raises:
+            DataError: A class has a grey colour, so that pixels of the picture would be taken for strokes; or no pixel has the
+                colour of a class.
+        """
+        for name, colour in zip(self.catalogue.classes, self.catalogue.palette.tolist(), strict=True):
+            if len(set(colour)) == 1:
+                raise FileProblem(
+                    "grey-stroke",
+                    path,
+                    f"class {name!r} has the colour {tuple(colour)}, a grey, which the picture below the strokes has too",
+                    "write the colours of the strokes into classes.yaml: a `palette` with one [red, green, blue] for each class",
+                )
+        values = self.options.scribble_values
+        labels = read_label(
+            path, palette=self.catalogue.palette, on_picture=True, values=values, page=self.options.page
+        )
+        if (labels == IGNORE_INDEX).all():
+            message = "no pixel has the colour of a class"
+            remedy = "compare the strokes' colours with `palette` in classes.yaml; paint with a hard brush"
+            raise FileProblem("no-stroke", path, message, remedy)
+        return labels
 
     def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
         palette = self.catalogue.palette if self.options.rgb_labels else None

@@ -150,8 +150,8 @@ def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[A
         if raster.colours == "bands":
             message = f"has {count} bands of {values.dtype}, which are no colours"
             remedy = (
-                "choose the one that is grey, or red, green and blue, counted from 1: `wss init -o 'bands=[3,2,1]'`, or for "
-                "one image --set 'read.bands=[3,2,1]'"
+                "choose the one that is grey, or red, green and blue, counted from 1, for example `wss init -o 'bands=[3,2,1]'`; "
+                "`wss predict` takes --set 'read.bands=[3,2,1]', the bands of training"
             )
             raise FileProblem("bands", path, message, remedy)
         return values
@@ -277,6 +277,7 @@ def read_label(
     path: Path,
     *,
     palette: NDArray[np.uint8] | None = None,
+    on_picture: bool = False,
     ignore: Sequence[int] = (),
     values: Sequence[tuple[int, int]] = (),
     page: int | None = None,
@@ -289,6 +290,7 @@ def read_label(
             floating point, if all values are whole numbers from 0 to 255. One bit is 0 and 1.
         palette: uint8 (K, 3); when given, RGB files are decoded through it: colours of the palette become their index,
             VOC's border colour (224, 224, 192) becomes 255. None refuses RGB files.
+        on_picture: RGB files are copies of the picture that was painted on: colours that are not in ``palette`` are 255.
         ignore: Stored values that become 255, also such as no label can have (65535, -1).
         values: Stored value and class index, see ``ValueMap``; they win over ``ignore``. Of RGB files, of the decoded index.
         page: Page of a stack, from 0; None refuses stacks. Other files are read whole.
@@ -312,7 +314,7 @@ def read_label(
             "lossy-label",
             path,
             "labels saved as JPEG or WebP, whose compression changes class indices",
-            "export them again as PNG",
+            "export them again as PNG from where they were drawn: a JPEG that is only saved as PNG keeps its wrong values",
         )
     if raster.palette is not None and _renumbered(path, raster.values, raster.palette):
         message = "a GIF with a grey palette, which does not tell whether its indices or its greys are labels"
@@ -326,7 +328,7 @@ def read_label(
                 "expected class indices, got an RGB rendering of the palette",
                 "save the labels as indexed or 8-bit grey PNG, or set the option rgb_labels to decode the colours",
             )
-        stored = _decode(stored, palette, raster.transparent, path)
+        stored = _decode(stored, palette, raster.transparent, path, on_picture)
     if stored.ndim != 2:
         raise FileProblem(
             "rgb-label",
@@ -379,7 +381,11 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
 
 
 def _decode(
-    colours: NDArray[np.uint8], palette: NDArray[np.uint8], transparent: NDArray[np.bool_] | None, path: Path
+    colours: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    transparent: NDArray[np.bool_] | None,
+    path: Path,
+    on_picture: bool,
 ) -> NDArray[np.uint8]:
     weights = np.array([65536, 256, 1])
     codes = colours.astype(np.int64) @ weights
@@ -394,13 +400,14 @@ def _decode(
     if transparent is not None:
         labels[transparent] = IGNORE
         decoded |= transparent
-    if not decoded.all():
+    if not decoded.all() and not on_picture:
         y, x = np.argwhere(~decoded)[0]
         raise FileProblem(
             "rgb-label",
             path,
             f"colour {tuple(int(v) for v in colours[y, x])} at x={x}, y={y} is none of the {len(palette)} of the palette",
-            "add the palette to the class list, or save class indices instead of colours",
+            "add the palette to the class list, or save class indices instead of colours; scribbles that were painted on a copy "
+            "of the picture are read with painted_on_images: true",
         )
     return labels
 

@@ -107,7 +107,7 @@ def check_masks(catalogue: Catalogue, split: str, limit: int | None = None) -> N
         DataError: An image has no mask, or the split is empty.
     """
     ids = catalogue.splits.get(split, ())[:limit]
-    if not ids:
+    if split in catalogue.splits and not ids:
         raise DataError(
             f"split {split!r} has no images to compare with masks; add images with masks to it, name another split "
             "(--split), or train and predict without scores (`wss train`, `wss predict`)"
