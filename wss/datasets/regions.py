@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -129,6 +130,8 @@ class RegionReader(AbstractContextManager["RegionReader"]):
 class _Segments:
     """The tiles or strips of one page, the latest of which are kept.
 
+    All that are kept lie in one array: many small arrays that live on among large temporary ones would scatter the free memory.
+
     Args:
         path: The file.
         page: The page.
@@ -138,7 +141,14 @@ class _Segments:
     def __init__(self, path: Path, page: tifffile.TiffPage, channels: int) -> None:
         self._path, self._page, self._channels = path, page, channels
         self._shape = (page.imagelength, page.imagewidth)
-        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[int, int, int]] = OrderedDict()  # slot, rows and columns, the latest last
+
+    @cached_property
+    def _slots(self) -> NDArray[Any]:
+        page = self._page
+        shape = (*page.chunks[:2], 1 if page.planarconfig == 2 else self._channels)
+        room = _CACHE_BYTES // max(1, int(np.prod(shape)) * np.dtype(page.dtype).itemsize)
+        return np.empty((max(1, min(room, len(page.dataoffsets))), *shape), page.dtype)
 
     def read(self, top: int, left: int, bottom: int, right: int) -> NDArray[Any]:
         """Stored values (height, width, channels)."""
@@ -167,7 +177,7 @@ class _Segments:
         """One decoded tile or strip (rows, columns, channels)."""
         if index in self._kept:
             self._kept.move_to_end(index)
-            return self._kept[index]
+            return self._view(index)
         page = self._page
         offset, length = page.dataoffsets[index], page.databytecounts[index]
         if length == 0:  # GDAL leaves out tiles that hold nothing
@@ -185,7 +195,13 @@ class _Segments:
             if decoded is None:
                 raise FileProblem("unreadable-image", self._path, f"has no data in part {index}", "copy it again")
             tile = decoded[0]
-        self._kept[index] = tile
-        while sum(kept.nbytes for kept in self._kept.values()) > _CACHE_BYTES and len(self._kept) > 1:
-            self._kept.popitem(last=False)
-        return tile
+        full = len(self._kept) == len(self._slots)
+        slot = self._kept.popitem(last=False)[1][0] if full else len(self._kept)
+        rows, columns = tile.shape[:2]
+        self._slots[slot, :rows, :columns] = tile
+        self._kept[index] = (slot, rows, columns)
+        return self._view(index)
+
+    def _view(self, index: int) -> NDArray[Any]:
+        slot, rows, columns = self._kept[index]
+        return self._slots[slot, :rows, :columns]
