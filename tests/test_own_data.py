@@ -8,7 +8,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tests.test_pipelines import STUDIES
@@ -124,7 +123,6 @@ def _refused(pipeline, folder):
 
 @pytest.mark.parametrize(("name", "kind"), EVERY)
 def test_runs_to_its_report_or_is_refused_before_training(name, kind, data, tmp_path):
-    torch.set_num_threads(1)
     root, told = data(kind), Told()
     pipeline = _small(name, root)
     masked = set(TRAIN) <= set(KINDS[kind]["masks"])

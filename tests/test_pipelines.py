@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from wss.methods import METHODS
 from wss.pipeline.changes import parse_overrides
@@ -48,7 +47,6 @@ def _shortened(path):
 
 @pytest.mark.parametrize("name", shipped_pipelines())
 def test_runs_end_to_end_and_a_second_run_skips_everything(name, tmp_path):
-    torch.set_num_threads(1)
     pipeline = _shortened(shipped_pipelines()[name])
     first = run_pipeline(pipeline, Workspace(tmp_path), Context())
     assert not any(outcome.skipped for outcome in first.values() if outcome.node.id != "samples")
@@ -135,7 +133,6 @@ def test_studies_take_fewer_levels(name, factor, levels):
 
 
 def test_a_study_of_two_networks_trains_both_and_names_both(tmp_path):
-    torch.set_num_threads(1)
     one, two = "small: {spec: {name: unet}}", "large: {spec: {name: deeplab-v2, backbone: resnet18}}"
 
     def run(networks):

@@ -2,7 +2,6 @@ import os
 import shutil
 
 import pytest
-import torch
 from commands import QUICK, SAMPLE, call, write_cells
 
 
@@ -15,7 +14,6 @@ def wss():
 def _one_core(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     monkeypatch.delenv("WSS_WORKSPACE", raising=False)
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +21,7 @@ def finished(tmp_path_factory):
     """A workspace in which the whole pipeline has run; not to be changed."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "wss.yaml").write_text(SAMPLE)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     result = call("run", "pce", "--jobs", 1, "--workspace", folder, *QUICK)
-    torch.set_num_threads(threads)
     assert result.code == 0, result.err
     return folder
 

@@ -28,11 +28,6 @@ NETWORKS = {
 SETTINGS = [{"refine": r, "boundary": b} for r in (False, True) for b in ("none", "fg-bg", "all")]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def _batch(size=(32, 32), background=0, seed=0):
     generator = torch.Generator().manual_seed(seed)
     width = size[1]

@@ -16,14 +16,6 @@ SPECS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Fixed(nn.Module):
     """A network that always gives the same maps."""
 

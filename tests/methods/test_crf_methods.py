@@ -21,11 +21,6 @@ from wss.training.optimiser import freeze, make_optimiser
 SIGMAS = {"pos_xy_std": 1.0, "bi_xy_std": 8.0, "bi_rgb_std": 13.0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def _model(method, classes=3):
     torch.manual_seed(1)
     return method.build(NetworkSpec(name="unet"), classes)

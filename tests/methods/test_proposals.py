@@ -11,7 +11,6 @@ def _batch(labels):
 
 
 def test_the_loss_is_cross_entropy_on_the_proposals():
-    torch.set_num_threads(1)
     labels = torch.randint(0, 3, (2, 32, 32), generator=torch.Generator().manual_seed(1))
     labels[1, :9] = 255  # where the proposal does not say
     batch = _batch(labels)

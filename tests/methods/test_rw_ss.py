@@ -29,11 +29,6 @@ EMBEDDINGS = ["none", "cosine", "qkv"]
 LOCATIONS = ["transition", "before", "after"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def _batch(size=(32, 48), seed=0):
     generator = torch.Generator().manual_seed(seed)
     rgb = (torch.rand(2, 3, *size, generator=generator) * 255).round()

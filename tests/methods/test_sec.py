@@ -17,14 +17,6 @@ DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "wi
 CRF = {"iterations": 2, "pos_xy_std": 2.0, "bi_xy_std": 6.0, "bi_rgb_std": 20.0, "pos_weight": 1.0, "bi_weight": 2.0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _batch(size=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
     rgb = (torch.rand(2, 3, size, size, generator=generator) * 40).round()

@@ -32,14 +32,6 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _model(network="unet", classes=3, **options):
     torch.manual_seed(0)
     return EmbeddingSegmenter(NETWORKS[network], classes, **options)

@@ -38,7 +38,6 @@ def desk(files, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     monkeypatch.delenv("WSS_WORKSPACE", raising=False)
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
     for name, more in WORKSPACES.items():
         made = call("init", "--root", files[name], "-w", name, *more)
         assert made.code == 0, made.err

@@ -55,7 +55,6 @@ stages:
 
 
 def _run(folder, changes=None):
-    torch.set_num_threads(1)
     path = folder / "boundaries.yaml"
     path.write_text(STAGES)
     found = run_pipeline(load_pipeline(path, changes or {}, {"dataset": DATASET}), Workspace(folder / "w"), Context())

@@ -23,14 +23,6 @@ from wss.stages.stage import Context, Silent
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Red(nn.Module):
     """Scores: 0, how red a pixel is, how blue, and how far right it is."""
 

@@ -35,7 +35,6 @@ stages:
 
 
 def _run(folder, walk):
-    torch.set_num_threads(1)
     path = folder / "e.yaml"
     path.write_text(STAGES.replace("WALK", walk))
     return run_pipeline(load_pipeline(path, {}, {"dataset": DATASET}), Workspace(folder / "w"), Context())

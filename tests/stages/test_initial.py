@@ -35,7 +35,6 @@ def _train(name, network, lr, method="pce", fresh=(), **inputs):
 
 
 def _run(tmp_path, second_network, methods=("pce", "pce"), fresh=()):
-    torch.set_num_threads(1)
     stages = [
         {"stage": "samples"},
         {"stage": "prepare", "inputs": {"samples": "samples"}},

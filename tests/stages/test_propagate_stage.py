@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 import wss.stages.propagate
 import wss.stages.superpixels
@@ -42,14 +41,6 @@ def _propagate(method, inputs="", params=""):
         f"  - {{stage: propagate, inputs: {{samples: samples, labels: prepare{inputs}}}, "
         f"params: {{method: {{name: {method}}}{params}}}}}\n"
     )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

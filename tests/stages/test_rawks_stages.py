@@ -58,7 +58,6 @@ TRAINING_PICTURES = """
 
 
 def _run(folder, method, term, stride=4):
-    torch.set_num_threads(1)
     path = folder / "rawks.yaml"
     path.write_text(STAGES.replace("METHOD", method).replace("TERM", term))
     changes = {"train": {"method": {"stride": stride}}} if method == "rawks" else {}

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 
 import wss.stages.crf
 import wss.stages.evaluate
@@ -35,14 +34,6 @@ QUICK = {
         ],
     },
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _run(folder, changes=None, target="evaluate-crf", name="pce"):

@@ -6,7 +6,6 @@ import textwrap
 from dataclasses import replace
 
 import pytest
-import torch
 
 from wss.errors import UsageError
 from wss.pipeline.changes import parse_overrides
@@ -71,7 +70,6 @@ STUDY = """
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Runs the study, with changes, in one workspace; returns the outcomes."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("study")
     (folder / "study.yaml").write_text(textwrap.dedent(STUDY))
 

@@ -25,14 +25,6 @@ from wss.training.augment import AugmentParams
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "width": 32}}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _prepare(folder, **params):
     pipeline = load_pipeline(
         shipped_pipelines()["pce"], {"prepare": {"annotation": "tag", **params}}, {"dataset": DATASET}

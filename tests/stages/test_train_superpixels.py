@@ -19,7 +19,6 @@ DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 32, "wi
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    torch.set_num_threads(1)
     pipeline = load_pipeline(shipped_pipelines()["pce"], everywhere={"dataset": DATASET})
     outcomes = run_pipeline(pipeline.up_to("prepare"), Workspace(tmp_path_factory.mktemp("w")), Context())
     return outcomes["samples"].store, outcomes["prepare"].store

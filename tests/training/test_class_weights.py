@@ -157,7 +157,6 @@ class Told:
 
 
 def test_training_computes_tells_and_records_them(tmp_path):
-    torch.set_num_threads(1)
     settings = ["train.phases.*.steps=1", "train.batch_size=2"]
 
     def trained(*more):

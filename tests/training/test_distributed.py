@@ -20,11 +20,6 @@ USUAL = [*(case for case in METHOD_CASES if case not in ALIKE), "unet"]
 BEYOND = [case for case in CASES if case not in USUAL]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def _measured(path, cases, size):
     """What ``parts_of_batches`` finds in several processes."""
     with socket.socket() as free:

@@ -13,14 +13,6 @@ AUGMENT = AugmentParams(crop=32, scale=(0.8, 1.2), rotate_deg=10)
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def column(place, size=(6, 12)):
     marked = np.zeros(size, bool)
     marked[:, place] = True
