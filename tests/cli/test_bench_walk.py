@@ -5,6 +5,7 @@ import pytest
 TINY = ("--network", "unet", "--crop", "32", "--batch-size", "1", "--repeats", "1", "--classes", "3")
 
 
+@pytest.mark.slow
 def test_costs_of_the_parts(wss, tmp_path):
     rows = wss("bench", "walk", *TINY, "--out", tmp_path / "c.json", "--json").json
     assert [row["variant"] for row in rows] == ["baseline", "+ random walk", "+ self-supervision"]

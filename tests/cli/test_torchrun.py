@@ -54,7 +54,7 @@ class Server:
 
     def stop(self):
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(120)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,7 @@ def _distance(one, other):
     )
 
 
+@pytest.mark.slow
 def test_torchrun_trains_what_one_process_trains(alone, prepared):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "wss", *TRAIN, "--json"]
     result = subprocess.run(command, cwd=prepared, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
