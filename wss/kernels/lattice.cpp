@@ -5,16 +5,27 @@
 // knows its two neighbours along the d + 1 lattice directions. A filter is then splat (pixels to vertices), blur (along each direction
 // in turn) and slice (back to pixels). All K channels of a vertex lie side by side, so that every step works on whole vectors.
 //
+// Fine lattices do not fit the caches, and waiting for memory is then what takes the time. Vertices are therefore sorted by y, then x,
+// then colour. Directions 0 to 2 lead to a band of y at most two away; the other directions keep x and y. A blur sweeps once over the
+// bands, each direction a few bands behind the one before it, and what it works on stays in the cache.
+//
 // Vertex 0 is a dummy whose values stay zero: absent neighbours and pixels outside the region of interest (weight 0) point at it.
-// Vectors are GCC's portable vector types: compiled for a plain x86-64 or ARM they become 128-bit operations, with -mavx2 256-bit ones.
+// Vectors are GCC's portable vector types: compiled for a plain x86-64 or ARM they become 128-bit operations, with -mavx2 256-bit
+// ones, and with AVX-512 pairs of these are one.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
+#include <ctime>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
 #include <vector>
 #ifdef _OPENMP
 #include <omp.h>
@@ -34,8 +45,10 @@ using u64 = std::uint64_t;
 
 typedef float float4 __attribute__((vector_size(16)));
 typedef float float8 __attribute__((vector_size(32)));
+typedef float float16 __attribute__((vector_size(64)));
 typedef i32 int4 __attribute__((vector_size(16)));
 typedef i32 int8 __attribute__((vector_size(32)));
+typedef i32 int16 __attribute__((vector_size(64)));
 
 // ---------------------------------------------------------------------------------------------------------------- small tools
 
@@ -51,12 +64,14 @@ template <class V> struct IntOf;
 template <> struct IntOf<float> { using type = i32; };
 template <> struct IntOf<float4> { using type = int4; };
 template <> struct IntOf<float8> { using type = int8; };
+template <> struct IntOf<float16> { using type = int16; };
 template <class V> constexpr int lanes = int(sizeof(V) / sizeof(float));
 
 template <class V> inline V broadcast(float x);
 template <> inline float broadcast<float>(float x) { return x; }
 template <> inline float4 broadcast<float4>(float x) { return float4{x, x, x, x}; }
 template <> inline float8 broadcast<float8>(float x) { return float8{x, x, x, x, x, x, x, x}; }
+template <> inline float16 broadcast<float16>(float x) { return float16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
 // The first n lanes; n may be 0 or negative, which means none.
 template <class V>
@@ -82,6 +97,9 @@ inline V larger(V a, V b) {
 #if defined(__AVX2__)
     if constexpr (sizeof(V) == 32) return _mm256_max_ps(a, b);
 #endif
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64) return _mm512_max_ps(a, b);
+#endif
     return a > b ? a : b;
 }
 
@@ -100,6 +118,75 @@ inline V exp2_nonpositive(V x) {
     p = p * r + 1.0f;
     return p * bits<V>(bits<I>(shifted) << 23);
 }
+
+// Vectors at addresses that are aligned to less than their size.
+template <class X> struct Loose;
+template <> struct Loose<float> { typedef float type __attribute__((may_alias)); };
+template <> struct Loose<float4> { typedef float type __attribute__((vector_size(16), aligned(4), may_alias)); };
+template <> struct Loose<float8> { typedef float type __attribute__((vector_size(32), aligned(4), may_alias)); };
+template <> struct Loose<float16> { typedef float type __attribute__((vector_size(64), aligned(4), may_alias)); };
+
+template <class X> inline X peek(const void* from) { return *static_cast<const typename Loose<X>::type*>(from); }
+template <class X> inline void poke(void* to, X x) { *static_cast<typename Loose<X>::type*>(to) = x; }
+
+// All channels of one vertex or pixel in registers: NB vectors of type V, of which AVX-512 takes two at a time.
+template <class V, int NB>
+struct Row {
+#if defined(__AVX512F__)
+    static constexpr int kWide = sizeof(V) == 32 ? NB / 2 : 0;
+#else
+    static constexpr int kWide = 0;
+#endif
+    static constexpr int kRest = NB - 2 * kWide;
+    float16 wide[kWide];
+    V rest[kRest];
+
+    // this = f(this, row) for each vector, or row = f(this, row).
+    template <class F>
+    inline __attribute__((always_inline)) void take(const V* row, F f) {
+        for (int b = 0; b < kWide; ++b) wide[b] = f(wide[b], peek<float16>(row + 2 * b));
+        for (int b = 0; b < kRest; ++b) rest[b] = f(rest[b], peek<V>(row + 2 * kWide + b));
+    }
+    template <class F>
+    inline __attribute__((always_inline)) void give(V* row, F f) const {
+        for (int b = 0; b < kWide; ++b) poke<float16>(row + 2 * b, f(wide[b], row + 2 * b));
+        for (int b = 0; b < kRest; ++b) poke<V>(row + 2 * kWide + b, f(rest[b], row + 2 * kWide + b));
+    }
+    static inline Row load(const V* from) {
+        Row row;
+        for (int b = 0; b < kWide; ++b) row.wide[b] = peek<float16>(from + 2 * b);
+        for (int b = 0; b < kRest; ++b) row.rest[b] = peek<V>(from + 2 * kWide + b);
+        return row;
+    }
+    inline void store(V* to) const {
+        give(to, [](auto x, V*) { return x; });
+    }
+    inline void add(float w, const V* row) {  // this += w * row
+        take(row, [w](auto x, auto y) { return x + w * y; });
+    }
+    inline void add_to(V* row, float w) const {  // row += w * this
+        give(row, [w](auto x, V* y) { return peek<decltype(x)>(y) + w * x; });
+    }
+    inline void add(const V* row) {
+        take(row, [](auto x, auto y) { return x + y; });
+    }
+    inline void halve_and_add(const V* row) {  // this = row + this / 2
+        take(row, [](auto x, auto y) { return y + 0.5f * x; });
+    }
+    inline void mean(const V* row) {
+        take(row, [](auto x, auto y) { return 0.5f * (x + y); });
+    }
+    inline void scale(float w) {
+        for (int b = 0; b < kWide; ++b) wide[b] *= w;
+        for (int b = 0; b < kRest; ++b) rest[b] *= w;
+    }
+    static inline Row blurred(const Row& here, const Row& before, float from_before, const Row& after, float from_after) {
+        Row row;
+        for (int b = 0; b < kWide; ++b) row.wide[b] = here.wide[b] + from_before * before.wide[b] + from_after * after.wide[b];
+        for (int b = 0; b < kRest; ++b) row.rest[b] = here.rest[b] + from_before * before.rest[b] + from_after * after.rest[b];
+        return row;
+    }
+};
 
 // Denormal numbers (softmax tails) slow arithmetic some twenty times; the caller's mode is restored afterwards.
 class FlushDenormals {
@@ -188,7 +275,11 @@ class Buffer {  // aligned, uninitialised
     explicit Buffer(std::size_t n) { resize(n); }
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
-    Buffer(Buffer&& o) noexcept : data_(o.data_), size_(o.size_) { o.data_ = nullptr; o.size_ = 0; }
+    Buffer(Buffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+    void swap(Buffer& o) {
+        std::swap(data_, o.data_);
+        std::swap(size_, o.size_);
+    }
     ~Buffer() { std::free(data_); }
     void resize(std::size_t n) {
         std::free(data_);
@@ -205,16 +296,53 @@ class Buffer {  // aligned, uninitialised
     const T& operator[](std::size_t i) const { return data_[i]; }
 };
 
+#ifdef WSS_DEV
+static double wss_phase[16], wss_last;
+inline double wss_now() { timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return t.tv_sec * 1e3 + t.tv_nsec * 1e-6; }
+#define PHASE(i) { const double n = wss_now(); wss_phase[i] += n - wss_last; wss_last = n; }
+#else
+#define PHASE(i)
+#endif
 // ------------------------------------------------------------------------------------------------------------------- lattice
 
-// How positions become keys; worked out once in Python so that both implementations agree. A key is origin + sum_i coordinate_i *
-// stride_i, wide enough for every coordinate that can occur: a step in the lattice is the addition of a constant.
+// How positions become lattice coordinates; worked out once in Python so that all implementations agree.
 struct Geometry {
     i32 dims;
     i32 ring;
     float scale[5];
-    i64 stride[5];
-    i64 origin;
+};
+
+// Keys of vertices. With c_0 .. c_d the coordinates of a vertex, which sum to 0, and f the scaled features of the point there,
+//     p_i = (sum_(j<i) c_j - i c_i) / (d + 1) = i (i + 1) / (d + 1) f_(i-1),   i = 1 .. d,
+// are whole numbers, one for each feature. A step along direction j adds i to p_j and takes 1 from every p_i with i > j. The key
+// is a mixed-radix number of all p_i: y first, then x, then the colours. So its order is that of the features, and steps add constants.
+template <int D>
+struct Keys {
+    i64 origin = 0;
+    i64 step[D + 1];    // along direction j; the point whose coordinate j is d + 1 and whose others are 0 is at its negative
+    i64 band;           // keys // band is y
+    i64 group;          // keys // group is (y, x)
+    bool fits = true;
+
+    Keys(const Geometry& g, i64 height, i64 width) {
+        const float largest[5] = {float(width - 1), float(height - 1), 255, 255, 255};
+        i64 radix[D + 1] = {};
+        i64 place = 1;
+        for (int n = D; n > 0; --n) {
+            const int i = n == 1 ? 2 : n == 2 ? 1 : n;
+            const i64 margin = 3 * i + 3;  // a simplex, the ring and its neighbours reach i each
+            radix[i] = place;
+            origin += margin * place;
+            const i64 extent = i64(std::ceil(i * (i + 1) * double(g.scale[i - 1]) * largest[i - 1] / (D + 1))) + 2 * margin + 1;
+            if (__builtin_mul_overflow(place, extent, &place)) fits = false;
+        }
+        for (int j = 0; j <= D; ++j) {
+            step[j] = j * radix[j];
+            for (int i = j + 1; i <= D; ++i) step[j] -= radix[i];
+        }
+        band = radix[2];
+        group = radix[1];
+    }
 };
 
 constexpr u64 kEmpty = ~u64(0);
@@ -270,6 +398,14 @@ struct Neighbours {
     i32 before, after;
 };
 
+// A vertex on a line of neighbours and what it takes from the vertex before it: half, or nothing at the start of a line.
+struct Link {
+    i32 vertex;
+    float half;
+};
+
+constexpr int kCrossing = 3;  // directions 0 .. 2 change x and y; those from here on do not
+
 struct AnyLattice {
     const int dims;
     const i64 pixels_count;
@@ -280,25 +416,29 @@ struct AnyLattice {
 
 template <int D>
 struct Lattice : AnyLattice {
+    struct Group {  // vertices of one x and y
+        i64 begin;
+        i64 lines[D - kCrossing + 2];  // where its links start, for each direction from kCrossing on
+    };
     Buffer<Pixel<D>> pixels;
-    Buffer<Neighbours> neighbours;  // [direction][vertex]
+    Buffer<Neighbours> neighbours;  // [direction][vertex], for directions that cross
+    std::vector<Link> lines[D - kCrossing + 2];  // for the others; a group's links end with one to the dummy
+    std::vector<Group> groups;      // and one to mark the end
+    std::vector<i64> bands;         // first vertex of each y, without gaps, and the end
+    std::vector<i64> band_groups;   // first group of each y, and the end
 
     Lattice(const Geometry& g, const float* image, const std::uint8_t* roi, i64 height, i64 width, int threads);
     const Neighbours* along(int direction) const { return neighbours.data() + direction * vertices_count; }
-};
 
-template <int D>
-u64 step_along(const Geometry& g, int direction) {  // +1 in every coordinate, -d in the one named; coordinate d is implied
-    i64 step = 0;
-    for (int i = 0; i < D; ++i) step += g.stride[i];
-    if (direction < D) step -= (D + 1) * g.stride[direction];
-    return u64(step);
-}
+  private:
+    void divide(const std::vector<u64>& keys, const Keys<D>& steps);
+    void connect(const std::vector<u64>& keys, const Keys<D>& steps, int threads);
+};
 
 // Places pixels [begin, end): see Adams, Baek and Davis 2010, section 3.1. Eight pixels at a time until the look-up of their vertices.
 template <int D>
-void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 width, i64 count, i64 begin, i64 end, Vertices& vertices,
-           Pixel<D>* out) {
+void place(const Geometry& g, const Keys<D>& keys, const float* image, const std::uint8_t* roi, i64 width, i64 count, i64 begin, i64 end,
+           Vertices& vertices, Pixel<D>* out) {
     struct Simplex {
         u64 key = kEmpty;
         i32 order = 0;
@@ -306,10 +446,6 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
     };
     constexpr int kCacheBits = 11;
     std::vector<Simplex> cache(std::size_t(1) << kCacheBits);
-
-    i64 coordinate_step[D + 1] = {};
-    for (int i = 0; i < D; ++i) coordinate_step[i] = (D + 1) * g.stride[i];
-    const i64 all = i64(step_along<D>(g, D));
 
     i64 y = begin / width, x = begin % width;
     for (i64 start = begin; start < end; start += 8) {
@@ -342,7 +478,7 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
         for (int i = 0; i <= D; ++i) {
             const float8 rounded = (elevated[i] * (1.0f / (D + 1)) + magic) - magic;
             excess += rounded;
-            base[i] = __builtin_convertvector(rounded, int8) * (D + 1);
+            base[i] = __builtin_convertvector(rounded, int8);
             remainder[i] = elevated[i] - rounded * float(D + 1);
             rank[i] = int8{};
         }
@@ -356,9 +492,10 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
         int8 order{};
         for (int i = 0; i <= D; ++i) {
             rank[i] += shift;
-            const int8 move = ((rank[i] < 0) & (D + 1)) - ((rank[i] > D) & (D + 1));
+            const int8 low = rank[i] < 0, high = rank[i] > D;  // 0 or -1
+            const int8 move = (low & (D + 1)) - (high & (D + 1));
             rank[i] += move;
-            base[i] += move;
+            base[i] += high - low;
             remainder[i] = (remainder[i] - __builtin_convertvector(move, float8)) * (1.0f / (D + 1));
             order = order * 8 + rank[i];
         }
@@ -384,18 +521,18 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
                 pixel = Pixel<D>{};
                 continue;
             }
-            u64 key = u64(g.origin);
-            for (int i = 0; i < D; ++i) key += u64(i64(base[i][l]) * g.stride[i]);
+            u64 key = u64(keys.origin);
+            for (int i = 0; i <= D; ++i) key -= u64(i64(base[i][l]) * keys.step[i]);
             Simplex& seen = cache[((key ^ (u64(order[l]) << 40)) * 0x9E3779B97F4A7C15ull) >> (64 - kCacheBits)];
             if (seen.key != key || seen.order != order[l]) {
                 seen.key = key;
                 seen.order = order[l];
                 i64 steps[D + 1];
-                for (int i = 0; i <= D; ++i) steps[rank[i][l]] = coordinate_step[i];
+                for (int i = 0; i <= D; ++i) steps[rank[i][l]] = keys.step[i];
                 u64 corner = key;
                 for (int r = 0; r <= D; ++r) {
                     seen.vertex[r] = vertices.insert(corner);
-                    corner += u64(all - steps[D - r]);
+                    corner += u64(steps[D - r]);
                 }
             }
             for (int r = 0; r <= D; ++r) {
@@ -406,13 +543,48 @@ void place(const Geometry& g, const float* image, const std::uint8_t* roi, i64 w
     }
 }
 
+// Sorts keys, the dummy's aside, and returns the place of each.
+inline std::vector<i32> sort(std::vector<u64>& keys) {
+    struct Entry {
+        u64 key;
+        i32 id;
+    };
+    const std::size_t n = keys.size() - 1;
+    Buffer<Entry> from(n), to(n);
+    u64 used = 0;  // bits in which keys differ
+    for (std::size_t i = 0; i < n; ++i) {
+        from[i] = {keys[i + 1], i32(i + 1)};
+        used |= keys[i + 1] ^ keys[1];
+    }
+    constexpr int kDigit = 11;
+    std::vector<std::size_t> start(1 << kDigit);
+    for (int shift = 0; shift < 64 && used >> shift; shift += kDigit) {  // least significant digit first
+        const auto digit = [&](u64 key) { return (key >> shift) & ((1 << kDigit) - 1); };
+        if (!digit(used)) continue;
+        std::fill(start.begin(), start.end(), 0);
+        for (std::size_t i = 0; i < n; ++i) ++start[digit(from[i].key)];
+        std::size_t sum = 0;
+        for (std::size_t& s : start) sum += std::exchange(s, sum);
+        for (std::size_t i = 0; i < n; ++i) to[start[digit(from[i].key)]++] = from[i];
+        from.swap(to);
+    }
+    std::vector<i32> rank(n + 1);
+    for (std::size_t i = 0; i < n; ++i) {
+        keys[i + 1] = from[i].key;
+        rank[from[i].id] = i32(i + 1);
+    }
+    return rank;
+}
+
 template <int D>
 Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* roi, i64 height, i64 width, int threads)
     : AnyLattice(D, height * width), pixels(height * width) {
     const i64 count = pixels_count;
+    const Keys<D> keys(g, height, width);
+    if (!keys.fits) throw std::length_error("keys");
     std::vector<Vertices> found(threads);
     parallel(threads, [&](int part, int parts) {
-        place<D>(g, image, roi, width, count, share(count, part, parts), share(count, part + 1, parts), found[part], pixels.data());
+        place<D>(g, keys, image, roi, width, count, share(count, part, parts), share(count, part + 1, parts), found[part], pixels.data());
     });
     Vertices& all = found[0];
     std::vector<std::vector<i32>> renamed(threads);
@@ -421,33 +593,103 @@ Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* r
         renamed[t].push_back(0);
         for (std::size_t id = 1; id < found[t].keys.size(); ++id) renamed[t].push_back(all.insert(found[t].keys[id]));
     }
-    parallel(threads, [&](int part, int parts) {
-        if (part == 0) return;
-        for (i64 p = share(count, part, parts), end = share(count, part + 1, parts); p < end; ++p)
-            for (i32& v : pixels[p].vertex) v = renamed[part][v];
-    });
     if (g.ring) {
         const std::size_t touched = all.keys.size();
         for (std::size_t id = 1; id < touched; ++id)
             for (int j = 0; j <= D; ++j) {
-                const u64 step = step_along<D>(g, j);
-                all.insert(all.keys[id] + step);
-                all.insert(all.keys[id] - step);
+                all.insert(all.keys[id] + u64(keys.step[j]));
+                all.insert(all.keys[id] - u64(keys.step[j]));
             }
     }
     vertices_count = i64(all.keys.size());
-    neighbours.resize(vertices_count * (D + 1));
-    parallel(threads, [&](int part, int parts) {  // each direction is one thread's: a link is written at both of its ends
-        for (int j = part; j <= D; j += parts) {
-            Neighbours* links = neighbours.data() + j * vertices_count;
-            std::memset(links, 0, sizeof(Neighbours) * vertices_count);
-            const u64 step = step_along<D>(g, j);
-            for (i64 v = 1; v < vertices_count; ++v) {
-                const i32 u = all.find(all.keys[v] + step);
-                links[v].after = u;
-                links[u].before = i32(v);
+    const std::vector<i32> rank = sort(all.keys);
+    for (int t = 1; t < threads; ++t)
+        for (i32& id : renamed[t]) id = rank[id];
+    parallel(threads, [&](int part, int parts) {
+        const std::vector<i32>& names = part == 0 ? rank : renamed[part];
+        for (i64 p = share(count, part, parts), end = share(count, part + 1, parts); p < end; ++p)
+            for (i32& v : pixels[p].vertex) v = names[v];
+    });
+    divide(all.keys, keys);
+    connect(all.keys, keys, threads);
+}
+
+// Finds where each y, and each x within it, begins.
+template <int D>
+void Lattice<D>::divide(const std::vector<u64>& keys, const Keys<D>& steps) {
+    const i64 first = vertices_count > 1 ? i64(keys[1]) / steps.band : 0;
+    i64 group = -1;
+    for (i64 v = 1; v < vertices_count; ++v) {
+        const i64 key = i64(keys[v]);
+        if (key / steps.group == group) continue;
+        group = key / steps.group;
+        for (const i64 band = key / steps.band - first; i64(bands.size()) <= band;) {
+            bands.push_back(v);
+            band_groups.push_back(i64(groups.size()));
+        }
+        groups.push_back({v, {}});
+    }
+    bands.push_back(vertices_count);
+    band_groups.push_back(i64(groups.size()));
+    groups.push_back({vertices_count, {}});
+}
+
+// Links neighbours. Keys and the same keys moved by one step are both sorted, so that one walk along both finds all pairs. Each move of
+// the walk depends on the one before: that of all directions at a time hides the wait.
+template <int D>
+void Lattice<D>::connect(const std::vector<u64>& keys, const Keys<D>& steps, int threads) {
+    const i64 m = vertices_count;
+    neighbours.resize(m * kCrossing);
+    Buffer<i32> after(m * (D + 1));
+    parallel(std::min(threads, D + 1), [&](int part, int parts) {
+        constexpr int kAtOnce = 3;
+        const int end = int(share(D + 1, part + 1, parts));
+        for (int from = int(share(D + 1, part, parts)); from < end; from += kAtOnce) {
+            const int n = std::min(kAtOnce, end - from);
+            i64 here[kAtOnce], there[kAtOnce];
+            for (int i = 0; i < n; ++i) {
+                here[i] = there[i] = 1;
+                std::memset(after.data() + (from + i) * m, 0, sizeof(i32) * m);
             }
-            links[0] = Neighbours{0, 0};
+            for (bool going = m > 1; going;) {
+                going = false;
+                for (int i = 0; i < n; ++i) {
+                    const bool more = (here[i] < m) & (there[i] < m);
+                    const i64 v = more ? here[i] : 0, u = more ? there[i] : 0;
+                    const i64 wanted = i64(keys[v]) + steps.step[from + i], found = i64(keys[u]);
+                    after[(from + i) * m + v] = wanted == found ? i32(u) : 0;
+                    here[i] += more & (wanted <= found);
+                    there[i] += more & (found <= wanted);
+                    going |= more;
+                }
+            }
+            for (int i = 0; i < n; ++i) after[(from + i) * m] = 0;
+        }
+        for (int j = int(share(D + 1, part, parts)); j < end; ++j) {
+            const i32* next = after.data() + j * m;
+            if (j < kCrossing) {
+                Neighbours* links = neighbours.data() + j * m;
+                std::memset(static_cast<void*>(links), 0, sizeof(Neighbours) * m);
+                for (i64 v = 1; v < m; ++v) {
+                    links[v].after = next[v];
+                    links[next[v]].before = i32(v);
+                }
+                links[0] = Neighbours{0, 0};
+                continue;
+            }
+            std::vector<Link>& line = lines[j - kCrossing];
+            line.reserve(m + groups.size());
+            std::vector<bool> linked(m);
+            for (i64 v = 1; v < m; ++v) linked[next[v]] = true;
+            for (std::size_t g = 0; g + 1 < groups.size(); ++g) {
+                groups[g].lines[j - kCrossing] = i64(line.size());
+                for (i64 v = groups[g].begin; v < groups[g + 1].begin; ++v) {
+                    if (linked[v] || next[v] == 0) continue;
+                    line.push_back({i32(v), 0.0f});
+                    for (i32 u = next[v]; u != 0; u = next[u]) line.push_back({u, 0.5f});
+                }
+                line.push_back({0, 0.0f});
+            }
         }
     });
 }
@@ -465,45 +707,44 @@ inline V* row_of(V* values, i32 vertex) {
 
 template <class V, int NB, bool kPremultiplied, int D>
 inline void splat(const Pixel<D>& pixel, const V* q, V* values) {
-    V channel[NB];
-    for (int b = 0; b < NB; ++b) channel[b] = q[b];
-    for (int r = 0; r <= D; ++r) {
-        V* row = row_of<V, NB, kPremultiplied>(values, pixel.vertex[r]);
-        const V w = broadcast<V>(pixel.weight[r]);
-        for (int b = 0; b < NB; ++b) row[b] += w * channel[b];
-    }
+    Row<V, NB> channels = Row<V, NB>::load(q);
+    for (int r = 0; r <= D; ++r) channels.add_to(row_of<V, NB, kPremultiplied>(values, pixel.vertex[r]), pixel.weight[r]);
 }
 
-// to = from + the value interpolated at the pixel.
+// row += the value interpolated at the pixel.
 template <class V, int NB, bool kPremultiplied, int D>
-inline void slice_add(const Pixel<D>& pixel, const V* values, const V* from, V* to) {
-    V channel[NB];
-    for (int b = 0; b < NB; ++b) channel[b] = from[b];
-    for (int r = 0; r <= D; ++r) {
-        const V* row = row_of<V, NB, kPremultiplied>(const_cast<V*>(values), pixel.vertex[r]);
-        const V w = broadcast<V>(pixel.weight[r]);
-        for (int b = 0; b < NB; ++b) channel[b] += w * row[b];
-    }
-    for (int b = 0; b < NB; ++b) to[b] = channel[b];
+inline void slice(const Pixel<D>& pixel, const V* values, Row<V, NB>& row) {
+    for (int r = 0; r <= D; ++r) row.add(pixel.weight[r], row_of<V, NB, kPremultiplied>(const_cast<V*>(values), pixel.vertex[r]));
 }
 
-// out = blur of `in` with (1/2, 1, 1/2) along one direction; with `mean_with`, the mean of both.
+// out = blur of `in` with (1/2, 1, 1/2) along one direction that crosses; with `mean_with`, the mean of both.
 template <class V, int NB, int D>
-void blur_along(const Lattice<D>& lattice, int direction, const V* in, V* out, i64 begin, i64 end, const V* mean_with) {
+void blur_across(const Lattice<D>& lattice, int direction, const V* in, V* out, i64 begin, i64 end, const V* mean_with) {
     const Neighbours* links = lattice.along(direction);
-    constexpr i64 kAhead = 12;  // neighbours lie anywhere: on fine lattices waiting for them is what takes the time
+    constexpr i64 kAhead = 12;
     for (i64 v = begin; v < end; ++v) {
         const Neighbours later = links[std::min(v + kAhead, end - 1)];
         __builtin_prefetch(in + i64(later.before) * NB);
         __builtin_prefetch(in + i64(later.before) * NB + NB - 1);
         __builtin_prefetch(in + i64(later.after) * NB);
         __builtin_prefetch(in + i64(later.after) * NB + NB - 1);
-        const V *centre = in + v * NB, *before = in + i64(links[v].before) * NB, *after = in + i64(links[v].after) * NB;
-        V sum[NB];
-        for (int b = 0; b < NB; ++b) sum[b] = centre[b] + 0.5f * (before[b] + after[b]);
-        if (mean_with)
-            for (int b = 0; b < NB; ++b) sum[b] = 0.5f * (sum[b] + mean_with[v * NB + b]);
-        for (int b = 0; b < NB; ++b) out[v * NB + b] = sum[b];
+        auto sum = Row<V, NB>::load(in + i64(links[v].before) * NB);
+        sum.add(in + i64(links[v].after) * NB);
+        sum.halve_and_add(in + v * NB);
+        if (mean_with) sum.mean(mean_with + v * NB);
+        sum.store(out + v * NB);
+    }
+}
+
+// The same within one group along a direction that keeps x and y, in place.
+template <class V, int NB>
+void blur_lines(const Link* link, V* values) {
+    Row<V, NB> before{}, here = Row<V, NB>::load(values + i64(link->vertex) * NB);
+    for (; link->vertex != 0; ++link) {
+        const auto after = Row<V, NB>::load(values + i64(link[1].vertex) * NB);
+        Row<V, NB>::blurred(here, before, link->half, after, link[1].half).store(values + i64(link->vertex) * NB);
+        before = here;
+        here = after;
     }
 }
 
@@ -519,25 +760,61 @@ class Field {
     const int threads_;
     Buffer<V> first_, second_, third_;
     std::vector<Buffer<V>> private_;  // one per thread after the first, so that splats never collide
-    V *current_, *spare_;
+    V *current_, *spare_, *extra_;
 
-    // Blurs along all directions in turn, `from` -> `to` -> `other` -> `to` ..., and returns where the result is.
-    V* run(bool reverse, const V* from, V* to, V* other, const V* mean_with = nullptr) {
-        for (int j = 0; j <= D; ++j) {
-            parallel(threads_, [&](int part, int parts) {
-                const i64 m = lattice_.vertices_count;
-                blur_along<V, NB, D>(lattice_, reverse ? D - j : j, from, to, share(m, part, parts), share(m, part + 1, parts),
-                                     j == D ? mean_with : nullptr);
+    void across(int direction, const V* from, V* to, i64 begin, i64 end, const V* mean_with = nullptr) {
+        blur_across<V, NB, D>(lattice_, direction, from, to, begin, end, mean_with);
+    }
+    void within(bool reverse, V* values, i64 first_group, i64 last_group) {
+        for (i64 g = first_group; g < last_group; ++g)
+            for (int i = kCrossing; i <= D; ++i) {
+                const int j = reverse ? D + kCrossing - i : i;
+                blur_lines<V, NB>(lattice_.lines[j - kCrossing].data() + lattice_.groups[g].lines[j - kCrossing], values);
+            }
+    }
+    // Runs f(step, vertices begin, end, groups begin, end) for each of four steps on each band. One thread takes the bands in turn, a
+    // step `lag` bands behind the first. Several threads finish a step before the next, each with its share.
+    template <class F>
+    void steps(const std::array<int, 4>& lag, F f) {
+        const std::vector<i64>&bands = lattice_.bands, &groups = lattice_.band_groups;
+        const i64 count = i64(bands.size()) - 1;
+        if (threads_ == 1) {
+            parallel(1, [&](int, int) {
+                for (i64 t = 0; t < count + lag[3]; ++t)
+                    for (int step = 0; step < 4; ++step)
+                        if (const i64 b = t - lag[step]; b >= 0 && b < count) f(step, bands[b], bands[b + 1], groups[b], groups[b + 1]);
             });
-            from = to;
-            std::swap(to, other);
+            return;
         }
-        return other;
+        for (int step = 0; step < 4; ++step)
+            parallel(threads_, [&](int part, int parts) {
+                const auto vertex = [&](int p) { return 1 + share(lattice_.vertices_count - 1, p, parts); };
+                const auto group = [&](int p) {
+                    const auto& all = lattice_.groups;
+                    const auto before = [](const auto& g, i64 v) { return g.begin < v; };
+                    return i64(std::lower_bound(all.begin(), all.end(), vertex(p), before) - all.begin());
+                };
+                f(step, vertex(part), vertex(part + 1), group(part), group(part + 1));
+            });
     }
-    void settle(V* result) {
-        if (result != current_) std::swap(current_, spare_);
+    // Blurs along 0 .. d: `from` -> `to` -> `other` -> `to`, and on in place. `other` may be `from`.
+    void forward(const V* from, V* to, V* other) {
+        steps({0, 1, 3, 3}, [=](int step, i64 begin, i64 end, i64 first_group, i64 last_group) {
+            if (step == 0) across(0, from, to, begin, end);
+            if (step == 1) across(1, to, other, begin, end);
+            if (step == 2) across(2, other, to, begin, end);
+            if (step == 3) within(false, to, first_group, last_group);
+        });
     }
-
+    // Along d .. 0: `from` in place, -> `to` -> `from` -> `to`.
+    void backward(V* from, V* to, const V* mean_with = nullptr) {
+        steps({0, 2, 4, 5}, [=](int step, i64 begin, i64 end, i64 first_group, i64 last_group) {
+            if (step == 0) within(true, from, first_group, last_group);
+            if (step == 1) across(2, from, to, begin, end);
+            if (step == 2) across(1, to, from, begin, end);
+            if (step == 3) across(0, from, to, begin, end, mean_with);
+        });
+    }
   public:
     Field(const Lattice<D>& lattice, int threads, bool three)
         : lattice_(lattice),
@@ -549,6 +826,9 @@ class Field {
         for (int t = 1; t < threads; ++t) private_.emplace_back(size_);
         current_ = first_.data();
         spare_ = second_.data();
+        extra_ = three ? third_.data() : nullptr;
+        for (V* values : {current_, spare_, extra_})
+            if (values) std::memset(static_cast<void*>(values), 0, sizeof(V) * NB);  // the dummy
     }
     const V* values() const { return current_; }
     // Zeros to splat to, for one thread. The result stays readable meanwhile; `turn` then makes the sum of all splats the current values.
@@ -575,14 +855,18 @@ class Field {
         return true;
     }
     void blur(int order) {
-        if (order == kForward || order == kThereAndBack) settle(run(false, current_, spare_, current_));
-        if (order == kReverse || order == kThereAndBack) settle(run(true, current_, spare_, current_));
-        if (order == kMean) {  // the start is needed twice: keep it in the first run
-            V* const forward = run(false, current_, spare_, third_.data());
-            V* const free = forward == spare_ ? third_.data() : spare_;
-            V* const mean = run(true, current_, free, current_, forward);
-            if (mean == third_.data()) std::memcpy(static_cast<void*>(spare_), mean, sizeof(V) * size_);
-            if (mean != current_) std::swap(current_, spare_);
+        if (order == kForward || order == kThereAndBack) {
+            forward(current_, spare_, current_);
+            std::swap(current_, spare_);
+        }
+        if (order == kReverse || order == kThereAndBack) {
+            backward(current_, spare_);
+            std::swap(current_, spare_);
+        }
+        if (order == kMean) {  // the start is needed twice
+            forward(current_, spare_, extra_);
+            backward(current_, extra_, spare_);
+            std::swap(current_, extra_);
         }
     }
 };
@@ -704,9 +988,10 @@ bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int chann
         for (i64 start = share(count, part, parts); start < end; start += kTile) {
             const int n = int(std::min<i64>(kTile, end - start));
             for (int i = 0; i < n; ++i) {
-                V q[NB] = {};
-                slice_add<V, NB, false>(lattice.pixels[start + i], values, q, q);
-                for (int b = 0; b < NB; ++b) rows[i * NB + b] = factor * q[b];
+                Row<V, NB> row{};
+                slice<V, NB, false>(lattice.pixels[start + i], values, row);
+                row.scale(factor);
+                row.store(rows + i * NB);
             }
             scatter<V, NB>(rows, count, channels, start, n, y);
         }
@@ -721,12 +1006,16 @@ bool filter(const Lattice<D>& lattice, const float* x, float* y, i64 channels, i
         const int n = int(std::min<i64>(32, channels - c));
         const float* from = x + c * lattice.pixels_count;
         float* to = y + c * lattice.pixels_count;
+#ifdef WSS_DEV
+        const auto run = n == 1    ? filter_group<float, 1, D> : filter_group<float8, 3, D>;
+#else
         const auto run = n == 1    ? filter_group<float, 1, D>
                          : n <= 4  ? filter_group<float4, 1, D>
                          : n <= 8  ? filter_group<float8, 1, D>
                          : n <= 16 ? filter_group<float8, 2, D>
                          : n <= 24 ? filter_group<float8, 3, D>
                                    : filter_group<float8, 4, D>;
+#endif
         finite &= run(lattice, from, to, n, order, factor, threads);
     }
     return finite;
@@ -805,7 +1094,7 @@ inline void softmax(V* rows) {
 template <class V, int NB>
 void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count, const float* logits, float* probs, int classes,
                 int iterations, int threads) {
-    Buffer<V> unary(count * NB);
+    PHASE(1) Buffer<V> unary(count * NB);
     std::unique_ptr<Field<V, NB, 5>> colour_field(colour ? new Field<V, NB, 5>(*colour, threads, false) : nullptr);
     std::unique_ptr<Field<V, NB, 2>> position_field(position ? new Field<V, NB, 2>(*position, threads, false) : nullptr);
     parallel(threads, [&](int part, int parts) {
@@ -814,6 +1103,7 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
             gather<V, NB>(logits, count, classes, start, int(std::min<i64>(kTile, end - start)), unary.data() + start * NB, -1e30f);
         for (i64 i = share(count, part, parts) * NB; i < end * NB; ++i) unary[i] *= kLog2E;
     });
+    PHASE(2)
     for (int t = 0; t <= iterations; ++t) {
         const bool first = t == 0, last = t == iterations;
         parallel(threads, [&](int part, int parts) {
@@ -828,15 +1118,12 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
                 const V* scores = unary.data() + start * NB;
                 const Pixel<5>* colours = colour ? colour->pixels.data() + start : nullptr;
                 const Pixel<2>* positions = position ? position->pixels.data() + start : nullptr;
-                if (colour_now) {
-                    for (int i = 0; i < n; ++i) slice_add<V, NB, true>(colours[i], colour_now, scores + i * NB, rows + i * NB);
-                    scores = rows;
+                for (int i = 0; i < n; ++i) {
+                    auto row = Row<V, NB>::load(scores + i * NB);
+                    if (colour_now) slice<V, NB, true>(colours[i], colour_now, row);
+                    if (position_now) slice<V, NB, true>(positions[i], position_now, row);
+                    row.store(rows + i * NB);
                 }
-                if (position_now) {
-                    for (int i = 0; i < n; ++i) slice_add<V, NB, true>(positions[i], position_now, scores + i * NB, rows + i * NB);
-                    scores = rows;
-                }
-                if (scores != rows) std::copy(scores, scores + n * NB, rows);
                 softmax<V, NB>(rows);
                 if (colour_next)
                     for (int i = 0; i < n; ++i) splat<V, NB, true>(colours[i], rows + i * NB, colour_next);
@@ -845,14 +1132,17 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
                 if (last) scatter<V, NB>(rows, count, classes, start, n, probs);
             }
         });
+        if (first) { PHASE(3) } else if (last) { PHASE(4) } else { PHASE(5) }
         if (last) break;
         if (colour) {
             colour_field->turn();
             colour_field->blur(kForward);
+            PHASE(6)
         }
         if (position) {
             position_field->turn();
             position_field->blur(kForward);
+            PHASE(7)
         }
     }
 }
@@ -868,6 +1158,9 @@ constexpr MeanField mean_field_with() {
 }
 
 MeanField mean_field_for(i64 classes) {
+#ifdef WSS_DEV
+    return mean_field_with<float8, 3>();
+#else
     switch (classes <= 4 ? 0 : (classes + 7) / 8) {
         case 0: return mean_field_with<float4, 1>();
         case 1: return mean_field_with<float8, 1>();
@@ -880,12 +1173,15 @@ MeanField mean_field_for(i64 classes) {
         case 8: return mean_field_with<float8, 8>();
         default: return classes <= 128 ? mean_field_with<float8, 16>() : mean_field_with<float8, 32>();
     }
+#endif
 }
 
 template <class F>
 int guarded(F f) {  // 0 done, 1 input not finite, 2 out of memory, 3 refused
     try {
         return f();
+    } catch (const std::length_error&) {
+        return 3;
     } catch (...) {
         return 2;
     }
@@ -958,23 +1254,34 @@ __attribute__((visibility("default"))) int wss_mean_field(const Geometry* colour
                                                           i64 height, i64 width, int iterations, int threads) {
     return guarded([&] {
         if (classes > 256) return 3;
+        PHASE(0)
         const MeanField method = mean_field_for(classes);
         advise_huge_pages(probs, sizeof(float) * batch * classes * height * width);
         const i64 count = height * width;
         std::unique_ptr<Lattice<2>> position;
         if (position_weight > 0 && iterations > 0) {
             position.reset(new Lattice<2>(*position_geometry, nullptr, nullptr, height, width, threads));
+            PHASE(8)
             normalise<2>(*position, position_factor, position_weight, method.row_bytes, threads);
+            PHASE(9)
         }
         for_each_image(batch, threads, [&](i64 b, int inner) {
             std::unique_ptr<Lattice<5>> colour;
             if (colour_weight > 0 && iterations > 0) {
                 colour.reset(new Lattice<5>(*colour_geometry, images + b * 3 * count, nullptr, height, width, inner));
+                PHASE(10)
                 normalise<5>(*colour, colour_factor, colour_weight, method.row_bytes, inner);
+                PHASE(11)
             }
             const i64 at = b * classes * count;
             method.run(colour.get(), position.get(), count, logits + at, probs + at, int(classes), iterations, inner);
+            PHASE(12)
         });
+#ifdef WSS_DEV
+        const char* names[] = {"", "", "alloc+gather", "sweep first", "sweep last", "sweeps", "blur5", "blur2", "build2", "norm2", "build5", "norm5", "free"};
+        if (getenv("WSS_SHOW")) { double sum = 0; for (int i = 1; i < 13; ++i) { std::printf("%s %.1f, ", names[i], wss_phase[i]); sum += wss_phase[i]; } std::printf(" total %.1f\n", sum); std::fflush(stdout); }
+        for (double& x : wss_phase) x = 0;
+#endif
         return 0;
     });
 }
