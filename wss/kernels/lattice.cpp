@@ -5,9 +5,10 @@
 // knows its two neighbours along the d + 1 lattice directions. A filter is then splat (pixels to vertices), blur (along each direction
 // in turn) and slice (back to pixels). All K channels of a vertex lie side by side, so that every step works on whole vectors.
 //
-// Fine lattices do not fit the caches, and waiting for memory is then what takes the time. Vertices are therefore sorted by y, then x,
-// then colour. Directions 0 to 2 lead to a band of y at most two away; the other directions keep x and y. A blur sweeps once over the
-// bands, each direction a few bands behind the one before it, and what it works on stays in the cache.
+// Fine lattices do not fit the caches, and waiting for memory is then what takes the time. Vertices are sorted by y, then x, then
+// colour, and pixels are visited in small tiles. In five dimensions a blur takes two passes over memory instead of six: steps along
+// directions 0 to 2 keep two differences of coordinates, steps along 3 to 5 keep x and y, so that the vertices fall into blocks which
+// three directions at a time never leave. In two dimensions the blur sweeps over the rows, each direction a few rows behind the one before.
 //
 // Vertex 0 is a dummy whose values stay zero: absent neighbours and pixels outside the region of interest (weight 0) point at it.
 // Vectors are GCC's portable vector types: compiled for a plain x86-64 or ARM they become 128-bit operations, with -mavx2 256-bit
@@ -320,18 +321,19 @@ template <int D>
 struct Keys {
     i64 origin = 0;
     i64 step[D + 1];    // along direction j; the point whose coordinate j is d + 1 and whose others are 0 is at its negative
-    i64 band;           // keys // band is y
-    i64 group;          // keys // group is (y, x)
+    i64 radix[D + 1];   // of p_1 .. p_d in the key
+    i64 lowest[D + 1];  // p_i are at least this
     bool fits = true;
 
     Keys(const Geometry& g, i64 height, i64 width) {
         const float largest[5] = {float(width - 1), float(height - 1), 255, 255, 255};
-        i64 radix[D + 1] = {};
         i64 place = 1;
+        radix[0] = lowest[0] = 0;
         for (int n = D; n > 0; --n) {
             const int i = n == 1 ? 2 : n == 2 ? 1 : n;
             const i64 margin = 3 * i + 3;  // a simplex, the ring and its neighbours reach i each
             radix[i] = place;
+            lowest[i] = -margin;
             origin += margin * place;
             const i64 extent = i64(std::ceil(i * (i + 1) * double(g.scale[i - 1]) * largest[i - 1] / (D + 1))) + 2 * margin + 1;
             if (__builtin_mul_overflow(place, extent, &place)) fits = false;
@@ -340,8 +342,6 @@ struct Keys {
             step[j] = j * radix[j];
             for (int i = j + 1; i <= D; ++i) step[j] -= radix[i];
         }
-        band = radix[2];
-        group = radix[1];
     }
 };
 
@@ -404,7 +404,31 @@ struct Link {
     float half;
 };
 
-constexpr int kCrossing = 3;  // directions 0 .. 2 change x and y; those from here on do not
+// Consecutive pixels of one row. Lattices and everything computed per pixel are in the order of runs: tile after tile, within a tile row
+// after row, since pixels that are near each other share vertices.
+struct Run {
+    i64 start;  // in the image
+    i64 at;     // in the order of runs
+    int n;
+};
+
+constexpr int kTile = 48;        // pixels of a run at most
+constexpr int kTileHeight = 16;
+
+inline std::vector<Run> runs_of(i64 height, i64 width) {
+    const i64 columns = (width + kTile - 1) / kTile;
+    const i64 tile = ((width + columns - 1) / columns + 7) / 8 * 8;  // vectors are full but in the last column
+    std::vector<Run> runs;
+    i64 at = 0;
+    for (i64 top = 0; top < height; top += kTileHeight)
+        for (i64 left = 0; left < width; left += tile)
+            for (i64 y = top; y < std::min(height, top + kTileHeight); ++y) {
+                const int n = int(std::min(tile, width - left));
+                runs.push_back({y * width + left, at, n});
+                at += n;
+            }
+    return runs;
+}
 
 struct AnyLattice {
     const int dims;
@@ -416,29 +440,27 @@ struct AnyLattice {
 
 template <int D>
 struct Lattice : AnyLattice {
-    struct Group {  // vertices of one x and y
-        i64 begin;
-        i64 lines[D - kCrossing + 2];  // where its links start, for each direction from kCrossing on
-    };
-    Buffer<Pixel<D>> pixels;
-    Buffer<Neighbours> neighbours;  // [direction][vertex], for directions that cross
-    std::vector<Link> lines[D - kCrossing + 2];  // for the others; a group's links end with one to the dummy
-    std::vector<Group> groups;      // and one to mark the end
+    Buffer<Pixel<D>> pixels;  // in the order of runs
+    std::vector<Run> runs;
+    // d = 2
+    Buffer<Neighbours> neighbours;  // [direction][vertex]
     std::vector<i64> bands;         // first vertex of each y, without gaps, and the end
-    std::vector<i64> band_groups;   // first group of each y, and the end
+    // d = 5
+    std::vector<Link> lines[D + 1];  // of each direction, block after block; a block's links end with one to the dummy
+    std::vector<std::array<i64, 3>> blocks[2];  // where the links of directions 0 .. 2 and of 3 .. 5 start
 
     Lattice(const Geometry& g, const float* image, const std::uint8_t* roi, i64 height, i64 width, int threads);
     const Neighbours* along(int direction) const { return neighbours.data() + direction * vertices_count; }
 
   private:
-    void divide(const std::vector<u64>& keys, const Keys<D>& steps);
-    void connect(const std::vector<u64>& keys, const Keys<D>& steps, int threads);
+    void sort_rows(const std::vector<u64>& keys, const Keys<D>& steps);
+    void make_blocks(const std::vector<u64>& keys, const Keys<D>& steps);
 };
 
 // Places pixels [begin, end): see Adams, Baek and Davis 2010, section 3.1. Eight pixels at a time until the look-up of their vertices.
 template <int D>
-void place(const Geometry& g, const Keys<D>& keys, const float* image, const std::uint8_t* roi, i64 width, i64 count, i64 begin, i64 end,
-           Vertices& vertices, Pixel<D>* out) {
+void place(const Geometry& g, const Keys<D>& keys, const float* image, const std::uint8_t* roi, i64 width, i64 count, const Run* run,
+           const Run* last_run, Vertices& vertices, Pixel<D>* pixels) {
     struct Simplex {
         u64 key = kEmpty;
         i32 order = 0;
@@ -447,21 +469,15 @@ void place(const Geometry& g, const Keys<D>& keys, const float* image, const std
     constexpr int kCacheBits = 11;
     std::vector<Simplex> cache(std::size_t(1) << kCacheBits);
 
-    i64 y = begin / width, x = begin % width;
-    for (i64 start = begin; start < end; start += 8) {
-        const int n = int(std::min<i64>(8, end - start));
+    for (; run != last_run; ++run)
+    for (int done = 0; done < run->n; done += 8) {
+        const i64 start = run->start + done;
+        Pixel<D>* const out = pixels + run->at + done;
+        const int n = std::min(8, run->n - done);
         float8 feature[D];
         for (int c = 2; c < D; ++c) feature[c] = load<float8>(image + (c - 2) * count + start, n);
-        feature[0] = broadcast<float8>(float(x)) + float8{0, 1, 2, 3, 4, 5, 6, 7};
-        feature[1] = broadcast<float8>(float(y));
-        if ((x += 8) >= width) {  // the row ends among these eight
-            x -= 8;
-            for (int l = 0; l < 8; ++l) {
-                feature[0][l] = float(x);
-                feature[1][l] = float(y);
-                if (++x == width) x = 0, ++y;
-            }
-        }
+        feature[0] = broadcast<float8>(float(start % width)) + float8{0, 1, 2, 3, 4, 5, 6, 7};
+        feature[1] = broadcast<float8>(float(start / width));
         float8 elevated[D + 1], sum{};
         for (int i = D; i > 0; --i) {
             const float8 f = feature[i - 1] * g.scale[i - 1];
@@ -516,7 +532,7 @@ void place(const Geometry& g, const Keys<D>& keys, const float* image, const std
         }
 
         for (int l = 0; l < n; ++l) {
-            Pixel<D>& pixel = out[start + l];
+            Pixel<D>& pixel = out[l];
             if (roi && !roi[start + l]) {
                 pixel = Pixel<D>{};
                 continue;
@@ -578,13 +594,14 @@ inline std::vector<i32> sort(std::vector<u64>& keys) {
 
 template <int D>
 Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* roi, i64 height, i64 width, int threads)
-    : AnyLattice(D, height * width), pixels(height * width) {
-    const i64 count = pixels_count;
+    : AnyLattice(D, height * width), pixels(height * width), runs(runs_of(height, width)) {
+    const i64 count = pixels_count, parts_of = i64(runs.size());
     const Keys<D> keys(g, height, width);
     if (!keys.fits) throw std::length_error("keys");
     std::vector<Vertices> found(threads);
     parallel(threads, [&](int part, int parts) {
-        place<D>(g, keys, image, roi, width, count, share(count, part, parts), share(count, part + 1, parts), found[part], pixels.data());
+        place<D>(g, keys, image, roi, width, count, &runs[0] + share(parts_of, part, parts), &runs[0] + share(parts_of, part + 1, parts),
+                 found[part], pixels.data());
     });
     Vertices& all = found[0];
     std::vector<std::vector<i32>> renamed(threads);
@@ -607,91 +624,109 @@ Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* r
         for (i32& id : renamed[t]) id = rank[id];
     parallel(threads, [&](int part, int parts) {
         const std::vector<i32>& names = part == 0 ? rank : renamed[part];
-        for (i64 p = share(count, part, parts), end = share(count, part + 1, parts); p < end; ++p)
+        const auto pixel = [&](int p) { return p == parts ? count : runs[share(parts_of, p, parts)].at; };
+        for (i64 p = pixel(part), end = pixel(part + 1); p < end; ++p)
             for (i32& v : pixels[p].vertex) v = names[v];
     });
-    divide(all.keys, keys);
-    connect(all.keys, keys, threads);
+    if constexpr (D == 2) sort_rows(all.keys, keys);
+    else make_blocks(all.keys, keys);
 }
 
-// Finds where each y, and each x within it, begins.
+// For each direction, the vertex after each, or the dummy. Keys and the same keys moved by one step are both sorted, so that one walk along
+// both finds all pairs. Each move of the walk depends on the one before: making those of all directions in turn hides the wait.
 template <int D>
-void Lattice<D>::divide(const std::vector<u64>& keys, const Keys<D>& steps) {
-    const i64 first = vertices_count > 1 ? i64(keys[1]) / steps.band : 0;
-    i64 group = -1;
-    for (i64 v = 1; v < vertices_count; ++v) {
-        const i64 key = i64(keys[v]);
-        if (key / steps.group == group) continue;
-        group = key / steps.group;
-        for (const i64 band = key / steps.band - first; i64(bands.size()) <= band;) {
-            bands.push_back(v);
-            band_groups.push_back(i64(groups.size()));
-        }
-        groups.push_back({v, {}});
-    }
-    bands.push_back(vertices_count);
-    band_groups.push_back(i64(groups.size()));
-    groups.push_back({vertices_count, {}});
-}
-
-// Links neighbours. Keys and the same keys moved by one step are both sorted, so that one walk along both finds all pairs. Each move of
-// the walk depends on the one before: that of all directions at a time hides the wait.
-template <int D>
-void Lattice<D>::connect(const std::vector<u64>& keys, const Keys<D>& steps, int threads) {
-    const i64 m = vertices_count;
-    neighbours.resize(m * kCrossing);
+Buffer<i32> successors(const std::vector<u64>& keys, const Keys<D>& steps) {
+    const i64 m = i64(keys.size());
     Buffer<i32> after(m * (D + 1));
-    parallel(std::min(threads, D + 1), [&](int part, int parts) {
-        constexpr int kAtOnce = 3;
-        const int end = int(share(D + 1, part + 1, parts));
-        for (int from = int(share(D + 1, part, parts)); from < end; from += kAtOnce) {
-            const int n = std::min(kAtOnce, end - from);
-            i64 here[kAtOnce], there[kAtOnce];
-            for (int i = 0; i < n; ++i) {
-                here[i] = there[i] = 1;
-                std::memset(after.data() + (from + i) * m, 0, sizeof(i32) * m);
-            }
-            for (bool going = m > 1; going;) {
-                going = false;
-                for (int i = 0; i < n; ++i) {
-                    const bool more = (here[i] < m) & (there[i] < m);
-                    const i64 v = more ? here[i] : 0, u = more ? there[i] : 0;
-                    const i64 wanted = i64(keys[v]) + steps.step[from + i], found = i64(keys[u]);
-                    after[(from + i) * m + v] = wanted == found ? i32(u) : 0;
-                    here[i] += more & (wanted <= found);
-                    there[i] += more & (found <= wanted);
-                    going |= more;
-                }
-            }
-            for (int i = 0; i < n; ++i) after[(from + i) * m] = 0;
+    std::memset(after.data(), 0, sizeof(i32) * after.size());
+    i64 here[D + 1], there[D + 1];
+    std::fill(here, here + D + 1, 1);
+    std::fill(there, there + D + 1, 1);
+    for (bool going = m > 1; going;) {
+        going = false;
+        for (int j = 0; j <= D; ++j) {
+            const bool more = (here[j] < m) & (there[j] < m);
+            const i64 v = more ? here[j] : 0, u = more ? there[j] : 0;
+            const i64 wanted = i64(keys[v]) + steps.step[j], found = i64(keys[u]);
+            after[j * m + v] = wanted == found ? i32(u) : 0;
+            here[j] += more & (wanted <= found);
+            there[j] += more & (found <= wanted);
+            going |= more;
         }
-        for (int j = int(share(D + 1, part, parts)); j < end; ++j) {
-            const i32* next = after.data() + j * m;
-            if (j < kCrossing) {
-                Neighbours* links = neighbours.data() + j * m;
-                std::memset(static_cast<void*>(links), 0, sizeof(Neighbours) * m);
-                for (i64 v = 1; v < m; ++v) {
-                    links[v].after = next[v];
-                    links[next[v]].before = i32(v);
-                }
-                links[0] = Neighbours{0, 0};
-                continue;
-            }
-            std::vector<Link>& line = lines[j - kCrossing];
-            line.reserve(m + groups.size());
-            std::vector<bool> linked(m);
-            for (i64 v = 1; v < m; ++v) linked[next[v]] = true;
-            for (std::size_t g = 0; g + 1 < groups.size(); ++g) {
-                groups[g].lines[j - kCrossing] = i64(line.size());
-                for (i64 v = groups[g].begin; v < groups[g + 1].begin; ++v) {
-                    if (linked[v] || next[v] == 0) continue;
-                    line.push_back({i32(v), 0.0f});
-                    for (i32 u = next[v]; u != 0; u = next[u]) line.push_back({u, 0.5f});
-                }
-                line.push_back({0, 0.0f});
-            }
+    }
+    for (int j = 0; j <= D; ++j) after[j * m] = 0;
+    return after;
+}
+
+template <int D>
+void Lattice<D>::sort_rows(const std::vector<u64>& keys, const Keys<D>& steps) {
+    const i64 m = vertices_count, first = m > 1 ? i64(keys[1]) / steps.radix[2] : 0;
+    for (i64 v = 1; v < m; ++v)
+        for (const i64 band = i64(keys[v]) / steps.radix[2] - first; i64(bands.size()) <= band;) bands.push_back(v);
+    bands.push_back(m);
+    const Buffer<i32> after = successors<D>(keys, steps);
+    neighbours.resize(m * (D + 1));
+    std::memset(static_cast<void*>(neighbours.data()), 0, sizeof(Neighbours) * neighbours.size());
+    for (int j = 0; j <= D; ++j) {
+        Neighbours* links = neighbours.data() + j * m;
+        for (i64 v = 1; v < m; ++v) {
+            links[v].after = after[j * m + v];
+            links[after[j * m + v]].before = i32(v);
         }
-    });
+        links[0] = Neighbours{0, 0};
+    }
+}
+
+constexpr i64 kBlock = 1024;  // vertices of a block at least, where there are as many
+constexpr int kAhead = 12;    // links; what they lead to is fetched this early
+
+template <int D>
+void Lattice<D>::make_blocks(const std::vector<u64>& keys, const Keys<D>& steps) {
+    const i64 m = vertices_count;
+    const Buffer<i32> after = successors<D>(keys, steps);
+    std::vector<u64> colours(m), places(m);
+    for (i64 v = 1; v < m; ++v) {
+        const u64 key = keys[v], q3 = key / u64(steps.radix[3]), rest3 = key - q3 * u64(steps.radix[3]);
+        const u64 q4 = rest3 / u64(steps.radix[4]);
+        const i64 p3 = i64(q3) % (steps.radix[1] / steps.radix[3]) + steps.lowest[3], p4 = i64(q4) + steps.lowest[4];
+        const i64 p5 = i64(rest3 - q4 * u64(steps.radix[4])) + steps.lowest[5];
+        const i64 c5 = -p5, c4 = (-6 * p4 - c5) / 5, c3 = (-6 * p3 - c4 - c5) / 4;
+        colours[v] = u64((c3 - c4 + (i64(1) << 20)) << 21 | (c4 - c5 + (i64(1) << 20)));
+        places[v] = key / u64(steps.radix[1]);
+    }
+    std::vector<u64> sorted = colours;
+    const std::vector<i32> rank = sort(sorted);
+    std::vector<i32> order(m);
+    for (i64 v = 0; v < m; ++v) order[rank[v]] = i32(v);
+    std::vector<std::uint8_t> linked(m);
+    for (int j = 0; j <= D; ++j) {
+        const bool crossing = j < 3;
+        const i32* next = after.data() + j * m;
+        std::vector<Link>& line = lines[j];
+        line.reserve(m + m / 8 + 64);
+        std::fill(linked.begin(), linked.end(), 0);
+        for (i64 v = 1; v < m; ++v) linked[next[v]] = 1;
+        std::vector<std::array<i64, 3>>& all = blocks[crossing ? 0 : 1];
+        std::size_t block = 0;
+        i64 filled = kBlock;
+        u64 before = kEmpty;
+        for (i64 i = 1; i < m; ++i) {
+            const i32 v = crossing ? order[i] : i32(i);
+            const u64 now = crossing ? sorted[i] : places[i];
+            if (now != before && filled >= kBlock) {
+                if (i > 1) line.push_back({0, 0.0f});
+                if (block == all.size()) all.push_back({});
+                all[block++][j % 3] = i64(line.size());
+                filled = 0;
+            }
+            before = now;
+            ++filled;
+            if (linked[v] || next[v] == 0) continue;
+            line.push_back({v, 0.0f});
+            for (i32 u = next[v]; u != 0; u = next[u]) line.push_back({u, 0.5f});
+        }
+        line.insert(line.end(), kAhead + 1, Link{0, 0.0f});
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------- splat, blur, slice
@@ -717,17 +752,11 @@ inline void slice(const Pixel<D>& pixel, const V* values, Row<V, NB>& row) {
     for (int r = 0; r <= D; ++r) row.add(pixel.weight[r], row_of<V, NB, kPremultiplied>(const_cast<V*>(values), pixel.vertex[r]));
 }
 
-// out = blur of `in` with (1/2, 1, 1/2) along one direction that crosses; with `mean_with`, the mean of both.
-template <class V, int NB, int D>
-void blur_across(const Lattice<D>& lattice, int direction, const V* in, V* out, i64 begin, i64 end, const V* mean_with) {
+// out = blur of `in` with (1/2, 1, 1/2) along one direction; with `mean_with`, the mean of both.
+template <class V, int NB>
+void blur_rows(const Lattice<2>& lattice, int direction, const V* in, V* out, i64 begin, i64 end, const V* mean_with) {
     const Neighbours* links = lattice.along(direction);
-    constexpr i64 kAhead = 12;
     for (i64 v = begin; v < end; ++v) {
-        const Neighbours later = links[std::min(v + kAhead, end - 1)];
-        __builtin_prefetch(in + i64(later.before) * NB);
-        __builtin_prefetch(in + i64(later.before) * NB + NB - 1);
-        __builtin_prefetch(in + i64(later.after) * NB);
-        __builtin_prefetch(in + i64(later.after) * NB + NB - 1);
         auto sum = Row<V, NB>::load(in + i64(links[v].before) * NB);
         sum.add(in + i64(links[v].after) * NB);
         sum.halve_and_add(in + v * NB);
@@ -736,11 +765,14 @@ void blur_across(const Lattice<D>& lattice, int direction, const V* in, V* out, 
     }
 }
 
-// The same within one group along a direction that keeps x and y, in place.
+// The same along the lines of one direction in one block, in place.
 template <class V, int NB>
 void blur_lines(const Link* link, V* values) {
     Row<V, NB> before{}, here = Row<V, NB>::load(values + i64(link->vertex) * NB);
     for (; link->vertex != 0; ++link) {
+        const V* later = values + i64(link[kAhead].vertex) * NB;
+        __builtin_prefetch(later, 1);
+        __builtin_prefetch(later + NB - 1, 1);
         const auto after = Row<V, NB>::load(values + i64(link[1].vertex) * NB);
         Row<V, NB>::blurred(here, before, link->half, after, link[1].half).store(values + i64(link->vertex) * NB);
         before = here;
@@ -762,58 +794,55 @@ class Field {
     std::vector<Buffer<V>> private_;  // one per thread after the first, so that splats never collide
     V *current_, *spare_, *extra_;
 
-    void across(int direction, const V* from, V* to, i64 begin, i64 end, const V* mean_with = nullptr) {
-        blur_across<V, NB, D>(lattice_, direction, from, to, begin, end, mean_with);
-    }
-    void within(bool reverse, V* values, i64 first_group, i64 last_group) {
-        for (i64 g = first_group; g < last_group; ++g)
-            for (int i = kCrossing; i <= D; ++i) {
-                const int j = reverse ? D + kCrossing - i : i;
-                blur_lines<V, NB>(lattice_.lines[j - kCrossing].data() + lattice_.groups[g].lines[j - kCrossing], values);
-            }
-    }
-    // Runs f(step, vertices begin, end, groups begin, end) for each of four steps on each band. One thread takes the bands in turn, a
-    // step `lag` bands behind the first. Several threads finish a step before the next, each with its share.
+    // d = 2. Runs f(direction, begin, end) on the bands of vertices. One thread takes the bands in turn, the second and third direction
+    // `lag` bands behind the first. Several threads finish a direction before the next, each with its share.
     template <class F>
-    void steps(const std::array<int, 4>& lag, F f) {
-        const std::vector<i64>&bands = lattice_.bands, &groups = lattice_.band_groups;
-        const i64 count = i64(bands.size()) - 1;
+    void rows(const std::array<int, 3>& lag, F f) {
+        const std::vector<i64>& bands = lattice_.bands;
+        const i64 count = i64(bands.size()) - 1, m = lattice_.vertices_count - 1;
         if (threads_ == 1) {
             parallel(1, [&](int, int) {
-                for (i64 t = 0; t < count + lag[3]; ++t)
-                    for (int step = 0; step < 4; ++step)
-                        if (const i64 b = t - lag[step]; b >= 0 && b < count) f(step, bands[b], bands[b + 1], groups[b], groups[b + 1]);
+                for (i64 t = 0; t < count + lag[2]; ++t)
+                    for (int step = 0; step < 3; ++step)
+                        if (const i64 b = t - lag[step]; b >= 0 && b < count) f(step, bands[b], bands[b + 1]);
             });
             return;
         }
-        for (int step = 0; step < 4; ++step)
-            parallel(threads_, [&](int part, int parts) {
-                const auto vertex = [&](int p) { return 1 + share(lattice_.vertices_count - 1, p, parts); };
-                const auto group = [&](int p) {
-                    const auto& all = lattice_.groups;
-                    const auto before = [](const auto& g, i64 v) { return g.begin < v; };
-                    return i64(std::lower_bound(all.begin(), all.end(), vertex(p), before) - all.begin());
-                };
-                f(step, vertex(part), vertex(part + 1), group(part), group(part + 1));
-            });
+        for (int step = 0; step < 3; ++step)
+            parallel(threads_, [&](int part, int parts) { f(step, 1 + share(m, part, parts), 1 + share(m, part + 1, parts)); });
     }
-    // Blurs along 0 .. d: `from` -> `to` -> `other` -> `to`, and on in place. `other` may be `from`.
-    void forward(const V* from, V* to, V* other) {
-        steps({0, 1, 3, 3}, [=](int step, i64 begin, i64 end, i64 first_group, i64 last_group) {
-            if (step == 0) across(0, from, to, begin, end);
-            if (step == 1) across(1, to, other, begin, end);
-            if (step == 2) across(2, other, to, begin, end);
-            if (step == 3) within(false, to, first_group, last_group);
+    // d = 5. Three directions in place.
+    void lines(int which, bool reverse, V* values) {
+        const auto& blocks = lattice_.blocks[which];
+        const i64 count = i64(blocks.size());
+        parallel(threads_, [&](int part, int parts) {
+            for (i64 b = share(count, part, parts), end = share(count, part + 1, parts); b < end; ++b)
+                for (int i = 0; i < 3; ++i) {
+                    const int j = reverse ? 2 - i : i;
+                    blur_lines<V, NB>(lattice_.lines[3 * which + j].data() + blocks[b][j], values);
+                }
         });
     }
-    // Along d .. 0: `from` in place, -> `to` -> `from` -> `to`.
-    void backward(V* from, V* to, const V* mean_with = nullptr) {
-        steps({0, 2, 4, 5}, [=](int step, i64 begin, i64 end, i64 first_group, i64 last_group) {
-            if (step == 0) within(true, from, first_group, last_group);
-            if (step == 1) across(2, from, to, begin, end);
-            if (step == 2) across(1, to, from, begin, end);
-            if (step == 3) across(0, from, to, begin, end, mean_with);
-        });
+    // Along 0 .. d or d .. 0, `from` -> `to`; `other`, which may be `from`, is overwritten. With `mean_with`, the mean of both.
+    void run(bool reverse, V* from, V* to, V* other, const V* mean_with = nullptr) {
+        if constexpr (D == 2) {
+            const auto rows_along = [this](int direction, const V* in, V* out, i64 begin, i64 end, const V* mean) {
+                blur_rows<V, NB>(lattice_, direction, in, out, begin, end, mean);
+            };
+            // Direction 2 reaches two rows, the others one; a row is overwritten when no direction needs it any more.
+            if (!reverse)
+                rows({0, 1, 3}, [=](int step, i64 begin, i64 end) {
+                    if (step == 0) rows_along(0, from, to, begin, end, nullptr);
+                    if (step == 1) rows_along(1, to, other, begin, end, nullptr);
+                    if (step == 2) rows_along(2, other, to, begin, end, mean_with);
+                });
+            else
+                rows({0, 2, 3}, [=](int step, i64 begin, i64 end) {
+                    if (step == 0) rows_along(2, from, to, begin, end, nullptr);
+                    if (step == 1) rows_along(1, to, other, begin, end, nullptr);
+                    if (step == 2) rows_along(0, other, to, begin, end, mean_with);
+                });
+        }
     }
   public:
     Field(const Lattice<D>& lattice, int threads, bool three)
@@ -822,11 +851,11 @@ class Field {
           threads_(sizeof(V) * size_ > kWorthSharing ? threads : 1),
           first_(size_),
           second_(size_),
-          third_(three ? size_ : 0) {
+          third_(three && D == 2 ? size_ : 0) {
         for (int t = 1; t < threads; ++t) private_.emplace_back(size_);
         current_ = first_.data();
         spare_ = second_.data();
-        extra_ = three ? third_.data() : nullptr;
+        extra_ = third_.size() ? third_.data() : nullptr;
         for (V* values : {current_, spare_, extra_})
             if (values) std::memset(static_cast<void*>(values), 0, sizeof(V) * NB);  // the dummy
     }
@@ -855,23 +884,40 @@ class Field {
         return true;
     }
     void blur(int order) {
+        if constexpr (D == 5) {
+            if (order == kMean) std::memcpy(static_cast<void*>(spare_), current_, sizeof(V) * size_);  // the start is needed twice
+            if (order != kReverse) {
+                lines(0, false, current_);
+                lines(1, false, current_);
+            }
+            if (order != kForward) {
+                V* const values = order == kMean ? spare_ : current_;
+                lines(1, true, values);
+                lines(0, true, values);
+            }
+            if (order == kMean)
+                for (i64 v = 0; v < lattice_.vertices_count; ++v) {
+                    auto row = Row<V, NB>::load(current_ + v * NB);
+                    row.mean(spare_ + v * NB);
+                    row.store(current_ + v * NB);
+                }
+            return;
+        }
         if (order == kForward || order == kThereAndBack) {
-            forward(current_, spare_, current_);
+            run(false, current_, spare_, current_);
             std::swap(current_, spare_);
         }
         if (order == kReverse || order == kThereAndBack) {
-            backward(current_, spare_);
+            run(true, current_, spare_, current_);
             std::swap(current_, spare_);
         }
-        if (order == kMean) {  // the start is needed twice
-            forward(current_, spare_, extra_);
-            backward(current_, extra_, spare_);
+        if (order == kMean) {
+            run(false, current_, spare_, extra_);
+            run(true, current_, extra_, current_, spare_);
             std::swap(current_, extra_);
         }
     }
 };
-
-constexpr int kTile = 32;  // pixels turned from planes to rows of channels at a time
 
 #if defined(__clang__)
 #define WSS_SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
@@ -907,10 +953,9 @@ inline void transpose(float8* r) {  // within 128-bit halves first, then across:
     }
 }
 
-// Tens of planes are more streams than processors prefetch by themselves: ask for the tile after this one.
+// Tens of planes are more streams than processors prefetch by themselves: ask for the run below this one.
 template <int kWrite>
-inline void prefetch_next(const float* planes, i64 count, int channels, i64 start) {
-    const i64 next = start + kTile;
+inline void prefetch_next(const float* planes, i64 count, int channels, i64 next) {
     if (next + kTile > count) return;
     for (int c = 0; c < channels; ++c)
         for (int i = 0; i < kTile; i += 16) __builtin_prefetch(planes + c * count + next + i, kWrite, 3);
@@ -919,13 +964,13 @@ inline void prefetch_next(const float* planes, i64 count, int channels, i64 star
 // Pixels [start, start + n) of `channels` planes -> rows of NB vectors each, the channels that are missing set to `padding`. Two vectors
 // at a time of each plane: whole cache lines, and twice as fast as one.
 template <class V, int NB>
-inline void gather(const float* planes, i64 count, int channels, i64 start, int n, V* rows, float padding) {
+inline void gather(const float* planes, i64 count, int channels, i64 start, int n, i64 next, V* rows, float padding) {
     constexpr int L = lanes<V>;
     if constexpr (L * NB == 1) {
         std::copy(planes + start, planes + start + n, rows);
         return;
     }
-    prefetch_next<0>(planes, count, channels, start);
+    prefetch_next<0>(planes, count, channels, next);
     for (int b = 0; b < NB; ++b)
         for (int g = 0; g < n; g += 2 * L) {
             const int filled[2] = {std::min(L, n - g), std::min(L, n - g - L)};
@@ -942,13 +987,13 @@ inline void gather(const float* planes, i64 count, int channels, i64 start, int 
 }
 
 template <class V, int NB>
-inline void scatter(const V* rows, i64 count, int channels, i64 start, int n, float* planes) {
+inline void scatter(const V* rows, i64 count, int channels, i64 start, int n, i64 next, float* planes) {
     constexpr int L = lanes<V>;
     if constexpr (L * NB == 1) {
         std::copy(rows, rows + n, planes + start);
         return;
     }
-    prefetch_next<1>(planes, count, channels, start);
+    prefetch_next<1>(planes, count, channels, next);
     for (int b = 0; b < NB; ++b)
         for (int g = 0; g < n; g += 2 * L) {
             const int filled[2] = {std::min(L, n - g), std::min(L, n - g - L)};
@@ -966,16 +1011,15 @@ inline void scatter(const V* rows, i64 count, int channels, i64 start, int n, fl
 // y = factor * slice(blur(splat(x))) for up to NB * lanes channels; false if x is not finite on some pixel.
 template <class V, int NB, int D>
 bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int channels, int order, float factor, int threads) {
-    const i64 count = lattice.pixels_count;
+    const i64 count = lattice.pixels_count, runs = i64(lattice.runs.size());
     Field<V, NB, D> field(lattice, threads, order == kMean);
     parallel(threads, [&](int part, int parts) {
         V* values = field.target(part);
         alignas(64) V rows[kTile * NB];
-        const i64 end = share(count, part + 1, parts);
-        for (i64 start = share(count, part, parts); start < end; start += kTile) {
-            const int n = int(std::min<i64>(kTile, end - start));
-            gather<V, NB>(x, count, channels, start, n, rows, 0.0f);
-            for (int i = 0; i < n; ++i) splat<V, NB, false>(lattice.pixels[start + i], rows + i * NB, values);
+        for (i64 r = share(runs, part, parts), end = share(runs, part + 1, parts); r < end; ++r) {
+            const auto [start, at, n] = lattice.runs[r];
+            gather<V, NB>(x, count, channels, start, n, r + 1 < end ? lattice.runs[r + 1].start : count, rows, 0.0f);
+            for (int i = 0; i < n; ++i) splat<V, NB, false>(lattice.pixels[at + i], rows + i * NB, values);
         }
     });
     field.turn();
@@ -984,16 +1028,15 @@ bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int chann
     parallel(threads, [&](int part, int parts) {
         const V* values = field.values();
         alignas(64) V rows[kTile * NB];
-        const i64 end = share(count, part + 1, parts);
-        for (i64 start = share(count, part, parts); start < end; start += kTile) {
-            const int n = int(std::min<i64>(kTile, end - start));
+        for (i64 r = share(runs, part, parts), end = share(runs, part + 1, parts); r < end; ++r) {
+            const auto [start, at, n] = lattice.runs[r];
             for (int i = 0; i < n; ++i) {
                 Row<V, NB> row{};
-                slice<V, NB, false>(lattice.pixels[start + i], values, row);
+                slice<V, NB, false>(lattice.pixels[at + i], values, row);
                 row.scale(factor);
                 row.store(rows + i * NB);
             }
-            scatter<V, NB>(rows, count, channels, start, n, y);
+            scatter<V, NB>(rows, count, channels, start, n, r + 1 < end ? lattice.runs[r + 1].start : count, y);
         }
     });
     return finite;
@@ -1030,19 +1073,21 @@ constexpr float kLog2E = 1.44269504088896341f;
 // with them are  log2(e) weight * D^-1/2 W D^-1/2  with D = diag(W 1); and premultiplies the vertices for rows of `row_bytes`.
 template <int D>
 void normalise(Lattice<D>& lattice, float factor, float weight, int row_bytes, int threads) {
-    const i64 count = lattice.pixels_count;
+    const i64 count = lattice.pixels_count, runs = i64(lattice.runs.size());
     Buffer<float> mass(count);
     std::fill(mass.data(), mass.data() + count, 1.0f);
     filter<D>(lattice, mass.data(), mass.data(), 1, kForward, factor, threads);
     const float root = std::sqrt(kLog2E * factor * weight);
     parallel(threads, [&](int part, int parts) {
-        for (i64 p = share(count, part, parts), end = share(count, part + 1, parts); p < end; ++p) {
-            const float s = root / std::sqrt(mass[p] + 1e-20f);
-            for (int r = 0; r <= D; ++r) {
-                lattice.pixels[p].weight[r] *= s;
-                lattice.pixels[p].vertex[r] *= row_bytes / 8;
+        for (i64 r = share(runs, part, parts), end = share(runs, part + 1, parts); r < end; ++r)
+            for (int i = 0; i < lattice.runs[r].n; ++i) {
+                const float s = root / std::sqrt(mass[lattice.runs[r].start + i] + 1e-20f);
+                Pixel<D>& pixel = lattice.pixels[lattice.runs[r].at + i];
+                for (int c = 0; c <= D; ++c) {
+                    pixel.weight[c] *= s;
+                    pixel.vertex[c] *= row_bytes / 8;
+                }
             }
-        }
     });
 }
 
@@ -1063,12 +1108,12 @@ inline V largest_of_each(V* r) {
     return top;
 }
 
-// Softmax of a whole tile of rows, in base 2. One pixel's maximum, exponentials, sum and division are one long chain of dependent operations, so
+// Softmax of the n rows of a run, in base 2, and of some after them to fill a vector. One pixel's maximum, exponentials, sum and division are one long chain of dependent operations, so
 // each step is done for all pixels before the next.
 template <class V, int NB>
-inline void softmax(V* rows) {
+inline void softmax(V* rows, int n) {
     constexpr int L = lanes<V>;
-    for (int g = 0; g < kTile; g += L) {
+    for (int g = 0; g < n; g += L) {
         V* group = rows + g * NB;
         V each[L];
         for (int i = 0; i < L; ++i) {
@@ -1092,16 +1137,17 @@ inline void softmax(V* rows) {
 }
 
 template <class V, int NB>
-void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count, const float* logits, float* probs, int classes,
+void mean_field(const Lattice<5>* colour, const Lattice<2>* position, const std::vector<Run>& runs, i64 count, const float* logits, float* probs, int classes,
                 int iterations, int threads) {
     PHASE(1) Buffer<V> unary(count * NB);
     std::unique_ptr<Field<V, NB, 5>> colour_field(colour ? new Field<V, NB, 5>(*colour, threads, false) : nullptr);
     std::unique_ptr<Field<V, NB, 2>> position_field(position ? new Field<V, NB, 2>(*position, threads, false) : nullptr);
     parallel(threads, [&](int part, int parts) {
-        const i64 end = share(count, part + 1, parts);
-        for (i64 start = share(count, part, parts); start < end; start += kTile)
-            gather<V, NB>(logits, count, classes, start, int(std::min<i64>(kTile, end - start)), unary.data() + start * NB, -1e30f);
-        for (i64 i = share(count, part, parts) * NB; i < end * NB; ++i) unary[i] *= kLog2E;
+        for (i64 r = share(runs.size(), part, parts), end = share(runs.size(), part + 1, parts); r < end; ++r) {
+            const auto [start, at, n] = runs[r];
+            gather<V, NB>(logits, count, classes, start, n, r + 1 < end ? runs[r + 1].start : count, unary.data() + at * NB, -1e30f);
+            for (i64 i = at * NB; i < (at + n) * NB; ++i) unary[i] *= kLog2E;
+        }
     });
     PHASE(2)
     for (int t = 0; t <= iterations; ++t) {
@@ -1112,24 +1158,23 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
             V* colour_next = last || !colour ? nullptr : colour_field->target(part);
             V* position_next = last || !position ? nullptr : position_field->target(part);
             alignas(64) V rows[kTile * NB] = {};
-            const i64 end = share(count, part + 1, parts);
-            for (i64 start = share(count, part, parts); start < end; start += kTile) {
-                const int n = int(std::min<i64>(kTile, end - start));
-                const V* scores = unary.data() + start * NB;
-                const Pixel<5>* colours = colour ? colour->pixels.data() + start : nullptr;
-                const Pixel<2>* positions = position ? position->pixels.data() + start : nullptr;
+            for (i64 r = share(runs.size(), part, parts), end = share(runs.size(), part + 1, parts); r < end; ++r) {
+                const auto [start, at, n] = runs[r];
+                const V* scores = unary.data() + at * NB;
+                const Pixel<5>* colours = colour ? colour->pixels.data() + at : nullptr;
+                const Pixel<2>* positions = position ? position->pixels.data() + at : nullptr;
                 for (int i = 0; i < n; ++i) {
                     auto row = Row<V, NB>::load(scores + i * NB);
                     if (colour_now) slice<V, NB, true>(colours[i], colour_now, row);
                     if (position_now) slice<V, NB, true>(positions[i], position_now, row);
                     row.store(rows + i * NB);
                 }
-                softmax<V, NB>(rows);
+                softmax<V, NB>(rows, n);
                 if (colour_next)
                     for (int i = 0; i < n; ++i) splat<V, NB, true>(colours[i], rows + i * NB, colour_next);
                 if (position_next)
                     for (int i = 0; i < n; ++i) splat<V, NB, true>(positions[i], rows + i * NB, position_next);
-                if (last) scatter<V, NB>(rows, count, classes, start, n, probs);
+                if (last) scatter<V, NB>(rows, count, classes, start, n, r + 1 < end ? runs[r + 1].start : count, probs);
             }
         });
         if (first) { PHASE(3) } else if (last) { PHASE(4) } else { PHASE(5) }
@@ -1148,7 +1193,7 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, i64 count,
 }
 
 struct MeanField {
-    void (*run)(const Lattice<5>*, const Lattice<2>*, i64, const float*, float*, int, int, int);
+    void (*run)(const Lattice<5>*, const Lattice<2>*, const std::vector<Run>&, i64, const float*, float*, int, int, int);
     int row_bytes;
 };
 
@@ -1258,6 +1303,7 @@ __attribute__((visibility("default"))) int wss_mean_field(const Geometry* colour
         const MeanField method = mean_field_for(classes);
         advise_huge_pages(probs, sizeof(float) * batch * classes * height * width);
         const i64 count = height * width;
+        const std::vector<Run> runs = runs_of(height, width);
         std::unique_ptr<Lattice<2>> position;
         if (position_weight > 0 && iterations > 0) {
             position.reset(new Lattice<2>(*position_geometry, nullptr, nullptr, height, width, threads));
@@ -1274,7 +1320,7 @@ __attribute__((visibility("default"))) int wss_mean_field(const Geometry* colour
                 PHASE(11)
             }
             const i64 at = b * classes * count;
-            method.run(colour.get(), position.get(), count, logits + at, probs + at, int(classes), iterations, inner);
+            method.run(colour.get(), position.get(), runs, count, logits + at, probs + at, int(classes), iterations, inner);
             PHASE(12)
         });
 #ifdef WSS_DEV
