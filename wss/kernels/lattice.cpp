@@ -17,14 +17,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
-#include <ctime>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -297,13 +294,6 @@ class Buffer {  // aligned, uninitialised
     const T& operator[](std::size_t i) const { return data_[i]; }
 };
 
-#ifdef WSS_DEV
-static double wss_phase[16], wss_last;
-inline double wss_now() { timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return t.tv_sec * 1e3 + t.tv_nsec * 1e-6; }
-#define PHASE(i) { const double n = wss_now(); wss_phase[i] += n - wss_last; wss_last = n; }
-#else
-#define PHASE(i)
-#endif
 // ------------------------------------------------------------------------------------------------------------------- lattice
 
 // How positions become lattice coordinates; worked out once in Python so that all implementations agree.
@@ -323,7 +313,6 @@ struct Keys {
     i64 step[D + 1];    // along direction j; the point whose coordinate j is d + 1 and whose others are 0 is at its negative
     i64 radix[D + 1];   // of p_1 .. p_d in the key
     i64 lowest[D + 1];  // p_i are at least this
-    bool fits = true;
 
     Keys(const Geometry& g, i64 height, i64 width) {
         const float largest[5] = {float(width - 1), float(height - 1), 255, 255, 255};
@@ -336,7 +325,7 @@ struct Keys {
             lowest[i] = -margin;
             origin += margin * place;
             const i64 extent = i64(std::ceil(i * (i + 1) * double(g.scale[i - 1]) * largest[i - 1] / (D + 1))) + 2 * margin + 1;
-            if (__builtin_mul_overflow(place, extent, &place)) fits = false;
+            place *= extent;  // below 2^63 as long as coordinates have the bits that Python grants them
         }
         for (int j = 0; j <= D; ++j) {
             step[j] = j * radix[j];
@@ -597,7 +586,6 @@ Lattice<D>::Lattice(const Geometry& g, const float* image, const std::uint8_t* r
     : AnyLattice(D, height * width), pixels(height * width), runs(runs_of(height, width)) {
     const i64 count = pixels_count, parts_of = i64(runs.size());
     const Keys<D> keys(g, height, width);
-    if (!keys.fits) throw std::length_error("keys");
     std::vector<Vertices> found(threads);
     parallel(threads, [&](int part, int parts) {
         place<D>(g, keys, image, roi, width, count, &runs[0] + share(parts_of, part, parts), &runs[0] + share(parts_of, part + 1, parts),
@@ -955,30 +943,29 @@ inline void transpose(float8* r) {  // within 128-bit halves first, then across:
 
 // Tens of planes are more streams than processors prefetch by themselves: ask for the run below this one.
 template <int kWrite>
-inline void prefetch_next(const float* planes, i64 count, int channels, i64 next) {
+inline void prefetch_next(const float* const* planes, i64 count, int channels, i64 next) {
     if (next + kTile > count) return;
     for (int c = 0; c < channels; ++c)
-        for (int i = 0; i < kTile; i += 16) __builtin_prefetch(planes + c * count + next + i, kWrite, 3);
+        for (int i = 0; i < kTile; i += 16) __builtin_prefetch(planes[c] + next + i, kWrite, 3);
 }
 
-// Pixels [start, start + n) of `channels` planes -> rows of NB vectors each, the channels that are missing set to `padding`. Two vectors
+// Pixels [start, start + n) of the planes -> rows of NB vectors each, the channels that are missing set to `padding`. Two vectors
 // at a time of each plane: whole cache lines, and twice as fast as one.
 template <class V, int NB>
-inline void gather(const float* planes, i64 count, int channels, i64 start, int n, i64 next, V* rows, float padding) {
+inline void gather(const float* const* planes, i64 count, int channels, i64 start, int n, i64 next, V* rows, float padding) {
     constexpr int L = lanes<V>;
     if constexpr (L * NB == 1) {
-        std::copy(planes + start, planes + start + n, rows);
+        std::copy(planes[0] + start, planes[0] + start + n, rows);
         return;
     }
     prefetch_next<0>(planes, count, channels, next);
     for (int b = 0; b < NB; ++b)
         for (int g = 0; g < n; g += 2 * L) {
             const int filled[2] = {std::min(L, n - g), std::min(L, n - g - L)};
-            const float* from = planes + b * L * count + start + g;
             V r[2][L];
             for (int l = 0; l < L; ++l)
                 for (int h = 0; h < 2; ++h)
-                    r[h][l] = b * L + l < channels ? load<V>(from + l * count + h * L, filled[h]) : broadcast<V>(padding);
+                    r[h][l] = b * L + l < channels ? load<V>(planes[b * L + l] + start + g + h * L, filled[h]) : broadcast<V>(padding);
             for (int h = 0; h < 2; ++h) {
                 transpose(r[h]);
                 for (int i = 0; i < filled[h]; ++i) rows[(g + h * L + i) * NB + b] = r[h][i];
@@ -987,30 +974,29 @@ inline void gather(const float* planes, i64 count, int channels, i64 start, int 
 }
 
 template <class V, int NB>
-inline void scatter(const V* rows, i64 count, int channels, i64 start, int n, i64 next, float* planes) {
+inline void scatter(const V* rows, i64 count, int channels, i64 start, int n, i64 next, float* const* planes) {
     constexpr int L = lanes<V>;
     if constexpr (L * NB == 1) {
-        std::copy(rows, rows + n, planes + start);
+        std::copy(rows, rows + n, planes[0] + start);
         return;
     }
     prefetch_next<1>(planes, count, channels, next);
     for (int b = 0; b < NB; ++b)
         for (int g = 0; g < n; g += 2 * L) {
             const int filled[2] = {std::min(L, n - g), std::min(L, n - g - L)};
-            float* to = planes + b * L * count + start + g;
             V r[2][L];
             for (int h = 0; h < 2; ++h) {
                 for (int i = 0; i < L; ++i) r[h][i] = rows[(g + h * L + i) * NB + b];  // rows has room for a whole tile
                 transpose(r[h]);
             }
             for (int l = 0; l < L && b * L + l < channels; ++l)
-                for (int h = 0; h < 2; ++h) store<V>(to + l * count + h * L, r[h][l], filled[h]);
+                for (int h = 0; h < 2; ++h) store<V>(planes[b * L + l] + start + g + h * L, r[h][l], filled[h]);
         }
 }
 
 // y = factor * slice(blur(splat(x))) for up to NB * lanes channels; false if x is not finite on some pixel.
 template <class V, int NB, int D>
-bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int channels, int order, float factor, int threads) {
+bool filter_group(const Lattice<D>& lattice, const float* const* x, float* const* y, int channels, int order, float factor, int threads) {
     const i64 count = lattice.pixels_count, runs = i64(lattice.runs.size());
     Field<V, NB, D> field(lattice, threads, order == kMean);
     parallel(threads, [&](int part, int parts) {
@@ -1042,24 +1028,42 @@ bool filter_group(const Lattice<D>& lattice, const float* x, float* y, int chann
     return finite;
 }
 
+inline bool all_zero(const float* plane, i64 count) {
+    i64 p = 0;
+    for (; p + 64 <= count; p += 64) {
+        bool other = false;
+        for (int i = 0; i < 64; ++i) other |= plane[p + i] != 0.0f;
+        if (other) return false;
+    }
+    for (; p < count; ++p)
+        if (plane[p] != 0.0f) return false;
+    return true;
+}
+
+// Channels that are zero everywhere, classes that do not occur, stay so: they are not filtered.
 template <int D>
 bool filter(const Lattice<D>& lattice, const float* x, float* y, i64 channels, int order, float factor, int threads) {
+    const i64 count = lattice.pixels_count;
+    std::vector<const float*> from;
+    std::vector<float*> to;
+    for (i64 c = 0; c < channels; ++c) {
+        if (channels > 1 && all_zero(x + c * count, count)) {
+            std::memset(y + c * count, 0, sizeof(float) * count);
+            continue;
+        }
+        from.push_back(x + c * count);
+        to.push_back(y + c * count);
+    }
     bool finite = true;
-    for (i64 c = 0; c < channels; c += 32) {
-        const int n = int(std::min<i64>(32, channels - c));
-        const float* from = x + c * lattice.pixels_count;
-        float* to = y + c * lattice.pixels_count;
-#ifdef WSS_DEV
-        const auto run = n == 1    ? filter_group<float, 1, D> : filter_group<float8, 3, D>;
-#else
+    for (std::size_t c = 0; c < from.size(); c += 32) {
+        const int n = int(std::min<std::size_t>(32, from.size() - c));
         const auto run = n == 1    ? filter_group<float, 1, D>
                          : n <= 4  ? filter_group<float4, 1, D>
                          : n <= 8  ? filter_group<float8, 1, D>
                          : n <= 16 ? filter_group<float8, 2, D>
                          : n <= 24 ? filter_group<float8, 3, D>
                                    : filter_group<float8, 4, D>;
-#endif
-        finite &= run(lattice, from, to, n, order, factor, threads);
+        finite &= run(lattice, &from[c], &to[c], n, order, factor, threads);
     }
     return finite;
 }
@@ -1137,9 +1141,9 @@ inline void softmax(V* rows, int n) {
 }
 
 template <class V, int NB>
-void mean_field(const Lattice<5>* colour, const Lattice<2>* position, const std::vector<Run>& runs, i64 count, const float* logits, float* probs, int classes,
+void mean_field(const Lattice<5>* colour, const Lattice<2>* position, const std::vector<Run>& runs, i64 count, const float* const* logits, float* const* probs, int classes,
                 int iterations, int threads) {
-    PHASE(1) Buffer<V> unary(count * NB);
+    Buffer<V> unary(count * NB);
     std::unique_ptr<Field<V, NB, 5>> colour_field(colour ? new Field<V, NB, 5>(*colour, threads, false) : nullptr);
     std::unique_ptr<Field<V, NB, 2>> position_field(position ? new Field<V, NB, 2>(*position, threads, false) : nullptr);
     parallel(threads, [&](int part, int parts) {
@@ -1149,7 +1153,6 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, const std:
             for (i64 i = at * NB; i < (at + n) * NB; ++i) unary[i] *= kLog2E;
         }
     });
-    PHASE(2)
     for (int t = 0; t <= iterations; ++t) {
         const bool first = t == 0, last = t == iterations;
         parallel(threads, [&](int part, int parts) {
@@ -1177,23 +1180,20 @@ void mean_field(const Lattice<5>* colour, const Lattice<2>* position, const std:
                 if (last) scatter<V, NB>(rows, count, classes, start, n, r + 1 < end ? runs[r + 1].start : count, probs);
             }
         });
-        if (first) { PHASE(3) } else if (last) { PHASE(4) } else { PHASE(5) }
         if (last) break;
         if (colour) {
             colour_field->turn();
             colour_field->blur(kForward);
-            PHASE(6)
         }
         if (position) {
             position_field->turn();
             position_field->blur(kForward);
-            PHASE(7)
         }
     }
 }
 
 struct MeanField {
-    void (*run)(const Lattice<5>*, const Lattice<2>*, const std::vector<Run>&, i64, const float*, float*, int, int, int);
+    void (*run)(const Lattice<5>*, const Lattice<2>*, const std::vector<Run>&, i64, const float* const*, float* const*, int, int, int);
     int row_bytes;
 };
 
@@ -1203,9 +1203,6 @@ constexpr MeanField mean_field_with() {
 }
 
 MeanField mean_field_for(i64 classes) {
-#ifdef WSS_DEV
-    return mean_field_with<float8, 3>();
-#else
     switch (classes <= 4 ? 0 : (classes + 7) / 8) {
         case 0: return mean_field_with<float4, 1>();
         case 1: return mean_field_with<float8, 1>();
@@ -1218,15 +1215,38 @@ MeanField mean_field_for(i64 classes) {
         case 8: return mean_field_with<float8, 8>();
         default: return classes <= 128 ? mean_field_with<float8, 16>() : mean_field_with<float8, 32>();
     }
-#endif
+}
+
+// Classes that are not as good as impossible everywhere. Where the softmax of the logits is 0 in float32, no message changes that: messages
+// to other classes are never negative. A few pixels decide quickly that a class is possible.
+std::vector<i64> possible(const float* logits, i64 classes, i64 count) {
+    constexpr float kGone = -128.0f / kLog2E;
+    std::vector<std::uint8_t> gone(classes, 1);
+    std::vector<float> top;
+    const auto look = [&](i64 begin, i64 end, i64 step) {
+        const i64 n = (end - begin + step - 1) / step;
+        top.assign(n, -INFINITY);
+        for (i64 k = 0; k < classes; ++k)
+            for (i64 i = 0; i < n; ++i) top[i] = larger<float>(top[i], logits[k * count + begin + i * step]);
+        for (i64 k = 0; k < classes; ++k) {
+            bool here = false;
+            for (i64 i = 0; gone[k] && i < n; ++i) here |= logits[k * count + begin + i * step] - top[i] > kGone;
+            if (here) gone[k] = 0;
+        }
+    };
+    look(0, count, std::max<i64>(1, count / 64));
+    for (i64 begin = 0; begin < count && std::find(gone.begin(), gone.end(), 1) != gone.end(); begin += 1024)
+        look(begin, std::min(count, begin + 1024), 1);
+    std::vector<i64> kept;
+    for (i64 k = 0; k < classes; ++k)
+        if (!gone[k]) kept.push_back(k);
+    return kept;
 }
 
 template <class F>
 int guarded(F f) {  // 0 done, 1 input not finite, 2 out of memory, 3 refused
     try {
         return f();
-    } catch (const std::length_error&) {
-        return 3;
     } catch (...) {
         return 2;
     }
@@ -1299,35 +1319,42 @@ __attribute__((visibility("default"))) int wss_mean_field(const Geometry* colour
                                                           i64 height, i64 width, int iterations, int threads) {
     return guarded([&] {
         if (classes > 256) return 3;
-        PHASE(0)
-        const MeanField method = mean_field_for(classes);
         advise_huge_pages(probs, sizeof(float) * batch * classes * height * width);
         const i64 count = height * width;
+        std::vector<std::vector<i64>> kept;
+        std::size_t most = 1;
+        for (i64 b = 0; b < batch; ++b) {
+            kept.push_back(possible(logits + b * classes * count, classes, count));
+            most = std::max(most, kept.back().size());
+        }
+        const MeanField method = mean_field_for(i64(most));
         const std::vector<Run> runs = runs_of(height, width);
         std::unique_ptr<Lattice<2>> position;
         if (position_weight > 0 && iterations > 0) {
             position.reset(new Lattice<2>(*position_geometry, nullptr, nullptr, height, width, threads));
-            PHASE(8)
             normalise<2>(*position, position_factor, position_weight, method.row_bytes, threads);
-            PHASE(9)
         }
         for_each_image(batch, threads, [&](i64 b, int inner) {
             std::unique_ptr<Lattice<5>> colour;
             if (colour_weight > 0 && iterations > 0) {
                 colour.reset(new Lattice<5>(*colour_geometry, images + b * 3 * count, nullptr, height, width, inner));
-                PHASE(10)
                 normalise<5>(*colour, colour_factor, colour_weight, method.row_bytes, inner);
-                PHASE(11)
             }
-            const i64 at = b * classes * count;
-            method.run(colour.get(), position.get(), runs, count, logits + at, probs + at, int(classes), iterations, inner);
-            PHASE(12)
+            std::vector<const float*> from;
+            std::vector<float*> to;
+            auto next = kept[b].begin();
+            for (i64 k = 0; k < classes; ++k) {
+                const i64 at = (b * classes + k) * count;
+                if (next != kept[b].end() && *next == k) {
+                    ++next;
+                    from.push_back(logits + at);
+                    to.push_back(probs + at);
+                } else {
+                    std::memset(probs + at, 0, sizeof(float) * count);
+                }
+            }
+            method.run(colour.get(), position.get(), runs, count, from.data(), to.data(), int(from.size()), iterations, inner);
         });
-#ifdef WSS_DEV
-        const char* names[] = {"", "", "alloc+gather", "sweep first", "sweep last", "sweeps", "blur5", "blur2", "build2", "norm2", "build5", "norm5", "free"};
-        if (getenv("WSS_SHOW")) { double sum = 0; for (int i = 1; i < 13; ++i) { std::printf("%s %.1f, ", names[i], wss_phase[i]); sum += wss_phase[i]; } std::printf(" total %.1f\n", sum); std::fflush(stdout); }
-        for (double& x : wss_phase) x = 0;
-#endif
         return 0;
     });
 }
