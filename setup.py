@@ -1,8 +1,8 @@
 """Builds the optional native kernels and packs the shipped folders; everything else is declared in pyproject.toml.
 
 Each source is compiled once for any processor of the family and, on x86-64, once more for AVX2 and, where it gains, for
-AVX-512; the fastest that the processor runs is chosen when it is loaded (wss/kernels/library.py). Without a working compiler the installation succeeds
-and wss computes the same in torch and SciPy.
+AVX-512; the fastest that the processor runs is chosen when it is loaded (wss/kernels/library.py). Without a working
+compiler the installation succeeds and wss computes the same in torch and SciPy.
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
                     equal = float((ours.argmax(0) == theirs.argmax(0)).float().mean())
                     agreement[preset] = min(equal, agreement.get(preset, 1.0))
                 if one_thread:
-                    timings.measure(f"{preset}, wss, one iteration", mean_field, logits, images, iterations=1, **parameters)
+                    timings.measure(
+                        f"{preset}, wss, one iteration", mean_field, logits, images, iterations=1, **parameters
+                    )
                     timings.measure(f"{preset}, wss, 3 classes occur", mean_field, three, images, **parameters)
             if one_thread:
                 few = dict(zip(NAMES, PRESETS["loss"], strict=True))
@@ -88,7 +90,8 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
             moved, cells = bytes_of_iteration(image, values)
             times = timings.cpu
             spent_ms = median(
-                (ten - one) / 9 for ten, one in zip(times[f"{preset}, wss"], times[f"{preset}, wss, one iteration"], strict=True)
+                (ten - one) / 9
+                for ten, one in zip(times[f"{preset}, wss"], times[f"{preset}, wss, one iteration"], strict=True)
             )
             bound[preset] = {
                 "vertices per pixel": cells,
