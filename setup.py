@@ -1,8 +1,8 @@
 """Builds the optional native kernels and packs the shipped folders; everything else is declared in pyproject.toml.
 
-Each source is compiled once for any processor of the family and, on x86-64, once more for AVX2; the faster one is
-chosen when it is loaded (wss/kernels/library.py). Without a working compiler the installation succeeds
-and wss computes the same in torch and SciPy.
+Each source is compiled once for any processor of the family and, on x86-64, once more for AVX2 and, where it gains, for
+AVX-512; the fastest that the processor runs is chosen when it is loaded (wss/kernels/library.py). Without a working
+compiler the installation succeeds and wss computes the same in torch and SciPy.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ def kernel(source: str, variant: str = "", *flags: str) -> Extension:
 SOURCES = ("lattice", "tree", "walk")
 kernels = [kernel(source) for source in SOURCES]
 if platform.machine().lower() in ("x86_64", "amd64"):
-    kernels += [kernel(source, "_avx2", "-mavx2", "-mfma") for source in SOURCES]
+    avx2 = ("-mavx2", "-mfma")
+    avx512 = (*avx2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
+    kernels += [kernel(source, "_avx2", *avx2) for source in SOURCES]
+    kernels += [kernel(source, "_avx512", *avx512) for source in ("lattice", "walk")]
 
 setup(ext_modules=kernels, cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})

@@ -12,6 +12,8 @@ orientation. Variants take turns within each repeat, in one process; ratios are 
 from __future__ import annotations
 
 import warnings
+from functools import cache
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,25 @@ def difference(result: Any, truth: Any) -> list[float]:
     return [float(f"{abs(a - b).max() / max(abs(b).max(), 1e-300):.1e}") for a, b in zip(result, truth, strict=True)]
 
 
+def operations_of(height: int, width: int) -> float:
+    """Floating-point operations of nested dissection: every front eliminates its own pixels from those around it."""
+
+    @cache
+    def front(h: int, w: int, top: bool, bottom: bool, left: bool, right: bool) -> float:
+        border = w * (top + bottom) + h * (left + right)
+        if h * w <= 6:
+            own, rest = h * w, 0.0
+        elif h >= w:
+            own, middle = w, (h - 1) // 2
+            rest = front(middle, w, top, True, left, right) + front(h - middle - 1, w, True, bottom, left, right)
+        else:
+            own, middle = h, (w - 1) // 2
+            rest = front(h, middle, top, bottom, left, True) + front(h, w - middle - 1, top, bottom, True, right)
+        return rest + 2 * (own**3 / 3 + own**2 * border + own * border**2)
+
+    return front(height, width, False, False, False, False)
+
+
 def measure(height: int, width: int, options: Any) -> dict[str, Any]:
     labels = scribbles(height, width)
     gradient = torch.rand(1, CLASSES, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -125,7 +146,16 @@ def measure(height: int, width: int, options: Any) -> dict[str, Any]:
             "scikit-image cg_j, forward only",
         ):
             ratios[f"{other} / wss, {backend}"] = timings.ratio(other, f"wss, {backend}")
+    spent_ms, peak = median(timings.cpu["wss, native"]), timing.operations()
+    needed = operations_of(height, width) if "wss, native" in timings.cpu else 0.0
+    bound = {
+        "product of matrices, GFLOP/s": round(peak / 1e9, 1),
+        "GFLOP of the elimination": round(needed / 1e9, 4),
+        "GFLOP/s over forward and backward": round(needed / spent_ms / 1e6, 2),
+        "share of forward and backward at the speed of the product": round(needed / peak * 1e3 / spent_ms, 2),
+    }
     return {
+        "bound": bound,
         "times": timings.rows(),
         "ratios": {k: v for k, v in ratios.items() if v is not None},
         "difference to splu in P and gradient": errors,

@@ -45,13 +45,17 @@ def run(
         "--data", type=Path, default=os.environ.get("WSS_DATA"), help="folder with photographs (*.jpg, at any depth)"
     )
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--quick", action="store_true", help="the first size, one thread, one picture: under a minute")
     options = parser.parse_args()
+    if options.quick:
+        options.sizes, options.threads, options.repeats, options.images = list(options.sizes)[:1], [1], 3, 1
     results = []
     for size in options.sizes:
         for count in options.threads:
             torch.set_num_threads(count)
             height, width = (int(v) for v in size.split("x"))
             results.append({"size": size, "threads": count, **measure(height, width, options)})
+            show(results[-1])
     report(options.out, results, note)
     return results
 
@@ -89,12 +93,16 @@ class Timings:
     def __init__(self) -> None:
         self.wall: dict[str, list[float]] = {}
         self.cpu: dict[str, list[float]] = {}
+        self._seen: set[str] = set()
 
     def measure(self, name: str, work: Callable[..., Any], *arguments: Any, calls: int = 1, **named: Any) -> Any:
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls):
             result = work(*arguments, **named)
         self.note(name, (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls)
+        if name not in self._seen:
+            self._seen.add(name)
+            print(f"    {name}: {self.wall[name][0]:.1f} ms", flush=True)
         return result
 
     def note(self, name: str, wall_s: float, cpu_s: float) -> None:
@@ -126,13 +134,37 @@ def version(package: str) -> str | None:
         return None
 
 
+def bandwidth() -> float:
+    """Bytes per second of a triad, a = b + s c, over arrays of 64 MiB, with one thread, by CPU time."""
+    a, b, c = (torch.zeros(2**24) for _ in range(3))
+    best = float("inf")
+    for _ in range(5):
+        start = time.process_time()
+        torch.add(b, c, alpha=2.0, out=a)
+        best = min(best, time.process_time() - start)
+    return 3 * 4 * a.numel() / best
+
+
+def operations() -> float:
+    """Floating-point operations per second, float64, of a product of matrices with one thread, by CPU time."""
+    a = torch.rand(768, 768, dtype=torch.float64)
+    best = float("inf")
+    for _ in range(5):
+        start = time.process_time()
+        a @ a
+        best = min(best, time.process_time() - start)
+    return 2 * float(len(a)) ** 3 / best
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{result['size']}, {result['threads']} thread(s)")
+    for name, row in result["times"].items():
+        print(f"  {name:44s} {row['wall_ms']:9.2f} ms wall {row['cpu_ms']:9.2f} ms CPU")
+    for name, value in [*result["ratios"].items(), *result.get("bound", {}).items()]:
+        print(f"  {name:44s} {value}", flush=True)
+
+
 def report(out: Path | None, results: list[dict[str, Any]], note: str) -> None:
-    for result in results:
-        print(f"{result['size']}, {result['threads']} thread(s)")
-        for name, row in result["times"].items():
-            print(f"  {name:44s} {row['wall_ms']:9.2f} ms wall {row['cpu_ms']:9.2f} ms CPU")
-        for name, value in result["ratios"].items():
-            print(f"  {name:44s} {value}")
     if out is None:
         return
     record = {

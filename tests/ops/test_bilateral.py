@@ -384,3 +384,19 @@ def test_a_very_dark_crop_is_not_taken_for_an_image_in_0_to_1():
     images[0, 0, 1, 2] = 1.0
     x = torch.rand(1, 2, 4, 5, generator=torch.Generator().manual_seed(0))
     assert BilateralFilter(images, 15, 20).filter(x).isfinite().all()
+
+
+@pytest.mark.skipif(not native.available(), reason="native kernels not built")
+@pytest.mark.parametrize("channels", [2, 5, 40])
+def test_channels_of_zeros_stay_zero_and_change_nothing(channels: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(2, 3, 19, 70, generator=generator) * 255
+    x = torch.rand(2, channels, 19, 70, generator=generator)
+    x[0, 1::2] = 0
+    x[1] = 0
+    x[1, 0, -1, -1] = 1.0  # the last pixel of all counts
+    f = BilateralFilter(images, 20.0, 8.0, backend="native")
+    result = f.filter(x)
+    expected = BilateralFilter(images, 20.0, 8.0, backend="torch").filter(x)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    assert not result[0, 1::2].any() and not result[1, 1:].any() and result[1, 0].any()

@@ -232,3 +232,20 @@ def test_missing_pydensecrf_says_how_to_install_it(monkeypatch: pytest.MonkeyPat
     logits, images = scene(5, 6, 3)
     with pytest.raises(UsageError, match=r"pip install wss\[pydensecrf\]"):
         mean_field_pydensecrf(logits[0], images[0], **PARAMETERS)
+
+
+@pytest.mark.skipif(not native.available(), reason="native kernels not built")
+@pytest.mark.parametrize("low", [-float("inf"), -200.0])
+def test_classes_that_cannot_occur_change_nothing(low: float) -> None:
+    """Each image has its own; one class is possible at a single pixel of the second image only."""
+    pairs = [scene(21, 27, 9, seed) for seed in range(2)]
+    logits, images = torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
+    logits[0, [1, 2, 4, 5, 7, 8]] = low
+    logits[1, [0, 8]] = low
+    logits[1, 0, 13, 17] = 30.0
+    probs = mean_field(logits, images, **PARAMETERS, backend="native")
+    torch.testing.assert_close(probs, mean_field(logits, images, **PARAMETERS, backend="torch"), rtol=1e-3, atol=1e-4)
+    kept = [0, 3, 6]
+    alone = mean_field(logits[:1, kept], images[:1], **PARAMETERS, backend="native")
+    torch.testing.assert_close(probs[:1, kept], alone, rtol=1e-4, atol=1e-5)
+    assert float(probs[0, 1].max()) == 0 and float(probs[1, 0, 13, 17]) > 0.5

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+_BUILDS = {"AVX2": ("_avx2",), "AVX512": ("_avx512", "_avx2")}
+"""Builds to look for by what torch says of the processor, fastest first. Its AVX512 means F, BW, DQ and VL, and FMA."""
+
 
 def load(name: str) -> ctypes.CDLL | None:
     """The fastest build of a kernel that this processor runs, or None when none was installed.
@@ -15,12 +18,11 @@ def load(name: str) -> ctypes.CDLL | None:
     ``torch.backends.cpu.get_cpu_capability`` decides, so ``ATEN_CPU_CAPABILITY=default`` selects the portable build here too.
 
     Args:
-        name: Of the shared library beside this file, without its ending; ``NAME_avx2`` is the build for processors with AVX2.
+        name: Of the shared library beside this file, without its ending; ``NAME_avx2`` and ``NAME_avx512`` are the builds for
+            processors with these instructions.
     """
-    names = [name]
-    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        names.insert(0, f"{name}_avx2")
-    for build in names:
+    builds = _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ())
+    for build in (*(name + suffix for suffix in builds), name):
         for suffix in EXTENSION_SUFFIXES:
             path = Path(__file__).with_name(build + suffix)
             if path.is_file():
