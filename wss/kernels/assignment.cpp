@@ -202,9 +202,9 @@ EXPORT int wss_assigned(const i64* begin, const i32* partners, const i64* costs,
         const u8* before = none.data();
         for (i64 step = 0; step < steps; ++step, before = present, present += rows, matched += rows) {
             for (i64 row = 0; row < rows; ++row)
-                if (before[row] && !present[row]) problem.remove(i32(row));
-            for (i64 row = 0; row < rows; ++row)
                 if (present[row] && !before[row]) problem.add(i32(row));
+            for (i64 row = 0; row < rows; ++row)
+                if (before[row] && !present[row]) problem.remove(i32(row));
             for (i64 row = 0; row < rows; ++row) matched[row] = problem.matched(row);
         }
     } catch (const std::bad_alloc&) {

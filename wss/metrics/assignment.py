@@ -64,10 +64,10 @@ def assigned(candidates: Candidates, present: NDArray[np.bool_], backend: Backen
     result = np.zeros(present.shape, bool)
     before = np.zeros(present.shape[1], bool)
     for now, matched in zip(present, result, strict=True):
-        for row in np.flatnonzero(before & ~now).tolist():
-            problem.remove(row)
         for row in np.flatnonzero(now & ~before).tolist():
             problem.add(row)
+        for row in np.flatnonzero(before & ~now).tolist():
+            problem.remove(row)
         matched[:] = np.array(problem.column_of) >= 0
         before = now
     return result

@@ -24,7 +24,8 @@ def thin(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Source: Guo and Hall 1989, "Parallel thinning with two-subiteration algorithms", in the form of Lam, Lee and Suen 1992,
         page 879, which MATLAB's ``bwmorph(mask, 'thin', Inf)`` documents. A pixel goes in a subiteration if all hold:
         G1, its neighbours cross from False to True in one place; G2, the smaller of the numbers of True pairs, counted from
-        x1 and from x2, is 2 or 3; G3, (x2 or x3 or not x8) and x1 is False, and in the second subiteration its turn by 180 degrees.
+        x1 and from x2, is 2 or 3; G3, (x2 or x3 or not x8) and x1 is False; in the second
+        subiteration G3 turned by 180 degrees.
     """
     now = mask.astype(np.uint8)
     stays = _tables()
