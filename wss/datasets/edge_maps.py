@@ -101,11 +101,11 @@ def _contour_map(path: Path, size: tuple[int, int]) -> EdgeStrengths:
 def _matlab(path: Path) -> NDArray[Any]:
     from scipy.io import loadmat, whosmat
 
+    if not path.is_file():
+        raise FileProblem("missing-file", path, "no such file", "restore it")
     try:
         names = [name for name, _, _ in whosmat(path)]
         values = loadmat(path, variable_names=[VARIABLE], mat_dtype=True).get(VARIABLE)
-    except FileNotFoundError:
-        raise FileProblem("missing-file", path, "no such file", "restore it") from None
     except NotImplementedError:  # version 7.3 is HDF5, which keeps arrays of MATLAB transposed
         found = read_raw_arrays(path, [VARIABLE])
         if VARIABLE in found and found[VARIABLE].dtype.kind != "f":
