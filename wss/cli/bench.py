@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -73,6 +74,7 @@ def edges(
 
     params = checked(DetectorParams, settings(detector, weights, alignment, scales, flip) | {"nms": True})
     place = resolve_device(device)
+    score: Callable[..., tuple[BoundaryCounts, float]]
     calls: list[tuple[Any, ...]]
     if maps is None:
         if nms:
