@@ -61,7 +61,7 @@ def kernel(source: str, variant: str = "", *flags: str) -> Extension:
     )
 
 
-SOURCES = ("lattice", "tree", "walk")
+SOURCES = ("lattice", "tree", "walk", "assignment")
 kernels = [kernel(source) for source in SOURCES]
 if platform.machine().lower() in ("x86_64", "amd64"):
     avx2 = ("-mavx2", "-mfma")

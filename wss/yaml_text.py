@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -27,9 +29,16 @@ class _Loader(yaml.SafeLoader):
 def parse(text: str) -> Any:
     """Read the plain values of a YAML text. JSON is YAML too.
 
+    A text that was read lately is not parsed again: one command reads the same pipelines several times.
+
     Raises:
         yaml.YAMLError: It is not YAML, or a name comes twice in one mapping.
     """
+    return copy.deepcopy(_parsed(text))
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()

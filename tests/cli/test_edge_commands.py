@@ -1,15 +1,19 @@
 """`wss edges`, `wss train-edges` and `wss bench edges`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from commands import artifact
 from PIL import Image
+from scipy.io import savemat
 
 from tests.datasets.bsds_files import write_bsds
+from wss.datasets.bsds import read_ground_truth
 from wss.edges.build import EMBEDDED
+from wss.metrics.thinning import thin
 from wss.store import EDGES, Store
 from wss.store.checkpoint import read_checkpoint
 
@@ -109,6 +113,40 @@ def test_the_gradient_scores_well_on_blocks(fresh, wss, tmp_path):
     scores = wss("bench", "edges", "-r", root, "-d", "gradient", "--thresholds", 19, "--json").json
     assert scores["ods"] > 0.6
     assert scores["weights"] is None
+
+
+def test_maps_of_a_folder_are_scored(fresh, wss, tmp_path):
+    """The boundaries themselves as contour maps of double size, and as PNG; photographs are not needed."""
+    root = write_bsds(tmp_path / "bsds", {"test": 2}, size=(120, 160))
+    shutil.rmtree(root / "images")
+    for folder in ("contours/test", "pictures"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number in range(2):
+        boundaries, _ = read_ground_truth(root / "groundTruth" / "test" / f"test{number}.mat")
+        contours = np.zeros((241, 321))
+        contours[2::2, 2::2] = thin(boundaries[0])
+        savemat(tmp_path / "contours" / "test" / f"test{number}.mat", {"ucm2": contours})
+        Image.fromarray(boundaries[0]).save(tmp_path / "pictures" / f"test{number}.png")
+    common = ["bench", "edges", "-r", root, "--split", "test", "--thresholds", 3, "--json"]
+    scores = wss(*common, "--maps", tmp_path / "contours").json
+    assert scores["images"] == 2
+    assert scores["detector"] is None
+    assert scores["maps"] == str(tmp_path / "contours")
+    assert scores["thinned"] == "at every threshold"
+    assert scores["ods_precision"] == 1
+    assert scores["ods"] > 0.95
+    assert wss(*common, "--maps", tmp_path / "pictures").json["ods"] == scores["ods"]
+    assert wss(*common[:-1], "--maps", tmp_path / "pictures", "--nms", "--limit", 1).code == 0
+    missing = wss(*common[:4], "--split", "val", "--maps", tmp_path / "pictures")
+    assert missing.code == 1
+    assert "no annotations of split 'val'; splits here: test" in missing.said
+    (tmp_path / "pictures" / "test1.png").unlink()
+    assert "no map of 1 of the 2 images" in wss(*common, "--maps", tmp_path / "pictures").said
+    for options in (["--detector", "gradient"], ["--scales", "1"], ["--flip"], ["--weights", EMBEDDED]):
+        refused = wss(*common, "--maps", tmp_path / "contours", *options)
+        assert refused.code == 2
+        assert "leave out --detector and its options" in refused.said
+    assert wss(*common, "--nms").code == 2
 
 
 def test_an_interrupted_training_goes_on(fresh, wss, bsds, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import sys
 import pytest
 import typer.main
 
-from wss.cli.main import app
+from wss.cli.main import ENTRIES, app
 
 
 def _commands(group, *path):
@@ -22,6 +22,28 @@ def test_help_loads_no_heavy_module():
     code = "import sys, wss.cli.main; print(*sorted({'torch', 'numpy', 'h5py', 'pydantic', 'PIL'} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == ""
+
+
+def test_the_help_of_the_whole_imports_no_subcommand():
+    code = (
+        "import sys, wss.cli.main as main\n"
+        "try: main.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('loaded', *sorted(name for name in sys.modules if name.startswith('wss.')))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "Train a network" in said
+    loaded = set(said.split("loaded ")[-1].split())
+    assert loaded == {"wss.cli", "wss.errors", "wss.names", "wss.version"} | {
+        f"wss.cli.{name}" for name in ("main", "encoding", "failure", "interrupt", "team")
+    }
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_summary_of_a_subcommand_is_the_beginning_of_its_help(name):
+    command = typer.main.get_command(app).commands[name]
+    assert " ".join(command.help.split("\n\n")[0].split()) == ENTRIES[name].summary
+    assert command.rich_help_panel == ENTRIES[name].panel
 
 
 def test_the_promised_commands_are_there():

@@ -14,7 +14,7 @@ import pytest
 from commands import QUICK, call, write_cells
 
 import wss
-from wss.cli import console, failure
+from wss.cli import encoding, failure
 from wss.datasets.listing import read_list, split_by_hash
 from wss.errors import DataError
 from wss.names import is_odd, name_bytes, name_of, readable
@@ -141,7 +141,7 @@ def test_commands_in_other_terminals(odd, tmp_path, variables):
 def test_streams_take_everything(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     monkeypatch.setattr(sys, "stdout", stream)
-    console.write_everything()
+    encoding.write_everything()
     print(f"{ODD} café →", flush=True)
     assert stream.buffer.getvalue() == b"caf\\xe9 caf\\xe9 \\u2192\n"
 

@@ -66,7 +66,7 @@ def test_every_method_can_be_checked(method):
 def test_a_large_network_is_checked_without_its_memory(monkeypatch):
     devices = []
     monkeypatch.setattr(
-        "wss.stages.train.make_optimiser",
+        "wss.stages.train.trained_groups",
         lambda model, phase: devices.extend(p.device.type for p in model.parameters()),
     )
     _check("train", {"network": {"name": "deeplab-v2", "backbone": "resnet101"}})

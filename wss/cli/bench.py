@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from wss.datasets.bsds import BoundaryImage
     from wss.edges import DetectorParams
     from wss.metrics.boundaries import BoundaryCounts
+
+Item = TypeVar("Item")
 
 app = typer.Typer(
     no_args_is_help=True, help="Score one part of the whole on a public benchmark, or measure what it costs."
@@ -26,6 +29,13 @@ app.command()(bench_walk.walk)
 def edges(
     root: Annotated[Path, typer.Option("--root", "-r", help="BSDS500: the folder with images/ and groundTruth/.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    maps: Annotated[
+        Path | None,
+        typer.Option(help="Score the maps of this folder instead: NAME.png, or NAME.mat with ucm2 of double size."),
+    ] = None,
+    nms: Annotated[
+        bool, typer.Option("--nms", help="Keep the ridges of --maps only; a detector's always are.")
+    ] = False,
     detector: Detector = "embedded",
     weights: Weights = None,
     alignment: Alignment = "caffe",
@@ -42,10 +52,10 @@ def edges(
 ) -> None:
     """Score an edge detector on BSDS500: F at the best threshold of the set (ODS) and of each image (OIS), and AP.
 
-    Maps are thinned by non-maximum suppression. Pixels are matched one to one with each annotator's within 0.75 % of the
-    image's diagonal.
+    The published benchmark. A detector's maps keep their ridges only (non-maximum suppression). At each threshold the
+    pixels that reach it are thinned to lines and matched one to one with each annotator's, within 0.75 % of the image's diagonal.
 
-    Example: [bold]wss bench edges --root BSDS500 --split test --out scores.json[/bold]
+    Example: [bold]wss bench edges --root BSDS500 --split test --maps BSDS500/ucm2[/bold]
     """
     import json
     import os
@@ -54,52 +64,73 @@ def edges(
     from wss.cli.console import Terminal
     from wss.cli.edges import checked, settings
     from wss.cli.session import resolve_device
-    from wss.datasets.bsds import list_bsds
+    from wss.datasets.bsds import list_bsds, list_ground_truth
+    from wss.datasets.edge_maps import find_edge_maps
     from wss.edges import DetectorParams, build_detector
+    from wss.errors import UsageError
     from wss.metrics.boundaries import boundary_scores, boundary_thresholds
     from wss.stages.parallel import each
     from wss.store.atomic import write_text
 
     params = checked(DetectorParams, settings(detector, weights, alignment, scales, flip) | {"nms": True})
-    items = list_bsds(root, split)
-    count = min(limit or len(items), len(items))
-    items = [items[number * len(items) // count] for number in range(count)]
     place = resolve_device(device)
-    build_detector(params, place)  # faulty weights are told here and not from some other process
+    score: Callable[..., tuple[BoundaryCounts, float]]
+    calls: list[tuple[Any, ...]]
+    if maps is None:
+        if nms:
+            raise UsageError("--nms is for --maps; the maps of a detector always keep their ridges only")
+        items = _spread(list_bsds(root, split), limit)
+        names = [item.image_id for item in items]
+        build_detector(params, place)  # faulty weights are told here and not from some other process
+        score, calls = _score, [(params, item, thresholds, str(place)) for item in items]
+    else:
+        if params != DetectorParams(nms=True) or alignment != "caffe":
+            raise UsageError("--maps: a folder of maps is scored as it is; leave out --detector and its options")
+        truths = list_ground_truth(root, split)
+        names = _spread(list(truths), limit)
+        files = find_edge_maps(maps, split, names)
+        score, calls = _score_map, [(f, truths[n], nms, thresholds) for f, n in zip(files, names, strict=True)]
     with interrupt.work(), Terminal(quiet, verbose, as_json) as terminal:
-        advance = terminal.task(f"edges ({detector})", count)
-        workers = 1 if place.type == "cuda" else min(count, jobs or len(os.sched_getaffinity(0)))
+        advance = terminal.task(f"edges ({detector if maps is None else maps.name})", len(names))
+        workers = 1 if maps is None and place.type == "cuda" else min(len(names), jobs or len(os.sched_getaffinity(0)))
         counts, seconds = [], []
         levels = boundary_thresholds(thresholds)
-        for item, (one, spent) in zip(
-            items, each(_score, ((params, item, thresholds, str(place)) for item in items), workers), strict=True
-        ):
+        for name, (one, spent) in zip(names, each(score, calls, workers), strict=True):
             counts.append(one)
             seconds.append(spent)
-            advance(1, item.image_id)
+            advance(1, name)
         scores = boundary_scores(counts, levels)
         result = {
-            "detector": detector,
+            "detector": detector if maps is None else None,
+            "maps": None if maps is None else str(maps),
             "weights": params.file and {"file": params.file.name, "sha256": params.digest()},
             "alignment": params.alignment if detector == "hed" else None,
-            "scales": list(params.scales),
-            "flip": flip,
+            "scales": list(params.scales) if maps is None else None,
+            "flip": flip if maps is None else None,
+            "nms": nms if maps is not None else True,
             "split": split,
-            "images": count,
+            "images": len(names),
             "thresholds": thresholds,
+            "thinned": "at every threshold",
             "ods": scores.ods,
             "ods_threshold": scores.ods_threshold,
             "ods_precision": scores.ods_precision,
             "ods_recall": scores.ods_recall,
             "ois": scores.ois,
             "ap": scores.ap,
-            "seconds_per_image": sorted(seconds)[count // 2],
+            "seconds_per_image": sorted(seconds)[len(names) // 2] if maps is None else None,
             "precision": list(scores.precision),
             "recall": list(scores.recall),
         }
         if out:
             write_text(out, json.dumps(result, indent=1) + "\n")
         terminal.result(result, lambda: _render(terminal, result))
+
+
+def _spread(items: list[Item], limit: int | None) -> list[Item]:
+    """Only so many, evenly spread."""
+    count = min(limit or len(items), len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def _score(params: DetectorParams, item: BoundaryImage, thresholds: int, device: str) -> tuple[BoundaryCounts, float]:
@@ -117,7 +148,25 @@ def _score(params: DetectorParams, item: BoundaryImage, thresholds: int, device:
     return boundary_counts(found, boundaries, boundary_thresholds(thresholds)), spent
 
 
+def _score_map(file: Path, truth: Path, nms: bool, thresholds: int) -> tuple[BoundaryCounts, float]:
+    """Counts of one map, and 0 for the time of its detection."""
+    import numpy as np
+
+    from wss.datasets.bsds import read_ground_truth
+    from wss.datasets.edge_maps import read_edge_map
+    from wss.edges.suppression import suppress_non_maxima
+    from wss.metrics.boundaries import boundary_counts, boundary_thresholds
+
+    boundaries, _ = read_ground_truth(truth)
+    height, width = boundaries[0].shape
+    found = read_edge_map(file, (height, width))
+    if nms:
+        found = suppress_non_maxima(found.astype(np.float32)).astype(np.float64)
+    return boundary_counts(found, boundaries, boundary_thresholds(thresholds)), 0.0
+
+
 def _render(terminal: Any, result: dict[str, Any]) -> None:
     names = ("images", "ods", "ods_threshold", "ods_precision", "ods_recall", "ois", "ap", "seconds_per_image")
     titles = ("images", "ODS F", "threshold", "precision", "recall", "OIS F", "AP", "s/image")
-    terminal.table(f"{result['detector']} on {result['split']}", titles, [[result[name] for name in names]])
+    shown = result["detector"] or result["maps"]
+    terminal.table(f"{shown} on {result['split']}", titles, [[result[name] for name in names]])

@@ -17,7 +17,7 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
     import torch
 
     from wss.cli.console import Terminal
-    from wss.kernels import native, tree, walk
+    from wss.kernels import assignment, native, tree, walk
 
     terminal = Terminal(as_json=as_json)
     place = workspace.resolve()
@@ -29,7 +29,11 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
         except metadata.PackageNotFoundError:
             return "not installed"
 
-    kernels = [name for name, module in (("lattice", native), ("tree", tree), ("walk", walk)) if module.available()]
+    kernels = [
+        name
+        for name, module in (("lattice", native), ("tree", tree), ("walk", walk), ("assignment", assignment))
+        if module.available()
+    ]
     facts = {
         "wss": version("wss"),
         "python": platform.python_version(),

@@ -60,10 +60,7 @@ def list_bsds(root: Path, *splits: str) -> list[BoundaryImage]:
     Raises:
         DataError: No such folder, or an image without annotations.
     """
-    places = [root, root / "data", root / "BSDS500" / "data"]
-    base = next((place for place in places if (place / "groundTruth").is_dir()), None)
-    if base is None:
-        raise DataError(f"{root}: expected the folders images/ and groundTruth/ of BSDS500 in it; give its root")
+    base = _base(root)
     found = []
     for split in splits:
         folder = base / "images" / split
@@ -77,6 +74,32 @@ def list_bsds(root: Path, *splits: str) -> list[BoundaryImage]:
                 raise FileProblem("missing-file", truth, f"no annotations of {path.name}", "download the set again")
             found.append(BoundaryImage(path.stem, path, truth))
     return found
+
+
+def list_ground_truth(root: Path, split: str) -> dict[str, Path]:
+    """Annotations of a split by image id, sorted; photographs are not needed.
+
+    Args:
+        root: See ``list_bsds``.
+        split: ``train``, ``val`` or ``test``.
+
+    Raises:
+        DataError: No such folder, or no annotations in it.
+    """
+    folder = _base(root) / "groundTruth" / split
+    files = {path.stem: path for path in sorted(folder.glob("*.mat")) if not is_hidden(path.name)}
+    if not files:
+        known = sorted(p.name for p in folder.parent.glob("*") if p.is_dir())
+        raise DataError(f"{folder}: no annotations of split {split!r}; splits here: {', '.join(known) or 'none'}")
+    return files
+
+
+def _base(root: Path) -> Path:
+    places = [root, root / "data", root / "BSDS500" / "data"]
+    base = next((place for place in places if (place / "groundTruth").is_dir()), None)
+    if base is None:
+        raise DataError(f"{root}: expected the folders images/ and groundTruth/ of BSDS500 in it; give its root")
+    return base
 
 
 def read_ground_truth(path: Path) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.int64]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,8 +33,8 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = build_network(spec, num_classes)
         self.scales = spec.multi_scale
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", _per_channel(spec.mean), persistent=False)
+        self.register_buffer("std", _per_channel(spec.std), persistent=False)
 
     def normalise(self, rgb: Tensor) -> Tensor:
         """Scale RGB values, uint8 or float 0..255 (B,3,H,W), to what the network's weights expect."""
@@ -98,3 +100,11 @@ def _at_scale(images: Tensor, scale: float) -> Tensor:
     return functional.interpolate(
         images, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=True
     )
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    """Values of RGB from [0,1] as 0..255, (1,3,1,1).
+
+    NumPy multiplies: on the meta device, where networks are only checked, arithmetic of torch imports its compiler.
+    """
+    return torch.tensor((np.asarray(values, np.float32) * np.float32(255)).tolist()).view(1, 3, 1, 1)

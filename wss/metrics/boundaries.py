@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError
-from wss.metrics.assignment import assigned_until
+from wss.metrics.assignment import Backend, Candidates, assigned
+from wss.metrics.thinning import thin
 
 TOLERANCE = 0.0075
 """Largest distance of matched pixels, as a share of the image's diagonal."""
+
+COST_PER_PIXEL = 100
+"""Costs of pairs are their distances times this, rounded, as published."""
 
 Counts = NDArray[np.int64]
 
@@ -71,69 +75,76 @@ def boundary_counts(
     annotations: Sequence[NDArray[np.bool_]],
     thresholds: NDArray[np.float64],
     tolerance: float = TOLERANCE,
+    backend: Backend = "auto",
 ) -> BoundaryCounts:
     """Match an edge map's pixels with each annotator's, one to one, at every threshold.
 
     Args:
-        edges: Thin edge map, float (H,W) in [0,1]; a pixel is predicted where it reaches the threshold.
+        edges: Edge map, float (H,W) in [0,1]. The pixels that reach a threshold are thinned (``wss.metrics.thinning``), and
+            what is left of them is predicted.
         annotations: Boundaries of each annotator, bool (H,W), at least one.
         thresholds: Ascending, above 0.
         tolerance: Largest distance of partners as a share of the diagonal.
+        backend: See ``wss.metrics.assignment.assigned``.
 
     Raises:
         DataError: Sizes differ, or there is no annotator.
 
     Source: Martin, Fowlkes and Malik 2004, section 3.2: a predicted pixel is a hit if any annotator's matching uses it;
-        recall is summed over annotators.
-    Differs: the assignment, the most pairs and of those the closest, is exact; the published one has the same aim, but leaves out
-        some candidates at random for the sake of speed.
+        recall is summed over annotators. Thinning at each threshold as in the benchmark that comes with BSDS500 (Arbelaez,
+        Maire, Fowlkes and Malik 2011).
+    Differs: the assignment, the most pairs and of those the closest, is exact; the published one has the same aim, but joins
+        pixels without partner to six others, chosen at random, for the sake of speed.
     """
     if not annotations or any(a.shape != edges.shape for a in annotations):
         raise DataError(
             f"expected annotations of the edge map's size {edges.shape}, got {[a.shape for a in annotations] or 'none'}"
         )
     reach = tolerance * math.hypot(*edges.shape)
-    rows, columns = np.nonzero(edges >= thresholds[0])
-    strength = edges[rows, columns]
-    order = np.argsort(-strength, kind="stable")
-    rows, columns, strength = rows[order], columns[order], strength[order]
-    predicted: Counts = np.searchsorted(-strength, -thresholds.astype(strength.dtype), side="right").astype(np.int64)
-    until = [assigned_until(*_partners(rows, columns, annotation, reach)) for annotation in annotations]
+    masks = _predicted(np.asarray(edges, np.float64), thresholds)
+    rows, columns = np.nonzero(masks.any(0))
+    present = masks[::-1, rows, columns]  # from the fewest pixels to the most, so that pixels mostly come
+    matched = [
+        assigned(_candidates(rows, columns, annotation, reach), present, backend)[::-1] for annotation in annotations
+    ]
     return BoundaryCounts(
-        np.sum([_lasting(one, predicted) for one in until], axis=0),
+        np.sum([one.sum(1, dtype=np.int64) for one in matched], axis=0),
         np.full(len(thresholds), sum(int(a.sum()) for a in annotations), np.int64),
-        _lasting(np.max(until, axis=0), predicted),
-        predicted,
+        np.any(matched, axis=0).sum(1, dtype=np.int64),
+        present[::-1].sum(1, dtype=np.int64),
     )
 
 
-def _lasting(until: NDArray[np.int64], predicted: Counts) -> Counts:
-    """How many of the first so many pixels have a partner, for each number of them, see ``assigned_until``."""
-    numbers = np.arange(len(until) + 2)
-    change = np.bincount(numbers[1:-1], minlength=len(numbers)) - np.bincount(until + 1, minlength=len(numbers))
-    sums: Counts = np.cumsum(change)[predicted]
-    return sums
+def _predicted(edges: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Thinned pixels at every threshold, bool (T,H,W)."""
+    masks = np.empty((len(thresholds), *edges.shape), bool)
+    last = None
+    for number, threshold in enumerate(thresholds):
+        reached = edges >= threshold
+        if last is not None and np.array_equal(reached, last):
+            masks[number] = masks[number - 1]
+        else:
+            masks[number] = thin(reached)
+        last = reached
+    return masks
 
 
-def _partners(
+def _candidates(
     rows: NDArray[np.int64], columns: NDArray[np.int64], annotation: NDArray[np.bool_], reach: float
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], int]:
-    """Annotated pixels that each predicted one may match, as ``assigned_until`` takes them.
-
-    Costs are distances in thousandths of a pixel.
-    """
+) -> Candidates:
+    """Annotated pixels that each predicted one may match."""
     radius = int(reach)
     dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     distance = np.hypot(dy, dx)
     near = distance <= reach
-    dy, dx, cost = dy[near], dx[near], np.rint(1000 * distance[near]).astype(np.int64)
+    dy, dx, cost = dy[near], dx[near], np.rint(COST_PER_PIXEL * distance[near]).astype(np.int64)
     numbers = np.full(annotation.shape, -1, np.int32)
     count = int(annotation.sum())
     numbers[annotation] = np.arange(count, dtype=np.int32)
     partners = np.pad(numbers, radius, constant_values=-1)[rows[:, None] + radius + dy, columns[:, None] + radius + dx]
     found = partners >= 0
     begin = np.concatenate([[0], np.cumsum(found.sum(1))])
-    return begin, partners[found], np.broadcast_to(cost, found.shape)[found], count
+    return Candidates(begin, partners[found], np.broadcast_to(cost, found.shape)[found], count)
 
 
 def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.float64]) -> BoundaryScores:
@@ -146,16 +157,17 @@ def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.flo
     Raises:
         DataError: No image.
 
-    Source: the published benchmark's scoring: F is interpolated linearly in precision and recall between neighbouring
-        thresholds; AP is the mean over recall 0, .01, ..., 1 of the interpolated precision, 0 outside the recall reached.
+    Source: the published benchmark's scoring. ODS: precision and recall are interpolated linearly between neighbouring
+        thresholds, at 100 places. OIS: each image's counts at the threshold of its largest F, the first if there are several.
+        AP: a hundredth of the sum of precision at recall 0, .01, ..., 1, interpolated, and 0 outside the recall that is
+        reached; 0 if all thresholds have one recall. A rate without any pixel to count is 0.
     """
     if not counts:
         raise DataError("no image to score")
     table = np.array([[c.matched_truth, c.truth, c.matched, c.predicted] for c in counts], np.float64)  # (N,4,T)
     precision, recall = _rates(table.sum(0))
     f, threshold, p, r = _best(precision, recall, thresholds)
-    own = [_best(*_rates(image), thresholds)[1] for image in table]
-    places = [int(np.abs(thresholds - t).argmin()) for t in own]
+    places = [int(_f(*_rates(image)).argmax()) for image in table]
     at_best = sum(image[:, place] for image, place in zip(table, places, strict=True))
     best_precision, best_recall = _rates(at_best[:, None])
     return BoundaryScores(
@@ -171,11 +183,9 @@ def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.flo
 
 
 def _rates(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall (T,) of counts (4,T); precision without any prediction is 1, recall without truth too."""
+    """Precision and recall (T,) of counts (4,T), 0 where nothing is predicted or annotated."""
     matched_truth, truth, matched, predicted = table
-    precision = np.where(predicted > 0, matched / np.maximum(predicted, 1), 1.0)
-    recall = np.where(truth > 0, matched_truth / np.maximum(truth, 1), 1.0)
-    return precision, recall
+    return matched / np.maximum(predicted, 1), matched_truth / np.maximum(truth, 1)
 
 
 def _f(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,7 +197,7 @@ def _best(
     precision: NDArray[np.float64], recall: NDArray[np.float64], thresholds: NDArray[np.float64]
 ) -> tuple[float, float, float, float]:
     """Largest F with its threshold, precision and recall, on straight lines between neighbouring thresholds."""
-    place = np.linspace(0, len(thresholds) - 1, 100 * (len(thresholds) - 1) + 1)
+    place = np.linspace(0, len(thresholds) - 1, 99 * (len(thresholds) - 1) + 1)
     numbers = np.arange(len(thresholds))
     p, r, t = (np.interp(place, numbers, values) for values in (precision, recall, thresholds))
     f = _f(p, r)
@@ -198,7 +208,7 @@ def _best(
 def _average_precision(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
     levels, first = np.unique(recall, return_index=True)
     if len(levels) < 2:
-        return float(precision[first[0]] * levels[0])
+        return 0.0
     grid = np.arange(101) / 100
     values = np.interp(grid, levels, precision[first], left=0.0, right=0.0)
     return float(values.sum() / 100)

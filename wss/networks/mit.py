@@ -238,9 +238,12 @@ class MiT(Backbone):
 
 
 def initialise_linear(module: nn.Module) -> None:
-    """Normal weights of deviation 0.02, cut off at 2, and zero biases for every linear layer in ``module``."""
+    """Normal weights of deviation 0.02, cut off at 2, and zero biases for every linear layer in ``module``.
+
+    Weights on the meta device stay as they are.
+    """
     for child in module.modules():
-        if isinstance(child, nn.Linear):
+        if isinstance(child, nn.Linear) and not child.weight.is_meta:
             nn.init.trunc_normal_(child.weight, std=0.02)
             nn.init.zeros_(child.bias)
 

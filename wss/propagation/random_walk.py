@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from skimage.segmentation import random_walker
 
 from wss.ops import colour_gradient, hitting_probabilities
 from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
@@ -83,6 +82,8 @@ class RandomWalk(Propagation):
                 if len(present) > 1
                 else np.ones((1, *scribble.shape))
             )
+        from skimage.segmentation import random_walker
+
         ranks = _ranked(scribble, present)
         seeds = np.where(ranks == UNLABELLED, 0, ranks + 1)
         values = image / 255.0

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
-from skimage.morphology import skeletonize
 
 from wss.scribbles.rasters import check_raster, components
 from wss.scribbles.strokes import Stroke
@@ -59,6 +58,8 @@ def skeleton_of(inside: NDArray[np.bool_]) -> Skeleton:
     Args:
         inside: bool (H, W), True on the component; connected, at least one pixel.
     """
+    from skimage.morphology import skeletonize  # a quarter of a second that few commands need
+
     thinned: NDArray[np.bool_] = skeletonize(inside)  # type: ignore[no-untyped-call]
     pixels = np.argwhere(thinned if thinned.any() else inside)
     graph = _neighbours(pixels, inside.shape)

@@ -9,10 +9,7 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
-from joblib import Parallel, delayed
-from joblib.externals.loky.backend import resource_tracker as loky_tracker
-from joblib.parallel import get_active_backend
-
+# joblib is imported where it is used: it takes longer than a command whose stages are all done
 Result = TypeVar("Result")
 
 ROUND = 8
@@ -30,6 +27,10 @@ def each(
         jobs: Processes; 1 calls the function in this one.
         batch: Calls sent to a process at a time; more than one pays for calls of a few milliseconds.
     """
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+    from joblib.parallel import get_active_backend
+
     if jobs > 1 and not get_active_backend()[0].supports_return_generator:
         return _in_rounds(function, calls, jobs, batch)
     parallel = Parallel(n_jobs=jobs, return_as="generator", batch_size=batch)
@@ -51,6 +52,8 @@ def _in_rounds(
     function: Callable[..., Result], calls: Iterable[tuple[object, ...]], jobs: int, batch: int
 ) -> Iterator[Result]:
     """For back ends of joblib that give results all at once, such as Ray's: not all of a data set may be in memory."""
+    from joblib import Parallel, delayed
+
     todo = iter(calls)
     with Parallel(n_jobs=jobs, batch_size=batch) as parallel:
         while part := [delayed(function)(*arguments) for arguments in islice(todo, ROUND * jobs * batch)]:

@@ -32,7 +32,7 @@ from wss.training.batches import TrainingSet
 from wss.training.class_weights import median_frequency_weights
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
-from wss.training.optimiser import freeze, make_optimiser
+from wss.training.optimiser import freeze, trained_groups
 
 LARGEST_WHOLE_PX = 512
 LARGEST_CROP_PX = 321
@@ -511,7 +511,7 @@ def _check(params: TrainParams, catalogue: Catalogue) -> None:
     _known_parts(model, params.fresh)
     for phase in params.phases:
         freeze(model, phase)
-        make_optimiser(model, phase)
+        trained_groups(model, phase)
 
 
 STAGE = Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,21 @@ def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
 
     Source: DeepLab (Chen et al. 2017), training protocol.
     """
+    groups = trained_groups(model, phase)
+    if phase.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=phase.lr, momentum=phase.momentum)
+    kind = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
+    return kind(groups, lr=phase.lr, betas=(phase.momentum, 0.999))
+
+
+def trained_groups(model: nn.Module, phase: Phase) -> list[dict[str, Any]]:
+    """The parameters that a phase trains, in groups as optimisers take them, see ``make_optimiser``.
+
+    Making an optimiser imports the compiler of torch, which takes seconds; this does not.
+
+    Raises:
+        UsageError: Everything is frozen.
+    """
     groups = []
     for group in parameter_groups(model):
         rate = group.rate * (phase.head_multiplier if group.head else 1.0)
@@ -34,10 +50,7 @@ def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
             groups.append({"params": parameters, "lr": phase.lr * rate, "weight_decay": decay, "multiplier": rate})
     if not groups:
         raise UsageError(f"freeze: {', '.join(phase.freeze)} leaves nothing to train")
-    if phase.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=phase.lr, momentum=phase.momentum)
-    kind = torch.optim.Adam if phase.optimiser == "adam" else torch.optim.AdamW
-    return kind(groups, lr=phase.lr, betas=(phase.momentum, 0.999))
+    return groups
 
 
 def learning_rate(phase: Phase, step: int, steps: int) -> float:

@@ -9,7 +9,6 @@ from importlib.resources import files
 from typing import Any, Literal
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -212,6 +211,8 @@ def render_report(report: Report) -> str:
         UsageError: Run names repeat, a picture names an unknown run, or sizes do not fit together.
         DataError: A label without a class.
     """
+    from jinja2 import Environment, StrictUndefined
+
     _check(report)
     templates = files("wss.viz") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -77,12 +77,12 @@ def initialise(module: nn.Module) -> None:
 
 def initialise_classifier(module: nn.Module) -> None:
     """Normal weights of deviation 0.01 and zero biases for every convolution in ``module``: training starts near
-    uniform probs.
+    uniform probs. Weights on the meta device stay as they are.
 
     Source: DeepLab (Chen et al. 2017), whose published solvers do the same.
     """
     for child in module.modules():
-        if isinstance(child, nn.Conv2d):
+        if isinstance(child, nn.Conv2d) and not child.weight.is_meta:
             nn.init.normal_(child.weight, std=0.01)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)

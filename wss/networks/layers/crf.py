@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ class CRFLayer(nn.Module):
         super().__init__()
         self.pos_weight = nn.Parameter(torch.full((num_classes,), float(pos_weight)))
         self.bi_weight = nn.Parameter(torch.full((num_classes,), float(bi_weight)))
-        self.compatibility = nn.Parameter(1 - torch.eye(num_classes))
+        self.compatibility = nn.Parameter(torch.tensor((1 - np.eye(num_classes, dtype=np.float32)).tolist()))
         self.pos_xy_std = pos_xy_std
         self.bi_xy_std = bi_xy_std
         self.bi_rgb_std = bi_rgb_std

@@ -1,0 +1,28 @@
+"""Text for streams of any encoding."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+
+from wss.names import readable
+
+
+def write_everything() -> None:
+    r"""Let stdout and stderr take any text, whatever their encoding is.
+
+    What the encoding cannot hold is written as an escape sequence: ``\u2192``, and ``\xe9`` for a byte of a file name that is
+    not UTF-8.
+    """
+    codecs.register_error("wss", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="wss")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = readable(error.object[error.start : error.end])
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
