@@ -118,12 +118,10 @@ class _NormalisedKernel:
     """w D^-1/2 W D^-1/2, the scaling folded into the barycentric weights of both splat and slice."""
 
     def __init__(self, geometry: Geometry, weight: float, images: Tensor, dtype: torch.dtype) -> None:
-        self.lattice = TorchLattice(geometry, images, None)
-        ones = torch.ones(self.lattice.corners.shape[0], 1, dtype=dtype, device=images.device)
-        mass = self.lattice.factor * self.lattice.slice(self.lattice.blur(self.lattice.splat(ones), native.FORWARD))
-        self.weights = self.lattice.weights.to(dtype) * (weight * self.lattice.factor / (mass + 1e-20)).sqrt()
+        lattice = TorchLattice(geometry, images, None)
+        ones = torch.ones(len(lattice.corners), 1, dtype=dtype, device=images.device)
+        mass = lattice.factor * lattice.slice(lattice.blur(lattice.splat(ones), native.FORWARD))[:, 0]
+        self.lattice = lattice.scaled((weight * lattice.factor / (mass + 1e-20)).sqrt())
 
     def message(self, probs: Tensor) -> Tensor:
-        return self.lattice.slice(
-            self.lattice.blur(self.lattice.splat(probs, self.weights), native.FORWARD), self.weights
-        )
+        return self.lattice.slice(self.lattice.blur(self.lattice.splat(probs), native.FORWARD))
