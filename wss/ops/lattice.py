@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from wss import devices
 from wss.errors import UsageError
 from wss.kernels.geometry import Geometry
 from wss.kernels.native import FORWARD, MEAN, REVERSE, THERE_AND_BACK
@@ -61,7 +62,7 @@ class TorchLattice:
         # Splatting reads pixels vertex by vertex.
         self._starts, self._pixels, self._by_vertex = _by_vertex(self.corners, self.weights, len(vertices))
         self._pieces: Tensor | None = None
-        if keys.device.type != "cpu":
+        if not devices.on_host(keys):
             self._cut()
 
     def vertices(self) -> int:
@@ -178,9 +179,17 @@ def _place(geometry: Geometry, images: Tensor) -> tuple[Tensor, Tensor]:
     for last in range(d, 0, -1):
         for j in range(last):
             ordered[j : j + 2] = torch.maximum(*ordered[j : j + 2]), torch.minimum(*ordered[j : j + 2])
-    weights = torch.stack([1 + ordered[d] - ordered[0], *(ordered[d - r] - ordered[d - r + 1] for r in range(1, d + 1))], 1)
+    weights = torch.stack(
+        [1 + ordered[d] - ordered[0], *(ordered[d - r] - ordered[d - r + 1] for r in range(1, d + 1))], 1
+    )
 
-    first = torch.arange(batch, device=device).mul_(geometry.span).add_(geometry.origin).view(-1, 1, 1).repeat(1, height, width)
+    first = (
+        torch.arange(batch, device=device)
+        .mul_(geometry.span)
+        .add_(geometry.origin)
+        .view(-1, 1, 1)
+        .repeat(1, height, width)
+    )
     code = torch.zeros(batch, height, width, dtype=torch.int32, device=device)
     for i in range(d):
         first += multiples[i].long().mul_((d + 1) * geometry.stride[i])
@@ -208,7 +217,7 @@ def _steps_by_ranks(geometry: Geometry, device: torch.device) -> Tensor:
 def _distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Return -1 and the distinct keys in order, and where each key stands among them."""
     dummy = keys.new_full((1,), -1)
-    if keys.device.type != "cpu":
+    if not devices.on_host(keys):
         vertices, places = torch.unique(torch.cat([dummy, keys]), return_inverse=True)
         return vertices, places[1:]
     # Sorting all keys is slow on a CPU. A hash table in which the last key wins its slot finds nearly all; those that lost
@@ -244,7 +253,7 @@ def _neighbours(vertices: Tensor, steps: list[int]) -> Tensor:
 def _by_vertex(corners: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the pairs of pixels and corners in order of vertices: where each vertex starts, the pixels, their weights."""
     pixels, per_pixel = corners.shape
-    if corners.device.type == "cpu":  # a transposition of sparse matrices is a counting sort
+    if devices.on_host(corners):  # a transposition of sparse matrices is a counting sort
         ends = np.arange(0, pixels * per_pixel + 1, per_pixel, dtype=np.int32)
         matrix = csr_matrix((weights.flatten().numpy(), corners.flatten().numpy(), ends), shape=(pixels, count)).tocsc()
         return tuple(torch.from_numpy(a) for a in (matrix.indptr[:-1], matrix.indices, matrix.data))  # type: ignore[return-value]

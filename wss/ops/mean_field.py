@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wss import devices
 from wss.errors import DataError, UsageError
 from wss.kernels import native
 from wss.kernels.geometry import Geometry
@@ -96,10 +97,13 @@ def check_inputs(logits: Tensor, images: Tensor, iterations: int) -> None:
     check_images(images)
     if iterations < 0:
         raise UsageError(f"the number of iterations must not be negative; got {iterations}")
-    if not torch.isfinite(logits.detach().amax(1)).all():
-        raise DataError(
-            "logits hold NaN or +inf, or -inf for every class of a pixel: look for a diverged network or a logarithm of zero"
-        )
+    devices.refuse(~torch.isfinite(logits.detach().amax(1)).all(), _unusable)
+
+
+def _unusable() -> DataError:
+    return DataError(
+        "logits hold NaN or +inf, or -inf for every class of a pixel: look for a diverged network or a logarithm of zero"
+    )
 
 
 def _mean_field_torch(
