@@ -12,7 +12,17 @@ import wss
 ROOT = Path(wss.__file__).parent
 CALLS = {
     *("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__"),
-    *("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "tensor", "as_tensor", "new_tensor", "from_numpy"),
+    *(
+        "nonzero",
+        "argwhere",
+        "masked_select",
+        "unique",
+        "unique_consecutive",
+        "tensor",
+        "as_tensor",
+        "new_tensor",
+        "from_numpy",
+    ),
     *("bincount", "repeat_interleave"),
 }
 OPERATORS = {

@@ -75,7 +75,7 @@ def segsort_loss(
             # a GPU computes them all sooner than the host learns which count
             found = _Contrast.apply(*case, counted, concentration, reduction != "none")  # type: ignore[no-untyped-call]
             if reduction == "none":
-                return found if len(found) == count else embeddings.new_zeros(count, dtype=dtype)  # type: ignore[no-any-return]
+                return found if len(found) == count else embeddings.new_zeros(count, dtype=dtype)
             return found if reduction == "sum" else found / whole(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
         # Most pixels and segments take no part in a relation of labels: finding out which costs less than computing them.
         pixels, columns = counted.nonzero()[:, 0], denominator.any(0).nonzero()[:, 0]
@@ -119,11 +119,11 @@ class _Contrast(torch.autograd.Function):
         concentration: float,
         summed: bool,
     ) -> Tensor:
-        case = (embeddings, prototypes, own, numerator, denominator, counted)
+        case = (embeddings, prototypes, own, numerator, denominator)
         # What the gradient of the sum needs is at hand now; those of single pixels wait for what is asked of them.
         scale = embeddings.new_ones(len(embeddings)) if summed and any(ctx.needs_input_grad) else None
-        loss, *gradients = _contrast(case, concentration, scale)
-        ctx.save_for_backward(*(gradients if summed else case))
+        loss, *gradients = _contrast(case, counted, concentration, scale)
+        ctx.save_for_backward(*(gradients if summed else (*case, counted)))
         ctx.concentration = None if summed else concentration
         return loss.sum() if summed else loss
 
@@ -133,14 +133,16 @@ class _Contrast(torch.autograd.Function):
         if ctx.concentration is None:
             to_embeddings, to_prototypes = (grads[0] * gradient for gradient in ctx.saved_tensors)
         else:
-            _, to_embeddings, to_prototypes = _contrast(ctx.saved_tensors, ctx.concentration, grads[0])
+            *case, counted = ctx.saved_tensors
+            _, to_embeddings, to_prototypes = _contrast(tuple(case), counted, ctx.concentration, grads[0])
         return to_embeddings, to_prototypes, None, None, None, None, None, None
 
 
-def _contrast(case: tuple[Tensor | None, ...], concentration: float, scale: Tensor | None) -> tuple[Tensor, ...]:
+def _contrast(
+    case: tuple[Tensor, ...], counted: Tensor | None, concentration: float, scale: Tensor | None
+) -> tuple[Tensor, ...]:
     """Losses (n,) and, unless ``scale`` is None, gradients of their sum, each times its scale (n,)."""
-    embeddings, prototypes, own, numerator, denominator = case[:5]  # type: ignore[misc]
-    counted = case[5]
+    embeddings, prototypes, own, numerator, denominator = case
     loss = embeddings.new_empty(len(embeddings))
     to_embeddings, to_prototypes = torch.empty_like(embeddings), torch.zeros_like(prototypes)
     chosen = [sets.to(embeddings.dtype) for sets in (numerator, denominator)]  # 0 or 1, which is faster than bool

@@ -134,8 +134,9 @@ class BilateralFilter:
         if self.exact:
             result, finite = self._multiply_exactly(wide)
         else:
-            result, finite = self._lattice().filter(wide, _ORDERS[self.mode][int(transpose)])
-        return result.to(x.dtype), finite if isinstance(finite, Tensor) else torch.tensor(finite)
+            result, all_finite = self._lattice().filter(wide, _ORDERS[self.mode][int(transpose)])
+            finite = all_finite if isinstance(all_finite, Tensor) else torch.tensor(all_finite)
+        return result.to(x.dtype), finite
 
     def _multiply_exactly(self, x: Tensor) -> tuple[Tensor, Tensor]:
         sigma_xy, sigma_rgb = self._sigmas

@@ -42,7 +42,7 @@ class _Sent:
     late: bool
 
     def has_arrived(self) -> bool:
-        return not self.late or (self.copied is not None and self.copied.query())
+        return not self.late or (self.copied is not None and self.copied.query())  # type: ignore[no-untyped-call]
 
 
 class Readings:
@@ -61,7 +61,7 @@ class Readings:
         numbers, copied = torch.cat([values, *(check.numbers for check in checks)]), None
         if numbers.is_cuda:
             numbers = numbers.to("cpu", non_blocking=True)  # into pinned memory
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
         self._sent.append(_Sent(step, lr, tuple(names), tuple(checks), numbers, copied, late))
 
