@@ -10,8 +10,8 @@
 4. walks: random-walk hitting probabilities, forward and backward, at 96x128 and 512x512.
 5. loading: time of a batch from the loader (images in memory, as the stores give them) against that of a step.
 
-Medians of wall time with the device synchronised around each run. Without a GPU the script says so and exits with code 1. What does
-not fit the time is left out, and the record says so. It exits with code 1 as well where a result differs from the CPU's.
+Medians of wall time with the device synchronised around each run. Without a GPU the script says so and exits with code 1, as it
+does where a result differs from the CPU's. What does not fit the time is left out, and the record says so.
 """
 
 from __future__ import annotations

@@ -290,8 +290,11 @@ def test_the_lattice_of_a_gpu_is_that_of_a_cpu(
     expected = here.filter(x)
     monkeypatch.setattr(devices, "on_host", lambda tensor: False)
     there = BilateralFilter(images, sigma_rgb, 10.0, roi, "torch", mode=mode)
-    assert isinstance(lattice := there._lattice(), TorchLattice)
+    lattice = there._lattice()
+    assert isinstance(lattice, TorchLattice)
     lattice._cut(piece)
+    assert lattice._pieces is not None
+    assert int(lattice._pieces.diff().max()) <= piece
     assert relative(there.filter(x), expected) < 1e-6
     assert lattice.vertices() == here._lattice().vertices()
 
@@ -308,10 +311,11 @@ def test_distinct_keys(count: int) -> None:
 
 
 def test_neighbours_are_a_step_away() -> None:
-    vertices = torch.tensor([-1, 10, 13, 20, 23, 33])
+    """And the dummy has none, though 9 is a step from its key."""
+    vertices = torch.tensor([-1, 9, 10, 13, 20, 23, 33])
     neighbours = _neighbours(vertices, [10, 3])
-    assert neighbours[0].tolist() == [[0, 0, 0], [0, 1, 3], [0, 2, 4], [1, 3, 0], [2, 4, 5], [4, 5, 0]]
-    assert neighbours[1].tolist() == [[0, 0, 0], [0, 1, 2], [1, 2, 0], [0, 3, 4], [3, 4, 0], [0, 5, 0]]
+    assert neighbours[0].tolist() == [[0, 0, 0], [0, 1, 0], [0, 2, 4], [0, 3, 5], [2, 4, 0], [3, 5, 6], [5, 6, 0]]
+    assert neighbours[1].tolist() == [[0, 0, 0], [0, 1, 0], [0, 2, 3], [2, 3, 0], [0, 4, 5], [4, 5, 0], [0, 6, 0]]
 
 
 def test_lattice_extent_covers_every_key() -> None:
