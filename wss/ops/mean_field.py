@@ -114,7 +114,12 @@ def _mean_field_torch(
     kernels = [_NormalisedKernel(geometry, weight, images, wide) for geometry, weight in weighted if weight > 0]
     probs = torch.softmax(unary, 1)
     for _ in range(iterations):
-        probs = torch.softmax(unary + sum(kernel.message(probs) for kernel in kernels), 1)
+        # in place: a new tensor of this size costs more than the sum
+        messages = [kernel.message(probs) for kernel in kernels]
+        scores = messages[0].add_(unary) if messages else unary
+        for message in messages[1:]:
+            scores.add_(message)
+        probs = torch.softmax(scores, 1)
     return planes_of(probs, logits).to(logits.dtype)
 
 
