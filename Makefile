@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: setup demo test check test-slow test-reliability lint embedded-edges clean
+.PHONY: setup demo test check gpu-check test-slow test-reliability lint embedded-edges clean
 
 setup: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ lint: setup
 	$(BIN)/mypy
 
 check: lint test
+
+# Parity with the CPU and times of training steps on a GPU, in at most eight minutes.
+gpu-check: setup
+	$(BIN)/python benchmarks/gpu.py --out build/gpu.json
 
 # The weights of the embedded edge detector: make embedded-edges BSDS500=DIR (two hours of one core). Interrupted, it goes on.
 EDGES   = build/edges

@@ -35,7 +35,7 @@ WITHIN = {  # what a package may import among those of its own layer
     "scribbles": set(),
     "networks.layers": {"ops"},
 }
-ANYWHERE = {"errors", "names", "params", "version", "shipped", "yaml_text"}
+ANYWHERE = {"devices", "errors", "names", "params", "version", "shipped", "yaml_text"}
 
 
 def _package(parts):

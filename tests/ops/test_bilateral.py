@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests.reference.dense_gaussian import affinity, features
+from wss import devices
 from wss.errors import DataError, UsageError
 from wss.kernels import native
 from wss.kernels.geometry import Geometry
 from wss.ops import BilateralFilter
-from wss.ops.lattice import TorchLattice, _place
+from wss.ops.lattice import TorchLattice, _distinct, _neighbours, _place
 
 MODES = ["symmetric", "compat", "accurate"]
 BACKENDS = [
@@ -274,6 +275,47 @@ def test_exact_can_be_switched() -> None:
     approximate = g.filter(x)
     g.exact = True
     assert not torch.allclose(g.filter(x), approximate)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sigma_rgb", [6.0, None])
+@pytest.mark.parametrize("piece", [1, 5, 64])
+def test_the_lattice_of_a_gpu_is_that_of_a_cpu(
+    mode: str, sigma_rgb: float | None, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, x = textured(2, 19, 23), values(2, 5, 19, 23)
+    images[0] = 80  # many pixels per vertex
+    roi = torch.rand(2, 19, 23, generator=torch.Generator().manual_seed(3)) > 0.2
+    here = BilateralFilter(images, sigma_rgb, 10.0, roi, "torch", mode=mode)
+    expected = here.filter(x)
+    monkeypatch.setattr(devices, "on_host", lambda tensor: False)
+    there = BilateralFilter(images, sigma_rgb, 10.0, roi, "torch", mode=mode)
+    lattice = there._lattice()
+    assert isinstance(lattice, TorchLattice)
+    lattice._cut(piece)
+    assert lattice._pieces is not None
+    assert int(lattice._pieces.diff().max()) <= piece
+    assert relative(there.filter(x), expected) < 1e-6
+    assert lattice.vertices() == here._lattice().vertices()
+
+
+@pytest.mark.parametrize("count", [1, 40, 5000])
+def test_distinct_keys(count: int) -> None:
+    """Few keys, or so many that slots of the hash table are contested."""
+    generator = torch.Generator().manual_seed(count)
+    keys = torch.randint(0, 2**60, (count,), generator=generator)[torch.randint(0, count, (6000,), generator=generator)]
+    keys[7] = -1
+    vertices, places = _distinct(keys)
+    assert vertices.tolist() == sorted({-1, *keys.tolist()})
+    assert torch.equal(vertices[places], keys)
+
+
+def test_neighbours_are_a_step_away() -> None:
+    """And the dummy has none, though 9 is a step from its key."""
+    vertices = torch.tensor([-1, 9, 10, 13, 20, 23, 33])
+    neighbours = _neighbours(vertices, [10, 3])
+    assert neighbours[0].tolist() == [[0, 0, 0], [0, 1, 0], [0, 2, 4], [0, 3, 5], [2, 4, 0], [3, 5, 6], [5, 6, 0]]
+    assert neighbours[1].tolist() == [[0, 0, 0], [0, 1, 0], [0, 2, 3], [2, 3, 0], [0, 4, 5], [4, 5, 0], [0, 6, 0]]
 
 
 def test_lattice_extent_covers_every_key() -> None:

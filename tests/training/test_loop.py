@@ -113,6 +113,31 @@ def _copy(tree):
     return [_copy(v) for v in tree] if isinstance(tree, list) else tree
 
 
+def test_readings_that_come_late_are_the_same(monkeypatch):
+    """As on a GPU, where the numbers of a step are read when some further steps are under way."""
+    torch.manual_seed(5)
+    rows, notes = _fit(_model(), phases=IN_STEPS), []
+    monkeypatch.setattr("wss.devices.on_host", lambda tensor: False)
+    monkeypatch.setattr("wss.training.readings.AHEAD", 1)
+    torch.manual_seed(5)
+    late = _fit(_model(), phases=IN_STEPS, advance=lambda n, note: notes.append(note))
+    for row, same in zip(rows, late, strict=True):
+        assert _untimed(row) == _untimed(same)
+    assert not notes[0]  # nothing has arrived yet
+    assert all(note.startswith("loss ") for note in notes[2:])
+
+
+def test_nothing_is_saved_after_a_loss_that_is_read_too_late(monkeypatch):
+    monkeypatch.setattr("wss.devices.on_host", lambda tensor: False)
+    monkeypatch.setattr("wss.training.loop.CHECKPOINT_INTERVAL_S", -1.0)
+    model, saved = _model(), []
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(WssError, match="no longer finite at phase 1, step 1 "):
+        _fit(model, save=saved.append)
+    assert not saved
+
+
 def test_loss_falls_and_rows_say_so():
     rows = _fit(_model(), phases=(Phase(epochs=12, terms={"pce": 1.0}, optimiser="adamw", lr=0.003),))
     assert [row["epoch"] for row in rows] == list(range(1, 13))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from wss import devices
 from wss.errors import UsageError
 from wss.losses.mean import mean_over_batch
 from wss.ops import differentiable_mean_field, mean_field
@@ -81,9 +82,8 @@ def constrain_to_boundary_loss(
         "bi_rgb_std": bi_rgb_std,
         "backend": backend,
     }
-    if (
-        not backprop and not exact and (roi is None or bool(roi.all()))
-    ):  # the same numbers, several times faster on a CPU
+    # the same numbers, several times faster on a CPU; elsewhere nobody waits to learn whether there is padding
+    if not backprop and not exact and (roi is None or (devices.on_host(roi) and bool(roi.all()))):
         log_q = mean_field(log_probs, images, **crf).clamp(min=torch.finfo(log_probs.dtype).tiny).log()
     else:
         with torch.set_grad_enabled(backprop and torch.is_grad_enabled()):

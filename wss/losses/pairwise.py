@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import interpolate
 
+from wss import devices
 from wss.distributed import whole
 from wss.errors import DataError, UsageError
 from wss.ops import BilateralFilter
@@ -74,12 +75,8 @@ def soft_segments(
             f"probs and images must agree in batch, size and device; got {tuple(probs.shape)} on {probs.device} and "
             f"{tuple(images.shape)} on {images.device}"
         )
-    lowest, highest = (float(v) for v in torch.aminmax(probs.detach()))
-    if not (lowest >= -1e-3 and highest <= 1 + 1e-3):
-        raise DataError(
-            f"probs must be in 0..1; got values from {lowest:g} to {highest:g}: apply softmax over dimension 1, and look "
-            "for a diverged network if they are NaN"
-        )
+    lowest, highest = torch.aminmax(probs.detach())
+    devices.refuse(~((lowest >= -1e-3) & (highest <= 1 + 1e-3)), _not_probs, lowest, highest)
     if roi is not None and (roi.shape != (images.shape[0], *images.shape[2:]) or roi.dtype != torch.bool):
         raise UsageError(
             f"roi must be bool (B,H,W) like the images, {tuple(images.shape)}; got {roi.dtype} {tuple(roi.shape)}"
@@ -98,6 +95,13 @@ def soft_segments(
     return _reduce(wide, images, roi, scale)
 
 
+def _not_probs(lowest: float, highest: float) -> DataError:
+    return DataError(
+        f"probs must be in 0..1; got values from {lowest:g} to {highest:g}: apply softmax over dimension 1, and look "
+        "for a diverged network if they are NaN"
+    )
+
+
 def _clamp(probs: Tensor, labels: Tensor | None) -> Tensor:
     if labels is None:
         raise UsageError("variant 'clamped' needs the labels to clamp to")
@@ -106,8 +110,12 @@ def _clamp(probs: Tensor, labels: Tensor | None) -> Tensor:
     classes = torch.arange(probs.shape[1], device=probs.device).view(1, -1, 1, 1)
     hot = labels[:, None] == classes
     labelled = (labels != 255)[:, None]
-    if bool((labelled & ~hot.any(1, keepdim=True)).any()):
-        raise DataError(f"labels must be below {probs.shape[1]}, or 255 where unlabelled; got {int(labels.max())}")
+    count = probs.shape[1]
+    devices.refuse(
+        (labelled & ~hot.any(1, keepdim=True)).any(),
+        lambda largest: DataError(f"labels must be below {count}, or 255 where unlabelled; got {largest:.0f}"),
+        labels.max(),
+    )
     present = hot.flatten(2).any(2) | ~labelled.flatten(1).any(1, keepdim=True)
     constant = torch.where(labelled, hot.to(probs.dtype), probs.detach())
     return torch.where(labelled | ~present[:, :, None, None], constant, probs)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wss import devices
 from wss.errors import DataError, UsageError
 from wss.losses.mean import mean_over_batch
 
@@ -83,8 +84,10 @@ def uncertainty_weights(walk_probs: Tensor, *, alpha: float) -> Tensor:
 
 def _entropy(probs: Tensor) -> Tensor:
     detached = probs.detach()
-    if not ((detached >= 0) & (detached <= 1 + 1e-4)).all():
-        raise DataError("walk_probs must be in 0..1: pass the result of hitting_probabilities, not logits")
+    devices.refuse(
+        ~((detached >= 0) & (detached <= 1 + 1e-4)).all(),
+        lambda: DataError("walk_probs must be in 0..1: pass the result of hitting_probabilities, not logits"),
+    )
     positive = probs > 0
     return -(torch.where(positive, probs, 0) * torch.where(positive, probs, 1).log()).sum(1)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wss import devices
+from wss.distributed import whole
 from wss.errors import UsageError
 from wss.losses.mean import over_batch
 
@@ -63,20 +65,32 @@ def segsort_loss(
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, prototypes.dtype), torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
         numerator, denominator = _sets(positive, negative, alone)
+        count = len(embeddings)
+        if not len(positive):
+            embeddings, own = embeddings[:0], own[:0]
+        place = own.clamp(min=0)
+        counted = (own >= 0) & numerator.any(1)[place]
+        case = embeddings.to(dtype), prototypes.to(dtype), place, numerator, denominator
+        if not devices.on_host(own):
+            # a GPU computes them all sooner than the host learns which count
+            found = _Contrast.apply(*case, counted, concentration, reduction != "none")  # type: ignore[no-untyped-call]
+            if reduction == "none":
+                return found if len(found) == count else embeddings.new_zeros(count, dtype=dtype)
+            return found if reduction == "sum" else found / whole(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
         # Most pixels and segments take no part in a relation of labels: finding out which costs less than computing them.
-        pixels = ((own >= 0) & numerator.any(1)[own.clamp(min=0)]).nonzero()[:, 0] if len(positive) else own[:0]
-        columns = denominator.any(0).nonzero()[:, 0]
+        pixels, columns = counted.nonzero()[:, 0], denominator.any(0).nonzero()[:, 0]
         found = _Contrast.apply(  # type: ignore[no-untyped-call]
-            embeddings.to(dtype)[pixels],
-            prototypes.to(dtype)[columns],
-            own[pixels],
+            case[0][pixels],
+            case[1][columns],
+            place[pixels],
             numerator[:, columns],
             denominator[:, columns],
+            None,
             concentration,
             reduction != "none",
         )
         if reduction == "none":
-            return embeddings.new_zeros(len(embeddings), dtype=dtype).index_put((pixels,), found)
+            return embeddings.new_zeros(count, dtype=dtype).index_put((pixels,), found)
         total: Tensor = found
         return total if reduction == "sum" else total / over_batch(len(pixels), total)
 
@@ -91,7 +105,7 @@ def _sets(positive: Tensor, negative: Tensor, alone: str) -> tuple[Tensor, Tenso
 
 
 class _Contrast(torch.autograd.Function):
-    """(3) for each of n pixels, all of which have a positive segment, or its sum."""
+    """(3) for each of n pixels, or its sum; where ``counted`` is None, all of them have a positive segment."""
 
     @staticmethod
     def forward(
@@ -101,14 +115,15 @@ class _Contrast(torch.autograd.Function):
         own: Tensor,
         numerator: Tensor,
         denominator: Tensor,
+        counted: Tensor | None,
         concentration: float,
         summed: bool,
     ) -> Tensor:
         case = (embeddings, prototypes, own, numerator, denominator)
         # What the gradient of the sum needs is at hand now; those of single pixels wait for what is asked of them.
         scale = embeddings.new_ones(len(embeddings)) if summed and any(ctx.needs_input_grad) else None
-        loss, *gradients = _contrast(case, concentration, scale)
-        ctx.save_for_backward(*(gradients if summed else case))
+        loss, *gradients = _contrast(case, counted, concentration, scale)
+        ctx.save_for_backward(*(gradients if summed else (*case, counted)))
         ctx.concentration = None if summed else concentration
         return loss.sum() if summed else loss
 
@@ -118,11 +133,14 @@ class _Contrast(torch.autograd.Function):
         if ctx.concentration is None:
             to_embeddings, to_prototypes = (grads[0] * gradient for gradient in ctx.saved_tensors)
         else:
-            _, to_embeddings, to_prototypes = _contrast(ctx.saved_tensors, ctx.concentration, grads[0])
-        return to_embeddings, to_prototypes, None, None, None, None, None
+            *case, counted = ctx.saved_tensors
+            _, to_embeddings, to_prototypes = _contrast(tuple(case), counted, ctx.concentration, grads[0])
+        return to_embeddings, to_prototypes, None, None, None, None, None, None
 
 
-def _contrast(case: tuple[Tensor, ...], concentration: float, scale: Tensor | None) -> tuple[Tensor, ...]:
+def _contrast(
+    case: tuple[Tensor, ...], counted: Tensor | None, concentration: float, scale: Tensor | None
+) -> tuple[Tensor, ...]:
     """Losses (n,) and, unless ``scale`` is None, gradients of their sum, each times its scale (n,)."""
     embeddings, prototypes, own, numerator, denominator = case
     loss = embeddings.new_empty(len(embeddings))
@@ -134,10 +152,14 @@ def _contrast(case: tuple[Tensor, ...], concentration: float, scale: Tensor | No
         weights.sub_(concentration).exp_()  # at most 1
         above, below = (sets[:, columns].index_select(0, own[part]) for sets in chosen)
         top, bottom = torch.linalg.vecdot(weights, above), torch.linalg.vecdot(weights, below)
+        if counted is not None:  # elsewhere log 1 - log 1
+            top, bottom = top.where(counted[part], 1), bottom.where(counted[part], 1)
         loss[part] = bottom.log() - top.log()
         if scale is not None:
             # the gradient with respect to kappa mu . e: a segment's share of the denominator less that of the numerator
             factor = concentration * scale[part]
+            if counted is not None:
+                factor = factor.where(counted[part], 0)
             share = below.mul_((factor / bottom)[:, None])
             share.addcmul_(above, (factor / top)[:, None], value=-1).mul_(weights)
             to_embeddings[part] = share @ segments
@@ -153,8 +175,8 @@ def _parts(own: Tensor, denominator: Tensor, device: str) -> list[tuple[slice, s
     count, total = len(own), denominator.shape[1]
     size = max(1, _ENTRIES.get(device, _ENTRIES_ELSEWHERE) // max(1, total))
     starts = range(0, count, size)
-    if len(starts) < 2:
-        return [(slice(0, count), slice(0, total))]
+    if len(starts) < 2 or not devices.on_host(own):
+        return [(slice(i, i + size), slice(0, total)) for i in starts]
     place = torch.arange(total, dtype=torch.int32, device=own.device)
     first = torch.where(denominator, place, total).amin(1)[own]
     last = torch.where(denominator, place, -1).amax(1)[own]

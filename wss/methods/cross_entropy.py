@@ -6,6 +6,7 @@ Alone it is the two baselines every weakly supervised method is compared with: o
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -64,7 +65,7 @@ class CrossEntropyMethod(Method):
             raise UsageError("class_weights auto stands for weights that training computes from its labels")
         weights = None
         if self.class_weights is not None:
-            weights = torch.tensor(self.class_weights, dtype=torch.float32, device=logits.device).to(logits.dtype)
+            weights = _on_device(self.class_weights, logits.device).to(logits.dtype)
         return partial_cross_entropy(logits, batch.labels, class_weights=weights, focal_gamma=self.focal_gamma)
 
     def cross_entropy_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -81,6 +82,12 @@ class CrossEntropyMethod(Method):
         for logits in outputs[1:]:
             loss = loss + self.cross_entropy(logits, batch)
         return outputs[0], loss
+
+
+@lru_cache(maxsize=16)
+def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Weights as a tensor, copied once: a copy in every step would let a GPU wait."""
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 class PartialCrossEntropy(CrossEntropyMethod):

@@ -412,15 +412,15 @@ def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, th
 
     Source: Ke et al. 2021, section 3.1, "Feature affinity", without ``image`` and ``threshold``.
     """
-    labelled = label != 255
-    known, unknown = labelled.nonzero()[:, 0], (~labelled).nonzero()[:, 0]
-    if not len(known):
+    if not len(label):
         return label
+    labelled = label != 255
     vectors = prototypes.detach()
-    allowed = None if image is None else image[unknown, None] == image[known]
-    similarity, closest = (found[:, 0] for found in nearest(vectors[unknown], vectors[known], 1, allowed=allowed))
+    # All are asked, also those that have a label: to learn how many have none a GPU would wait.
+    allowed = labelled if image is None else labelled & (image[:, None] == image)
+    similarity, closest = (found[:, 0] for found in nearest(vectors, vectors, 1, allowed=allowed))
     near = similarity.isfinite() if threshold is None else similarity >= threshold
-    return label.index_copy(0, unknown, torch.where(near, label[known[closest]], 255))
+    return torch.where(labelled, label, torch.where(near & similarity.isfinite(), label[closest], 255))
 
 
 def _rows(maps: Tensor) -> Tensor:

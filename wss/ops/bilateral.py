@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from wss import devices
 from wss.errors import DataError, UsageError
 from wss.kernels import native
 from wss.kernels.geometry import Geometry
@@ -115,11 +116,7 @@ class BilateralFilter:
         if not x.is_floating_point() or x.device != self._images.device:
             raise UsageError(f"x must be floating point on {self._images.device}; got {x.dtype} on {x.device}")
         result, finite = _Multiply.apply(x, self, False)  # type: ignore[no-untyped-call]
-        if not finite:
-            raise DataError(
-                "x holds NaN or infinity, which filtering would spread over the image: look for a diverged network "
-                "(lower the learning rate) or a logarithm of zero before it"
-            )
+        devices.refuse(~finite, _not_finite)
         return result  # type: ignore[no-any-return]
 
     def _lattice(self) -> native.NativeLattice | TorchLattice:
@@ -132,18 +129,21 @@ class BilateralFilter:
             self._built = lattice(geometry, images, self.roi)
         return self._built
 
-    def _multiply(self, x: Tensor, transpose: bool) -> tuple[Tensor, bool]:
+    def _multiply(self, x: Tensor, transpose: bool) -> tuple[Tensor, Tensor]:
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         if self.exact:
             result, finite = self._multiply_exactly(wide)
         else:
-            result, finite = self._lattice().filter(wide, _ORDERS[self.mode][int(transpose)])
+            result, all_finite = self._lattice().filter(wide, _ORDERS[self.mode][int(transpose)])
+            finite = all_finite if isinstance(all_finite, Tensor) else torch.tensor(all_finite)
         return result.to(x.dtype), finite
 
-    def _multiply_exactly(self, x: Tensor) -> tuple[Tensor, bool]:
+    def _multiply_exactly(self, x: Tensor) -> tuple[Tensor, Tensor]:
         sigma_xy, sigma_rgb = self._sigmas
         batch, channels, height, width = x.shape
-        y, z = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, z = torch.meshgrid(
+            torch.arange(height, device=x.device), torch.arange(width, device=x.device), indexing="ij"
+        )
         positions = torch.stack([y, z], -1).view(1, -1, 2).to(x) / sigma_xy
         features = positions.expand(batch, -1, -1)
         if sigma_rgb is not None:
@@ -154,16 +154,18 @@ class BilateralFilter:
             torch.exp(-0.5 * (chunk[:, :, None] - features[:, None]).square().sum(3)) @ source
             for chunk in torch.split(features, 256, dim=1)
         ]
-        return planes_of((torch.cat(chunks, 1) * inside).flatten(0, 1), x), bool(torch.isfinite(x).all())
+        return planes_of((torch.cat(chunks, 1) * inside).flatten(0, 1), x), torch.isfinite(x).all()
 
 
 class _Multiply(torch.autograd.Function):
     """W x, whose gradient is the transpose of W times the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bilateral: BilateralFilter, transpose: bool) -> tuple[Tensor, bool]:
+    def forward(ctx: Any, x: Tensor, bilateral: BilateralFilter, transpose: bool) -> tuple[Tensor, Tensor]:
         ctx.bilateral, ctx.transpose = bilateral, transpose
-        return bilateral._multiply(x.detach(), transpose)
+        result, finite = bilateral._multiply(x.detach(), transpose)
+        ctx.mark_non_differentiable(finite)
+        return result, finite
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
@@ -180,7 +182,7 @@ def resolve_backend(backend: Backend, images: Tensor) -> Literal["torch", "nativ
     if backend == "torch":
         return "torch"
     if backend == "auto":
-        fits = images.device.type == "cpu" and images.dtype != torch.float64
+        fits = devices.on_host(images) and images.dtype != torch.float64
         return "native" if fits and native.available() else "torch"
     if backend != "native":
         raise UsageError(f"backend is one of auto, torch, native; got {backend!r}")
@@ -210,18 +212,31 @@ def check_images(images: Tensor, *, use_colour: bool = True) -> None:
         raise UsageError(f"images must be (B,3,H,W) with at least one pixel; got {tuple(images.shape)}")
     if not use_colour:
         return
-    lowest, highest = (float(v) for v in torch.aminmax(images.detach()))
-    if not (lowest >= 0 and highest <= 255):
-        raise DataError(
-            f"images must be RGB in 0-255; got values from {lowest:g} to {highest:g}"
-            + (
-                ": undo the normalisation (multiply by the standard deviation, add the mean) first"
-                if lowest < 0
-                else ""
-            )
-        )
+    lowest, highest = torch.aminmax(images.detach())
+    devices.refuse(~((lowest >= 0) & (highest <= 255)), _not_in_range, lowest, highest)
     # whole numbers up to 1 are a very dark crop of a batch that was made from bytes
-    if images.is_floating_point() and lowest < highest <= 1 and not bool((images == images.round()).all()):
-        raise UsageError(
-            f"images must be RGB in 0-255; got values from {lowest:g} to {highest:g}, which looks like 0..1: multiply by 255"
-        )
+    if images.is_floating_point():
+        suspicious = (lowest < highest) & (highest <= 1)
+        # everywhere but on the host the comparison costs less than to wait for the range
+        if not devices.on_host(images) or bool(suspicious):
+            devices.refuse(suspicious & (images != images.round()).any(), _not_0_to_255, lowest, highest)
+
+
+def _not_finite() -> DataError:
+    return DataError(
+        "x holds NaN or infinity, which filtering would spread over the image: look for a diverged network "
+        "(lower the learning rate) or a logarithm of zero before it"
+    )
+
+
+def _not_in_range(lowest: float, highest: float) -> DataError:
+    return DataError(
+        f"images must be RGB in 0-255; got values from {lowest:g} to {highest:g}"
+        + (": undo the normalisation (multiply by the standard deviation, add the mean) first" if lowest < 0 else "")
+    )
+
+
+def _not_0_to_255(lowest: float, highest: float) -> UsageError:
+    return UsageError(
+        f"images must be RGB in 0-255; got values from {lowest:g} to {highest:g}, which looks like 0..1: multiply by 255"
+    )

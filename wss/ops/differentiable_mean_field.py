@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wss import devices
 from wss.errors import UsageError
 from wss.ops.bilateral import Backend, BilateralFilter, check_sigma
 from wss.ops.mean_field import check_inputs
@@ -105,9 +106,15 @@ def _compatibility(given: Tensor | None, unary: Tensor) -> Tensor:
 
 
 def _weight(name: str, given: Tensor | float, unary: Tensor) -> Tensor:
-    weight = torch.as_tensor(given, dtype=unary.dtype, device=unary.device)
-    if weight.shape not in ((), (unary.shape[1],)) or not bool(torch.isfinite(weight).all()):
-        raise UsageError(f"{name} must be a finite number or one per class, ({unary.shape[1]},); got {given}")
+    # a number is filled in: to copy it from the host a GPU would wait
+    weight = given.to(unary) if isinstance(given, Tensor) else unary.new_full((), given)
+
+    def unusable() -> UsageError:
+        return UsageError(f"{name} must be a finite number or one per class, ({unary.shape[1]},); got {given}")
+
+    if weight.shape not in ((), (unary.shape[1],)):
+        raise unusable()
+    devices.refuse(~torch.isfinite(weight).all(), unusable)
     return weight
 
 

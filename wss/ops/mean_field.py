@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wss import devices
 from wss.errors import DataError, UsageError
 from wss.kernels import native
 from wss.kernels.geometry import Geometry
@@ -96,10 +97,13 @@ def check_inputs(logits: Tensor, images: Tensor, iterations: int) -> None:
     check_images(images)
     if iterations < 0:
         raise UsageError(f"the number of iterations must not be negative; got {iterations}")
-    if not torch.isfinite(logits.detach().amax(1)).all():
-        raise DataError(
-            "logits hold NaN or +inf, or -inf for every class of a pixel: look for a diverged network or a logarithm of zero"
-        )
+    devices.refuse(~torch.isfinite(logits.detach().amax(1)).all(), _unusable)
+
+
+def _unusable() -> DataError:
+    return DataError(
+        "logits hold NaN or +inf, or -inf for every class of a pixel: look for a diverged network or a logarithm of zero"
+    )
 
 
 def _mean_field_torch(
@@ -110,7 +114,12 @@ def _mean_field_torch(
     kernels = [_NormalisedKernel(geometry, weight, images, wide) for geometry, weight in weighted if weight > 0]
     probs = torch.softmax(unary, 1)
     for _ in range(iterations):
-        probs = torch.softmax(unary + sum(kernel.message(probs) for kernel in kernels), 1)
+        # in place: a new tensor of this size costs more than the sum
+        messages = [kernel.message(probs) for kernel in kernels]
+        scores = messages[0].add_(unary) if messages else unary
+        for message in messages[1:]:
+            scores.add_(message)
+        probs = torch.softmax(scores, 1)
     return planes_of(probs, logits).to(logits.dtype)
 
 
@@ -118,12 +127,10 @@ class _NormalisedKernel:
     """w D^-1/2 W D^-1/2, the scaling folded into the barycentric weights of both splat and slice."""
 
     def __init__(self, geometry: Geometry, weight: float, images: Tensor, dtype: torch.dtype) -> None:
-        self.lattice = TorchLattice(geometry, images, None)
-        ones = torch.ones(self.lattice.corners.shape[0], 1, dtype=dtype, device=images.device)
-        mass = self.lattice.factor * self.lattice.slice(self.lattice.blur(self.lattice.splat(ones), native.FORWARD))
-        self.weights = self.lattice.weights.to(dtype) * (weight * self.lattice.factor / (mass + 1e-20)).sqrt()
+        lattice = TorchLattice(geometry, images, None)
+        ones = torch.ones(len(lattice.corners), 1, dtype=dtype, device=images.device)
+        mass = lattice.factor * lattice.slice(lattice.blur(lattice.splat(ones), native.FORWARD))[:, 0]
+        self.lattice = lattice.scaled((weight * lattice.factor / (mass + 1e-20)).sqrt())
 
     def message(self, probs: Tensor) -> Tensor:
-        return self.lattice.slice(
-            self.lattice.blur(self.lattice.splat(probs, self.weights), native.FORWARD), self.weights
-        )
+        return self.lattice.slice(self.lattice.blur(self.lattice.splat(probs), native.FORWARD))

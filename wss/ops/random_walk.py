@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from wss import devices
 from wss.errors import DataError, UsageError, WssError
 from wss.kernels import walk
 from wss.ops.walk_dissection import DissectionElimination
@@ -84,19 +85,18 @@ def hitting_probabilities(
     if backend not in ("auto", "native", "scipy", "torch"):
         raise UsageError(f"backend is auto, native, scipy or torch; got {backend!r}")
     if backend == "auto":
-        backend = "torch" if boundary.is_cuda else "native" if walk.available() else "scipy"
+        backend = "torch" if not devices.on_host(boundary) else "native" if walk.available() else "scipy"
     if num_classes < 1 or (jobs is not None and jobs < 1):
         raise UsageError(f"num_classes and jobs must be at least 1; got {num_classes} and {jobs}")
     labelled = scribble != ignore_index
-    classes = torch.where(labelled, scribble, num_classes)
-    walls = _check_values(boundary, scribble, labelled, num_classes, ignore_index)
+    classes = torch.where(labelled & (scribble >= 0) & (scribble < num_classes), scribble, num_classes)
     with torch.no_grad():
-        reach = _reach(boundary, labelled, walls)
         # Images carry few of the classes: solve for those, in L slots.
         present = torch.zeros(len(scribble), num_classes + 1, dtype=torch.bool, device=boundary.device)
         present.scatter_(1, classes.flatten(1), torch.ones_like(classes.flatten(1), dtype=torch.bool))
         present = present[:, :num_classes]
-        count = max(1, int(present.sum(1).max())) if present.numel() else 1
+        walls, count = _check_values(boundary, scribble, labelled, present, ignore_index)
+        reach = _reach(boundary, labelled, walls)
         slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
         source = classes[:, None] == slots
     found: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
@@ -275,11 +275,18 @@ def _check_shapes(boundary: Tensor, scribble: Tensor) -> None:
         )
 
 
-def _check_values(boundary: Tensor, scribble: Tensor, labelled: Tensor, num_classes: int, ignore_index: int) -> bool:
-    """Raise on what cannot be solved; return whether there are infinite boundaries."""
+def _check_values(
+    boundary: Tensor, scribble: Tensor, labelled: Tensor, present: Tensor, ignore_index: int
+) -> tuple[bool, int]:
+    """Raise on what cannot be solved; return whether there are infinite boundaries, and how many classes an image has at most.
+
+    What has to be known of values comes in one copy.
+    """
+    num_classes = present.shape[1]
     unknown = labelled & ((scribble < 0) | (scribble >= num_classes))
     unusable = ~(boundary >= 0)
-    flags = torch.stack([unusable.any(), unknown.any(), boundary.isinf().any()]).tolist()
+    most = present.sum(1).amax() if len(present) else torch.zeros((), dtype=torch.int64)
+    flags = torch.stack([unusable.any().long(), unknown.any().long(), boundary.isinf().any().long(), most]).tolist()
     if flags[0]:
         raise DataError(
             f"boundary must be at least 0 everywhere; it holds {boundary[unusable][0].item()}: end the network with softplus "
@@ -290,4 +297,4 @@ def _check_values(boundary: Tensor, scribble: Tensor, labelled: Tensor, num_clas
             f"scribble must hold classes below num_classes = {num_classes} or {ignore_index} (unlabelled); "
             f"it holds {scribble[unknown][0].item()}"
         )
-    return bool(flags[2])
+    return bool(flags[2]), max(1, flags[3])

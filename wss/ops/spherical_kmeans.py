@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from wss import devices
 from wss.errors import UsageError
 
 
@@ -80,7 +81,7 @@ def cluster_sums(points: Tensor, clusters: Tensor, count: int, *, adding: bool |
         (B,count,D).
     """
     batch, number, size = points.shape
-    if points.device.type == "cpu" if adding is None else adding:
+    if devices.on_host(points) if adding is None else adding:
         row = clusters + (count + 1) * torch.arange(batch, device=points.device)[:, None]
         sums = points.new_zeros(batch * (count + 1), size).index_add_(0, row.flatten(), points.flatten(0, 1))
         return sums.reshape(batch, count + 1, size)[:, :-1]

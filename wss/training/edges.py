@@ -20,6 +20,7 @@ from wss.losses import edge_loss
 from wss.params import Params
 from wss.training.augment import AugmentParams
 from wss.training.batches import EpochBatches, TrainingSet, batches
+from wss.training.readings import Readings
 
 EDGE, DISPUTED, NO_EDGE = 1, 0, 255
 """Codes of the labels that training reads. Augmentation carries labels other than 255 along when the image shrinks, so that
@@ -145,6 +146,7 @@ def fit_edges(
     steps = sampler.per_epoch * params.epochs
     loader = batches(data, sampler, device=device, workers=workers, channels_last=True, say=hooks.say)
     network.train()
+    readings, note = Readings(), ""
     saved = clock = time.monotonic()
     for step, batch in enumerate(loader, start=begin):
         lr = params.lr * _schedule(step, steps, params.warmup_iters)
@@ -163,19 +165,25 @@ def fit_edges(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         _update(average, network, min(params.average, (1 + step) / (10 + step)))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise WssError(f"the loss is no longer finite at step {step + 1}; lower the learning rate (now {lr:g})")
-        total += value
+        readings.send(step, lr, loss.detach().double()[None], ["loss"])
         epoch, place = divmod(step + 1, sampler.per_epoch)
+        due = step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S
+        for reading in readings.arrived(wait=due or place == 0):
+            value = reading.values["loss"]
+            if not math.isfinite(value):
+                raise WssError(
+                    f"the loss is no longer finite at step {reading.step + 1}; lower the learning rate (now {reading.lr:g})"
+                )
+            total += value
+            note = f"loss {value:.4f}"
         if place == 0:
             now = time.monotonic()
             rows.append(
                 {"epoch": epoch, "step": step + 1, "lr": lr, "loss": total / sampler.per_epoch, "seconds": now - clock}
             )
             total, clock = 0.0, now
-        hooks.advance(1, f"loss {value:.4f}")
-        if step + 1 < steps and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
+        hooks.advance(1, note)
+        if due:
             hooks.save(
                 {
                     "model": network.state_dict(),

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wss.devices import postponed
 from wss.distributed import add_gradients, whole
 from wss.errors import WssError
 from wss.methods import Method, Phase
 from wss.networks import freeze_batch_norm
 from wss.training.batches import EpochBatches, TrainingSet, batches
 from wss.training.optimiser import freeze, learning_rate, make_optimiser, set_learning_rate
+from wss.training.readings import Readings
 
 CHECKPOINT_INTERVAL_S = 60.0
 
@@ -96,7 +98,8 @@ def fit(
         incomplete, its row has the means over the steps that it has.
 
     Raises:
-        WssError: The loss is no longer finite.
+        WssError: The loss is no longer finite, or a value that a loss was given is unusable. On a GPU this is noticed up to
+            ``wss.training.readings.AHEAD`` steps later, and before anything is saved.
     """
     rows: list[dict[str, float]] = []
     start_phase, start_step = 0, 0
@@ -111,6 +114,7 @@ def fit(
     run: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     done = first_draw = 0
     saved = time.monotonic()
+    readings, note = Readings(), ""
     for number, phase in enumerate(phases):
         epochs = EpochBatches(len(data), settings.batch_size, phase.epochs, settings.seed, 0, first_draw, phase.steps)
         steps = len(epochs)
@@ -139,7 +143,7 @@ def fit(
         for step, batch in enumerate(loader, start=begin):
             lr = learning_rate(phase, step, steps)
             set_learning_rate(optimiser, lr)
-            with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
+            with postponed() as checks, torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
                 terms = method.losses(run, batch, phase.terms)
                 loss = _weighted(terms, phase)
             optimiser.zero_grad(set_to_none=True)
@@ -148,18 +152,22 @@ def fit(
             if phase.clip_norm is not None:
                 nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], phase.clip_norm)
             optimiser.step()
-            values = _values({**terms, "loss": loss})
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if not sums["loss"] - sums["loss"] == 0.0:
-                raise WssError(
-                    f"the loss is no longer finite at phase {number + 1}, step {step + 1} "
-                    f"({', '.join(f'{name} {values[name]:g}' for name in terms)}); lower the learning rate "
-                    f"(now {lr:g}) or set clip_norm"
-                )
+            readings.send(step, lr, _values({**terms, "loss": loss}), [*terms, "loss"], checks)
             epoch, place = divmod(step, epochs.per_epoch)
             last = step + 1 == steps
-            if place + 1 == epochs.per_epoch or last:
+            ends = place + 1 == epochs.per_epoch or last
+            due = not last and time.monotonic() - saved > CHECKPOINT_INTERVAL_S
+            for reading in readings.arrived(wait=ends or due):
+                for name, value in reading.values.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                if not sums["loss"] - sums["loss"] == 0.0:
+                    raise WssError(
+                        f"the loss is no longer finite at phase {number + 1}, step {reading.step + 1} "
+                        f"({', '.join(f'{name} {reading.values[name]:g}' for name in terms)}); lower the learning rate "
+                        f"(now {reading.lr:g}) or set clip_norm"
+                    )
+                note = f"loss {reading.values['loss']:.3f}"
+            if ends:
                 row = {"phase": number + 1, "epoch": epoch + 1, "step": done + step + 1, "lr": lr}
                 row |= {name: value / (place + 1) for name, value in sums.items()}
                 per_step = (time.monotonic() - clock) / (step + 1 - timed)
@@ -172,8 +180,8 @@ def fit(
                 clock, timed = time.monotonic(), step + 1
                 rows.append(row)
                 hooks.log(rows)
-            hooks.advance(1, f"loss {values['loss']:.3f}")
-            if not last and time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
+            hooks.advance(1, note)
+            if due:
                 hooks.save(_state(model, method, optimiser, number, step + 1, rows, sums))
                 saved = time.monotonic()
         sums = {}
@@ -193,10 +201,9 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
     return torch.stack([weight * used[name] for name, weight in phase.terms.items()]).sum()
 
 
-def _values(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """Terms over the whole batch."""
-    total = whole(torch.stack([term.detach().double() for term in terms.values()]))
-    return dict(zip(terms, total.tolist(), strict=True))
+def _values(terms: Mapping[str, Tensor]) -> Tensor:
+    """Terms over the whole batch, float64."""
+    return whole(torch.stack([term.detach().double() for term in terms.values()]))
 
 
 def _state(
