@@ -149,7 +149,7 @@ def stage_key(node: Node, inputs: Mapping[str, tuple[Store, ...]], context: Cont
     if stage.source:
         digests["source"] = stage.source(node.params, context)
     return artifact_key(
-        stage.name, stage.version, stage.output.name, stage.output.version, canonical(node.params), digests
+        stage.name, stage.version, stage.output.name, stage.output.oldest, canonical(node.params), digests
     )
 
 
