@@ -40,7 +40,7 @@ DIFFERS = yaml.safe_load((FOLDER / "differs.yaml").read_text())
 WORDS = {("report", "title"), ("report", "studies"), ("samples", "dataset"), ("evaluate", "factors")}
 """Parameters that hold words and levels: tests/papers holds them against the page of the papers."""
 DECIDED = {("predict", "probs"), ("retrieve", "probs")}
-"""Parameters that a pipeline decides by what its stages read: tests/pipeline/test_probabilities.py."""
+"""Parameters that a pipeline decides by what its stages read: tests/pipeline/test_kept_probabilities.py."""
 
 
 def leaves(value, path=""):
