@@ -41,7 +41,7 @@ _MAPS = {"edges": 0.4, "superpixels": 0.15, "cam": 2.0, "prototypes": 0.1}
 """Bytes for each pixel in other stores."""
 _PROBS = 2.0
 """Bytes of probabilities for each pixel, of all classes together: of most pixels one class has nearly all."""
-_PROBS_OF_CLASS = 0.25
+_PROBS_OF_CLASS = 0.5
 """Bytes that each class adds to that."""
 _REPORT = 1_500_000
 _CHECKPOINTS = 6
