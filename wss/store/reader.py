@@ -22,6 +22,7 @@ from wss.store.key import content_digest
 from wss.store.pictures import decode_picture, from_grey
 from wss.store.schema import Schema
 from wss.store.tree import unflatten
+from wss.store.whole_hdf5 import bound_cache
 
 
 class _Flat(NamedTuple):
@@ -93,6 +94,7 @@ class Store:
     def _file(self) -> h5py.File:
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), h5py.File(self.path, "r"))
+            bound_cache(self._handle[1])
         return self._handle[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
