@@ -28,7 +28,7 @@ class PredictParams(Params):
     test_time: InferenceParams = InferenceParams()
     """Scales, flip, sliding window."""
     probs: bool | None = None
-    """Keep probabilities (float16, values below 1e-4 as 0). By default where another stage of the pipeline reads them."""
+    """Keep probabilities (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads them."""
     amp: bool = False
     """Autocast to bfloat16."""
     limit: int | None = Field(default=None, ge=1)

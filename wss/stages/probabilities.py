@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wss.errors import UsageError
 from wss.store import Store
 
-LEAST = 1e-4
+LEAST = 3e-5
 """Smaller probabilities are kept as 0."""
 
 

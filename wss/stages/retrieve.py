@@ -39,7 +39,7 @@ class RetrieveParams(Params):
     others: bool = True
     """Leave out the image's own segments where it is among those that were collected."""
     probs: bool | None = None
-    """Keep the shares of the votes (float16, values below 1e-4 as 0). By default where another stage of the pipeline reads
+    """Keep the shares of the votes (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads
     them."""
     amp: bool = False
     """Autocast to bfloat16."""
