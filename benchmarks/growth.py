@@ -7,9 +7,9 @@ Images are generated: coloured ellipses on a textured ground, 64x48 PNG, with ma
 makes labels, `train` is one epoch of a small U-Net, `evaluate` predicts all training images, with probabilities, and scores them.
 Each command is a process of its own; memory is the most that one of its processes had.
 
-What grows evenly costs the same for each further image: the table has the CPU time and the disk of each image between one size
-and the next. CPU time, which other load on the machine hardly changes, decides. Goals: the time of a further image grows by at most LINEAR, its disk by at most LINEAR, and memory by at most MEMORY
-of that of the smallest run.
+What grows evenly costs the same for each further image: the table has the CPU time and the disk of each image between one
+size and the next. CPU time, which other load on the machine hardly changes, decides. Goals: the time of a further image grows by
+at most LINEAR, its disk by at most LINEAR, and memory by at most MEMORY of that of the smallest run.
 """
 
 from __future__ import annotations
