@@ -4,6 +4,7 @@
     python benchmarks/loading.py --data DIR --out benchmarks/results/loading-NAME.json   # photographs in DIR/ccp_half
 
 1. Random access: one image and its scribbles from the HDF5 stores, against decoding the same from JPEG or PNG and a label PNG.
+   `store` keeps pixels, `encoded store` the bytes of the JPEG files (`keep: encoded`), whose pixels are read.
 2. The loader: augmented, collated batches of 321x321 crops, from the stores and, through the same code, from files.
 3. A training step (DeepLab-v3+ with MobileNetV2), and the share of training time spent waiting for the next batch.
 
@@ -42,6 +43,8 @@ from wss.methods import Batch, PartialCrossEntropy
 from wss.networks import NetworkSpec
 from wss.scribbles import rasterise, simulate
 from wss.store import LABELS, SAMPLES, Store, StoreWriter
+from wss.store.codec import encode_image
+from wss.store.pictures import picture_file
 from wss.training.augment import AugmentParams
 from wss.training.batches import EpochBatches, TrainingSet, batches
 
@@ -94,8 +97,8 @@ def textures(count: int) -> Iterator[Pair]:
 class FromStores:
     """Reads samples as the training stage does."""
 
-    def __init__(self, folder: Path) -> None:
-        self.samples, self.labels = Store(folder / "samples.h5", SAMPLES), Store(folder / "labels.h5", LABELS)
+    def __init__(self, folder: Path, name: str = "samples.h5") -> None:
+        self.samples, self.labels = Store(folder / name, SAMPLES), Store(folder / "labels.h5", LABELS)
 
     def image(self, image_id: str) -> NDArray[np.uint8]:
         return self.samples.get("image", image_id)
@@ -134,6 +137,7 @@ class FromFiles:
 def write(pairs: Iterator[Pair], folder: Path) -> tuple[list[str], dict[str, float]]:
     """Write the images and their simulated scribbles in every form; returns the ids and the mean KiB per image."""
     samples = StoreWriter(folder / "samples.h5", SAMPLES, {"key": "benchmark"})
+    encoded = StoreWriter(folder / "encoded.h5", SAMPLES, {"key": "benchmark"})
     labels = StoreWriter(folder / "labels.h5", LABELS, {"key": "benchmark"})
     ids = []
     for number, (image, mask) in enumerate(pairs):
@@ -141,13 +145,17 @@ def write(pairs: Iterator[Pair], folder: Path) -> tuple[list[str], dict[str, flo
         scribbles = rasterise(simulate(mask, number), mask.shape)
         samples.append(ids[-1], {"image": np.ascontiguousarray(image)})
         labels.append(ids[-1], {"labels": scribbles})
-        Image.fromarray(image).save(folder / f"{ids[-1]}.jpg", quality=90)
+        file = folder / f"{ids[-1]}.jpg"
+        Image.fromarray(image).save(file, quality=90)
+        pixels = np.asarray(Image.open(file))
+        encoded.append(ids[-1], {"image": encode_image(pixels, picture_file(pixels, file.read_bytes()))})
         Image.fromarray(image).save(folder / f"{ids[-1]}.png")
         Image.fromarray(scribbles).save(folder / f"{ids[-1]}.label.png")
-    samples.finish({})
-    labels.finish({})
+    for writer in (samples, encoded, labels):
+        writer.finish({})
     parts = {
         "store: image": ["samples.h5"],
+        "encoded store: image": ["encoded.h5"],
         "store: labels": ["labels.h5"],
         "jpeg": [f"{i}.jpg" for i in ids],
         "png": [f"{i}.png" for i in ids],
@@ -241,6 +249,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ids, sizes = write(pairs, folder)
     device = torch.device(options.device)
     store, jpeg = FromStores(folder), FromFiles(folder, ".jpg", "cv2")
+    encoded = FromStores(folder, "encoded.h5")
     files = {
         f"{form} {library}": FromFiles(folder, suffix, library)
         for form, suffix in (("jpeg", ".jpg"), ("png", ".png"))
@@ -251,7 +260,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     def shuffled(repeat: int) -> list[str]:
         return [ids[n] for n in np.random.default_rng(repeat).permutation(len(ids))]
 
-    for name, reader in {"store": store, **files}.items():
+    for name, reader in {"store": store, "encoded store": encoded, **files}.items():
         variants[f"image / {name}"] = lambda repeat, read=reader.image: time_reads(read, shuffled(repeat))
         variants[f"sample / {name}"] = lambda repeat, read=reader: time_reads(read, shuffled(repeat))
         if not name.startswith("png"):
@@ -264,7 +273,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )
     variants["step"] = lambda repeat: training.time_step(example)
     for workers in options.workers:
-        for name, read in {"store": store, "files": jpeg}.items():
+        for name, read in {"store": store, "encoded store": encoded, "files": jpeg}.items():
             for augmentation, params in AUGMENTATIONS.items():
                 data = TrainingSet(ids, read, params, 0)
                 variants[f"loader / {augmentation} / {workers} / {name}"] = lambda repeat, data=data, workers=workers: (
@@ -303,16 +312,19 @@ def ratios(timings: dict[str, Any], workers: list[int]) -> dict[str, Any]:
     def value(name: str, quantity: str) -> float:
         return float(timings[name][quantity]["median"])
 
-    readers = ("store", "jpeg cv2", "jpeg pillow", "png cv2", "png pillow")
+    readers = ("store", "encoded store", "jpeg cv2", "jpeg pillow", "png cv2", "png pillow")
     read = {name: value(f"sample / {name}", "cpu_ms") for name in readers}
     loader: dict[str, Any] = {}
     for augmentation in AUGMENTATIONS:
         for count in workers:
-            store, files = (value(f"loader / {augmentation} / {count} / {s}", "cpu_ms") for s in ("store", "files"))
+            sources = ("store", "files", "encoded store")
+            store, files, encoded = (value(f"loader / {augmentation} / {count} / {s}", "cpu_ms") for s in sources)
             loader[f"{augmentation} / {count}"] = {
                 "samples per CPU second from the store": round(1000 / store),
                 "files / store": round(files / store, 2),
+                "encoded store / store": round(encoded / store, 2),
                 "training step / loader from the store": round(value("step", "cpu_ms") / store, 1),
+                "training step / loader from the encoded store": round(value("step", "cpu_ms") / encoded, 1),
             }
     return {
         "samples per CPU second, random access": {name: round(1000 / ms) for name, ms in read.items()},

@@ -39,6 +39,8 @@ WIRING = yaml.safe_load((FOLDER / "wiring.yaml").read_text())
 DIFFERS = yaml.safe_load((FOLDER / "differs.yaml").read_text())
 WORDS = {("report", "title"), ("report", "studies"), ("samples", "dataset"), ("evaluate", "factors")}
 """Parameters that hold words and levels: tests/papers holds them against the page of the papers."""
+DECIDED = {("predict", "probs"), ("retrieve", "probs")}
+"""Parameters that a pipeline decides by what its stages read: tests/pipeline/test_kept_probabilities.py."""
 
 
 def leaves(value, path=""):
@@ -61,7 +63,9 @@ def resolved(command):
     return {
         node.id: (
             node.stage.name,
-            leaves({n: v for n, v in _changed(node.params).items() if (node.stage.name, n) not in WORDS} or {}),
+            leaves(
+                {n: v for n, v in _changed(node.params).items() if (node.stage.name, n) not in WORDS | DECIDED} or {}
+            ),
         )
         for node in pipeline.nodes.values()
     }

@@ -1,5 +1,7 @@
 """``wss run --dry-run`` and ``wss pipelines NAME``: what a pipeline is made of, before anything runs."""
 
+from types import SimpleNamespace
+
 import pytest
 from commands import QUICK, stores
 
@@ -18,7 +20,8 @@ def test_dry_run_tells_the_protocol(cells, wss):
     assert train["steps"] == sum(phase["epochs"] for phase in train["phases"])  # one batch an epoch
     assert rows["predict"]["protocol"]["images"] == 2
     assert "protocol" not in rows["samples"]
-    assert set(rows["samples"]) == {"id", "stage", "state", "key", "params"}
+    assert set(rows["samples"]) == {"id", "stage", "state", "key", "params", "disk_bytes"}
+    assert all(row["disk_bytes"] > 0 for row in rows.values())
     assert not stores(cells)
 
 
@@ -107,3 +110,22 @@ def test_settings_need_a_pipeline(wss):
         result = wss("pipelines", *option)
         assert result.code == 2
         assert "name it" in result.said
+
+
+def test_dry_run_tells_the_disk_and_refuses_what_cannot_fit(cells, wss, monkeypatch):
+    told = wss("run", "pce", "--dry-run")
+    assert told.code == 0
+    assert "About " in told.out
+    assert " MB of disk for what is to do" in told.out
+    assert wss("prepare").code == 0
+    rows = {row["id"]: row for row in wss("run", "pce", "--dry-run", "--json").json["stages"]}
+    (samples,) = (cells / "artifacts/samples").glob("*.h5")
+    assert rows["samples"]["disk_bytes"] == samples.stat().st_size
+    monkeypatch.setattr("wss.pipeline.disk.shutil.disk_usage", lambda folder: SimpleNamespace(free=10**6))
+    for refused in (wss("run", "pce", "--dry-run"), wss("run", "pce"), wss("train")):
+        assert refused.code == 1
+        assert f"{cells}: this run needs about 0." in refused.said.replace("\n", "")
+        assert "and 0.001 GB are free" in refused.said
+        assert "`wss gc`" in refused.said
+    assert not list(cells.glob("artifacts/train/*.h5"))
+    assert wss("prepare").code == 0  # all done

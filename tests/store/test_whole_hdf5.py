@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from wss.errors import StoreError
+from wss.store import LABELS, Store, StoreWriter
 from wss.store import whole_hdf5 as module
-from wss.store.whole_hdf5 import whole_hdf5
+from wss.store.whole_hdf5 import CACHE_BYTES, whole_hdf5
 
 ROWS = np.random.default_rng(0).integers(0, 256, (40, 30, 20), dtype=np.uint8)
 
@@ -97,3 +98,20 @@ def test_interruptions_wait_for_the_file(tmp_path):
         signal.signal(signal.SIGALRM, before)
     with h5py.File(tmp_path / "x.h5") as file:
         assert file["after"][()] == 1
+
+
+def test_memory_does_not_grow_with_the_number_of_arrays(tmp_path):
+    """HDF5 would keep the header of every array that was opened, of some kilobytes each."""
+    names = [f"i{n}" for n in range(1500)]
+    writer = StoreWriter(tmp_path / "x.h5", LABELS, {"key": "k", "params": "{}", "inputs": "{}"})
+    for name in names:
+        writer.append(name, {"labels": np.zeros((2, 2), np.uint8)})
+    writer.finish({})
+    store = Store(tmp_path / "x.h5", LABELS)
+    for name in names:
+        store.get("labels", name)
+    assert store._file.id.get_mdc_size()[2] <= CACHE_BYTES
+    with whole_hdf5(tmp_path / "y.h5") as file:
+        for name in names:
+            file[name] = np.zeros((2, 2), np.uint8)
+        assert file.id.get_mdc_size()[2] <= CACHE_BYTES

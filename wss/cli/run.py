@@ -46,8 +46,9 @@ def run(
         changes = parse_overrides(settings or [])
         spec = session.pipeline(pipeline, changes)
         if dry_run:
-            plans = session.plan(spec)
+            plans, require_space = session.planned(spec)
             session.terminal.result({"stages": plans}, lambda: _show(session.terminal, spec.title, plans))
+            require_space()
             return
         outcomes = session.run(spec)
         if "train" in spec.nodes:  # so that `wss predict` and `wss evaluate` go on from it
@@ -89,12 +90,25 @@ def _show(terminal: Terminal, title: str, plans: list[dict[str, Any]]) -> None:
     states = {"unknown": "to do", "missing": "to do", "partial": "to resume", "done": "done"}
     terminal.table(
         title,
-        ["id", "stage", "state", "key"],
-        [(p["id"], p["stage"], states[p["state"]], (p["key"] or "-")[:12]) for p in plans],
+        ["id", "stage", "state", "key", "disk"],
+        [(p["id"], p["stage"], states[p["state"]], (p["key"] or "-")[:12], _size(p)) for p in plans],
     )
+    to_do = sum(p["disk_bytes"] or 0 for p in plans if p["state"] != "done")
+    terminal.line(f"About {_megabytes(to_do)} of disk for what is to do")
     terminal.line("Protocol")
     for line in lines({plan["id"]: plan["protocol"] for plan in plans if "protocol" in plan}):
         terminal.line(line)
+
+
+def _size(plan: dict[str, Any]) -> str:
+    """The disk of a stage's store: as it is, or about as it will be."""
+    if plan["disk_bytes"] is None:
+        return "-"
+    return f"{'' if plan['state'] == 'done' else '~'}{_megabytes(plan['disk_bytes'])}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
 
 def _percent(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,12 @@ from wss.errors import DataError, UsageError
 from wss.params import validate
 from wss.pipeline.catalogues import catalogues, check_pipeline
 from wss.pipeline.changes import merge
+from wss.pipeline.disk import Need, needs, require_space
 from wss.pipeline.effects import unread_changes
 from wss.pipeline.held_out import adapted
 from wss.pipeline.presets import load_preset, shipped_presets
 from wss.pipeline.protocol import protocols
-from wss.pipeline.run import Outcome, describe, plan_pipeline, run_pipeline
+from wss.pipeline.run import Outcome, Plan, describe, plan_pipeline, run_pipeline
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference, shipped_pipelines
 from wss.pipeline.values import NOT_STAGES
 from wss.pipeline.workspace import Workspace, gone
@@ -270,8 +271,13 @@ class Session(AbstractContextManager["Session"]):
     def plan(self, pipeline: Pipeline) -> list[dict[str, Any]]:
         """What ``run`` would do, as rows for a table or JSON, after the checks that ``run`` begins with.
 
-        A row has ``id``, ``stage``, ``state``, ``key``, ``params`` and, where a stage has one, ``protocol`` (see ``protocols``).
+        A row has ``id``, ``stage``, ``state``, ``key``, ``params``, ``disk_bytes`` (of its store, estimated where it is not done;
+        None where that cannot be told) and, where a stage has one, ``protocol`` (see ``protocols``).
         """
+        return self.planned(pipeline)[0]
+
+    def planned(self, pipeline: Pipeline) -> tuple[list[dict[str, Any]], Callable[[], None]]:
+        """The rows of ``plan``, and a function that raises if what is to do does not fit on the disk (see ``require_space``)."""
         given = self.given(pipeline)
         known = catalogues(pipeline, given)
         pipeline, notes = adapted(pipeline, known)
@@ -279,17 +285,21 @@ class Session(AbstractContextManager["Session"]):
             self.terminal.say(note)
         plans = plan_pipeline(pipeline, self.workspace, self.context, given)
         found = protocols(pipeline, known)
-        return [
+        wanted = needs(pipeline, known, {p.node.id: p.store for p in plans if p.store is not None})
+        rows = [
             {
                 "id": p.node.id,
                 "stage": p.node.stage.name,
                 "state": p.state,
                 "key": p.key,
                 "params": p.node.params.model_dump(mode="json"),
+                "disk_bytes": _disk_bytes(p, wanted),
                 **({"protocol": found[p.node.id]} if p.node.id in found else {}),
             }
             for p in plans
         ]
+        begun = self.workspace.begun_bytes()
+        return rows, lambda: require_space(wanted, pipeline, self.workspace.root, begun)
 
     def _announce(self, node: Node, state: str) -> None:
         what = {"done": "done already", "partial": "resuming", "missing": "running"}[state]
@@ -297,6 +307,12 @@ class Session(AbstractContextManager["Session"]):
         details = describe(node.params)
         self.terminal.say(f"{label}: {what}" + (f"  [{details}]" if details and state != "done" else ""))
         self.terminal.detail(f"  {node.params.model_dump(mode='json')}")
+
+
+def _disk_bytes(plan: Plan, wanted: Mapping[str, Need]) -> int | None:
+    if plan.store is not None:
+        return plan.store.path.stat().st_size
+    return wanted[plan.node.id].store if plan.node.id in wanted else None
 
 
 def resolve_device(name: str) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source, Volume
 from wss.errors import UsageError
-from wss.params import LOCAL, Params, nearest, validate
+from wss.params import LATER, LOCAL, Params, nearest, validate
 
 Kind = Literal["voc", "context", "coco", "densepose", "folder", "camvid", "acdc", "nifti", "dicom", "stack", "sample"]
 """The readers, as in ``wss init --kind``."""
@@ -25,6 +25,10 @@ class DatasetSpec(Params):
     """Which reader, as in ``wss init --kind``."""
     root: Path | None = Field(default=None, json_schema_extra=LOCAL)
     """The folder that holds the data set; None for the generated sample."""
+    keep: Literal["pixels", "encoded"] = Field(default="pixels", json_schema_extra=LATER)
+    """How images are kept in the workspace. ``pixels``: fastest to read, three bytes for each pixel of a colour image.
+    ``encoded``: the files' own bytes, where a JPEG or PNG holds the very pixels that are read, otherwise PNG. Nothing that is
+    made of the images depends on it."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What the reader lets choose: ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``, ``AcdcOptions``,
     ``NiftiOptions``, ``VolumeOptions`` and, for all of them, ``ReadOptions``."""

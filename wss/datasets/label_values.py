@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
 from typing import Literal
@@ -36,21 +35,36 @@ _MISSED = 0.1
 """Share of the other classes' pixels that a scribble labels wrongly where it means unlabelled; full masks agree better."""
 
 
-@dataclass(frozen=True)
 class StoredLabels:
-    """Values of one label file, after the options of the data set.
+    """Values of one label file, after the options of the data set. There is one for each file: they keep few bytes.
 
-    Attributes:
+    Args:
         image_id: The image.
         file: The file, or None.
         counts: int64 (256,), pixels per value.
         pairs: int64 (N, 3), see ``label_pairs``; empty where there is no mask to compare with.
     """
 
-    image_id: str
-    file: Path | None
-    counts: Counts
-    pairs: Counts = field(default_factory=lambda: _NO_PAIRS)
+    __slots__ = ("_counts", "_pairs", "_values", "file", "image_id")
+
+    def __init__(self, image_id: str, file: Path | None, counts: Counts, pairs: Counts = _NO_PAIRS) -> None:
+        self.image_id, self.file = image_id, file
+        values = np.flatnonzero(counts)
+        self._values = values.astype(np.uint8).tobytes()
+        self._counts = counts[values].astype(np.int64).tobytes()
+        self._pairs = pairs.astype(np.int64).tobytes()
+
+    @property
+    def counts(self) -> Counts:
+        """int64 (256,), pixels per value."""
+        counts = np.zeros(256, np.int64)
+        counts[np.frombuffer(self._values, np.uint8)] = np.frombuffer(self._counts, np.int64)
+        return counts
+
+    @property
+    def pairs(self) -> Counts:
+        """int64 (N, 3), see ``label_pairs``."""
+        return np.frombuffer(self._pairs, np.int64).reshape(-1, 3)
 
 
 def label_pairs(scribble: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None) -> Counts:

@@ -9,6 +9,7 @@ from wss.datasets import open_source
 from wss.datasets.source import Catalogue
 from wss.errors import DataError, UsageError, WssError
 from wss.pipeline.factors import Level
+from wss.pipeline.probabilities import check_probabilities
 from wss.pipeline.reports import check_report
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.evaluate import check_masks
@@ -82,6 +83,7 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]
 def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str, str]) -> None:
     """Raise for what is known to fail; trainings that lack masks go to ``bare``, with their split."""
     check_report(node, pipeline)
+    check_probabilities(node, pipeline.nodes)
     if node.stage.check is not None:
         node.stage.check(node.params, catalogue)
     if isinstance(node.params, TrainParams) and (prepared := prepared_labels(node, pipeline)) is not None:

@@ -45,7 +45,8 @@ def _protocol(node: Node, pipeline: Pipeline, known: Mapping[str, Catalogue]) ->
         return _training(node, params, pipeline, known[node.id])
     if isinstance(params, PredictParams):
         images = len(known[node.id].splits.get(params.split, ())[: params.limit])
-        return {"split": params.split, "images": images, **canonical(params.test_time, tagged=False)}
+        test_time = canonical(params.test_time, tagged=False)
+        return {"split": params.split, "images": images, **test_time, "probs": params.probs is not False}
     if isinstance(params, CrfParams):
         return {"iterations": params.iterations, **params.kernels()}
     if isinstance(params, SimilarityWalkParams):

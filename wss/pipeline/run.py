@@ -17,6 +17,7 @@ import torch
 from wss.errors import DataError, UsageError
 from wss.params import canonical
 from wss.pipeline.catalogues import catalogues, check_pipeline
+from wss.pipeline.disk import needs, require_space
 from wss.pipeline.held_out import adapted
 from wss.pipeline.spec import Node, Pipeline
 from wss.pipeline.workspace import Workspace
@@ -48,11 +49,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """State of one node before a run; ``key`` is None if it depends on results that do not exist yet."""
+    """State of one node before a run; ``key`` is None if it depends on results that do not exist yet, ``store`` until it is
+    done.
+    """
 
     node: Node
     state: State
     key: str | None
+    store: Store | None = None
 
 
 def run_pipeline(
@@ -77,7 +81,7 @@ def run_pipeline(
 
     Raises:
         WssError: A stage's check refused its parameters, before anything ran; or a stage failed: finished stages stay, and the
-            failed one resumes where it stopped.
+            failed one resumes where it stopped. Or what is left to do does not fit on the disk, see ``require_space``.
     """
     given = given or {}
     known = catalogues(pipeline, given)
@@ -85,12 +89,23 @@ def run_pipeline(
     for note in (*notes, *check_pipeline(pipeline, known)):
         context.progress.say(note)
     outcomes: dict[str, Outcome] = {}
+    fits = False
+
+    def announce(node: Node, state: State) -> None:
+        nonlocal fits
+        if state != "done" and not fits:  # the first stage that has something to do
+            fits = True
+            wanted = needs(pipeline, known, {i: o.store for i, o in outcomes.items()})
+            require_space(wanted, pipeline, workspace.root, begun=workspace.begun_bytes())
+        if before:
+            before(node, state)
+
     for node in pipeline.nodes.values():
         if node.id in given:
             outcomes[node.id] = Outcome(node, given[node.id], True, 0.0)
             continue
         inputs = {role: tuple(outcomes[i].store for i in sources) for role, sources in node.inputs.items()}
-        outcomes[node.id] = run_node(node, inputs, workspace, context, before=before)
+        outcomes[node.id] = run_node(node, inputs, workspace, context, before=announce)
     return outcomes
 
 
@@ -126,7 +141,7 @@ def plan_pipeline(
     stores: dict[str, Store] = dict(given or {})
     for node in pipeline.nodes.values():
         if node.id in stores:
-            plans.append(Plan(node, "done", stores[node.id].key))
+            plans.append(Plan(node, "done", stores[node.id].key, stores[node.id]))
             continue
         if any(source not in stores for sources in node.inputs.values() for source in sources):
             plans.append(Plan(node, "unknown", None))
@@ -136,7 +151,7 @@ def plan_pipeline(
         state = _state(path)
         if state == "done":
             stores[node.id] = Store(path, node.stage.output)
-        plans.append(Plan(node, state, key))
+        plans.append(Plan(node, state, key, stores.get(node.id)))
     return plans
 
 
@@ -149,7 +164,7 @@ def stage_key(node: Node, inputs: Mapping[str, tuple[Store, ...]], context: Cont
     if stage.source:
         digests["source"] = stage.source(node.params, context)
     return artifact_key(
-        stage.name, stage.version, stage.output.name, stage.output.version, canonical(node.params), digests
+        stage.name, stage.version, stage.output.name, stage.output.oldest, canonical(node.params), digests
     )
 
 

@@ -25,6 +25,7 @@ from wss.pipeline.document import read_document, read_pipeline
 from wss.pipeline.effects import differences, idle_changes, unmatched, unused, used_factors
 from wss.pipeline.factors import Factors, Level, Reads, Single, check_read, expand, read_factors
 from wss.pipeline.presets import Preset, check_methods, load_preset, split_names
+from wss.pipeline.probabilities import decided
 from wss.pipeline.recipes import check_changes
 from wss.pipeline.values import NOT_STAGES, Settings
 from wss.shipped import shipped
@@ -170,7 +171,7 @@ def load_pipeline(
         matching = {n: v for n, v in fewer.items() if n in NOT_STAGES or any(fnmatchcase(i, n) for i in ids)}
         return load_pipeline(path, matching, everywhere, preset)
 
-    return Pipeline(path.stem, title, description, nodes, tuple(notes), built.factors, choose)
+    return Pipeline(path.stem, title, description, decided(nodes), tuple(notes), built.factors, choose)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,10 @@ class Workspace:
         """Finished stores of a stage, oldest first."""
         return [Store(path) for path in sorted(self.artifacts(stage), key=lambda path: path.stat().st_mtime_ns)]
 
+    def begun_bytes(self) -> int:
+        """Size of the partial results of interrupted stages, which become stores when the stages are run again."""
+        return sum(path.stat().st_size for path in self.root.glob("artifacts/*/*.partial"))
+
     def leftovers(self) -> Iterator[Path]:
         """Partial results, temporary and lock files."""
         for pattern in ("artifacts/*/*.partial", "artifacts/*/*.tmp", "artifacts/*/*.lock", "logs/*/log.csv.*.tmp"):

@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor
 
 from wss.distributed import shared
-from wss.errors import UsageError
 from wss.ops import differentiable_mean_field, mean_field
 from wss.ops.pydensecrf_reference import mean_field_pydensecrf
 from wss.params import Params
 from wss.stages.parallel import each
+from wss.stages.probabilities import probabilities, require_probabilities
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import PREDICTIONS, SAMPLES, Store, StoreWriter
 
@@ -67,8 +67,7 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
         UsageError: The predictions were stored without probabilities.
     """
     samples, predictions = inputs["samples"], inputs["predictions"]
-    if not all(predictions.has("probs", i) for i in predictions.ids):
-        raise UsageError("crf needs probabilities, and these predictions have none; predict with `probs: true`")
+    require_probabilities(predictions, predictions.ids, "crf")
     todo = pending(predictions.ids, output)
     advance = context.progress.task("dense CRF", len(predictions), len(predictions) - len(todo))
     refine_one = partial(_refine, params, samples, predictions, str(context.device))
@@ -84,7 +83,7 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
 
 
 def _refine(params: CrfParams, samples: Store, predictions: Store, device: str, image_id: str) -> NDArray[np.uint8]:
-    probs = torch.from_numpy(predictions.get("probs", image_id).astype(np.float32)).to(device)
+    probs = torch.from_numpy(probabilities(predictions, image_id)).to(device)
     valid = samples.get("valid", image_id) > 0 if samples.has("valid", image_id) else None
     refined = refine(params, samples.get("image", image_id), probs, valid)
     labels: NDArray[np.uint8] = refined.argmax(0).to(torch.uint8).cpu().numpy()
@@ -119,4 +118,11 @@ def refine(
     return mean_field(logits[None], pixels[None], backend=params.backend, **kernels)[0]
 
 
-STAGE = Stage("crf", 1, CrfParams, {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)}, PREDICTIONS, run)
+STAGE = Stage(
+    "crf",
+    1,
+    CrfParams,
+    {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS, probs="needed")},
+    PREDICTIONS,
+    run,
+)

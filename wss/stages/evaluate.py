@@ -153,7 +153,7 @@ def _volume_scores(
     if not volumes:
         return {}
     for name, volume in volumes.items():
-        require_even(name, Volume(tuple(volume["ids"])), {i: samples.get("mask", i).shape for i in volume["ids"]})
+        require_even(name, Volume(tuple(volume["ids"])), {i: samples.shape("mask", i) for i in volume["ids"]})
     advance = context.progress.task("scoring volumes", len(volumes))
     scores: list[NDArray[np.float64]] = []
     for result in each(

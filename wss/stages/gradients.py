@@ -13,6 +13,7 @@ from wss.errors import UsageError
 from wss.methods import Batch
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut, RegularisedLoss
 from wss.params import Params
+from wss.stages.probabilities import probabilities, require_probabilities
 from wss.stages.samples import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import PICTURES, PREDICTIONS, SAMPLES, Store, StoreWriter
@@ -54,8 +55,7 @@ def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: C
     ids = predictions.ids
     ids = evenly(ids, params.images)
     classes, background = samples.meta["classes"], samples.meta["background"]
-    if not all(predictions.has("probs", i) for i in ids):
-        raise UsageError("gradients needs probabilities, and these predictions have none; predict with `probs: true`")
+    require_probabilities(predictions, ids, "gradients")
     foreground = [k for k in range(len(classes)) if k != background]
     if not foreground:
         raise UsageError("gradients are those of a class besides background, and this data set has none")
@@ -63,7 +63,7 @@ def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: C
     advance = context.progress.task("gradients", len(ids), len(ids) - len(todo))
     titles = {}
     for image_id in ids:
-        probs = predictions.get("probs", image_id).astype(np.float32)
+        probs = probabilities(predictions, image_id)
         chosen = _largest(probs, foreground)
         titles[image_id] = _TITLES[params.of].format(classes[chosen])
         if image_id in todo:
@@ -121,7 +121,7 @@ STAGE = Stage(
     "gradients",
     1,
     GradientsParams,
-    {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS)},
+    {"samples": Input(SAMPLES), "predictions": Input(PREDICTIONS, probs="needed")},
     PICTURES,
     run,
     reports=True,

@@ -14,6 +14,7 @@ from wss.checkpoints import build_model
 from wss.distributed import shared
 from wss.params import Params
 from wss.predictor import InferenceParams, Predictor
+from wss.stages.probabilities import kept
 from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
@@ -26,8 +27,8 @@ class PredictParams(Params):
     """Images to predict."""
     test_time: InferenceParams = InferenceParams()
     """Scales, flip, sliding window."""
-    probs: bool = True
-    """Keep probabilities (float16), which the ``crf`` stage needs."""
+    probs: bool | None = None
+    """Keep probabilities (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads them."""
     amp: bool = False
     """Autocast to bfloat16."""
     limit: int | None = Field(default=None, ge=1)
@@ -70,9 +71,9 @@ class _Prediction:
     def __call__(self, image_id: str) -> dict[str, NDArray[Any]]:
         probs = self._predictor.probabilities(self._samples.get("image", image_id))
         labels: dict[str, NDArray[Any]] = {"labels": probs.argmax(0).astype(np.uint8)}
-        return {**labels, "probs": probs.astype(np.float16)} if self._params.probs else labels
+        return labels if self._params.probs is False else {**labels, "probs": kept(probs)}
 
 
 STAGE = Stage(
-    "predict", 1, PredictParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PREDICTIONS, run, check=check_split
+    "predict", 2, PredictParams, {"samples": Input(SAMPLES), "model": Input(MODEL)}, PREDICTIONS, run, check=check_split
 )

@@ -220,7 +220,7 @@ def labelled(params: PrepareParams, ids: Sequence[str], catalogue: Catalogue) ->
 def _annotate(
     params: PrepareParams, samples: Store, image_id: str, simulated: bool, keep: bool
 ) -> dict[str, NDArray[Any]]:
-    shape = samples.get("image", image_id).shape[:2]
+    shape = samples.shape("image", image_id)[:2]
     nothing: Labels = np.full(shape, 255, np.uint8)
     if not keep:
         return {"labels": nothing}

@@ -13,6 +13,7 @@ from wss.metrics import certainty_levels, confusion_matrix, miou
 from wss.params import Params
 from wss.propagation import AnyPropagation, Proposal
 from wss.stages.parallel import each
+from wss.stages.probabilities import probabilities, require_probabilities
 from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import EDGES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
@@ -94,10 +95,8 @@ def _extras(params: PropagateParams, inputs: Inputs, ids: list[str]) -> dict[str
         if extra not in params.method.needs | params.method.accepts:
             raise UsageError(f"propagate: method {name!r} reads no {role}; take the input {role!r} out of the pipeline")
         _covered(store, role, ids, params.split)
-        if extra == "probs" and not all(store.has("probs", i) for i in ids):
-            raise UsageError(
-                "propagate needs probabilities, and these predictions have none; predict with `probs: true`"
-            )
+        if extra == "probs":
+            require_probabilities(store, ids, "propagate")
         extras[extra] = (store, item)
     return extras
 
@@ -115,7 +114,10 @@ def _covered(store: Store, role: str, ids: list[str], split: str) -> None:
 def _propagate(
     params: PropagateParams, samples: Store, labels: Store, extras: dict[str, tuple[Store, str]], image_id: str
 ) -> Proposal:
-    given: dict[str, NDArray[Any]] = {name: store.get(item, image_id) for name, (store, item) in extras.items()}
+    given: dict[str, NDArray[Any]] = {
+        name: probabilities(store, image_id) if item == "probs" else store.get(item, image_id)
+        for name, (store, item) in extras.items()
+    }
     if "edges" in given:
         given["edges"] = given["edges"].astype(np.float32) / 255
     valid = samples.get("valid", image_id) > 0 if samples.has("valid", image_id) else None
@@ -137,7 +139,7 @@ STAGE = Stage(
         "samples": Input(SAMPLES),
         "labels": Input(LABELS),
         "superpixels": Input(SUPERPIXELS, optional=True),
-        "predictions": Input(PREDICTIONS, optional=True),
+        "predictions": Input(PREDICTIONS, optional=True, probs="needed"),
         "edges": Input(EDGES, optional=True),
     },
     LABELS,

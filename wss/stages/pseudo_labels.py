@@ -9,6 +9,7 @@ from wss.errors import DataError
 from wss.metrics import certainty_levels
 from wss.params import Params
 from wss.stages.parallel import each
+from wss.stages.probabilities import probabilities
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, PREDICTIONS, Store, StoreWriter
 
@@ -54,7 +55,7 @@ def _arrays(
     params: PseudoLabelsParams, labels: Store, predictions: Store, image_id: str
 ) -> dict[str, NDArray[np.uint8]]:
     found = predictions.get("labels", image_id)
-    probs = predictions.get("probs", image_id) if predictions.has("probs", image_id) else None
+    probs = probabilities(predictions, image_id) if predictions.has("probs", image_id) else None
     tags = labels.get("tags", image_id) if labels.has("tags", image_id) else None
     if params.restrict and tags is not None:
         found, probs = among(found, probs, tags.astype(bool))
@@ -95,7 +96,7 @@ STAGE = Stage(
     "pseudo-labels",
     2,
     PseudoLabelsParams,
-    {"labels": Input(LABELS), "predictions": Input(PREDICTIONS)},
+    {"labels": Input(LABELS), "predictions": Input(PREDICTIONS, probs="used")},
     LABELS,
     run,
 )

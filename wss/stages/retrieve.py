@@ -16,6 +16,7 @@ from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import Segments, segment_prototypes, split_segments
 from wss.params import Params
 from wss.stages.embedding import SegmentParams, as_tensor, clustered, embedded, enlarged, known_classes, load_embedder
+from wss.stages.probabilities import kept
 from wss.stages.prototypes import Bank
 from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -37,8 +38,9 @@ class RetrieveParams(Params):
     """Average with the mirrored image."""
     others: bool = True
     """Leave out the image's own segments where it is among those that were collected."""
-    probs: bool = True
-    """Keep the shares of the votes (float16), which the ``crf`` stage needs."""
+    probs: bool | None = None
+    """Keep the shares of the votes (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads
+    them."""
     amp: bool = False
     """Autocast to bfloat16."""
     limit: int | None = Field(default=None, ge=1)
@@ -72,8 +74,8 @@ def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Co
         classes = None if labels is None else known_classes(labels, image_id)
         shares = retrieved(params, model, bank, rgb, len(samples.meta["classes"]), classes, image_id)
         arrays = {"labels": shares.argmax(0).to(torch.uint8).cpu().numpy()}
-        if params.probs:
-            arrays["probs"] = shares.to(torch.float16).cpu().numpy()
+        if params.probs is not False:
+            arrays["probs"] = kept(shares.cpu().numpy())
         output.append(image_id, arrays)
         advance(1, image_id)
     meta = inputs["model"].meta

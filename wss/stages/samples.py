@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,10 @@ from wss.scribbles.strokes import Stroke
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Inputs, Stage, pending
 from wss.store import SAMPLES, Store, StoreWriter
+from wss.store.codec import Payload, encode_image
+from wss.store.pictures import picture_file
+
+_NO_PIXELS: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
 
 
 class SamplesParams(Params):
@@ -57,18 +62,19 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         arrays = output.read(image_id)
         _collect(image_id, arrays, source, masks, scribbles)
     empty = 0
-    for sample in each(_read, ((source, i) for i in todo), context.jobs, 4 if len(todo) > 100 else 1):
-        _check(sample, len(catalogue.classes))
+    encoded = params.dataset.keep == "encoded"
+    calls = ((source, i, encoded) for i in todo)
+    for sample, image in each(_kept, calls, context.jobs, 4 if len(todo) > 100 else 1):
         arrays = _arrays(sample, len(catalogue.classes))
         _collect(sample.id, arrays, source, masks, scribbles)
-        output.append(sample.id, arrays)
+        output.append(sample.id, {"image": image, **arrays})
         empty += sample.valid is not None
         advance(1, sample.id)
     require_meaning(masks, scribbles, source)
     if empty:
         context.progress.say(f"{empty} images have pixels without data, which are unlabelled and count nowhere")
     for name, volume in catalogue.volumes.items():
-        sizes = {i: output.read(i)["image"].shape[:2] for i in volume.ids if i in output}
+        sizes = {i: output.shape("image", i)[:2] for i in volume.ids if i in output}
         require_even(name, volume, sizes)
     output.meta.update(catalogue_meta(catalogue))
     if isinstance(source, FileSource):
@@ -248,6 +254,22 @@ def _read(source: Source, image_id: str) -> Sample:
     return source.read(image_id)
 
 
+def _kept(source: Source, image_id: str, encoded: bool) -> tuple[Sample, Payload]:
+    """Read and check one image; the pixels travel as the bytes that are kept."""
+    sample = _read(source, image_id)
+    _check(sample, len(source.catalogue.classes))
+    file = picture_file(sample.image, _original(source, sample)) if encoded else None
+    return replace(sample, image=_NO_PIXELS), encode_image(sample.image, file)
+
+
+def _original(source: Source, sample: Sample) -> bytes | None:
+    """The file of an image, where it is one of this image alone and no larger than its pixels."""
+    if not isinstance(source, FileSource) or not source.one_image_per_file:
+        return None
+    path = source.entry(sample.id).image
+    return path.read_bytes() if path.is_file() and path.stat().st_size < sample.image.nbytes else None
+
+
 def _check(sample: Sample, num_classes: int) -> None:
     for name in ("mask", "scribble"):
         labels = getattr(sample, name)
@@ -276,7 +298,8 @@ def _check(sample: Sample, num_classes: int) -> None:
 
 
 def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"image": sample.image}
+    """The annotations of an image."""
+    arrays: dict[str, NDArray[Any]] = {}
     for name in ("mask", "scribble", "boxes"):
         value = getattr(sample, name)
         if value is not None:

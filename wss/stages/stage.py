@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -63,11 +63,13 @@ class Input:
         schema: Kind of store.
         many: A list of stores, at least one.
         optional: May be left out.
+        probs: Whether the stage reads probabilities of predictions: it needs them, or uses them where there are some.
     """
 
     schema: Schema
     many: bool = False
     optional: bool = False
+    probs: Literal["needed", "used"] | None = None
 
 
 class Inputs:

@@ -330,7 +330,7 @@ def _sized(
     _check_sides(params, len(samples.meta["classes"]))
     if not given.whole and (given.crop is not None or given.resize is not None):
         return given, None
-    sizes: set[tuple[int, int]] = {samples.get("image", i).shape[:2] for i in ids}
+    sizes: set[tuple[int, ...]] = {samples.shape("image", i)[:2] for i in ids}
     if given.whole:
         common = common_size(sizes, given)
         if given.resize is None and len(sizes) > 1:

@@ -1,6 +1,7 @@
-"""Array payloads: HDF5's shuffle + deflate filters applied by hand, so that an array is compressed once, where it is made.
+"""Array payloads: arrays as bytes, compressed once, where they are made.
 
-The bytes made here are written into HDF5 as they are (direct chunk write) and any HDF5 reader decodes them.
+Label maps and probabilities go through HDF5's shuffle and deflate filters, applied by hand: the bytes are written into HDF5 as
+they are (direct chunk write) and any HDF5 reader decodes them. For images see ``wss.store.pictures``.
 """
 
 from __future__ import annotations
@@ -8,29 +9,52 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.store.pictures import decode_picture, from_grey
+
 DEFLATE_LEVEL = 1
+
+Coding = Literal["raw", "deflate", "grey", "encoded"]
+"""``raw``: the array's bytes. ``deflate``: shuffled and deflated. ``grey``: the first of three equal channels. ``encoded``: an
+image file, JPEG or PNG."""
+
+CODINGS: tuple[Coding, ...] = ("raw", "grey", "encoded")
+"""Codings of images, by the number that stores have for them."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """One array as bytes, with what is needed to decode and to digest it."""
+    """One array as bytes, with what is needed to decode and to digest it.
+
+    Attributes:
+        dtype: Of the array.
+        shape: Of the array.
+        coding: How the bytes hold the array.
+        sha256: Hex digest of the array's own bytes, whatever the coding.
+        length: Number of bytes.
+        data: The bytes; empty in descriptions.
+    """
 
     dtype: str
     shape: tuple[int, ...]
-    deflated: bool
+    coding: Coding
     sha256: str
+    length: int
     data: bytes
 
     @property
     def array(self) -> NDArray[np.generic]:
         """The array again."""
+        if self.coding in ("grey", "encoded"):
+            stored = np.frombuffer(self.data, np.uint8)
+            return from_grey(stored, self.shape) if self.coding == "grey" else decode_picture(stored, self.shape)
         dtype = np.dtype(self.dtype)
         raw = self.data
-        if self.deflated:
+        if self.coding == "deflate":
             raw = unshuffle(zlib.decompress(raw), dtype.itemsize)
         return np.frombuffer(raw, dtype).reshape(self.shape)
 
@@ -43,7 +67,26 @@ def encode(array: NDArray[np.generic], deflate: bool) -> Payload:
     raw = array.tobytes()
     deflate = deflate and array.size > 0
     data = zlib.compress(shuffle(raw, array.dtype.itemsize), DEFLATE_LEVEL) if deflate else raw
-    return Payload(array.dtype.str, array.shape, deflate, hashlib.sha256(raw).hexdigest(), data)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return Payload(array.dtype.str, array.shape, "deflate" if deflate else "raw", sha256, len(data), data)
+
+
+def encode_image(image: NDArray[np.uint8], file: bytes | None = None) -> Payload:
+    """Make the payload of an image: the fewest bytes from which exactly these pixels come back.
+
+    Args:
+        image: uint8 (H,W,3), RGB. Three equal channels are kept once.
+        file: An image file that holds these pixels; None keeps pixels.
+    """
+    image = np.ascontiguousarray(image)
+    raw = image.tobytes()
+    sha256 = hashlib.sha256(raw).hexdigest()
+    grey = bool(image.size) and bool((image == image[..., :1]).all())
+    coding: Coding = "grey" if grey else "raw"
+    data = image[..., 0].tobytes() if grey else raw
+    if file is not None and len(file) < len(data):
+        coding, data = "encoded", file
+    return Payload(image.dtype.str, image.shape, coding, sha256, len(data), data)
 
 
 def shuffle(raw: bytes, itemsize: int) -> bytes:

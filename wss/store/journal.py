@@ -17,7 +17,7 @@ from types import TracebackType
 
 from wss.errors import StoreError
 from wss.store.atomic import storage_errors
-from wss.store.codec import Payload
+from wss.store.codec import Coding, Payload
 
 _MAGIC = b"wss-journal-1\n"
 _FRAME = struct.Struct("<QII")  # payload length, header length, crc32 of header and payload
@@ -95,13 +95,13 @@ class Journal:
         """Add one record; when this returns, a killed process no longer loses it."""
         if name in self._positions:
             raise ValueError(f"{self.path}: record {name!r} is there already")
-        fields = [[key, a.dtype, list(a.shape), a.deflated, a.sha256, len(a.data)] for key, a in arrays.items()]
+        fields = [[key, a.dtype, list(a.shape), a.coding, a.sha256, a.length] for key, a in arrays.items()]
         header = json.dumps({"name": name, "arrays": fields}).encode()
         crc = zlib.crc32(header)
         for payload in arrays.values():
             crc = zlib.crc32(payload.data, crc)
         position = self._file.tell()
-        length = sum(len(payload.data) for payload in arrays.values())
+        length = sum(payload.length for payload in arrays.values())
         with storage_errors(self.path):
             try:
                 self._file.write(_FRAME.pack(length, len(header), crc) + header)
@@ -122,27 +122,35 @@ class Journal:
             _, header_length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
             fields = json.loads(self._file.read(header_length))["arrays"]
             return {
-                key: Payload(dtype, tuple(shape), deflated, sha256, self._file.read(length))
-                for key, dtype, shape, deflated, sha256, length in fields
+                key: Payload(dtype, tuple(shape), _coding(coding), sha256, length, self._file.read(length))
+                for key, dtype, shape, coding, sha256, length in fields
             }
         finally:
             self._file.seek(end)
+
+    def header(self, name: str) -> dict[str, Payload]:
+        """Descriptions of one record's arrays, without their bytes."""
+        end = self._file.tell()
+        try:
+            return self._header(self._positions[name])
+        finally:
+            self._file.seek(end)
+
+    def _header(self, position: int) -> dict[str, Payload]:
+        self._file.seek(position)
+        _, header_length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
+        fields = json.loads(self._file.read(header_length))["arrays"]
+        return {
+            key: Payload(dtype, tuple(shape), _coding(coding), sha256, length, b"")
+            for key, dtype, shape, coding, sha256, length in fields
+        }
 
     def headers(self) -> Iterator[tuple[str, dict[str, Payload]]]:
         """Names and array descriptions of all records, without their bytes."""
         end = self._file.tell()
         try:
             for name, position in self._positions.items():
-                self._file.seek(position)
-                _, header_length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
-                fields = json.loads(self._file.read(header_length))["arrays"]
-                yield (
-                    name,
-                    {
-                        key: Payload(dtype, tuple(shape), deflated, sha256, b"")
-                        for key, dtype, shape, deflated, sha256, _ in fields
-                    },
-                )
+                yield name, self._header(position)
         finally:
             self._file.seek(end)
 
@@ -157,3 +165,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _coding(value: Coding | bool) -> Coding:
+    """The coding of a field; journals of earlier versions say only whether it is deflated."""
+    if isinstance(value, bool):
+        return "deflate" if value else "raw"
+    return value

@@ -24,7 +24,7 @@ def artifact_key(
         stage: Stage name.
         version: Stage version, raised when equal inputs give a new result.
         schema: Name of the output schema.
-        schema_version: Its version.
+        schema_version: The oldest of its versions that holds the same.
         params: Parameters as plain JSON values, nested models with their class names.
         inputs: Content digest(s) of each input, by role.
     """
@@ -42,10 +42,10 @@ def content_digest(arrays: Iterable[tuple[str, str, tuple[int, ...], str]], meta
     """SHA-256 hex digest of a store's content, whatever its layout on disk.
 
     Args:
-        arrays: Name, dtype string, shape and SHA-256 of the bytes, for every array.
+        arrays: Name, dtype string, shape and SHA-256 of the bytes, for every array, in the order of the names.
         meta: The store's metadata as plain JSON values.
     """
     digest = hashlib.sha256(canonical_json(meta).encode())
-    for name, dtype, shape, sha256 in sorted(arrays):
+    for name, dtype, shape, sha256 in arrays:
         digest.update(name_bytes(f"\n{name}|{dtype}|{','.join(map(str, shape))}|{sha256}"))
     return digest.hexdigest()

@@ -8,20 +8,42 @@ import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import StoreError
 from wss.names import name_of
+from wss.store.codec import CODINGS
 from wss.store.key import content_digest
+from wss.store.pictures import decode_picture, from_grey
 from wss.store.schema import Schema
 from wss.store.tree import unflatten
+from wss.store.whole_hdf5 import bound_cache
 
-_Flat = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]
-"""All values of a flat item, memory-mapped, with the offset and the shape of each image's."""
+
+class _Flat(NamedTuple):
+    """All values of a flat item, memory-mapped, and where each image's are.
+
+    Attributes:
+        data: The values.
+        offsets: Of each image's first value.
+        shapes: Of each image's array; -1 for an image that has none.
+        codings: Number of each image's coding, see ``CODINGS``; None where all are raw.
+        lengths: Number of values that are stored for each image; None as before.
+    """
+
+    data: NDArray[Any]
+    offsets: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    codings: NDArray[np.uint8] | None = None
+    lengths: NDArray[np.int64] | None = None
+
+
+_DECODERS = {"grey": from_grey, "encoded": decode_picture}
 
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
 """What h5py raises on a file with wrong bytes somewhere."""
@@ -61,7 +83,7 @@ class Store:
         found = (self.attributes.get("schema"), self.attributes.get("schema_version"))
         if schema is not None and found[0] != schema.name:
             raise StoreError(f"{self.path}: holds {found[0]}, but {schema.name} is needed here")
-        if schema is not None and found[1] != schema.version:
+        if schema is not None and not schema.oldest <= int(found[1] or 0) <= schema.version:
             raise StoreError(
                 f"{self.path}: {schema.name} store of version {found[1]}, this wss reads version {schema.version}; "
                 f"rebuild it with `{rebuild}`"
@@ -72,6 +94,7 @@ class Store:
     def _file(self) -> h5py.File:
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), h5py.File(self.path, "r"))
+            bound_cache(self._handle[1])
         return self._handle[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -127,12 +150,12 @@ class Store:
             if item not in self._file:
                 return False
             flat = self._layout(item)
-            return f"{item}/{index}" in self._file if flat is None else bool(flat[2][index, 0] >= 0)
+            return f"{item}/{index}" in self._file if flat is None else bool(flat.shapes[index, 0] >= 0)
         except _DAMAGE as error:
             raise self._damaged(f"image {image_id!r}, {item}", error) from error
 
     def get(self, item: str, image_id: str) -> NDArray[Any]:
-        """One array of one image. Flat items come as read-only views of the file, without a copy.
+        """One array of one image. Flat items and images kept as pixels come as read-only views of the file, without a copy.
 
         Raises:
             StoreError: The image or the array is not there, or the file is damaged.
@@ -142,12 +165,33 @@ class Store:
             flat = self._layout(item)
             if flat is None:
                 return self._inflate(f"{item}/{index}")
-            data, offsets, shapes = flat
-            shape = shapes[index]
+            shape = flat.shapes[index]
             if shape[0] < 0:
                 raise KeyError(image_id)
-            start = int(offsets[index])
-            return data[start : start + int(shape.prod())].reshape(shape)
+            start = int(flat.offsets[index])
+            if flat.codings is None or flat.lengths is None or flat.codings[index] == 0:
+                return flat.data[start : start + int(shape.prod())].reshape(shape)
+            stored = flat.data[start : start + int(flat.lengths[index])]
+            return _DECODERS[CODINGS[flat.codings[index]]](stored, tuple(shape.tolist()))
+        except KeyError:
+            raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
+        except (*_DAMAGE, IndexError, cv2.error, StoreError) as error:
+            raise self._damaged(f"image {image_id!r}, {item}", error) from error
+
+    def shape(self, item: str, image_id: str) -> tuple[int, ...]:
+        """Shape of one array of one image, without reading the array.
+
+        Raises:
+            StoreError: The image or the array is not there, or the file is damaged.
+        """
+        index = self.position(image_id)
+        try:
+            flat = self._layout(item)
+            if flat is None:
+                return tuple(h5py.h5d.open(self._file.id, f"{item}/{index}".encode()).shape)
+            if flat.shapes[index, 0] < 0:
+                raise KeyError(image_id)
+            return tuple(flat.shapes[index].tolist())
         except KeyError:
             raise StoreError(f"{self.path}: image {image_id!r} has no {item}") from None
         except _DAMAGE as error:
@@ -176,7 +220,8 @@ class Store:
         values: NDArray[Any] = np.empty(0, data.dtype)
         if position is not None:  # something is stored
             values = np.memmap(self.path, data.dtype, mode="r", offset=position, shape=data.shape)
-        return values, group["offset"][()], group["shape"][()]
+        coded = (group["coding"][()], group["length"][()]) if "coding" in group else (None, None)
+        return _Flat(values, group["offset"][()], group["shape"][()], *coded)
 
     def array(self, name: str) -> NDArray[Any]:
         """One whole-store array.
@@ -216,15 +261,16 @@ class Store:
         def row(name: str, values: NDArray[Any]) -> tuple[str, str, tuple[int, ...], str]:
             return name, values.dtype.str, values.shape, hashlib.sha256(values.tobytes()).hexdigest()
 
-        for item, group in self._file.items():
+        for item in sorted(self._file, key=lambda name: f"{name}/"):
+            group = self._file[item]
             if item == "arrays":
                 names: list[str] = []
                 group.visititems(
                     lambda name, node, names=names: names.append(name) if isinstance(node, h5py.Dataset) else None
                 )
-                yield from (row(f"arrays/{name}", np.asarray(group[name][()])) for name in names)
+                yield from (row(f"arrays/{name}", np.asarray(group[name][()])) for name in sorted(names))
             elif isinstance(group, h5py.Group):
-                yield from (row(f"{item}/{i}", self.get(item, i)) for i in self.ids if self.has(item, i))
+                yield from (row(f"{item}/{i}", self.get(item, i)) for i in sorted(self.ids) if self.has(item, i))
 
     def close(self) -> None:
         """Close the file; a later access opens it again."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Layout = Literal["flat", "deflate"]
+Layout = Literal["flat", "deflate", "image"]
 """``flat``: one contiguous dataset for all images, memory-mapped by readers. ``deflate``: one zlib-compressed dataset per
-image, for arrays that compress well (label maps, probabilities)."""
+image, for arrays that compress well (label maps, probabilities). ``image``: as flat, but each image by a coding of its own: its
+pixels, one of three equal channels, or the bytes of a JPEG or PNG file."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,13 @@ class Schema:
 
     Attributes:
         name: For example ``samples``.
-        version: Raised when the layout changes; a store of another version is refused with the command to rebuild it.
+        version: Raised when the layout changes. Stores of versions from ``since`` on are read; others are refused with the
+            command to rebuild them.
         items: Arrays kept per image id, by name; any of them may be absent for an image unless in ``required``.
         required: Items that every image id must have.
         rebuild: The command that makes such a store anew, named in errors.
+        since: The oldest version that is read. It is part of keys in the place of ``version``, because later versions hold the
+            same.
     """
 
     name: str
@@ -28,13 +32,19 @@ class Schema:
     items: Mapping[str, Layout] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     rebuild: str = "wss run"
+    since: int | None = None
+
+    @property
+    def oldest(self) -> int:
+        """The oldest version that is read."""
+        return self.version if self.since is None else self.since
 
 
 SAMPLES = Schema(
     "samples",
-    1,
+    2,
     items={
-        "image": "flat",
+        "image": "image",
         "mask": "deflate",
         "scribble": "deflate",
         "strokes": "deflate",
@@ -44,6 +54,7 @@ SAMPLES = Schema(
     },
     required=frozenset({"image"}),
     rebuild="wss prepare",
+    since=1,
 )
 """Images (uint8 (H,W,3)) with every annotation the data set has; ``strokes`` is float64 (N, 5), see the import stage;
 ``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; ``tags`` is uint8 (K,), 1 where somebody wrote

@@ -17,6 +17,9 @@ from wss.store.atomic import replace_file
 PATIENCE_BYTES = 1 << 26
 """After a failed write so much more is taken before the next one is refused, so that nobody waits for what is lost anyway."""
 
+CACHE_BYTES = 1 << 18
+"""Size of the cache of object headers, as HDF5 counts it. In memory they take about 15 times that."""
+
 
 class _Sink(io.FileIO):
     """A file whose writes do not fail: after an error it keeps in memory what is written, and remembers the error.
@@ -82,10 +85,19 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
     with _interruptions_wait(), replace_file(path) as temporary, _Sink(temporary) as sink:
         try:
             with h5py.File(sink, "w", libver="v110") as file:
+                bound_cache(file)
                 yield file
         finally:
             if sink.error is not None:
                 raise sink.error
+
+
+def bound_cache(file: h5py.File) -> None:
+    """Keep the cache of object headers small, which otherwise grows with the number of datasets that were opened."""
+    config = file.id.get_mdc_config()
+    config.set_initial_size, config.initial_size, config.min_size = True, CACHE_BYTES, CACHE_BYTES
+    config.max_size = CACHE_BYTES
+    file.id.set_mdc_config(config)
 
 
 @contextlib.contextmanager

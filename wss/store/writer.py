@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wss.names import name_bytes
 from wss.store.atomic import storage_errors
 from wss.store.checkpoint import read_checkpoint, write_checkpoint
-from wss.store.codec import Payload, encode
+from wss.store.codec import CODINGS, Payload, encode, encode_image
 from wss.store.journal import Journal
 from wss.store.key import content_digest
 from wss.store.schema import Schema
@@ -51,8 +51,8 @@ class StoreWriter:
         """Image ids done so far."""
         return [name for name in self._journal.names if not name.startswith(_FIXED)]
 
-    def append(self, image_id: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Store the arrays of one image; when this returns they survive a crash.
+    def append(self, image_id: str, arrays: Mapping[str, NDArray[Any] | Payload]) -> None:
+        """Store the arrays of one image, encoded already or not; when this returns they survive a crash.
 
         Raises:
             ValueError: An array that the schema does not name, or a required one is missing.
@@ -64,13 +64,21 @@ class StoreWriter:
             raise ValueError(
                 f"{self.schema.name} item {image_id!r}: unknown {sorted(unknown)}, missing {sorted(missing)}"
             )
-        self._journal.append(
-            image_id, {name: encode(array, self.schema.items[name] == "deflate") for name, array in arrays.items()}
-        )
+        self._journal.append(image_id, {name: self._encoded(name, array) for name, array in arrays.items()})
+
+    def _encoded(self, name: str, array: NDArray[Any] | Payload) -> Payload:
+        if isinstance(array, Payload):
+            return array
+        layout = self.schema.items[name]
+        return encode_image(array) if layout == "image" else encode(array, layout == "deflate")
 
     def read(self, image_id: str) -> dict[str, NDArray[Any]]:
         """The arrays of one image that is done."""
         return {name: payload.array for name, payload in self._journal.read(image_id).items()}
+
+    def shape(self, item: str, image_id: str) -> tuple[int, ...]:
+        """Shape of an array of one image that is done."""
+        return self._journal.header(image_id)[item].shape
 
     def put(self, name: str, array: NDArray[Any]) -> None:
         """Store one array of the whole store under ``arrays/<name>``; again under the same name is ignored on resume."""
@@ -103,9 +111,8 @@ class StoreWriter:
             attributes: Further root attributes, known only now (duration, device).
             order: Image ids in the order to keep; default: as appended.
         """
-        described = dict(self._journal.headers())
         ids = order if order is not None else self.ids
-        digest = content_digest(_digest_rows(described), {"ids": ids, "meta": self.meta})
+        digest = content_digest(self._digest_rows(), {"ids": ids, "meta": self.meta})
         with whole_hdf5(self.path) as file:
             file.attrs.update(
                 {
@@ -119,7 +126,7 @@ class StoreWriter:
             file.create_dataset("ids", data=[name_bytes(name) for name in ids], dtype=h5py.string_dtype())
             file["meta"] = json.dumps(self.meta, allow_nan=False)  # in the order given: people read what is made of it
             file["log"] = json.dumps(self.log, allow_nan=False)
-            self._write_items(file, ids, described)
+            self._write_items(file, ids)
             for name in self._journal.names:
                 if name.startswith(_FIXED):
                     file[f"arrays/{name.removeprefix(_FIXED)}"] = self._journal.read(name)["array"].array
@@ -128,49 +135,97 @@ class StoreWriter:
             self._journal.path.unlink(missing_ok=True)
             self._checkpoint.unlink(missing_ok=True)
 
-    def _write_items(self, file: h5py.File, ids: list[str], described: Mapping[str, Mapping[str, Payload]]) -> None:
+    def _write_items(self, file: h5py.File, ids: list[str]) -> None:
+        described = _Described(self.schema, len(ids))
+        for index, image_id in enumerate(ids):
+            described.note(index, self._journal.header(image_id))
+        flat = described.create(file)
+        for index, image_id in enumerate(ids):
+            for item, payload in self._journal.read(image_id).items():
+                layout = self.schema.items[item]
+                if layout == "deflate":
+                    _write_deflated(file[item], str(index), payload)
+                    continue
+                data, offsets = flat[item]
+                values = np.frombuffer(payload.data, np.uint8) if layout == "image" else payload.array.ravel()
+                data[offsets[index] : offsets[index] + values.size] = values
+
+    def _digest_rows(self) -> Iterator[tuple[str, str, tuple[int, ...], str]]:
+        """One row for each array, in the order of their names, none of which is kept."""
+        fixed = sorted(name for name in self._journal.names if name.startswith(_FIXED))
+        ids = sorted(self.ids)
+        for prefix in sorted([*(f"{item}/" for item in self.schema.items), "arrays/"]):
+            item = prefix.removesuffix("/")
+            for name in fixed if item == "arrays" else ids:
+                payload = self._journal.header(name).get("array" if item == "arrays" else item)
+                if payload is not None:
+                    yield prefix + name.removeprefix(_FIXED), payload.dtype, payload.shape, payload.sha256
+
+
+class _Described:
+    """What is known of all images before their bytes are written, in a few numbers for each.
+
+    Args:
+        schema: Layout of the store.
+        count: Number of images.
+    """
+
+    def __init__(self, schema: Schema, count: int) -> None:
+        self._schema, self._count = schema, count
+        self._groups: dict[str, bool] = {}
+        self._dtypes: dict[str, set[str]] = {}
+        self._shapes: dict[str, NDArray[np.int64]] = {}
+        self._sizes: dict[str, NDArray[np.int64]] = {}
+        self._codings: dict[str, NDArray[np.uint8]] = {}
+
+    def note(self, index: int, payloads: Mapping[str, Payload]) -> None:
+        """Take up the arrays of one image."""
+        for item, payload in payloads.items():
+            layout = self._schema.items[item]
+            self._groups[item] = True
+            if layout == "deflate":
+                continue
+            if item not in self._shapes:
+                self._dtypes[item] = set()
+                self._shapes[item] = np.full((self._count, len(payload.shape)), -1, np.int64)
+                self._sizes[item] = np.zeros(self._count, np.int64)
+                self._codings[item] = np.zeros(self._count, np.uint8)
+            self._dtypes[item].add(payload.dtype)
+            self._shapes[item][index] = payload.shape
+            whole = int(np.prod(payload.shape, dtype=np.int64))
+            self._sizes[item][index] = payload.length if layout == "image" else whole
+            if layout == "image":
+                self._codings[item][index] = CODINGS.index(payload.coding)
+
+    def create(self, file: h5py.File) -> dict[str, tuple[h5py.Dataset, NDArray[np.int64]]]:
+        """Create the groups of all items; returns where flat items go, with the offset of each image."""
         flat: dict[str, tuple[h5py.Dataset, NDArray[np.int64]]] = {}
-        for item, layout in self.schema.items.items():
-            payloads = [described[i].get(item) for i in ids]
-            present = [payload for payload in payloads if payload is not None]
-            if not present:
+        for item, layout in self._schema.items.items():
+            if item not in self._groups:
                 continue
             group = file.create_group(item)
             if layout == "deflate":
                 continue
-            dtypes = {payload.dtype for payload in present}
+            dtypes, sizes = self._dtypes[item], self._sizes[item]
             if len(dtypes) != 1:
-                raise ValueError(f"{self.schema.name}: {item} has several dtypes: {sorted(dtypes)}")
-            sizes = np.array([0 if p is None else int(np.prod(p.shape, dtype=np.int64)) for p in payloads], np.int64)
+                raise ValueError(f"{self._schema.name}: {item} has several dtypes: {sorted(dtypes)}")
             offsets = np.cumsum(sizes) - sizes
-            rank = len(present[0].shape)
             group["offset"] = offsets
-            group["shape"] = np.array([(-1,) * rank if p is None else p.shape for p in payloads], np.int64)
-            data = group.create_dataset("data", (int(sizes.sum()),), np.dtype(dtypes.pop()))
+            group["shape"] = self._shapes[item]
+            if layout == "image":
+                group["coding"] = self._codings[item]
+                group["length"] = sizes
+            data = group.create_dataset("data", (int(sizes.sum()),), np.dtype(next(iter(dtypes))))
             flat[item] = (data, offsets)
-        for index, image_id in enumerate(ids):
-            for item, payload in self._journal.read(image_id).items():
-                if item in flat:
-                    data, offsets = flat[item]
-                    values = payload.array.ravel()
-                    data[offsets[index] : offsets[index] + values.size] = values
-                else:
-                    _write_deflated(file[item], str(index), payload)
+        return flat
 
 
 def _write_deflated(group: h5py.Group, name: str, payload: Payload) -> None:
     dtype = np.dtype(payload.dtype)
-    if not payload.deflated:
+    if payload.coding != "deflate":
         group.create_dataset(name, data=payload.array)
         return
     dataset = group.create_dataset(
         name, payload.shape, dtype, chunks=payload.shape, compression="gzip", shuffle=dtype.itemsize > 1
     )
     dataset.id.write_direct_chunk((0,) * len(payload.shape), payload.data)
-
-
-def _digest_rows(described: Mapping[str, Mapping[str, Payload]]) -> Iterator[tuple[str, str, tuple[int, ...], str]]:
-    for name, payloads in described.items():
-        for item, payload in payloads.items():
-            logical = f"arrays/{name.removeprefix(_FIXED)}" if name.startswith(_FIXED) else f"{item}/{name}"
-            yield logical, payload.dtype, payload.shape, payload.sha256

@@ -91,7 +91,7 @@ class AugmentParams(Params):
         return self
 
 
-def common_size(sizes: Iterable[tuple[int, int]], params: AugmentParams) -> tuple[int, int]:
+def common_size(sizes: Iterable[tuple[int, ...]], params: AugmentParams) -> tuple[int, int]:
     """Height and width that hold each image whole, at its largest scale.
 
     Args:
