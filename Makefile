@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: setup demo test check gpu-check test-slow test-reliability lint embedded-edges clean
+.PHONY: setup demo test check bench gpu-check test-slow test-reliability lint embedded-edges clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,9 @@ lint: setup
 check: lint test
 
 # Parity with the CPU and times of training steps on a GPU, in at most eight minutes.
+bench: setup
+	$(BIN)/python benchmarks/quick.py
+
 gpu-check: setup
 	$(BIN)/python benchmarks/gpu.py --out build/gpu.json
 
