@@ -86,7 +86,7 @@ class Setting:
         return 1 if self.tiny else 7
 
     def is_over(self) -> bool:
-        """Whether no time is left."""
+        """True if no time is left."""
         return time.monotonic() > self.deadline
 
     def seconds(self, work: Callable[[], Any], at_most_s: float = 10.0) -> float:
@@ -142,7 +142,7 @@ def moved(batch: Batch, device: torch.device) -> Batch:
 
 
 Case = Callable[[Batch, Tensor, Tensor], Tensor]
-"""Of a batch, logits (B,K,H,W) and unit embeddings (B,C,H,W), all on one device."""
+"""Return a batch's logits (B,K,H,W) and unit embeddings (B,C,H,W), all on one device."""
 
 
 def _filtered(mode: str) -> Case:
@@ -295,7 +295,7 @@ def parity(setting: Setting) -> dict[str, Any]:
 
 
 def waits_in(step: Callable[[], None], device: torch.device) -> int | None:
-    """How often a step waits for the device; None where it cannot be told."""
+    """Count how often a step waits for the device; None where it cannot be counted."""
     if device.type != "cuda":
         return None
     with warnings.catch_warnings(record=True) as caught:

@@ -93,7 +93,7 @@ def measure(count: int, jobs: int, again: bool) -> dict[str, Any]:
 
 
 def further(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each image beyond the smaller number costs, between one number of images and the next."""
+    """Cost of each further image, between one number of images and the next."""
     steps = []
     for small, large in itertools.pairwise(found):
         more = large["images"] - small["images"]

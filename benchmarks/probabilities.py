@@ -1,4 +1,4 @@
-"""What is kept of probabilities: bytes of each pixel, and the CRF's labels against those of the full ones.
+"""Stored against full probabilities: bytes of each pixel, and the share of labels that differ after the CRF.
 
     python benchmarks/probabilities.py --out benchmarks/results/probabilities.json
 

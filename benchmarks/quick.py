@@ -28,7 +28,7 @@ SLOWER = 0.85
 
 @dataclass(frozen=True)
 class Goal:
-    """What a benchmark should show.
+    """A figure that a benchmark should reach.
 
     Attributes:
         script: Name of the benchmark.

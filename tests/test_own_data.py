@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.test_pipelines import STUDIES
+from tests.told import Told
 from wss.errors import DataError
 from wss.pipeline.catalogues import catalogues
 from wss.pipeline.changes import merge, parse_overrides
@@ -29,7 +30,7 @@ KINDS = {
     "some scribbles": {"masks": VAL, "scribbles": ("t0", "t3")},
     "odd": {"masks": (*TRAIN, *VAL), "scribbles": TRAIN, "grey": True, "sizes": SIZES, "never": 2},
 }
-"""What there is: masks, scribbles, grey images, sizes, and a class that no training image has."""
+"""Files of each kind of data set: masks, scribbles, grey images, sizes, and a class that no training image has."""
 MASKS_ONLY = {"dense", "quickstart", "semi-supervised", "study-full-supervision", "study-semi-supervision"}
 """Pipelines that need masks of training images, with all their rows."""
 BOXES = "spml-box"
@@ -88,19 +89,6 @@ def data(tmp_path_factory):
         return folders[kind]
 
     return folder
-
-
-class Told:
-    """Progress that keeps what it is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, message):
-        self.lines.append(message)
-
-    def task(self, label, total, done=0):
-        return lambda units, note: None
 
 
 def _small(name, root, *settings):

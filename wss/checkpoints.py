@@ -91,7 +91,7 @@ def load_checkpoint(
 
 
 def pixel_options(path: str | Path) -> PixelOptions:
-    """How the values of image files became RGB for the training of a network, so that prediction reads files alike.
+    """Return how the values of image files became RGB in training, so that prediction reads files alike.
 
     Args:
         path: ``artifacts/train/<key>.h5``.

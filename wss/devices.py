@@ -35,7 +35,7 @@ _postponed: ContextVar[list[Check] | None] = ContextVar("postponed", default=Non
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Whether the tensor is in the memory of the host, so that looking at its values costs nothing."""
+    """True if the tensor is in the memory of the host, so that reading its values does not wait."""
     return tensor.device.type == "cpu"
 
 

@@ -1,4 +1,4 @@
-"""What `wss data check` tells to do, done as a person would: in wss.yaml, with commands, and before a training."""
+"""A person follows the remedies of `wss data check`: in wss.yaml, with commands, and before a training."""
 
 import re
 import shlex

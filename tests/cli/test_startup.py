@@ -1,4 +1,4 @@
-"""What a command that has nothing to do need not import, and what it need not read twice."""
+"""A command that has nothing to do imports little, and reads no file twice."""
 
 import subprocess
 import sys

@@ -72,7 +72,7 @@ def repaint(folder, table):
 
 
 def findings(root, kind="folder", **options):
-    """What the check finds, by code."""
+    """Findings of the check by code."""
     return {finding.code: finding for finding in check(open_source(kind, root, **options))}
 
 

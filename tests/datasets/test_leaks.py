@@ -1,4 +1,4 @@
-"""What stands in two splits is found: images, volumes, patients, copies, and pictures that are nearly the same."""
+"""The check finds images that are in two splits: volumes, patients, copies, and pictures that are nearly the same."""
 
 import time
 

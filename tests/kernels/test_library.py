@@ -1,4 +1,4 @@
-"""Which build of a kernel is loaded."""
+"""The fastest build of a kernel that the processor runs is loaded."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ WAITS = {
     "tree-energy": TREES,
     "spml": {"ops/segments.py:split_segments"},
 }
-"""What still waits. Lattices and segments: their number decides the sizes of what follows. Walks: how many classes an image has
-does too, images that underflow are solved again, and what infinite boundaries (padding) enclose is found on the host. Trees: they
-are found and summed over on the host."""
+"""These operators still wait for the device. Lattices and segments: their number decides the sizes of what follows. Walks: how
+many classes an image has does too, images that underflow are solved again, and what infinite boundaries (padding) enclose is
+found on the host. Trees: they are found and summed over on the host."""
 HOST_DRAWS = {"methods/dmpls.py:losses", "ops/transform.py:draw_transform"}
 """They look at random numbers that were drawn on the host."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.told import Told
 from wss.datasets.source import Catalogue
 from wss.errors import UsageError
 from wss.methods import METHODS, Batch, CrossEntropyMethod, Dense, PartialCrossEntropy
@@ -143,17 +144,6 @@ def test_auto_is_no_number_before_training_computes_it():
     batch = _batch()
     with pytest.raises(UsageError, match="stands for weights that training computes"):
         Dense(class_weights="auto").losses(Segmenter(NetworkSpec(name="unet"), 3), batch, {"ce"})
-
-
-class Told:
-    def __init__(self):
-        self.lines = []
-
-    def say(self, message):
-        self.lines.append(message)
-
-    def task(self, label, total, done=0):
-        return lambda units, note: None
 
 
 def test_training_computes_tells_and_records_them(tmp_path):

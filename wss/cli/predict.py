@@ -123,7 +123,7 @@ def predict(
 
 
 def _reading(settings: list[str], network: Path) -> PixelOptions:
-    """How files are read: as for the network's training, but for what is set."""
+    """Return how files are read: as in the network's training, except for what is set."""
     from wss.checkpoints import pixel_options
     from wss.datasets.images import PixelOptions
     from wss.errors import UsageError

@@ -233,7 +233,7 @@ class Session(AbstractContextManager["Session"]):
         return outcomes
 
     def given(self, pipeline: Pipeline) -> dict[str, Store]:
-        """What was read of data sets whose folder is not there any more, by id of the stage ``samples``.
+        """Find the samples stores of data sets whose folder is gone, by id of the stage ``samples``.
 
         Raises:
             DataError: Nothing was read of such a data set yet.

@@ -26,7 +26,7 @@ class DatasetSpec(Params):
     root: Path | None = Field(default=None, json_schema_extra=LOCAL)
     """The folder that holds the data set; None for the generated sample."""
     keep: Literal["pixels", "encoded"] = Field(default="pixels", json_schema_extra=LATER)
-    """How images are kept in the workspace. ``pixels``: fastest to read, three bytes for each pixel of a colour image.
+    """Form in which the workspace keeps images. ``pixels``: fastest to read, three bytes for each pixel of a colour image.
     ``encoded``: the files' own bytes, where a JPEG or PNG holds the very pixels that are read, otherwise PNG. Nothing that is
     made of the images depends on it."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -288,7 +288,7 @@ def _label_of(categories: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int,
 
 
 def _category_notes(path: Path, categories: Mapping[int, str]) -> list[Finding]:
-    """What is special about categories: those that are the background, and those that share a name."""
+    """Report categories that are the background, and categories that share a name."""
     found = []
     for number, name in categories.items():
         if is_background(name):

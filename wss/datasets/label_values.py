@@ -92,7 +92,7 @@ def declared_values(source: Source) -> tuple[frozenset[int], frozenset[int]]:
 
 
 def set_option(what: What, values: Mapping[int, int]) -> str:
-    """How to declare what stored values mean."""
+    """Say how to declare the meaning of stored values."""
     return f"set {what.removesuffix('s')}_values: {written(values)} below dataset in wss.yaml"
 
 

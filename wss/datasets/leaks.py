@@ -1,4 +1,4 @@
-"""What stands in two splits: images, slices of one volume, scans of one patient, the same picture, or nearly the same."""
+"""Find data that are in two splits: images, slices of one volume, scans of one patient, the same picture, or nearly the same."""
 
 from __future__ import annotations
 

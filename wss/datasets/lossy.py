@@ -1,4 +1,4 @@
-"""What JPEG and WebP files say of themselves that decoders pass over: the kind of compression, and where it ends."""
+"""Facts in JPEG and WebP files that decoders ignore: the kind of compression, and the end of the data."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def _matches(base: Path, text: str) -> dict[str, Path]:
 
 
 def _shown(base: Path, parts: PurePosixPath, images: Mapping[str, Path]) -> str:
-    """What is in the first folder of a pattern that is the same for all images, for people."""
+    """List, for people, the content of the first folder of a pattern that is the same for all images."""
     folder = base
     for part in parts.parts[:-1]:
         if _SLOT in part:

@@ -1,4 +1,4 @@
-"""How cameras say that a stored picture has to be turned before it is shown."""
+"""EXIF orientation: the turn that a stored picture needs before it is shown."""
 
 from __future__ import annotations
 

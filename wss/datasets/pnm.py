@@ -14,7 +14,7 @@ from wss.datasets.raster import Colours, Format, Header, Raster, require_size
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
 _LONGER = re.compile(rb"\r\n|\s?(?:#[^\n]*\n)+")
-"""What some programs write between the last number of a header and the values, where the format has one blank."""
+"""Bytes that some programs write between the last number of a header and the values, where the format has one blank."""
 _ANOTHER = re.compile(rb"\s*P[1-6]\s")
 
 

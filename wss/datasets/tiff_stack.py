@@ -73,7 +73,7 @@ class TiffStack(VolumeFile):
             return upright(channels_of(self.path, layout, values), layout.orientation)
 
     def _pages(self, sizes: dict[str, int], layout: Layout, channel: int | None) -> tuple[int, int, int]:
-        """How many slices, the page of the first, and from there to the next."""
+        """Number of slices, page of the first, and step from one to the next."""
         inner = "YXS" if layout.channels == layout.page.samplesperpixel else "YXSC"
         kinds = [(axis, size) for axis, size in sizes.items() if axis not in inner and size > 1]
         if len(kinds) > 2:

@@ -427,7 +427,7 @@ class StackSource(VolumeSource):
 
 
 def unread_volume(path: Path) -> tuple[str, str] | None:
-    """What a file of a format for volumes that is not read is by its ending, and what to do; None for others."""
+    """Name a volume format that is not read, by the file's ending, and its remedy; None for other files."""
     ending = path.suffix.lower()
     return None if ending not in _UNREAD or path.is_dir() else (_UNREAD[ending], _REMEDIES.get(ending, _CONVERT))
 

@@ -15,7 +15,7 @@ from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.strokes_io import label_of
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
-"""Where class names of such data sets are, below or beside the folder of text files."""
+"""Names of files with class names, below or beside the folder of text files."""
 
 _MARGIN = 0.01
 """Outlines may end so far outside the image, as a share of its sides: programs round."""

@@ -24,7 +24,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def available() -> bool:
-    """Whether the native assignment is installed and loads."""
+    """True if the native assignment is installed and loads."""
     return library() is not None
 
 

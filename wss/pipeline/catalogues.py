@@ -27,7 +27,7 @@ _REMEDIES = {
     "point": "add points or scribbles, or masks to draw points from",
     "mask": "add masks",
 }
-"""What to do by the annotation that is missing."""
+"""Remedies by the annotation that is missing."""
 
 
 def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> dict[str, Catalogue]:
@@ -124,7 +124,7 @@ def _bounded(node: Node, pipeline: Pipeline) -> bool:
 
 
 def _without_masks(pipeline: Pipeline, bare: Mapping[str, str]) -> str:
-    """What to say about trainings that lack masks."""
+    """Message about trainings that lack masks."""
     names, splits = _shortened(list(bare)), " and ".join(repr(split) for split in dict.fromkeys(bare.values()))
     trains = "trains" if len(bare) == 1 else "train"
     problem = f"{names} {trains} on masks, and no image of split {splits} has a file with its labels (mask)"
@@ -165,7 +165,7 @@ def _still(pipeline: Pipeline, factor: str, levels: Sequence[Level], bare: Mappi
 
 
 def left_out(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> list[str]:
-    """What stages that compare with masks will leave out, as far as the data set's list of files tells.
+    """List what stages that compare with masks will leave out, as far as the data set's list of files tells.
 
     Args:
         pipeline: The stages.

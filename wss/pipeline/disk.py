@@ -1,4 +1,4 @@
-"""How much disk the stores of a pipeline take, before anything runs, and whether it is there.
+"""Estimate of the disk that the stores of a pipeline take, made before anything runs and compared with the free space.
 
 These are estimates: sizes of images are those of some headers, label maps and probabilities compress as those of photographs
 and of trained networks do.
@@ -50,7 +50,7 @@ _CHECKPOINTS = 6
 
 @dataclass(frozen=True)
 class Images:
-    """What is known of the images of a data set.
+    """Facts about the images of a data set.
 
     Attributes:
         pixels: Mean number of pixels.

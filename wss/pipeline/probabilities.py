@@ -1,4 +1,4 @@
-"""Which predictions of a pipeline keep their probabilities: those that another stage reads."""
+"""Predictions of a pipeline keep their probabilities where another stage reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said about the report of a pipeline before anything runs."""
+"""Checks of the report of a pipeline before anything runs."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
 
 
 def _gap(without: int, total: int, split: str) -> str | None:
-    """What is not scored for want of masks; None where everything is."""
+    """Say how many images are not scored, because they have no mask; None where all are scored."""
     if not without:
         return None
     if without == total:

@@ -247,7 +247,7 @@ def _boxed(samples: Store, boxes: NDArray[np.int32], nothing: Labels) -> dict[st
 
 
 def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
-    """Which classes are in the image, uint8 (K,), from the first of tags, mask, boxes, strokes and scribble that it has."""
+    """Classes of the image, uint8 (K,), from the first of tags, mask, boxes, strokes and scribble that it has."""
     found: NDArray[Any]
     if samples.has("tags", image_id):
         found = np.flatnonzero(samples.get("tags", image_id))

@@ -163,7 +163,7 @@ class StoreWriter:
 
 
 class _Described:
-    """What is known of all images before their bytes are written, in a few numbers for each.
+    """Sizes and dtypes of all images before their bytes are written, a few numbers for each.
 
     Args:
         schema: Layout of the store.

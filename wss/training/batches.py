@@ -19,7 +19,7 @@ from wss.training.augment import AugmentParams, augment
 from wss.training.shared_memory import FOLDER, PREFETCHED, fitting, nbytes
 
 PATIENCE_S = 900.0
-"""How long to wait for a batch before loader processes count as lost."""
+"""Seconds to wait for a batch before loader processes count as lost."""
 
 ReadSample = Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]
 """Gives the image (H,W,3) and its maps (``labels`` and what the method needs) for an image id; and ``valid``, uint8, 0 where the
@@ -200,7 +200,7 @@ def _loaded(
 
 
 def _lost(error: RuntimeError) -> WssError:
-    """What to say about loader processes that ended or do not answer."""
+    """Error about loader processes that ended or do not answer."""
     return WssError(
         "the processes that load images ended or do not answer, most likely for want of memory; use fewer --jobs (--jobs 1 "
         "loads without them), or give a container more shared memory (`docker run --shm-size 1g`); the same command goes on "

@@ -70,7 +70,7 @@ class EdgeTrainingParams(Params):
 
 @dataclass(frozen=True)
 class EdgeHooks:
-    """How the loop reaches the outside: ``save`` keeps a state to resume from, ``advance`` counts steps with a note, ``say``
+    """Calls from the loop to the outside: ``save`` keeps a state to resume from, ``advance`` counts steps with a note, ``say``
     tells people what they should know.
     """
 

@@ -1,4 +1,4 @@
-"""What the loop knows of past steps, without making a GPU wait for it."""
+"""Figures of past steps for the training loop, read without making a GPU wait."""
 
 from __future__ import annotations
 

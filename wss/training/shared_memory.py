@@ -1,4 +1,4 @@
-"""How many loader processes shared memory has room for.
+"""Number of loader processes that shared memory has room for.
 
 Loader processes hand over batches in shared memory, which Linux keeps in ``/dev/shm``. Containers often have 64 MB of it.
 """

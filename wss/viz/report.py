@@ -374,7 +374,7 @@ class _Page:
         return found
 
     def gaps(self, section: str) -> list[Gap]:
-        """What was left out of a section."""
+        """Note on what a section leaves out."""
         return [gap for gap in self.report.gaps if gap.section == section]
 
     @cached_property
