@@ -186,3 +186,37 @@ def test_true_and_false_are_short_for_the_walk():
 def test_without_a_walk_keys_are_what_they_were():
     assert "walk" not in canonical(PredictParams())["test_time"]
     assert canonical(PredictParams(test_time={"walk": True}))["test_time"]["walk"][""] == "WalkParams"
+
+
+@pytest.mark.parametrize("size", [(37, 53), (100, 53), (64, 130), (20, 200)])
+@pytest.mark.parametrize("options", [{}, {"flip": True, "scales": (0.5, 1.0)}])
+def test_large_images_go_through_the_network_in_blocks(monkeypatch, size, options):
+    monkeypatch.setattr("wss.predictor.WHOLE", 2000)
+    monkeypatch.setattr("wss.blocks.BLOCK", 32)
+    monkeypatch.setattr("wss.blocks.MARGIN", 8)
+    image = np.kron(_image(-(-size[0] // 4), -(-size[1] // 4)), np.ones((4, 4, 1), np.uint8))[: size[0], : size[1]]
+    predictor = _predictor(**options)
+    whole = predictor._whole(image)
+    predictor.model.sizes.clear()
+    seen = np.zeros(size, int)
+    for area, maps in predictor.parts(image):
+        assert maps.shape == (2, area[0].stop - area[0].start, area[1].stop - area[1].start)
+        seen[area] += 1
+    assert (seen == 1).all()
+    assert max(map(max, predictor.model.sizes)) <= (48 if np.prod(size) > 2000 else 53)
+    np.testing.assert_allclose(predictor.probabilities(image), whole, atol=1e-5 if not options else 0.3)
+    assert (predictor(image) == predictor.probabilities(image).argmax(0)).all()
+
+
+def test_blocks_of_a_network_that_looks_around_are_those_of_the_whole_image(monkeypatch):
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 2, 9, padding=4)
+    predictor = Predictor(network, ["a", "b"], PALETTE, torch.device("cpu"))
+    image = _image(150, 90)
+    whole = predictor.probabilities(image)
+    monkeypatch.setattr("wss.predictor.WHOLE", 1000)
+    monkeypatch.setattr("wss.blocks.BLOCK", 32)
+    monkeypatch.setattr("wss.blocks.MARGIN", 4)
+    np.testing.assert_allclose(predictor.probabilities(image), whole, atol=1e-4)
+    monkeypatch.setattr("wss.blocks.MARGIN", 3)
+    assert np.abs(predictor.probabilities(image) - whole).max() > 1e-2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.blocks import WHOLE, Area, blocks
 from wss.errors import UsageError
 from wss.params import LATER, Params
 
@@ -99,11 +100,37 @@ class Predictor:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels, uint8 (H,W), of an RGB image, uint8 (H,W,3)."""
-        labels: NDArray[np.uint8] = self.probabilities(image).argmax(0).astype(np.uint8)
+        labels = np.empty(image.shape[:2], np.uint8)
+        for area, maps in self.parts(image):
+            labels[area] = maps.argmax(0)
         return labels
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean of the softmax over scales and flips."""
+        if image.shape[0] * image.shape[1] <= WHOLE:
+            return self._whole(image)
+        result = np.empty((len(self.classes), *image.shape[:2]), np.float32)
+        for area, maps in self.parts(image):
+            result[(slice(None), *area)] = maps
+        return result
+
+    def parts(self, image: NDArray[np.uint8]) -> Iterator[tuple[Area, NDArray[np.float32]]]:
+        """Class probabilities part by part, so that memory does not grow with the image.
+
+        Args:
+            image: RGB, uint8 (H,W,3). More than 4 million pixels go through the network in blocks (``wss.blocks``).
+
+        Yields:
+            Rows and columns of a part, and its probabilities, float32 (K,h,w). Parts do not overlap and cover the image.
+        """
+        height, width = image.shape[:2]
+        if height * width <= WHOLE:
+            yield (slice(0, height), slice(0, width)), self._whole(image)
+            return
+        for block in blocks(height, width):
+            yield block.inside, self._whole(image[block.seen])[(slice(None), *block.kept)]
+
+    def _whole(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         rgb = torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float()
         size = rgb.shape[2:]
         total = torch.zeros((), device=self.device)

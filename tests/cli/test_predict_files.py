@@ -8,6 +8,7 @@ from PIL import Image
 
 from wss.checkpoints import load_checkpoint
 from wss.datasets.images import PixelOptions, read_label, read_picture
+from wss.predictor import Predictor
 from wss.store import Store
 
 GEO = [(33550, 12, 3, (10.0, 10.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)]
@@ -104,9 +105,35 @@ def test_large_tiff_is_predicted_by_blocks(bands, wss, monkeypatch):
     assert wss("predict", "../scenes/images/a3.tif", "--out", "large").code == 0
     assert {path.name for path in (bands / "large").iterdir()} == {"a3.tif", "a3_overlay.png"}
     assert (read_label(bands / "large/a3.tif") == read_label(bands / "small/a3.png")).all()
-    refused = wss("predict", "../scenes/images/a3.tif", "--out", "probs", "--probs")
-    assert refused.code == 1
-    assert "too many pixels for a file of probabilities; leave out --probs" in refused.said
+    assert wss("predict", "../scenes/images/a3.tif", "--out", "probs", "--probs").code == 0
+    probs = np.load(bands / "probs/a3_probs.npy")
+    assert probs.shape == (2, 40, 48)
+    assert probs.dtype == np.float16
+    labels = read_label(bands / "probs/a3.tif")
+    assert (labels[:5] == 255).all()
+    assert (np.take_along_axis(probs[:, 5:], labels[None, 5:], 0)[0] == probs[:, 5:].max(0)).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_memory_does_not_grow_with_images_of_any_format(bands, wss, monkeypatch, ending):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    image = np.random.default_rng(0).integers(0, 255, (150, 130, 3), dtype=np.uint8)
+    Image.fromarray(image).save(bands / f"a.{ending}")
+    monkeypatch.setattr("wss.predictor.WHOLE", 2000)
+    monkeypatch.setattr("wss.blocks.BLOCK", 64)
+    monkeypatch.setattr("wss.blocks.MARGIN", 16)
+    sizes = []
+    whole = Predictor._whole
+    monkeypatch.setattr(Predictor, "_whole", lambda self, image: sizes.append(image.shape) or whole(self, image))
+    reading = ("--set", "read.bands=null", "--set", "read.nodata=null")
+    result = wss("predict", f"a.{ending}", "--out", "o", "--probs", *reading)
+    assert result.code == 0, result.err
+    assert {path.name for path in (bands / "o").iterdir()} == {"a.png", "a_overlay.png", "a_probs.npy"}
+    assert len(sizes) == 9
+    assert max(map(max, sizes)) == 96
+    labels, probs = read_label(bands / "o/a.png"), np.load(bands / "o/a_probs.npy")
+    assert (np.take_along_axis(probs, labels[None], 0)[0] == probs.max(0)).all()
 
 
 def test_a_mask_does_not_replace_its_image(bands, wss):

@@ -53,12 +53,15 @@ def predict(
 ) -> None:
     """Segment images: indexed PNG masks with palette and overlays. Volumes (.nii, .nii.gz, DICOM series) become volumes.
 
-    Images may be of any size, grey or colour, of any depth, turned by EXIF. They become 8 bits as those of training did. TIFFs
-    of more than 80 million pixels are read and written by blocks. Masks of GeoTIFFs are written as GeoTIFF too. Images that
-    cannot be read are left out and listed at the end.
+    Images may be of any size, grey or colour, of any depth, turned by EXIF. They become 8 bits as those of training did. Images
+    of more than 4 million pixels go through the network in blocks of 1280 pixels, with 128 pixels around each, so that memory
+    does not grow with them. TIFFs of more than 80 million pixels are also read and written in blocks. Masks of GeoTIFFs are
+    written as GeoTIFF too. Images that cannot be read are left out and listed at the end.
 
     Example: [bold]wss predict holiday/*.jpg --out masks[/bold]
     """
+    from functools import partial
+
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
     from wss.cli.segmentation import Segmentation
@@ -97,6 +100,7 @@ def predict(
         else:
             sources = named + volumes.of_files(scans, session)
         advance = session.context.progress.task("predicting", len(sources))
+        segment.note = partial(advance, 0)
         written: list[Path] = []
         done = 0
         faults: dict[str, str] = volumes.faults

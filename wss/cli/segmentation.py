@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from functools import cached_property
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.datasets.finding import FileProblem
 from wss.datasets.images import MAX_PIXELS, PixelOptions, read_header, read_picture
 from wss.errors import DataError
+from wss.store.atomic import replace_file
 
 if TYPE_CHECKING:
     from wss.predictor import InferenceParams, Predictor
@@ -31,6 +33,9 @@ class Segmentation:
         reading: How the values of files become RGB; None takes what the network was trained with.
         probs: Give probabilities too.
         overlays: Give overlays.
+
+    Attributes:
+        note: Told which part of a large picture is done, in the process that shows progress.
     """
 
     def __init__(
@@ -45,6 +50,15 @@ class Segmentation:
     ) -> None:
         self._network, self._device, self._test_time, self._out = network, device, test_time, out
         self._given, self._probs, self._overlays = reading, probs, overlays
+        self.note: Callable[[str], None] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What other processes get: they have no progress bar."""
+        return self.__dict__ | {"note": None}
+
+    def _note(self, name: str, done: int, count: int) -> None:
+        if self.note is not None:
+            self.note(f"{name}: block {done} of {count}")
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -70,63 +84,76 @@ class Segmentation:
         name, given = source
         try:
             if not isinstance(given, Path):
-                return self._segmented(*given())[1]
+                return self._segmented(name, *given())[1]
             if _is_tiff(given):
-                return self._tiff(given, self._out / f"{name}.tif")
-            return self._segmented(*read_picture(given, self._reading))[1]
+                return self._tiff(name, given)
+            return self._segmented(name, *read_picture(given, self._reading))[1]
         except DataError as error:
             return str(error)
 
     def _segmented(
-        self, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None
+        self, name: str, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.uint8], dict[str, bytes | None]]:
-        """Labels of an image, uint8 (H,W), 255 without data; and the files of mask, overlay and probabilities."""
-        from wss.viz import encode_png, indexed_png, overlay
+        """Labels of an image, uint8 (H,W), 255 without data; and its files."""
+        from wss.viz import indexed_png
 
         predictor = self._predictor
-        maps = predictor.probabilities(image)
-        labels = maps.argmax(0).astype(np.uint8)
+        labels = np.empty(image.shape[:2], np.uint8)
+        with self._probs_file(name, labels.shape) as probs:
+            for area, maps in predictor.parts(image):
+                labels[area] = maps.argmax(0)
+                if probs is not None:
+                    probs[(slice(None), *area)] = maps
         if valid is not None:
             labels[~valid] = 255
-        files: dict[str, bytes | None] = {".png": indexed_png(labels, predictor.palette)}
+        return labels, {".png": indexed_png(labels, predictor.palette), **self._others(image, labels)}
+
+    def _others(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> dict[str, bytes | None]:
+        """The files beside the mask."""
+        from wss.viz import encode_png, overlay
+
+        files: dict[str, bytes | None] = {}
         if self._overlays:
-            drawn = overlay(image, labels, predictor.palette, unpainted=predictor.background)
+            drawn = overlay(image, labels, self._predictor.palette, unpainted=self._predictor.background)
             files["_overlay.png"] = encode_png(drawn)
         if self._probs:
-            buffer = io.BytesIO()
-            np.save(buffer, maps.astype(np.float16))
-            files["_probs.npy"] = buffer.getvalue()
-        return labels, files
+            files["_probs.npy"] = None
+        return files
 
-    def _tiff(self, path: Path, target: Path) -> dict[str, bytes | None]:
-        """A TIFF: by blocks if it is large; with a mask ``target`` as TIFF if it has a place on earth."""
+    @contextmanager
+    def _probs_file(self, name: str, size: Sequence[int]) -> Iterator[NDArray[np.float16] | None]:
+        """Yield an array that lies in the file of probabilities, float16 (K,H,W); None if they are not asked for."""
+        if not self._probs:
+            yield None
+            return
+        with replace_file(self._out / f"{name}_probs.npy") as temporary:
+            shape = (len(self._predictor.classes), *size)
+            maps = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+            if hasattr(os, "posix_fallocate"):  # a write to a mapped file on a full disk would end the process
+                with temporary.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+            yield maps
+            maps.flush()
+
+    def _tiff(self, name: str, path: Path) -> dict[str, bytes | None]:
+        """A TIFF: part by part if it is large. Its mask is a TIFF too if it is large or has a place on earth."""
         from wss.datasets.mask_files import write_mask_tiff
         from wss.datasets.tiff import geo_tags, open_tiff
+        from wss.large_tiff import predict_tiff
 
         height, width = read_header(path).shape
+        target = self._out / f"{name}.tif"
         if height * width > MAX_PIXELS:
-            return self._blocks(path, target)
-        labels, files = self._segmented(*read_picture(path, self._reading))
+            with self._probs_file(name, (height, width)) as probs:
+                progress = partial(self._note, name)
+                preview = predict_tiff(self._predictor, path, target, self._reading, probs=probs, progress=progress)
+            return {".tif": None, **self._others(preview.rgb, preview.labels)}
+        labels, files = self._segmented(name, *read_picture(path, self._reading))
         with open_tiff(path) as layout:
             geo = geo_tags(layout.page) if layout.orientation == 1 else []
         if geo:
             write_mask_tiff(target, [labels], labels.shape, self._predictor.palette, geo)
             files[".tif"] = None
-        return files
-
-    def _blocks(self, path: Path, target: Path) -> dict[str, bytes | None]:
-        from wss.blocks import predict_blocks
-        from wss.viz import encode_png, overlay
-
-        if self._probs:
-            message = "has too many pixels for a file of probabilities"
-            raise FileProblem("too-large", path, message, "leave out --probs, or cut it into tiles (`wss data tile`)")
-        predictor = self._predictor
-        preview = predict_blocks(predictor, path, target, self._reading)
-        files: dict[str, bytes | None] = {".tif": None}
-        if self._overlays:
-            drawn = overlay(preview.rgb, preview.labels, predictor.palette, unpainted=predictor.background)
-            files["_overlay.png"] = encode_png(drawn)
         return files
 
 

@@ -69,9 +69,11 @@ class _Prediction:
         return Predictor(build_model(self._model), meta["classes"], palette, self._device, params.test_time, params.amp)
 
     def __call__(self, image_id: str) -> dict[str, NDArray[Any]]:
-        probs = self._predictor.probabilities(self._samples.get("image", image_id))
-        labels: dict[str, NDArray[Any]] = {"labels": probs.argmax(0).astype(np.uint8)}
-        return labels if self._params.probs is False else {**labels, "probs": kept(probs)}
+        image = self._samples.get("image", image_id)
+        if self._params.probs is False:
+            return {"labels": self._predictor(image)}
+        probs = self._predictor.probabilities(image)
+        return {"labels": probs.argmax(0).astype(np.uint8), "probs": kept(probs)}
 
 
 STAGE = Stage(

@@ -12,6 +12,8 @@ from wss.errors import UsageError
 from wss.viz.palette import VOID, colourise
 
 Picture = NDArray[np.uint8]
+
+_ROWS = 256
 """uint8 (H, W, 3), RGB."""
 
 
@@ -42,7 +44,7 @@ def overlay(
         UsageError: ``image`` and ``labels`` differ in size or are of the wrong type.
     """
     check_image(image, labels)
-    colours = colourise(labels, palette).astype(np.float32)
+    colours = colourise(labels, palette)
     opacity = np.full(labels.shape, alpha, np.float32)
     if contours:
         opacity[_borders(labels, max(1, round(min(labels.shape) / 200)))] = 1
@@ -184,6 +186,12 @@ def _borders(labels: NDArray[Any], width: int) -> NDArray[np.bool_]:
     return borders
 
 
-def _blend(image: Picture, colours: NDArray[np.float32] | float, opacity: NDArray[np.float32]) -> Picture:
-    mixed = image + opacity[..., None] * (colours - image.astype(np.float32))
-    return np.rint(mixed).astype(np.uint8)
+def _blend(image: Picture, colours: Picture | int, opacity: NDArray[np.float32]) -> Picture:
+    """Mix an image with colours. Rows are mixed a few at a time, because large images would need much memory as floats."""
+    mixed = np.empty_like(image)
+    targets = np.broadcast_to(np.asarray(colours, np.uint8), image.shape)
+    for top in range(0, image.shape[0], _ROWS):
+        rows = slice(top, top + _ROWS)
+        below = image[rows].astype(np.float32)
+        mixed[rows] = np.rint(below + opacity[rows, :, None] * (targets[rows] - below))
+    return mixed

@@ -10,7 +10,7 @@ import tifffile
 import torch
 from torch import nn
 
-from wss import blocks
+from wss import large_tiff
 from wss.datasets.finding import FileProblem
 from wss.datasets.images import PixelOptions, read_label, read_picture
 from wss.datasets.regions import RegionReader
@@ -89,12 +89,12 @@ def test_blocks_fit_together(tmp_path, predictor, size):
     values = np.random.default_rng(0).integers(0, 250, (*size, 3), dtype=np.uint8)
     _write(tmp_path / "a.tif", values, extratags=GEO)
     seen = []
-    preview = blocks.predict_blocks(
+    preview = large_tiff.predict_tiff(
         predictor, tmp_path / "a.tif", tmp_path / "o.tif", progress=lambda *n: seen.append(n)
     )
     expected = predictor(values)
     assert (read_label(tmp_path / "o.tif") == expected).all()
-    step = -(-max(size) // blocks.PREVIEW)
+    step = -(-max(size) // large_tiff.PREVIEW)
     assert (preview.labels == expected[::step, ::step]).all()
     assert (preview.rgb == values[::step, ::step]).all()
     assert seen[-1][0] == seen[-1][1] == len(seen)
@@ -110,7 +110,7 @@ def test_pixels_without_data_are_unlabelled(tmp_path, predictor):
     values = np.random.default_rng(0).integers(1, 250, (1200, 300, 3), dtype=np.uint8)
     values[1100:] = 0
     _write(tmp_path / "a.tif", values)
-    blocks.predict_blocks(predictor, tmp_path / "a.tif", tmp_path / "o.tif", PixelOptions(nodata=0))
+    large_tiff.predict_tiff(predictor, tmp_path / "a.tif", tmp_path / "o.tif", PixelOptions(nodata=0))
     labels = read_label(tmp_path / "o.tif")
     assert (labels[1100:] == 255).all()
     assert (labels[:1100] == predictor(values)[:1100]).all()
@@ -135,7 +135,7 @@ def test_damage_is_named(tmp_path, predictor):
     data = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
     with pytest.raises(FileProblem, match=r"a\.tif: .*again"):
-        blocks.predict_blocks(predictor, tmp_path / "a.tif", tmp_path / "o.tif")
+        large_tiff.predict_tiff(predictor, tmp_path / "a.tif", tmp_path / "o.tif")
     assert not (tmp_path / "o.tif").exists()
 
 
@@ -144,8 +144,8 @@ def test_20000_pixels_a_side_in_less_than_2_gb(tmp_path):
     program = """
         import resource, sys
         import numpy as np, tifffile, torch
-        from tests.test_blocks import Brightest, PALETTE
-        from wss.blocks import predict_blocks
+        from tests.test_large_tiff import Brightest, PALETTE
+        from wss.large_tiff import predict_tiff
         from wss.datasets.regions import RegionReader
         from wss.predictor import Predictor
         from pathlib import Path
@@ -156,7 +156,7 @@ def test_20000_pixels_a_side_in_less_than_2_gb(tmp_path):
         tifffile.imwrite(folder / "a.tif", (kinds[n % 7] for n in range(count)), shape=(side, side, 3), dtype=np.uint8,
                          tile=(256, 256), photometric="rgb", compression="deflate", compressionargs={"level": 1})
         predictor = Predictor(Brightest(), ["a", "b", "c"], PALETTE, torch.device("cpu"))
-        predict_blocks(predictor, folder / "a.tif", folder / "o.tif")
+        predict_tiff(predictor, folder / "a.tif", folder / "o.tif")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
     done = subprocess.run(
