@@ -15,8 +15,10 @@ from wss.datasets.images import MAX_PIXELS, PixelOptions, read_header, read_pict
 from wss.errors import DataError
 
 if TYPE_CHECKING:
+    from wss.precision import Precision
     from wss.predictor import InferenceParams, Predictor
 
+SIDE = 321
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -31,6 +33,7 @@ class Segmentation:
         reading: How the values of files become RGB; None takes what the network was trained with.
         probs: Give probabilities too.
         overlays: Give overlays.
+        amp: Autocast to bfloat16.
     """
 
     def __init__(
@@ -42,15 +45,16 @@ class Segmentation:
         reading: PixelOptions | None,
         probs: bool,
         overlays: bool,
+        amp: bool = False,
     ) -> None:
         self._network, self._device, self._test_time, self._out = network, device, test_time, out
-        self._given, self._probs, self._overlays = reading, probs, overlays
+        self._given, self._probs, self._overlays, self._amp = reading, probs, overlays, amp
 
     @cached_property
     def _predictor(self) -> Predictor:
         from wss.checkpoints import load_checkpoint
 
-        return load_checkpoint(self._network, device=self._device, test_time=self._test_time)
+        return load_checkpoint(self._network, device=self._device, test_time=self._test_time, amp=self._amp)
 
     @cached_property
     def _reading(self) -> PixelOptions:
@@ -128,6 +132,21 @@ class Segmentation:
             drawn = overlay(preview.rgb, preview.labels, predictor.palette, unpainted=predictor.background)
             files["_overlay.png"] = encode_png(drawn)
         return files
+
+
+def computed_in(network: Path, device: str, passes: int) -> Precision:
+    """Decide what ``passes`` images are segmented in, by noise of ``SIDE`` pixels a side."""
+    import torch
+
+    from wss.checkpoints import load_checkpoint
+    from wss.precision import decide_inference
+
+    place = torch.device(device)
+
+    def example() -> tuple[torch.nn.Module, torch.Tensor]:
+        return load_checkpoint(network, device=device).model, 255 * torch.rand(1, 3, SIDE, SIDE, device=place)
+
+    return decide_inference("auto", place, passes, example)
 
 
 def _is_tiff(path: Path) -> bool:
