@@ -185,6 +185,9 @@ class _Fake(dict):
     def get(self, name, image_id):
         return self[image_id]
 
+    def shape(self, name, image_id):
+        return self[image_id].shape
+
 
 @pytest.mark.parametrize("width", [4, 5])
 def test_volumes_of_older_stores_are_checked_before_they_are_scored(width):
