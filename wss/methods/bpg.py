@@ -77,7 +77,8 @@ class Bpg(CrossEntropyMethod):
     name: Literal["bpg"] = "bpg"
     summary: ClassVar[str] = "refined predictions and edges regressed from them; needs edge maps"
     differs: ClassVar[str] = (
-        "edges are those of the embedded detector instead of HED (--set edges.detector=hed --set edges.weights=FILE)"
+        "edges are those of the embedded detector instead of HED (--set edges.detector=hed --set edges.weights=FILE), read from "
+        "the probability of the background, and predictions are not refined (--preset voc2012-bpg has the paper's branches)"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "boundary"})
     needs: ClassVar[frozenset[str]] = frozenset({"edges"})
