@@ -114,13 +114,12 @@ def floor(root: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--side", type=int, default=20_000)
+    parser.add_argument("--side", type=int, default=20_000, help="side of the huge TIFF in pixels; 0 leaves it out")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root, work, huge = Path(folder, "images"), Path(folder, "work"), Path(folder, "huge.tif")
         write_images(root, args.images)
-        write_huge(huge, args.side)
         place = ("--workspace", str(work))
         rows = [floor(root), peak("init", "wss", "init", "--kind", "folder", "--root", str(root), *place)]
         rows.append(peak("data check", "wss", "data", "check", *place))
@@ -130,9 +129,10 @@ def main() -> None:
         rows.append(
             peak("predict all", "wss", "predict", str(root / "images"), "--out", target, "--no-overlays", *place)
         )
-        rows.append(peak("predict the huge TIFF", "wss", "predict", str(huge), "--out", f"{target}-huge", *place))
-        pixels = args.side**2
-        rows[-1]["megapixels"], rows[-1]["file_mb"] = pixels // 10**6, huge.stat().st_size // 2**20
+        if args.side:
+            write_huge(huge, args.side)
+            rows.append(peak("predict the huge TIFF", "wss", "predict", str(huge), "--out", f"{target}-huge", *place))
+            rows[-1]["megapixels"], rows[-1]["file_mb"] = args.side**2 // 10**6, huge.stat().st_size // 2**20
     record = {
         "command": f"python benchmarks/files.py --images {args.images} --side {args.side}",
         "date": date.today().isoformat(),
