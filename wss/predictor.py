@@ -57,6 +57,11 @@ class InferenceParams(Params):
     walk: WalkParams | None = Field(default=None, json_schema_extra=LATER)
     """Let features take one step of a random walk before they are classified; ``true`` stands for its defaults. None does not."""
 
+    @property
+    def passes(self) -> int:
+        """How often an image goes through the network."""
+        return len(self.scales) * (2 if self.flip else 1)
+
     @field_validator("walk", mode="before")
     @classmethod
     def _shorthand(cls, value: Any) -> Any:
@@ -131,7 +136,7 @@ class Predictor:
             yield block.inside, self._whole(image[block.seen])[(slice(None), *block.kept)]
 
     def _whole(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rgb = torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None].float()
+        rgb = as_tensor(image, self.device)
         size = rgb.shape[2:]
         total = torch.zeros((), device=self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
@@ -163,6 +168,11 @@ class Predictor:
         if total is None:
             raise RuntimeError("a window grid is never empty")
         return total / count
+
+
+def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """An image (H,W,3) as the networks take it, float32 (1,3,H,W)."""
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
 
 
 def _walking(model: nn.Module, walk: WalkParams) -> nn.Module:

@@ -144,3 +144,17 @@ def test_a_mask_does_not_replace_its_image(bands, wss):
     refused = wss("predict", "photos/a.tif", "--out", "photos")
     assert refused.code == 2
     assert "is one of the images and would be overwritten" in refused.said
+
+
+@pytest.mark.parametrize(("side", "measured"), [(300, False), (3300, True)])
+def test_bfloat16_is_measured_for_few_large_images(bands, wss, monkeypatch, side, measured):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(bands / "a.png")
+    asked = []
+    monkeypatch.setattr("wss.precision.multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr("wss.precision.measured", lambda step, device: asked.append(step) or 1.0)
+    monkeypatch.setattr(Predictor, "_whole", lambda self, image: np.zeros((2, *image.shape[:2]), np.float32))
+    reading = ("--set", "read.bands=null", "--set", "read.nodata=null")
+    assert wss("predict", "a.png", "--out", "o", "--no-overlays", *reading).code == 0
+    assert bool(asked) == measured

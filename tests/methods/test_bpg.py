@@ -25,7 +25,7 @@ NETWORKS = {
     "v2 at 16": NetworkSpec(name="deeplab-v2", backbone="mobilenet_v2", output_stride=16),
     "v3plus": NetworkSpec(name="deeplab-v3plus", backbone="mobilenet_v2"),
 }
-SETTINGS = [{"refine": r, "boundary": b} for r in (False, True) for b in ("none", "fg-bg", "all")]
+SETTINGS = [{"refine": r, "boundary": b} for r in (False, True) for b in ("none", "fg-bg", "all", "level")]
 
 
 def _batch(size=(32, 32), background=0, seed=0):
@@ -72,19 +72,19 @@ def test_settings_switch_the_branches(settings):
     model = _model(method, "v2")
     names = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert ("refinement" in names) == settings["refine"]
-    assert ("boundary" in names) == (settings["boundary"] != "none")
+    assert ("boundary" in names) == (settings["boundary"] in ("fg-bg", "all"))
     if "boundary" in names:
         assert model.boundary.convolutions[0][0].in_channels == {"fg-bg": 2, "all": 3}[settings["boundary"]]
     found = method.losses(model, _batch(), method.term_names)
     assert set(found) == {"pce", "boundary"}
-    assert (found["boundary"].item() > 0) == ("boundary" in names)
+    assert (found["boundary"].item() > 0) == (settings["boundary"] != "none")
     sum(found.values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("boundary", ["fg-bg", "all"])
+@pytest.mark.parametrize("boundary", ["fg-bg", "all", "level"])
 def test_terms_are_those_of_the_paper(network, boundary):
     method, batch = Bpg(boundary=boundary), _batch((35, 50), background=2)
     model = _stir(_model(method, network)).eval()
@@ -93,8 +93,12 @@ def test_terms_are_those_of_the_paper(network, boundary):
     refined = model.refinement(coarse, model.normalise(batch.rgb))
     torch.testing.assert_close(model(batch.rgb), refined)
     torch.testing.assert_close(found["pce"], partial_cross_entropy(refined, batch.labels))
-    maps = coarse if boundary == "all" else foreground_background(coarse, 2)
-    edges = model.boundary(maps, (35, 50))
+    if boundary == "level":
+        larger = functional.interpolate(coarse, (35, 50), mode="bilinear", align_corners=False)
+        sure = larger.softmax(1)[:, 2]
+        edges = 4 * sure * (1 - sure)
+    else:
+        edges = model.boundary(coarse if boundary == "all" else foreground_background(coarse, 2), (35, 50))
     error = boundary_regression_loss(edges, batch.maps["edges"], valid=batch.valid)
     torch.testing.assert_close(found["boundary"], error)
     plain = functional.interpolate(coarse, (35, 50), mode="bilinear", align_corners=False)
@@ -149,9 +153,12 @@ def test_edges_beyond_the_image_do_not_count():
 
 def test_without_a_background_class_edges_come_from_all_classes_or_none():
     batch = _batch(background=None)
-    method = Bpg()
-    with pytest.raises(UsageError, match=r"the data set has none.*boundary: all"):
-        method.losses(_model(method), batch, method.term_names)
+    for boundary in ("fg-bg", "level"):
+        method = Bpg(boundary=boundary)
+        with pytest.raises(UsageError, match=r"the data set has none.*boundary: all"):
+            method.losses(_model(method), batch, method.term_names)
+        with pytest.raises(UsageError, match=r"the data set has none"):
+            method.check(method.term_names, 3, None)
     for boundary in ("all", "none"):
         method = Bpg(boundary=boundary)
         assert set(method.losses(_model(method), batch, method.term_names)) == method.term_names
@@ -247,6 +254,8 @@ def test_preset_holds_the_settings_of_the_paper(name):
     trained = [node.params for node in nodes if node.stage.name == "train"]
     tested = [node.params.test_time for node in nodes if node.stage.name == "predict"]
     for params in trained:
+        assert getattr(params.method, "boundary", "all") in ("none", "fg-bg", "all")
+        assert params.phases[0].terms.get("boundary", 1) == 1
         (phase,) = params.phases
         assert (phase.epochs, phase.lr, phase.momentum, phase.weight_decay) == (25, 0.00025, 0.9, 0.0005)
         assert (params.batch_size, phase.schedule, params.network.name) == (10, "poly", "deeplab-v2")

@@ -5,7 +5,7 @@ import torch
 
 from wss.errors import UsageError
 from wss.networks import NetworkSpec, build_network
-from wss.networks.layers.boundary import BoundaryRegression, foreground_background
+from wss.networks.layers.boundary import BoundaryRegression, background_level, foreground_background
 
 
 def _logits(classes=5, size=(6, 7)):
@@ -37,6 +37,33 @@ def test_the_gradient_of_the_foreground_reaches_the_largest_class_only(backgroun
     (foreground_background(logits, background)[:, 1] * weights).sum().backward()
     assert torch.equal(logits.grad[:, background], weights)
     assert logits.grad.count_nonzero() == weights.numel()
+
+
+@pytest.mark.parametrize("background", [0, 3])
+def test_levels_are_the_doubt_about_the_background(background):
+    logits = _logits()
+    edges = background_level(logits, background, (6, 7))
+    for b, y, x in torch.ones(2, 6, 7).nonzero().tolist():
+        values = [math.exp(value) for value in logits[b, :, y, x].tolist()]
+        p = values[background] / sum(values)
+        assert edges[b, y, x].item() == pytest.approx(1 - (2 * p - 1) ** 2)
+    assert torch.autograd.gradcheck(
+        lambda x: background_level(x, background, (9, 8)), _logits(4, (3, 4)).requires_grad_()
+    )
+
+
+def test_levels_are_interpolated_as_logits_are():
+    logits = _logits(3, (3, 4))
+    larger = torch.nn.functional.interpolate(logits, [6, 8], mode="bilinear", align_corners=False)
+    assert torch.equal(background_level(logits, 1, (6, 8)), background_level(larger, 1, (6, 8)))
+    half = background_level(logits.bfloat16(), 1, (6, 8))
+    assert half.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("classes", "background"), [(3, None), (1, 0)])
+def test_levels_need_a_background_and_a_class_beside_it(classes, background):
+    with pytest.raises(UsageError, match="needs a"):
+        background_level(_logits(classes), background, (6, 7))
 
 
 def test_of_equal_classes_one_gets_the_gradient():

@@ -259,7 +259,7 @@ def test_a_training_is_written_line_by_line(protocol, folder):
     assert lines({"second": found["second"]}) == [
         "second",
         "    method dense",
-        "    labels scribble drawn from masks; 9 images of train, batch 4, 6 steps, seed 0",
+        "    labels scribble drawn from masks; 9 images of train, batch 4, 6 steps, seed 0, bfloat16 where it is faster",
         "    network deeplab-v3plus resnet18, weights network of first (imagenet)",
         "    images crops of 16x16; scale 0.5 to 2, flip 0.5, blur 0.5, blur_sigma_px 0.1 to 2",
         "    phase 1: 6 steps, ce 1; optimiser sgd, lr 0.01, momentum 0.9, weight_decay 0.0005, head_multiplier 10, "

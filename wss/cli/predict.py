@@ -64,7 +64,7 @@ def predict(
 
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
-    from wss.cli.segmentation import Segmentation
+    from wss.cli.segmentation import Segmentation, computed_in
     from wss.cli.session import Session
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
@@ -93,12 +93,16 @@ def predict(
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
         network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
         reading = None if not settings else _reading(settings, network)
-        segment = Segmentation(network, str(session.context.device), test_time, out, reading, probs, overlays)
         volumes = VolumeMasks(out, network, reading)
         if named is None:
             sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
         else:
             sources = named + volumes.of_files(scans, session)
+        place = str(session.context.device)
+        precision = computed_in(network, place, test_time.passes, sources)
+        if precision.times is not None:
+            session.terminal.say(f"predict: {precision}")
+        segment = Segmentation(network, place, test_time, out, reading, probs, overlays, precision.used)
         advance = session.context.progress.task("predicting", len(sources))
         segment.note = partial(advance, 0)
         written: list[Path] = []

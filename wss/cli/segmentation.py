@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,10 @@ from wss.errors import DataError
 from wss.store.atomic import replace_file
 
 if TYPE_CHECKING:
+    from wss.precision import Precision
     from wss.predictor import InferenceParams, Predictor
 
+SIDE = 321
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -33,6 +35,7 @@ class Segmentation:
         reading: How the values of files become RGB; None takes what the network was trained with.
         probs: Give probabilities too.
         overlays: Give overlays.
+        amp: Autocast to bfloat16.
 
     Attributes:
         note: Told which part of a large picture is done, in the process that shows progress.
@@ -47,9 +50,10 @@ class Segmentation:
         reading: PixelOptions | None,
         probs: bool,
         overlays: bool,
+        amp: bool = False,
     ) -> None:
         self._network, self._device, self._test_time, self._out = network, device, test_time, out
-        self._given, self._probs, self._overlays = reading, probs, overlays
+        self._given, self._probs, self._overlays, self._amp = reading, probs, overlays, amp
         self.note: Callable[[str], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class Segmentation:
     def _predictor(self) -> Predictor:
         from wss.checkpoints import load_checkpoint
 
-        return load_checkpoint(self._network, device=self._device, test_time=self._test_time)
+        return load_checkpoint(self._network, device=self._device, test_time=self._test_time, amp=self._amp)
 
     @cached_property
     def _reading(self) -> PixelOptions:
@@ -155,6 +159,34 @@ class Segmentation:
             write_mask_tiff(target, [labels], labels.shape, self._predictor.palette, geo)
             files[".tif"] = None
         return files
+
+
+def computed_in(network: Path, device: str, passes: int, sources: Sequence[tuple[str, Any]]) -> Precision:
+    """Decide whether to segment in bfloat16, by noise of ``SIDE`` pixels a side.
+
+    Args:
+        network: The network's store.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        passes: Times that each image goes through the network.
+        sources: Names and images, see ``Segmentation``. Large files count as many images of ``SIDE`` pixels a side.
+    """
+    import torch
+
+    from wss.checkpoints import load_checkpoint
+    from wss.precision import MIN_PASSES, decide_inference
+
+    place = torch.device(device)
+
+    def example() -> tuple[torch.nn.Module, torch.Tensor]:
+        return load_checkpoint(network, device=device).model, 255 * torch.rand(1, 3, SIDE, SIDE, device=place)
+
+    count = len(sources)
+    for _, given in sources[:MIN_PASSES]:
+        if isinstance(given, Path):
+            with suppress(DataError):  # it is told when it is read
+                height, width = read_header(given).shape
+                count += height * width // SIDE**2
+    return decide_inference("auto", place, passes * count, example)
 
 
 def _is_tiff(path: Path) -> bool:

@@ -33,7 +33,9 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of every phase.")] = None,
-    amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16.")] = None,
+    amp: Annotated[
+        bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16; default: where it is faster.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint, or drop it and start over.")
     ] = True,

@@ -35,7 +35,9 @@ def train_edges(
         typer.Option(help="Smallest and largest factor on the sides of an image.", metavar="MIN MAX"),
     ] = (0.6, 1.4),
     lr: Annotated[float | None, typer.Option(help="Largest learning rate; default: 0.003, for hed 0.0001.")] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="Autocast to bfloat16.")] = False,
+    amp: Annotated[
+        bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16; default: where it is faster.")
+    ] = None,
     half: Annotated[bool, typer.Option("--half/--full", help="Write weights of half precision.")] = True,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint, or drop it and start over.")
@@ -72,7 +74,13 @@ def train_edges(
     if network not in RATES:
         raise UsageError(f"--network {network}: expected small or hed")
     augment = {**EdgeTrainingParams().augment.model_dump(), "crop": crop, "rotate_deg": rotate, "scale": scale}
-    values = {"epochs": epochs, "batch_size": batch_size, "amp": amp, "seed": seed or 0, "lr": lr or RATES[network]}
+    values = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "amp": "auto" if amp is None else amp,
+        "seed": seed or 0,
+        "lr": lr or RATES[network],
+    }
     params = validate(EdgeTrainingParams, {**values, "augment": augment}, "train-edges")
     splits = split or ["train"]
     items = list_bsds(root, *splits)

@@ -15,7 +15,7 @@ from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
-from wss.networks.layers.boundary import BoundaryRegression, foreground_background
+from wss.networks.layers.boundary import BoundaryRegression, background_level, foreground_background
 from wss.networks.layers.refinement import PredictionRefinement
 
 
@@ -58,6 +58,10 @@ class Bpg(CrossEntropyMethod):
     The term ``pce`` is partial cross-entropy of the refined prediction, ``boundary`` the error of the edges regressed from the
     network's own logits; its weight is the paper's lambda, or 30 times that (see below). Edges are learned from in training only.
 
+    With ``boundary: level`` there is no boundary branch: the edges are 4 p (1 - p), p being the probability of the background.
+    That is 1 where the network cannot tell background from objects and 0 where it is sure. A branch with convolutions of its
+    own can draw the edges from other traces in the logits and leave the borders of the prediction where they are.
+
     ``refine`` and ``boundary`` are the ablations of the paper: False and ``none`` train the plain network. Without a boundary
     branch the term ``boundary`` is 0, so that these two settings are all that an ablation changes.
 
@@ -67,7 +71,7 @@ class Bpg(CrossEntropyMethod):
         ``boundary_regression_loss``). By its formulas its lambda of 1 is then a weight of one over the labelled share of the
         pixels, about 30 for scribbles; by its figures, which are means, it is a weight of 1. The paper does not say which
         logits edges are regressed from when there is a refinement: we take its two branches as parallel, both on the network's
-        logits.
+        logits. ``boundary: level`` is ours.
     """
 
     name: Literal["bpg"] = "bpg"
@@ -80,25 +84,26 @@ class Bpg(CrossEntropyMethod):
 
     refine: bool = True
     """Refine predictions up to full resolution with detail from the image (PRN)."""
-    boundary: Literal["none", "fg-bg", "all"] = "fg-bg"
-    """What edges are regressed from (BRN): nothing, the largest foreground logit and the background's, or all logits."""
+    boundary: Literal["none", "fg-bg", "all", "level"] = "fg-bg"
+    """What edges are regressed from: nothing; by convolutions (BRN) from the largest foreground logit and the background's, or
+    from all logits; or, without convolutions, from the doubt about the background (``level``)."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""
-        regressed = {"none": 0, "fg-bg": 2, "all": num_classes}[self.boundary]
+        regressed = {"none": 0, "fg-bg": 2, "all": num_classes, "level": 0}[self.boundary]
         return BoundaryGuided(network, num_classes, refine=self.refine, regressed=regressed)
 
     def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
         """See ``Method.check``: the classes that the boundary branch tells apart are there."""
         super().check(terms, num_classes, background)
-        if "boundary" in terms and self.boundary == "fg-bg":
+        if "boundary" in terms and self.boundary in ("fg-bg", "level"):
             foreground_background(torch.empty(1, num_classes, 1, 1), background)
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``.
 
         Raises:
-            UsageError: ``boundary`` is ``fg-bg`` and the data set has no background class.
+            UsageError: ``boundary`` is ``fg-bg`` or ``level`` and the data set has no background class.
         """
         guided = cast(BoundaryGuided, model)
         logits = model(batch.rgb, coarse=True)
@@ -116,14 +121,16 @@ class Bpg(CrossEntropyMethod):
         """Edge maps, float32 (B,H,W) in 0..1, that the boundary branch regresses.
 
         Args:
-            model: A network with a boundary branch.
+            model: A network with a boundary branch, or any of this method where ``boundary`` is ``level``.
             logits: Its own logits (B,K,h,w), before refinement.
             background: Index of the background class.
             size: H and W.
 
         Raises:
-            UsageError: No boundary branch; or ``boundary`` is ``fg-bg`` and there is no background class.
+            UsageError: No boundary branch; or ``boundary`` is ``fg-bg`` or ``level`` and there is no background class.
         """
+        if self.boundary == "level":
+            return background_level(logits, background, size)
         if model.boundary is None:
             raise UsageError("this network was trained without a boundary branch: it regresses no edges")
         maps = logits if self.boundary == "all" else foreground_background(logits, background)

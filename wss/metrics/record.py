@@ -31,6 +31,7 @@ def metrics_record(
     dice_per_class: Mapping[str, float] | None = None,
     hd95_per_class: Mapping[str, float] | None = None,
     left_out: str | None = None,
+    bfloat16: Mapping[str, bool | None] | None = None,
 ) -> dict[str, Any]:
     """Scores of a split with what they were obtained by, ready for strict JSON.
 
@@ -50,6 +51,8 @@ def metrics_record(
         trimap: (K, K) matrices of the pixels near true boundaries alone, by the width of the band in pixels.
         dice_per_class: Mean Dice over volumes by class name, a fraction.
         hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
+        bfloat16: Whether ``training`` and ``prediction`` were in bfloat16, None where that is not known. The record has such an
+            entry only where it is given.
         left_out: What was not scored, and why; None where everything was, and then the record has no such entry.
 
     Returns:
@@ -81,6 +84,8 @@ def metrics_record(
     }
     if left_out is not None:
         record["left_out"] = left_out
+    if bfloat16 is not None:
+        record["bfloat16"] = dict(bfloat16)
     if walk is not None:
         record["walk"] = dict(walk)
     if trimap is not None:

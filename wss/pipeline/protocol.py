@@ -18,6 +18,7 @@ from wss.stages.similarity_walk import SimilarityWalkParams
 from wss.stages.train import LARGEST_CROP_PX, LARGEST_WHOLE_PX, TrainParams
 from wss.training.loop import total_steps
 
+_PRECISIONS = {True: ", autocast to bfloat16", False: ", float32", "auto": ", bfloat16 where it is faster"}
 _FROM_TAGS = {method.model_fields["name"].default for method in METHODS if "tags" in method.needs}
 
 
@@ -145,7 +146,7 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
         f"labels {protocol['labels'] or 'of another stage'}{' drawn from masks' if protocol['simulated'] else ''}; "
         f"{'at most ' if protocol['images_at_most'] else ''}{protocol['images']} images of {protocol['split']}, "
         f"batch {_batch(protocol)}, {protocol['steps']} steps, seed {protocol['seed']}"
-        f"{', autocast to bfloat16' if protocol['amp'] else ''}",
+        f"{_PRECISIONS[protocol['amp']]}",
         f"network {spec}{f' ({listed(rest)})' if rest else ''}, weights {protocol['initialisation']}",
         f"images {_seen(protocol)}; {listed(varied)}",
     ]

@@ -17,7 +17,7 @@ from wss.stages.samples import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import EDGES, MODEL, PICTURES, SAMPLES, Store, StoreWriter
 
-_READS = {"fg-bg": "foreground and background", "all": "all channels"}
+_READS = {"fg-bg": "foreground and background", "all": "all channels", "level": "doubt about the background"}
 
 
 class BoundaryPicturesParams(Params):

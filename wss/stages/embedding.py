@@ -47,11 +47,6 @@ def load_embedder(store: Store, device: torch.device) -> EmbeddingSegmenter:
     return model.to(device).eval()
 
 
-def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """An image (H,W,3) as the networks take it, float32 (1,3,H,W)."""
-    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
-
-
 @torch.inference_mode()
 def embedded(model: EmbeddingSegmenter, rgb: Tensor, stride: int, amp: bool = False) -> Tensor:
     """Embeddings on a grid of cells of ``stride`` pixels, whatever the network's own.

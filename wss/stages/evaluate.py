@@ -78,6 +78,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         walk=test_time.get("walk"),
         trimap=dict(zip(params.trimap, bands, strict=True)) or None,
         left_out=gap,
+        bfloat16=predictions.meta.get("bfloat16"),
         **volumes,
     )
     output.meta["predictions"] = predictions.key

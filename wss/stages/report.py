@@ -15,6 +15,7 @@ from wss.errors import UsageError
 from wss.metrics import iou
 from wss.names import readable
 from wss.params import Params
+from wss.precision import Precision
 from wss.stages.samples import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import (
@@ -239,10 +240,20 @@ def _run(name: str, metrics: Store, model: Store, walks: bool) -> Run:
         is_upper_bound=labels["annotation"] == "mask" and not labels["options"],
         confusion=np.array(metrics.meta["total"]),
         curves={key: [(row["step"], row[key]) for row in rows if key in row] for key in sorted(columns)},
-        details={"parameters": model.log["parameters"], "training images": model.meta["num_images"], **model.params},
+        details={
+            "parameters": model.log["parameters"],
+            "training images": model.meta["num_images"],
+            **_precision(model),
+            **model.params,
+        },
         factors=(_walk(metrics.meta["record"]) if walks else {}) | metrics.meta.get("factors", {}),
         last_epoch=rows[-1] if rows else {},
     )
+
+
+def _precision(model: Store) -> dict[str, str]:
+    """What training was computed in, and why; nothing for networks of which that was not recorded."""
+    return {"computed in": str(Precision(**model.log["precision"]))} if "precision" in model.log else {}
 
 
 def _walk(record: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wss.ops import Segments
 from wss.params import Params
-from wss.stages.embedding import SegmentParams, as_tensor, load_embedder
+from wss.predictor import as_tensor
+from wss.stages.embedding import SegmentParams, load_embedder
 from wss.stages.prototypes import Bank
 from wss.stages.retrieve import query_segments
 from wss.stages.samples import check_split, evenly, split_ids

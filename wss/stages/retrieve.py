@@ -15,7 +15,10 @@ from wss.errors import DataError
 from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import Segments, segment_prototypes, split_segments
 from wss.params import Params
-from wss.stages.embedding import SegmentParams, as_tensor, clustered, embedded, enlarged, known_classes, load_embedder
+from wss.precision import Amp
+from wss.predictor import as_tensor
+from wss.stages.embedding import SegmentParams, clustered, embedded, enlarged, known_classes, load_embedder
+from wss.stages.inference_precision import stage_precision
 from wss.stages.probabilities import kept
 from wss.stages.prototypes import Bank
 from wss.stages.samples import check_split, split_ids
@@ -41,8 +44,8 @@ class RetrieveParams(Params):
     probs: bool | None = None
     """Keep the shares of the votes (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads
     them."""
-    amp: bool = False
-    """Autocast to bfloat16."""
+    amp: Amp = "auto"
+    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
     limit: int | None = Field(default=None, ge=1)
     """Only so many images of the split, from the first."""
 
@@ -68,11 +71,19 @@ def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Co
             raise DataError(f"retrieve: the labels name no class of any image of split {params.split!r}")
     ids = ids[: params.limit]
     todo = pending(ids, output)
+    precision = stage_precision(
+        params.amp,
+        output,
+        context,
+        "retrieve",
+        len(ids) * len(params.scales) * (2 if params.flip else 1),
+        lambda: (model, as_tensor(samples.get("image", ids[0]), context.device)),
+    )
     advance = context.progress.task("retrieving segments", len(ids), len(ids) - len(todo))
     for image_id in todo:
         rgb = as_tensor(samples.get("image", image_id), context.device)
         classes = None if labels is None else known_classes(labels, image_id)
-        shares = retrieved(params, model, bank, rgb, len(samples.meta["classes"]), classes, image_id)
+        shares = retrieved(params, precision.used, model, bank, rgb, len(samples.meta["classes"]), classes, image_id)
         arrays = {"labels": shares.argmax(0).to(torch.uint8).cpu().numpy()}
         if params.probs is not False:
             arrays["probs"] = kept(shares.cpu().numpy())
@@ -87,6 +98,7 @@ def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Co
         method=f"{meta['method']['name']}, nearest segments",
         network=meta["network"],
         initialisation=meta["initialisation"],
+        bfloat16={"training": meta.get("bfloat16"), "prediction": precision.used},
         **{name: samples.meta[name] for name in ("classes", "palette")},
     )
 
@@ -94,6 +106,7 @@ def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Co
 @torch.inference_mode()
 def retrieved(
     params: RetrieveParams,
+    amp: bool,
     model: EmbeddingSegmenter,
     bank: Bank,
     rgb: Tensor,
@@ -107,9 +120,7 @@ def retrieved(
     for scale in params.scales:
         scaled = rgb if scale == 1 else _resize(rgb, [max(1, round(side * scale)) for side in size])
         for mirrored in (False, True) if params.flip else (False,):
-            found, prototypes = query_segments(
-                model, scaled.flip(3) if mirrored else scaled, params.segments, params.amp
-            )
+            found, prototypes = query_segments(model, scaled.flip(3) if mirrored else scaled, params.segments, amp)
             neighbours = bank.search(
                 prototypes, params.neighbours, classes=classes, without=image_id if params.others else None
             )

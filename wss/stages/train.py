@@ -23,6 +23,7 @@ from wss.methods import METHODS, AnyMethod, CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, check_pretrained, load_pretrained
 from wss.params import LATER, LOCAL, Params, nearest
+from wss.precision import MIN_STEPS, Amp, Precision, Step, decide
 from wss.predictor import Predictor
 from wss.stages.samples import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
@@ -33,6 +34,7 @@ from wss.training.class_weights import median_frequency_weights
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, trained_groups
+from wss.training.trial import method_step
 
 LARGEST_WHOLE_PX = 512
 LARGEST_CROP_PX = 321
@@ -72,8 +74,8 @@ class TrainParams(Params):
     ``train_miou``; 0 scores none. Weak supervision that trains well can still be far from the masks of its own images."""
     validate_every: int = Field(default=5, ge=0)
     """Epochs between validations, of training images too, and one more at the end of each phase; 0 never validates."""
-    amp: bool = False
-    """Autocast to bfloat16."""
+    amp: Amp = "auto"
+    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
     channels_last: bool = True
     """Memory format of images and weights."""
     compile: bool = False
@@ -151,18 +153,19 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             samples.meta["background"],
             size,
         )
+        state = output.load_checkpoint()
+        steps = total_steps(len(ids), batch, params.phases)
+        precision = _precision(params, model, data, batch, steps, state, context)
         settings = LoopSettings(
             batch_size=batch,
             seed=params.seed,
             device=context.device,
             workers=_workers(context, len(ids)),
-            amp=params.amp,
+            amp=precision.used,
             channels_last=params.channels_last,
             compile=params.compile,
             validate_every=params.validate_every if any(_scored_ids(params, samples, ids).values()) else 0,
         )
-        state = output.load_checkpoint()
-        steps = total_steps(len(ids), batch, params.phases)
         advance = context.progress.task(
             f"training {params.method.name}", steps, _done(state, len(ids), batch, params.phases)
         )
@@ -174,7 +177,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             settings,
             samples,
             state,
-            save=output.save_checkpoint,
+            save=lambda reached: output.save_checkpoint({**reached, "precision": precision.record()}),
             log=log,
             advance=advance,
             say=context.progress.say,
@@ -183,11 +186,13 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     output.meta.update(model_meta(declared, params.network, initialisation, samples.meta))
     output.meta["num_images"] = len(ids)
     output.meta["labels"] = labels.meta
+    output.meta["bfloat16"] = precision.used
     if (weights := getattr(params.method, "class_weights", None)) is not None:
         output.meta["class_weights"] = dict(zip(samples.meta["classes"], weights, strict=True))
     output.log["epochs"] = rows
     output.log["parameters"] = sum(p.numel() for p in model.parameters())
     output.log["processes"] = processes()
+    output.log["precision"] = precision.record()
 
 
 def _weighted(
@@ -205,6 +210,31 @@ def _weighted(
             + ", ".join(f"{name} {weight:.3g}" for name, weight in zip(classes, weights, strict=True))
         )
     return params.model_copy(update={"method": method.weighted(weights)})
+
+
+def _precision(
+    params: TrainParams,
+    model: nn.Module,
+    data: TrainingSet,
+    batch: int,
+    steps: int,
+    state: Mapping[str, Any] | None,
+    context: Context,
+) -> Precision:
+    """What steps are computed in: as before the interruption, or decided now, by the process that leads."""
+    if state is not None and "precision" in state:
+        return Precision(**state["precision"])
+
+    def prepare() -> Step:
+        part = batch // processes()
+        return method_step(
+            model, params.method, params.phases[0], data, part, context.device, channels_last=params.channels_last
+        )
+
+    found = decide(params.amp, context.device, steps, MIN_STEPS, prepare)
+    if found.times is not None:
+        context.progress.say(f"train: {found}")
+    return found
 
 
 def _nobody(*told: object) -> None:
@@ -225,7 +255,7 @@ def _fit(
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train, in every process of a run."""
     model = model.to(settings.device)
-    validate = _validator(model, params, samples, data.ids, settings.device)
+    validate = _validator(model, params, samples, data.ids, settings)
     hooks = Hooks(validate=validate, save=save, log=log, advance=advance, say=say)
     return model, fit(model, params.method, params.phases, data, settings, hooks, state)
 
@@ -455,13 +485,14 @@ def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> 
 
 
 def _validator(
-    model: nn.Module, params: TrainParams, samples: Store, trained: Sequence[str], device: torch.device
+    model: nn.Module, params: TrainParams, samples: Store, trained: Sequence[str], settings: LoopSettings
 ) -> Callable[[], Mapping[str, float]]:
     scored = {name: mine(ids) for name, ids in _scored_ids(params, samples, trained).items()}
     classes = samples.meta["classes"]
 
     def validate() -> Mapping[str, float]:
-        predictor = Predictor(model, classes, np.array(samples.meta["palette"], np.uint8), device, amp=params.amp)
+        palette = np.array(samples.meta["palette"], np.uint8)
+        predictor = Predictor(model, classes, palette, settings.device, amp=settings.amp)
         found = {}
         for name, ids in scored.items():
             total = np.zeros((len(classes), len(classes)), np.int64)

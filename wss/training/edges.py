@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 
 from wss.errors import WssError
 from wss.losses import edge_loss
+from wss.methods import Batch
 from wss.params import Params
+from wss.precision import MIN_STEPS, Amp, Precision, Step, decide
 from wss.training.augment import AugmentParams
 from wss.training.batches import EpochBatches, TrainingSet, batches
 from wss.training.readings import Readings
+from wss.training.trial import trial_step
 
 EDGE, DISPUTED, NO_EDGE = 1, 0, 255
 """Codes of the labels that training reads. Augmentation carries labels other than 255 along when the image shrinks, so that
@@ -62,8 +66,8 @@ class EdgeTrainingParams(Params):
         hue_deg=10,
     )
     """Random variation of the photographs."""
-    amp: bool = False
-    """Autocast to bfloat16."""
+    amp: Amp = "auto"
+    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
     seed: int = Field(default=0, ge=0)
     """Decides initial weights, order and augmentation."""
 
@@ -145,6 +149,7 @@ def fit_edges(
     sampler = EpochBatches(len(data), params.batch_size, params.epochs, params.seed, begin)
     steps = sampler.per_epoch * params.epochs
     loader = batches(data, sampler, device=device, workers=workers, channels_last=True, say=hooks.say)
+    precision = _precision(network, data, params, steps, device, state, hooks)
     network.train()
     readings, note = Readings(), ""
     saved = clock = time.monotonic()
@@ -152,15 +157,8 @@ def fit_edges(
         lr = params.lr * _schedule(step, steps, params.warmup_iters)
         for group in optimiser.param_groups:
             group["lr"] = lr
-        with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
-            logits = network(batch.rgb)
-        loss = edge_loss(
-            logits.float(),
-            (batch.labels == EDGE).float(),
-            batch.valid & (batch.labels != DISPUTED),
-            negative_weight=params.negative_weight,
-            side_weight=params.side_weight,
-        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision.used):
+            loss = _loss(network, batch, params)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -192,6 +190,7 @@ def fit_edges(
                     "rows": rows,
                     "step": step + 1,
                     "total": total,
+                    "precision": precision.record(),
                 }
             )
             saved = time.monotonic()
@@ -199,6 +198,44 @@ def fit_edges(
         network.load_state_dict(average)
     network.eval()
     return rows
+
+
+def _loss(network: nn.Module, batch: Batch, params: EdgeTrainingParams) -> Tensor:
+    logits = network(batch.rgb).float()
+    with torch.autocast(logits.device.type, enabled=False):
+        return edge_loss(
+            logits,
+            (batch.labels == EDGE).float(),
+            batch.valid & (batch.labels != DISPUTED),
+            negative_weight=params.negative_weight,
+            side_weight=params.side_weight,
+        )
+
+
+def _precision(
+    network: nn.Module,
+    data: TrainingSet,
+    params: EdgeTrainingParams,
+    steps: int,
+    device: torch.device,
+    state: Mapping[str, Any] | None,
+    hooks: EdgeHooks,
+) -> Precision:
+    """What steps are computed in: as before the interruption, or decided now."""
+    if state is not None and "precision" in state:
+        return Precision(**state["precision"])
+
+    def prepare() -> Step:
+        trial = copy.deepcopy(network)
+        batch_size = min(params.batch_size, len(data))
+        return trial_step(
+            trial, lambda batch: _loss(trial, batch, params), data, batch_size, device, channels_last=True
+        )
+
+    found = decide(params.amp, device, steps, MIN_STEPS, prepare)
+    if found.times is not None:
+        hooks.say(f"train-edges: {found}")
+    return found
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

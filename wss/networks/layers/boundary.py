@@ -61,6 +61,33 @@ def foreground_background(logits: Tensor, background: int | None) -> Tensor:
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (1) and
         figure 3.
     """
+    background = _background(logits, background)
+    others = torch.cat([logits[:, :background], logits[:, background + 1 :]], 1)
+    return torch.stack([others.max(1).values, logits[:, background]], 1)
+
+
+def background_level(logits: Tensor, background: int | None, size: Sequence[int]) -> Tensor:
+    """Edges 4 p (1 - p), float32 or float64 (B,H,W) in 0..1, p being the probability of the background.
+
+    They are 1 where background and objects are equally likely. Nothing is learned, so that only another prediction gives other
+    edges; borders between two objects are no edges.
+
+    Args:
+        logits: (B,K,h,w), interpolated to the image's size.
+        background: Index of the background class.
+        size: H and W.
+
+    Raises:
+        UsageError: No background class, or no other.
+    """
+    background = _background(logits, background)
+    if tuple(logits.shape[2:]) != tuple(size):
+        logits = functional.interpolate(logits, list(size), mode="bilinear", align_corners=False)
+    sure = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)[:, background]
+    return 4 * sure * (1 - sure)
+
+
+def _background(logits: Tensor, background: int | None) -> int:
     if background is None:
         raise UsageError(
             "boundary regression from foreground and background needs a background class, and the data set has none: name it "
@@ -68,5 +95,4 @@ def foreground_background(logits: Tensor, background: int | None) -> Tensor:
         )
     if logits.shape[1] < 2:
         raise UsageError("boundary regression from foreground and background needs a class beside the background")
-    others = torch.cat([logits[:, :background], logits[:, background + 1 :]], 1)
-    return torch.stack([others.max(1).values, logits[:, background]], 1)
+    return background
