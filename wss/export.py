@@ -1,4 +1,4 @@
-"""Trained networks as files for other programs: ONNX, TorchScript, or plain tensors."""
+"""Trained networks as files for other programs: ONNX, TorchScript, or plain tensors (torch, safetensors)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wss.store import MODEL, Store
 from wss.store.atomic import write_bytes
 from wss.version import __version__
 
-Format = Literal["onnx", "torchscript", "torch"]
+Format = Literal["onnx", "torchscript", "torch", "safetensors"]
 Output = Literal["probs", "logits"]
 Dtype = Literal["uint8", "float32"]
 
@@ -80,8 +80,9 @@ def export_model(
 
     An ONNX or TorchScript file takes RGB images (B,3,H,W) of values in 0..255 and gives (B,K,H,W) float32 at the images' size;
     normalisation is inside. A file of plain tensors is ``{"state_dict": tensors by name, "wss": metadata as JSON}``, which
-    ``torch.load(..., weights_only=True)`` reads and ``wss train --weights`` takes the backbone from. All carry the metadata: in
-    ONNX's ``metadata_props``, in TorchScript's extra file ``wss.json``.
+    ``torch.load(..., weights_only=True)`` reads and ``wss train --weights`` takes the backbone from. A safetensors file holds
+    the same tensors. All carry the metadata: in ONNX's ``metadata_props``, in TorchScript's extra file ``wss.json``, and under
+    ``wss`` in the ``__metadata__`` of safetensors.
 
     Args:
         checkpoint: Store that ``wss train`` wrote.
@@ -99,8 +100,13 @@ def export_model(
     store = Store(checkpoint, MODEL)
     model = build_model(store).eval()
     meta = metadata(store, size=size, output=output, dtype=dtype)
-    if kind == "torch":
+    if kind in ("torch", "safetensors"):
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        if kind == "safetensors":
+            from safetensors.torch import save
+
+            write_bytes(path, save(state, {"wss": json.dumps(meta)}))
+            return Exported(path, meta, 0.0)
         buffer = io.BytesIO()
         torch.save({"state_dict": state, "wss": json.dumps(meta)}, buffer)
         write_bytes(path, buffer.getvalue())

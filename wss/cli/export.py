@@ -18,6 +18,7 @@ class _Format(str, Enum):
     onnx = "onnx"
     torchscript = "torchscript"
     torch = "torch"
+    safetensors = "safetensors"
 
 
 class _Output(str, Enum):
@@ -30,12 +31,18 @@ class _Dtype(str, Enum):
     float32 = "float32"
 
 
-_ENDINGS = {_Format.onnx: ".onnx", _Format.torchscript: ".torchscript.pt", _Format.torch: ".pt"}
+_ENDINGS = {
+    _Format.onnx: ".onnx",
+    _Format.torchscript: ".torchscript.pt",
+    _Format.torch: ".pt",
+    _Format.safetensors: ".safetensors",
+}
 
 
 def export(
     kind: Annotated[
-        _Format, typer.Option("--format", "-f", help="ONNX, TorchScript, or a file of plain torch tensors.")
+        _Format,
+        typer.Option("--format", "-f", help="ONNX, TorchScript, or a file of plain tensors (torch, safetensors)."),
     ] = _Format.onnx,
     out: Annotated[
         Path | None,

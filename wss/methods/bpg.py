@@ -79,6 +79,7 @@ class Bpg(CrossEntropyMethod):
     differs: ClassVar[str] = (
         "edges are those of the embedded detector instead of HED (--set edges.detector=hed --set edges.weights=FILE)"
     )
+    stored_features: ClassVar[bool] = True
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "boundary"})
     needs: ClassVar[frozenset[str]] = frozenset({"edges"})
 

@@ -96,6 +96,7 @@ class PartialCrossEntropy(CrossEntropyMethod):
     name: Literal["pce"] = "pce"
     summary: ClassVar[str] = "cross-entropy on the labelled pixels; the baseline of every comparison"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce"})
+    stored_features: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
@@ -109,6 +110,7 @@ class Dense(CrossEntropyMethod):
     name: Literal["dense"] = "dense"
     summary: ClassVar[str] = "cross-entropy on dense masks; the upper bound (needs masks)"
     term_names: ClassVar[frozenset[str]] = frozenset({"ce"})
+    stored_features: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:

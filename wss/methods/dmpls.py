@@ -54,6 +54,7 @@ class Dmpls(CrossEntropyMethod):
 
     name: Literal["dmpls"] = "dmpls"
     summary: ClassVar[str] = "two decoders whose predictions, mixed at random, teach both"
+    stored_features: ClassVar[bool] = True
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "mixed"})
     uses_unlabelled: ClassVar[bool] = True
 

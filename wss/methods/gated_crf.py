@@ -29,6 +29,7 @@ class GatedCRF(CrossEntropyMethod):
     summary: ClassVar[str] = "partial cross-entropy with a CRF loss between near pixels beside it"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "gated-crf"})
     uses_unlabelled: ClassVar[bool] = True
+    stored_features: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     radius: int = Field(default=5, ge=1)

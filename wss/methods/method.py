@@ -121,6 +121,9 @@ class Method(Params, ABC):
     then; ``classes``, tags where the labels have them and otherwise the classes of the image's labelled pixels."""
     uses_unlabelled: ClassVar[bool] = False
     """Whether images without any labelled pixel help."""
+    stored_features: ClassVar[bool] = False
+    """Whether ``losses`` sees each image once and as it is, so that features which were computed earlier can take the backbone's
+    place."""
     multi_scale: ClassVar[bool] = False
     """Whether it can train a network that sees each image at several scales (``NetworkSpec.multi_scale``)."""
 

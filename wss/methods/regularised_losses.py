@@ -23,6 +23,7 @@ class RegularisedLoss(CrossEntropyMethod):
     """
 
     uses_unlabelled: ClassVar[bool] = True
+    stored_features: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     sigma_rgb: float = Field(default=15.0, gt=0)

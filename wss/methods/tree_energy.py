@@ -29,6 +29,7 @@ class TreeEnergy(CrossEntropyMethod):
 
     name: Literal["tree-energy"] = "tree-energy"
     summary: ClassVar[str] = "partial cross-entropy with averages along spanning trees as soft labels beside it"
+    stored_features: ClassVar[bool] = True
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "tree"})
     uses_unlabelled: ClassVar[bool] = True
 

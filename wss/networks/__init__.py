@@ -7,6 +7,8 @@ from wss.networks.deeplab_msc_largefov import DeepLabMScLargeFOV
 from wss.networks.deeplab_v2 import DeepLabV2, SummedASPP
 from wss.networks.deeplab_v3plus import ASPP, DeepLabV3Plus
 from wss.networks.deeplab_vgg16 import DeepLabVGG16
+from wss.networks.dinov2 import DINOv2
+from wss.networks.light_decoder import LightDecoder
 from wss.networks.mit import MiT
 from wss.networks.mobilenet_v2 import MobileNetV2
 from wss.networks.network import SegmentationNetwork
@@ -22,12 +24,14 @@ __all__ = [
     "ASPP",
     "VGG16",
     "Backbone",
+    "DINOv2",
     "DeepLabLargeFOV",
     "DeepLabMScLargeFOV",
     "DeepLabV2",
     "DeepLabV3Plus",
     "DeepLabVGG16",
     "Initialisation",
+    "LightDecoder",
     "MiT",
     "MobileNetV2",
     "NetworkSpec",

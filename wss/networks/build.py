@@ -15,6 +15,8 @@ from wss.networks.deeplab_msc_largefov import DeepLabMScLargeFOV
 from wss.networks.deeplab_v2 import DeepLabV2
 from wss.networks.deeplab_v3plus import DeepLabV3Plus
 from wss.networks.deeplab_vgg16 import DeepLabVGG16
+from wss.networks.dinov2 import DINOv2
+from wss.networks.light_decoder import LightDecoder
 from wss.networks.mit import MiT
 from wss.networks.mobilenet_v2 import MobileNetV2, Padding
 from wss.networks.network import SegmentationNetwork
@@ -33,14 +35,24 @@ NetworkName = Literal[
     "deeplab-v3plus",
     "pspnet",
     "segformer",
+    "light-decoder",
 ]
 BackboneName = Literal[
-    "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "vgg16", "mit_b0", "mit_b1", "mit_b2"
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "mobilenet_v2",
+    "vgg16",
+    "mit_b0",
+    "mit_b1",
+    "mit_b2",
+    "dinov2_vits14",
 ]
 
 RGB = tuple[float, float, float]
 
-_DILATED = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+_DILATED = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "dinov2_vits14")
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deeplab-v3plus": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=4, image_pooling=True),
     "pspnet": Architecture(_DILATED, 0.1, any_stride=True, image_pooling=True),
     "segformer": Architecture(("mit_b0", "mit_b1", "mit_b2"), 0.1, 32, logits_stride=4),
+    "light-decoder": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=2),
 }
 """Every network by name."""
 
@@ -183,6 +196,8 @@ def build_network(spec: NetworkSpec, num_classes: int) -> SegmentationNetwork:
             return PSPNet(_backbone(spec), num_classes, dropout)
         case "segformer":
             return SegFormer(_backbone(spec), num_classes, dropout, width=768 if spec.backbone == "mit_b2" else 256)
+        case "light-decoder":
+            return LightDecoder(_backbone(spec), num_classes, dropout)
 
 
 def _backbone(spec: NetworkSpec) -> Backbone:
@@ -204,6 +219,8 @@ def _backbone(spec: NetworkSpec) -> Backbone:
             return MiT(1)
         case "mit_b2":
             return MiT(2)
+        case "dinov2_vits14":
+            return DINOv2(output_stride)
         case _:
             raise UsageError(f"network {spec.name} has no backbone {spec.backbone} of its own to choose")
 

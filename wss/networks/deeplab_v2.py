@@ -57,6 +57,8 @@ class DeepLabV2(SegmentationNetwork):
         network, ``NetworkSpec.multi_scale``.
     """
 
+    reads = (3,)
+
     def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.num_classes = num_classes

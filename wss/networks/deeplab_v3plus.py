@@ -66,6 +66,8 @@ class DeepLabV3Plus(SegmentationNetwork):
         backbone the published models leave out the dilated branches and the decoder, here both stay, separable.
     """
 
+    reads = (0, 3)
+
     def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.1, separable: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes

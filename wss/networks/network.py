@@ -22,12 +22,14 @@ class SegmentationNetwork(nn.Module, ABC):
         output_stride: Stride s of features and logits, which are (B,...,ceil(H/s),ceil(W/s)).
         feature_channels: Channels C of ``forward_features``.
         classifier: What ``classify`` applies last, and image classification replaces.
+        reads: Indices of the backbone's feature maps that the decoder reads; none without a backbone.
     """
 
     num_classes: int
     output_stride: int
     feature_channels: int
     classifier: nn.Module
+    reads: tuple[int, ...] = ()
 
     @abstractmethod
     def forward_features(self, image: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class PSPNet(SegmentationNetwork):
     Differs: no auxiliary loss on ``layer3``; the backbone is torchvision's ResNet, whose first convolution is 7x7.
     """
 
+    reads = (3,)
+
     def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.1) -> None:
         super().__init__()
         channels = backbone.channels[-1]

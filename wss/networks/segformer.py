@@ -24,6 +24,8 @@ class SegFormer(SegmentationNetwork):
     Source: Xie et al. 2021, arXiv:2105.15203, section 3.2, (4).
     """
 
+    reads = (0, 1, 2, 3)
+
     def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.1, width: int = 256) -> None:
         super().__init__()
         self.num_classes = num_classes

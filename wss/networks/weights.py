@@ -30,14 +30,22 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
         "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     },
+    "dinov2": {
+        "dinov2_vits14": "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+    },
     "coco": {
         "resnet50": "https://download.pytorch.org/models/deeplabv3_resnet50_coco-cd0a2569.pth",
         "resnet101": "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth",
     },
 }
-"""What torchvision publishes, by name and backbone. ``imagenet`` is the first version of each classifier, the one that
-papers up to 2021 start from; ``coco`` the backbone of a DeepLabv3 trained on COCO's images of VOC's classes. File names
-end in the first digits of the SHA-256."""
+"""What torchvision and DINOv2 publish, by name and backbone. ``imagenet`` is the first version of each classifier, the one that
+papers up to 2021 start from; ``coco`` the backbone of a DeepLabv3 trained on COCO's images of VOC's classes. The names of
+torchvision's files end in the first digits of the SHA-256."""
+
+DIGESTS = {
+    "dinov2_vits14_pretrain.pth": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+}
+"""SHA-256 of published files whose names do not tell it."""
 
 TIMEOUT_S = 60.0
 PREFIXES = ("module.", "_orig_mod.", "network.", "backbone.")
@@ -49,7 +57,7 @@ CLASSIFIERS = ("fc.", "classifier.", "features.18.", "aux_classifier.", "head.")
 class Initialisation(Params):
     """Which weights a network started from, kept with its checkpoint because published scores depend on it."""
 
-    kind: Literal["none", "imagenet", "coco", "file"] = "none"
+    kind: Literal["none", "imagenet", "dinov2", "coco", "file"] = "none"
     """Data that the weights were trained on; ``none`` is random weights, ``file`` a file that does not tell."""
     source: str | None = None
     """Name of the weights' file, without its folder."""
@@ -70,13 +78,13 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
 
     Args:
         network: A segmentation network, a backbone, or whatever contains one.
-        source: ``imagenet`` or ``coco`` downloads published weights once; ``none`` or None leaves the network as it is;
-            anything else is the path of a file.
+        source: ``imagenet``, ``dinov2`` or ``coco`` downloads published weights once; ``none`` or None leaves the network as it
+            is; anything else is the path of a file.
         cache: Folder of downloads; by default ``$WSS_CACHE`` or ``~/.cache/wss``, in it ``weights``.
 
     Returns:
         The record for checkpoints. A file counts as ``imagenet`` or ``coco`` if its name says so or is the published
-        one's.
+        one's, and as ``dinov2`` if it is the published one (by its SHA-256).
 
     Raises:
         UsageError: No weights of that name are published for this network.
@@ -94,7 +102,7 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
         digest = _sha256(path)
     state = read_state_dict(path)
     random = dict.fromkeys(part for target in targets for part in _load(target, state, path))
-    return Initialisation(kind=_kind(path.name), source=path.name, sha256=digest, random=tuple(random))
+    return Initialisation(kind=_kind(path.name, digest), source=path.name, sha256=digest, random=tuple(random))
 
 
 def check_pretrained(network: nn.Module, source: str | Path | None) -> None:
@@ -121,12 +129,14 @@ def check_pretrained(network: nn.Module, source: str | Path | None) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by parameter name, on the CPU, without wrappers and their prefixes.
+    """Tensors by parameter name, on the CPU, without wrappers and their prefixes, of a torch or safetensors file.
 
     Raises:
         DataError: Not a torch file, or one that holds more than tensors, or none.
     """
     remedy = "save it again with torch.save(network.state_dict(), FILE)"
+    if path.suffix == ".safetensors":
+        return _without_prefixes(_read_safetensors(path))
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -144,7 +154,23 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     wrong = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if wrong:
         raise DataError(f"weights {path}: expected tensors by name, got other values at {_some(wrong)}; {remedy}")
-    state = dict(content)
+    return _without_prefixes(dict(content))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"weights {path}: cannot be read as a safetensors file ({error}); copy it again") from error
+    if not state:
+        raise DataError(f"weights {path}: holds no tensors")
+    return state
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in PREFIXES * 2:  # twice, for wrappers in any order
         inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         state = inside or state
@@ -155,7 +181,7 @@ def download(url: str, folder: Path) -> tuple[Path, str]:
     """Fetch a file into a folder, once, and check it against the digest in its name.
 
     Args:
-        url: Its last part ends in ``-<first digits of the SHA-256>.<suffix>``.
+        url: Its last part ends in ``-<first digits of the SHA-256>.<suffix>``, or is one of ``DIGESTS``.
         folder: Created if needed. The file appears in it only when complete.
 
     Returns:
@@ -166,12 +192,13 @@ def download(url: str, folder: Path) -> tuple[Path, str]:
     """
     name = url.rsplit("/", 1)[-1]
     match = re.search(r"-([0-9a-f]{8,64})\.", name)
-    if match is None:
+    known = DIGESTS.get(name) or (match and match[1])
+    if not known:
         raise DataError(f"{url}: the file name does not carry a SHA-256 prefix to check the download with")
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and (digest := _sha256(path)).startswith(match[1]):
+        if path.is_file() and (digest := _sha256(path)).startswith(known):
             return path, digest
         handle, partial = tempfile.mkstemp(prefix=name + ".", suffix=".partial", dir=folder)
         try:
@@ -179,9 +206,9 @@ def download(url: str, folder: Path) -> tuple[Path, str]:
                 while block := response.read(1 << 20):
                     file.write(block)
             digest = _sha256(Path(partial))
-            if not digest.startswith(match[1]):
+            if not digest.startswith(known):
                 raise DataError(
-                    f"{url}: expected a SHA-256 that begins with {match[1]}, got {digest}; try again, or fetch it "
+                    f"{url}: expected a SHA-256 that begins with {known}, got {digest}; try again, or fetch it "
                     "by other means and give it with --weights FILE"
                 )
             Path(partial).replace(path)
@@ -261,7 +288,9 @@ def _load(target: nn.Module, state: Mapping[str, Tensor], path: Path) -> tuple[s
     return random
 
 
-def _kind(name: str) -> Literal["imagenet", "coco", "file"]:
+def _kind(name: str, digest: str) -> Literal["imagenet", "dinov2", "coco", "file"]:
+    if digest == DIGESTS["dinov2_vits14_pretrain.pth"]:
+        return "dinov2"
     name = name.lower()
     for kind in ("coco", "imagenet"):  # a COCO file may say that it began with ImageNet, not the other way round
         if kind in name or any(name == url.rsplit("/", 1)[-1] for url in PUBLISHED[kind].values()):

@@ -22,12 +22,14 @@ from wss.errors import DataError, UsageError
 from wss.methods import METHODS, AnyMethod, CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import NetworkSpec, check_pretrained, load_pretrained
+from wss.networks.stored_features import compute_again
 from wss.params import LATER, LOCAL, Params, nearest
 from wss.precision import MIN_STEPS, Amp, Precision, Step, decide
 from wss.predictor import Predictor
 from wss.stages.samples import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
-from wss.store import EDGES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
+from wss.stages.stored_training import check_stored, load_stored, view_set, without_backbone
+from wss.store import EDGES, FEATURES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
 from wss.training.class_weights import median_frequency_weights
@@ -129,6 +131,9 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             "train.augment.resize trains on whole images"
         )
     maps = _maps(params, inputs, ids)
+    features = inputs.maybe("features")
+    if features is not None:
+        check_stored(params)
     num_classes = len(samples.meta["classes"])
     declared = params.method
     params = _weighted(params, labels, ids, samples.meta["classes"], context)
@@ -140,19 +145,19 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []), logs as log:
         torch.manual_seed(params.seed)
         model = params.method.build(params.network, num_classes)
-        initialisation = _initialise(model, params, inputs, context)
+        if features is None:
+            initialisation = _initialise(model, params, inputs, context)
+        else:
+            initialisation = load_stored(model, params, features)
+            params = params.model_copy(update={"phases": without_backbone(params.phases)})
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
         model = model.to(memory_format=memory)  # type: ignore[call-overload]
-        augmentations, size = _sized(params, samples, ids, context)
-        data = TrainingSet(
-            ids,
-            _Reader(samples, labels, maps),
-            augmentations,
-            params.seed,
-            _tags(params, labels, ids, num_classes),
-            samples.meta["background"],
-            size,
-        )
+        tags, read = _tags(params, labels, ids, num_classes), _Reader(samples, labels, maps)
+        if features is None:
+            augmentations, size = _sized(params, samples, ids, context)
+            data = TrainingSet(ids, read, augmentations, params.seed, tags, samples.meta["background"], size)
+        else:
+            data = view_set(params, features, samples, ids, read, tags)
         state = output.load_checkpoint()
         steps = total_steps(len(ids), batch, params.phases)
         precision = _precision(params, model, data, batch, steps, state, context)
@@ -182,6 +187,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             advance=advance,
             say=context.progress.say,
         )
+    compute_again(model)
     output.put_tree("state", model.state_dict())
     output.meta.update(model_meta(declared, params.network, initialisation, samples.meta))
     output.meta["num_images"] = len(ids)
@@ -554,6 +560,7 @@ STAGE = Stage(
         "labels": Input(LABELS),
         "edges": Input(EDGES, optional=True),
         "superpixels": Input(SUPERPIXELS, optional=True),
+        "features": Input(FEATURES, optional=True),
         "initial": Input(MODEL, optional=True),
     },
     MODEL,

@@ -7,6 +7,7 @@ from wss.store.reader import Store
 from wss.store.schema import (
     CAM,
     EDGES,
+    FEATURES,
     LABELS,
     METRICS,
     MODEL,
@@ -24,6 +25,7 @@ from wss.store.writer import StoreWriter
 __all__ = [
     "CAM",
     "EDGES",
+    "FEATURES",
     "LABELS",
     "METRICS",
     "MODEL",

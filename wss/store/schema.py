@@ -105,6 +105,16 @@ PROTOTYPES = Schema(
 """Labelled segments of images: mean directions of their embeddings float16 (S,C), their classes uint8 (S,), and the segment of
 each cell of a grid int32 (h,w), -1 where none is."""
 
+FEATURES = Schema(
+    "features",
+    1,
+    items=dict.fromkeys(("level1", "level2", "level3", "level4"), "flat"),
+    rebuild="wss run",
+)
+"""Feature maps of a frozen backbone at up to four strides: float16 (N,C), the cells of each view of the image one after another,
+row by row. ``meta["views"]`` are the views, ``meta["strides"]`` the strides by item; the backbone's weights are the tree
+``backbone``."""
+
 MODEL = Schema("model", 1, rebuild="wss train")
 """Network weights, the parameters to rebuild the network, and the training log."""
 

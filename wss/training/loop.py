@@ -15,9 +15,11 @@ from wss.distributed import add_gradients, whole
 from wss.errors import WssError
 from wss.methods import Method, Phase
 from wss.networks import freeze_batch_norm
+from wss.networks.stored_features import given_features
 from wss.training.batches import EpochBatches, TrainingSet, batches
 from wss.training.optimiser import freeze, learning_rate, make_optimiser, set_learning_rate
 from wss.training.readings import Readings
+from wss.training.views import stored_maps
 
 CHECKPOINT_INTERVAL_S = 60.0
 
@@ -143,7 +145,11 @@ def fit(
         for step, batch in enumerate(loader, start=begin):
             lr = learning_rate(phase, step, steps)
             set_learning_rate(optimiser, lr)
-            with postponed() as checks, torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
+            with (
+                postponed() as checks,
+                torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp),
+                given_features(model, stored_maps(batch.maps)),
+            ):
                 terms = method.losses(run, batch, phase.terms)
                 loss = _weighted(terms, phase)
             optimiser.zero_grad(set_to_none=True)

@@ -1,0 +1,175 @@
+"""Stage ``features``: the feature maps of a frozen backbone, computed once for every image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from wss.datasets.source import Catalogue
+from wss.distributed import shared
+from wss.errors import DataError, UsageError
+from wss.methods import Segmenter
+from wss.networks import Backbone, NetworkSpec, check_pretrained, load_pretrained
+from wss.params import LOCAL, Params
+from wss.precision import Amp
+from wss.stages.inference_precision import stage_precision
+from wss.stages.samples import require_split, split_ids
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import FEATURES, SAMPLES, Store, StoreWriter
+from wss.training.views import LEVELS, View, seen, views_of
+
+
+class FeaturesParams(Params):
+    """Which network's backbone, and which views of the images it sees."""
+
+    network: NetworkSpec = NetworkSpec(name="light-decoder", backbone="dinov2_vits14")
+    """The network that will be trained on the features. Those feature maps that its decoder reads are stored."""
+    weights: str | None = Field(default=None, json_schema_extra=LOCAL)
+    """Weights of the backbone: a state dict file, or ``dinov2``, ``imagenet`` or ``coco`` (downloaded)."""
+    split: str = "train"
+    """Images."""
+    scales: tuple[Annotated[float, Field(ge=0.1, le=4)], ...] = Field(default=(1.0,), min_length=1)
+    """Scales at which the backbone sees each image."""
+    flip: bool = True
+    """Store the features of mirrored images too."""
+    amp: Amp = "auto"
+    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+
+
+def run(params: FeaturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Compute the feature maps of every view of every image.
+
+    Raises:
+        UsageError: The network has no backbone, or no weights are given.
+        DataError: The weights are missing or of another network.
+    """
+    samples = inputs["samples"]
+    ids = split_ids(samples, params.split)
+    model = Segmenter(params.network, 1)
+    initialisation = load_pretrained(model, params.weights)
+    model = model.to(context.device).eval()
+    backbone = backbone_of(model)
+    views = views_of(params.scales, params.flip)
+    precision = stage_precision(
+        params.amp,
+        output,
+        context,
+        "features",
+        len(ids) * len(views),
+        lambda: (_Finest(model), _tensor(samples.get("image", ids[0]), context.device)),
+    )
+    todo = pending(ids, output)
+    advance = context.progress.task("features", len(ids), len(ids) - len(todo))
+    levels = levels_read(model)
+    for image_id, arrays in shared(_Extraction(params, samples, model, views, levels, precision.used), todo):
+        output.append(image_id, arrays)
+        advance(1, image_id)
+    output.put_tree("backbone", {name: value.cpu() for name, value in backbone.state_dict().items()})
+    output.meta.update(
+        network=params.network.model_dump(mode="json"),
+        initialisation=initialisation.model_dump(mode="json"),
+        split=params.split,
+        views=[list(view) for view in views],
+        strides={name: backbone.strides[LEVELS.index(name)] for name in levels},
+        bfloat16=precision.used,
+    )
+
+
+def backbone_of(model: nn.Module) -> Backbone:
+    """The first backbone of a model."""
+    return next(module for module in model.modules() if isinstance(module, Backbone))
+
+
+def levels_read(model: Segmenter) -> tuple[str, ...]:
+    """Names of the feature maps that the network's decoder reads."""
+    return tuple(LEVELS[number] for number in model.network.reads)
+
+
+class _Finest(nn.Module):
+    """RGB in, the last feature map out: what the time is measured of."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        maps: Tensor = backbone_of(self.model)(self.model.normalise(rgb))[-1]
+        return maps
+
+
+class _Extraction:
+    """Computes the features of one image, in whichever process that is."""
+
+    def __init__(
+        self,
+        params: FeaturesParams,
+        samples: Store,
+        model: Segmenter,
+        views: tuple[View, ...],
+        levels: tuple[str, ...],
+        amp: bool,
+    ) -> None:
+        self._params, self._samples, self._model = params, samples, model
+        self._views, self._levels, self._amp = views, levels, amp
+
+    def __call__(self, image_id: str) -> dict[str, NDArray[Any]]:
+        image = np.asarray(self._samples.get("image", image_id))
+        device = next(self._model.parameters()).device
+        found: dict[str, list[NDArray[Any]]] = {name: [] for name in self._levels}
+        for view in self._views:
+            rgb = _tensor(seen(image, {}, view)[0], device)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._amp):
+                maps = backbone_of(self._model)(self._model.normalise(rgb))
+            for name in self._levels:
+                values = maps[LEVELS.index(name)][0].flatten(1).T
+                found[name].append(values.to(torch.float16).cpu().numpy())
+        arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            raise DataError(
+                f"image {image_id!r}: the backbone's features are beyond half precision, and are not stored"
+            )
+        return arrays
+
+
+def _tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
+
+
+def _digest(params: FeaturesParams, context: Context) -> str:
+    """The digest of the weight file, so that another file under the same name makes other features."""
+    if params.weights is None or not Path(params.weights).is_file():
+        return str(params.weights)
+    return hashlib.sha256(Path(params.weights).read_bytes()).hexdigest()
+
+
+def _check(params: FeaturesParams, catalogue: Catalogue) -> None:
+    require_split(catalogue.splits, params.split, catalogue.kind)
+    if params.network.backbone is None:
+        raise UsageError(
+            f"features: network {params.network.name} has no backbone whose features could be stored; choose one that has, for "
+            "example --set features.network.name=light-decoder --set features.network.backbone=dinov2_vits14"
+        )
+    if params.weights in (None, "none"):
+        raise UsageError(
+            "features: those of random weights are of no use; give weights with --set features.weights=FILE, or a name "
+            "(dinov2, imagenet) that downloads them"
+        )
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        check_pretrained(Segmenter(params.network, 1), params.weights)
+
+
+def stored_network(features: Store) -> Mapping[str, Any]:
+    """The network that features were stored for, as parameters."""
+    network: Mapping[str, Any] = features.meta["network"]
+    return network
+
+
+STAGE = Stage("features", 1, FeaturesParams, {"samples": Input(SAMPLES)}, FEATURES, run, source=_digest, check=_check)
