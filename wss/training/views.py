@@ -37,7 +37,7 @@ def seen(
     image: NDArray[np.uint8], maps: dict[str, NDArray[Any]], view: View, inside: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """An image and its maps in a view; see ``augment``."""
-    params = AugmentParams(crop=None, scale=(view.scale, view.scale), flip=float(view.mirrored))
+    params = AugmentParams(crop=None, whole=True, scale=(view.scale, view.scale), flip=float(view.mirrored))
     return augment(image, maps, params, np.random.default_rng(0), inside=inside)
 
 
