@@ -1,5 +1,9 @@
 """Files that `wss predict` reads become RGB as those of training did; TIFFs keep their place on earth, and may be of any size."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -144,3 +148,18 @@ def test_a_mask_does_not_replace_its_image(bands, wss):
     refused = wss("predict", "photos/a.tif", "--out", "photos")
     assert refused.code == 2
     assert "is one of the images and would be overwritten" in refused.said
+
+
+def test_leftovers_of_a_killed_run_go_when_it_is_run_again(bands, wss):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (bands / "o").mkdir()
+    names = (f"a3_probs.npy.{dead.pid}.tmp", f"a3.tif.{dead.pid}.tmp")
+    others = (f"a3_probs.npy.{os.getppid()}.tmp", f"b_probs.npy.{dead.pid}.tmp", "a3_probs.npy.mine.tmp", "a3.tmp")
+    for name in (*names, *others):
+        (bands / "o" / name).write_bytes(b"half")
+    assert wss("predict", "../scenes/images/a3.tif", "--out", "o", "--probs").code == 0
+    left = {path.name for path in (bands / "o").iterdir() if path.suffix == ".tmp"}
+    assert left == set(others)
