@@ -10,7 +10,7 @@ ROOT = Path(wss.__file__).parent
 LAYERS = [
     {"cli"},
     {"pipeline"},
-    {"stages", "export", "blocks"},
+    {"stages", "export", "large_tiff"},
     {"checkpoints"},
     {
         "store",
@@ -27,7 +27,7 @@ LAYERS = [
     },
     {"networks", "losses"},
     {"networks.layers", "ops"},
-    {"kernels", "distributed", "precision"},
+    {"kernels", "distributed", "precision", "blocks"},
 ]
 WITHIN = {  # what a package may import among those of its own layer
     "training": {"methods", "store"},
@@ -62,7 +62,8 @@ def _imports(path):
 FILES = [
     p
     for p in sorted(ROOT.rglob("*.py"))
-    if p.parent != ROOT or p.stem in ("checkpoints", "distributed", "export", "precision", "predictor")
+    if p.parent != ROOT
+    or p.stem in ("blocks", "checkpoints", "distributed", "export", "large_tiff", "precision", "predictor")
 ]
 
 

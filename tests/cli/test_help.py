@@ -75,3 +75,12 @@ def test_help_of_the_whole(wss):
 
 def test_version(wss):
     assert wss("--version").out.startswith("wss ")
+
+
+def test_completion_is_that_of_the_command_wherever_it_is_called_from():
+    """``python -m wss`` has a name that no shell completes; a script for it would take over the completion of ``python``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "wss", "--show-completion", "bash"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.rstrip().endswith("-F _wss_completion wss")
+    assert "_WSS_COMPLETE=complete_bash" in done.stdout

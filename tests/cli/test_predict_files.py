@@ -1,5 +1,9 @@
 """Files that `wss predict` reads become RGB as those of training did; TIFFs keep their place on earth, and may be of any size."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -158,3 +162,18 @@ def test_bfloat16_is_measured_for_few_large_images(bands, wss, monkeypatch, side
     reading = ("--set", "read.bands=null", "--set", "read.nodata=null")
     assert wss("predict", "a.png", "--out", "o", "--no-overlays", *reading).code == 0
     assert bool(asked) == measured
+
+
+def test_leftovers_of_a_killed_run_go_when_it_is_run_again(bands, wss):
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (bands / "o").mkdir()
+    names = (f"a3_probs.npy.{dead.pid}.tmp", f"a3.tif.{dead.pid}.tmp")
+    others = (f"a3_probs.npy.{os.getppid()}.tmp", f"b_probs.npy.{dead.pid}.tmp", "a3_probs.npy.mine.tmp", "a3.tmp")
+    for name in (*names, *others):
+        (bands / "o" / name).write_bytes(b"half")
+    assert wss("predict", "../scenes/images/a3.tif", "--out", "o", "--probs").code == 0
+    left = {path.name for path in (bands / "o").iterdir() if path.suffix == ".tmp"}
+    assert left == set(others)

@@ -96,6 +96,44 @@ def test_images_are_counted_as_they_are_kept(tmp_path):
     assert found["pixels"] - found["encoded"] > 6 * (60 * 80 * 3 - 3000)
 
 
+@pytest.mark.parametrize(
+    "kind", ["turned.jpg", "cmyk.jpg", "a.webp", "a.tif", "a.gif", "a.jpg", "a.png", "deep.png", "bands.jpg"]
+)
+def test_files_that_become_png_are_counted_as_png(tmp_path, kind):
+    """Pixels of which no JPEG or PNG file exists take more bytes than the file that they come from."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "scribbles"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    turned = Image.Exif()
+    turned[274] = 6
+    ending = kind.split(".")[1]
+    for number in range(4):
+        coarse = Image.fromarray(rng.integers(0, 255, (20, 26, 3), dtype=np.uint8)).resize((416, 320), 2)
+        image = np.clip(coarse + rng.normal(0, 6, (320, 416, 3)), 0, 255).astype(np.uint8)
+        labels = np.full(image.shape[:2], 255, np.uint8)
+        labels[:4, :9] = 1
+        path = tmp_path / f"data/images/{number}.{ending}"
+        if kind == "turned.jpg":
+            Image.fromarray(image).save(path, exif=turned, quality=80)
+            labels = labels.T
+        elif kind == "cmyk.jpg":
+            Image.fromarray(image).convert("CMYK").save(path)
+        elif kind == "deep.png":
+            Image.fromarray(image[..., 0].astype(np.uint16) * 200).save(path)
+        elif ending == "gif":
+            Image.fromarray(image).quantize(16).save(path)
+        else:
+            Image.fromarray(image).save(path, **({"compression": "jpeg"} if ending == "tif" else {}))
+        Image.fromarray(labels).save(tmp_path / f"data/scribbles/{number}.png")
+    (tmp_path / "data/classes.txt").write_text("a\nb\n")
+    options = {"bands": [3, 2, 1]} if kind == "bands.jpg" else {}
+    dataset = DatasetSpec(kind="folder", root=tmp_path / "data", keep="encoded", options=options)
+    pipeline = _pipeline(tmp_path, dataset, stages=STAGES[:1])
+    wanted = _needs(pipeline)["samples"].store
+    real = run_pipeline(pipeline, Workspace(tmp_path), Context())["samples"].store.path.stat().st_size
+    assert 0.8 * real < wanted < 3 * real
+
+
 def test_a_run_that_cannot_fit_is_refused_before_anything_runs(tmp_path, disk_of):
     pipeline = _pipeline(tmp_path)
     needed = total(_needs(pipeline))

@@ -211,7 +211,7 @@ def test_one_level_sets_how_a_stage_is_trained(load):
     ):
         load(two, one=RECIPES, two=RECIPES)
     nodes = load(two, one=RECIPES, two="every: {train: {amp: true}}").nodes
-    assert [nodes[f"train-one-{size}"].params.amp for size in ("small", "big")] == [False, True]
+    assert [nodes[f"train-one-{size}"].params.amp for size in ("small", "big")] == ["auto", True]
 
 
 # --- notes -----------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_recipes_are_taken_over_and_what_stands_beside_them_counts_more(load):
 def test_a_preset_replaces_recipes_whole(load):
     pipeline = load(preset=PRESET)
     train = pipeline.nodes["train"].params
-    assert (train.batch_size, train.amp, train.augment.crop, train.augment.flip) == (9, False, 32, 0.5)
+    assert (train.batch_size, train.amp, train.augment.crop, train.augment.flip) == (9, "auto", 32, 0.5)
     assert _phases(pipeline) == [("sgd", 0.125, None, 100, 0.9), ("sgd", 0.125, None, 50, 0.7)]
 
 

@@ -178,7 +178,7 @@ def test_the_presets_of_levels_hold_for_the_stages_of_their_levels_alone(load):
         assert [nodes[f"predict-{loss}-{n}-0"].limit for n in ("one", "two")] == [1, None]
         assert [nodes[f"predict-{loss}-{n}-0"].probs for n in ("one", "two")] == [False, True]
     assert [nodes[f"train-densecrf-{n}-0"].method.sigma_xy for n in ("one", "two")] == [1, 100]
-    assert [nodes[f"train-pce-{n}-0"].amp for n in ("one", "two")] == [True, False]
+    assert [nodes[f"train-pce-{n}-0"].amp for n in ("one", "two")] == [True, "auto"]
     assert pipeline.notes == ()
 
 

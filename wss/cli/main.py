@@ -6,6 +6,7 @@ import copy
 import os
 import traceback
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -225,4 +226,4 @@ def main() -> None:
     # Threads that spin while they wait take the cores from loader workers and from whatever else runs: on two busy cores a
     # training step then costs three times the processor time. Read by the OpenMP runtime when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    team.run(app)
+    team.run(partial(app, prog_name="wss"))  # also for ``python -m wss``, whose name no shell could complete

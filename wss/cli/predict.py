@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from wss.predictor import InferenceParams
     from wss.store import Store
 
+_ENDINGS = (".png", ".tif", "_overlay.png", "_probs.npy")
+"""Ends of the names of files that are written for an image."""
+
 
 def predict(
     images: Annotated[
@@ -69,7 +72,7 @@ def predict(
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
     from wss.errors import DataError, UsageError
-    from wss.store.atomic import write_bytes
+    from wss.store.atomic import remove_leftovers, write_bytes
 
     if settings and not images:
         raise UsageError(
@@ -98,6 +101,7 @@ def predict(
             sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
         else:
             sources = named + volumes.of_files(scans, session)
+        remove_leftovers(out / f"{name}{ending}" for name, _ in sources for ending in _ENDINGS)
         place = str(session.context.device)
         precision = computed_in(network, place, test_time.passes, sources)
         if precision.times is not None:

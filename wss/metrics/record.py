@@ -52,7 +52,7 @@ def metrics_record(
         dice_per_class: Mean Dice over volumes by class name, a fraction.
         hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
         bfloat16: Whether ``training`` and ``prediction`` were in bfloat16, None where that is not known. The record has such an
-            entry only where it is given.
+            entry where one of them was.
         left_out: What was not scored, and why; None where everything was, and then the record has no such entry.
 
     Returns:
@@ -84,7 +84,7 @@ def metrics_record(
     }
     if left_out is not None:
         record["left_out"] = left_out
-    if bfloat16 is not None:
+    if bfloat16 is not None and any(bfloat16.values()):
         record["bfloat16"] = dict(bfloat16)
     if walk is not None:
         record["walk"] = dict(walk)

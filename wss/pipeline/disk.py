@@ -17,13 +17,14 @@ import torch
 
 from wss.datasets import open_source
 from wss.datasets.files import FileSource
-from wss.datasets.raster import read_header
+from wss.datasets.raster import Header, read_header
 from wss.datasets.source import Catalogue, Source
 from wss.errors import StoreError, WssError
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.samples import SamplesParams, evenly
 from wss.stages.train import TrainParams
 from wss.store import Store
+from wss.store.pictures import CODED
 
 _HEADERS = 100
 """Images whose headers are read."""
@@ -35,8 +36,8 @@ _STORE = 20_000
 """Bytes of an empty store."""
 _LABELS = 0.04
 """Bytes of a label map for each pixel."""
-_PNG = 0.5
-"""Bytes of a PNG for each byte of its pixels."""
+_PNG = 0.6
+"""Bytes of a PNG for each byte of its pixels: photographs take about that."""
 _MAPS = {"edges": 0.4, "superpixels": 0.15, "cam": 2.0, "prototypes": 0.1}
 """Bytes for each pixel in other stores."""
 _PROBS = 2.0
@@ -169,7 +170,7 @@ def _look(node: Node, store: Store | None) -> Images | None:
         ids = list(dict.fromkeys(i for split in source.catalogue.splits.values() for i in split))
         if isinstance(source, FileSource) and source.one_image_per_file:
             try:
-                rows = [_of_header(source.entry(i).image, encoded) for i in evenly(ids, _HEADERS)]
+                rows = [_of_header(source.entry(i).image, source.options, encoded) for i in evenly(ids, _HEADERS)]
             except WssError:  # other files than images, such as HDF5
                 rows = _of_samples(source, ids, encoded)
         else:
@@ -180,12 +181,27 @@ def _look(node: Node, store: Store | None) -> Images | None:
     return Images(float(means[0]), float(means[1]))
 
 
-def _of_header(path: Path, encoded: bool) -> tuple[float, float]:
+def _of_header(path: Path, options: Any, encoded: bool) -> tuple[float, float]:
     """Pixels of an image file, and bytes that are kept of it."""
     header = read_header(path)
     pixels = float(np.prod(header.shape))
     raw = pixels * (1 if header.colours == "grey" else 3)
-    return pixels, min(float(path.stat().st_size), raw) if encoded else raw
+    if not encoded:
+        return pixels, raw
+    if _kept_as_it_is(path, header, options):
+        return pixels, min(float(path.stat().st_size), raw)
+    return pixels, pixels if header.colours == "palette" else raw * _PNG
+
+
+def _kept_as_it_is(path: Path, header: Header, options: Any) -> bool:
+    """Whether the bytes of a file hold the pixels that are read from it; otherwise these become a PNG."""
+    with path.open("rb") as file:
+        coded = file.read(8).startswith(CODED)
+    changed = header.orientation != 1 or header.bits > 8 or header.colours == "cmyk"
+    stretched = (
+        getattr(options, "stretch", "auto") not in ("auto", "full") or getattr(options, "bands", None) is not None
+    )
+    return coded and not changed and not stretched
 
 
 def _of_samples(source: Source, ids: Sequence[str], encoded: bool) -> list[tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wss.errors import StoreError
@@ -37,7 +37,7 @@ def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it into place.
 
     A crash at any moment leaves either the old file or the new one. Temporary files of dead processes are removed by
-    ``wss gc``.
+    ``wss gc`` in a workspace, and elsewhere by ``remove_leftovers``.
 
     Args:
         path: The file.
@@ -62,6 +62,39 @@ def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
+    """Remove temporary files that killed processes of this machine left of these files.
+
+    Args:
+        paths: Files that are about to be written.
+
+    Returns:
+        What was removed.
+    """
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    removed = []
+    for folder, wanted in names.items():
+        for found in folder.glob("*.tmp"):
+            name, _, process = found.name.removesuffix(".tmp").rpartition(".")
+            if name in wanted and process.isdigit() and not _lives(int(process)):
+                with storage_errors(found):
+                    found.unlink(missing_ok=True)
+                removed.append(found)
+    return removed
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str, *, flush: bool = True) -> None:

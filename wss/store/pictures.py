@@ -11,7 +11,8 @@ from PIL import Image
 
 from wss.errors import StoreError
 
-_CODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+CODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+"""How the files begin that may be kept as they are."""
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -47,7 +48,7 @@ def picture_file(image: NDArray[np.uint8], original: bytes | None = None) -> byt
     Returns:
         ``original``, or a PNG file.
     """
-    if original is not None and original.startswith(_CODED):
+    if original is not None and original.startswith(CODED):
         decoded = _decoded(np.frombuffer(original, np.uint8))
         if decoded is not None and decoded.shape == image.shape and bool((decoded == image).all()):
             return original

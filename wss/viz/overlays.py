@@ -12,9 +12,10 @@ from wss.errors import UsageError
 from wss.viz.palette import VOID, colourise
 
 Picture = NDArray[np.uint8]
+"""uint8 (H, W, 3), RGB."""
 
 _ROWS = 256
-"""uint8 (H, W, 3), RGB."""
+"""Rows that are mixed at a time."""
 
 
 def overlay(
