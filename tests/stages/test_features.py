@@ -193,7 +193,10 @@ def test_refuses_methods_that_see_images_in_other_ways(tmp_path, weights):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"weights": None}, "random weights are of no use"), ({"network": {"name": "unet", "backbone": None}}, "network unet has no backbone")],
+    [
+        ({"weights": None}, "random weights are of no use"),
+        ({"network": {"name": "unet", "backbone": None}}, "network unet has no backbone"),
+    ],
 )
 def test_refuses_before_anything_runs(tmp_path, weights, change, message):
     pipeline = _pipeline(weights, features=change)
@@ -226,3 +229,23 @@ def test_an_interrupted_extraction_goes_on(tmp_path, weights, monkeypatch):
 
 def test_it_is_a_stage():
     assert STAGES["features"].output.name == "features"
+
+
+def test_the_protocol_tells_the_weights(weights):
+    from wss.pipeline.catalogues import catalogues
+    from wss.pipeline.protocol import protocols
+
+    pipeline = _pipeline(weights)
+    found = protocols(pipeline, catalogues(pipeline))
+    assert found["features"]["weights"] == weights
+    assert found["train"]["initialisation"] == f"{weights} (backbone), random (the rest)"
+
+
+def test_disk_is_estimated(stores, weights):
+    from wss.pipeline.catalogues import catalogues
+    from wss.pipeline.disk import needs
+
+    pipeline = _pipeline(weights, features={"scales": (1.0, 0.75)})
+    estimate = needs(pipeline, catalogues(pipeline), {})["features"].store
+    actual = stores["features"].path.stat().st_size - sum(v.numel() * 4 for v in torch.load(weights).values())
+    assert 0.7 < estimate / actual < 1.5

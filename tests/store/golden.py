@@ -53,6 +53,7 @@ FULL = {  # every item that a kind of store may hold, of one image
     },
     "edges": {"edges": _ramp(np.uint8, 5, 4)},
     "superpixels": {"superpixels": _ramp(np.int32, 5, 4)},
+    "features": {f"level{number}": _ramp(np.float16, 6, 2 * number) / 256 for number in (1, 2, 3, 4)},
     "cam": {"cam": _ramp(np.float16, 2, 5, 4) / 256, "scores": np.array([-1.5, 2.25], np.float32)},
     "pictures": {"tiles": _ramp(np.uint8, 2, 5, 4, 3), "numbers": np.array([[0.5, np.nan]])},
     "prototypes": {

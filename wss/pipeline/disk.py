@@ -21,6 +21,7 @@ from wss.datasets.raster import Header, read_header
 from wss.datasets.source import Catalogue, Source
 from wss.errors import StoreError, WssError
 from wss.pipeline.spec import Node, Pipeline
+from wss.stages.features import FeaturesParams, feature_bytes
 from wss.stages.samples import SamplesParams, evenly
 from wss.stages.train import TrainParams
 from wss.store import Store
@@ -234,6 +235,8 @@ def _need(node: Node, pipeline: Pipeline, catalogue: Catalogue | None, images: I
         size = count * (label_map + probs)
     elif kind == "pictures":
         size = count * 10.0 * pixels
+    elif isinstance(node.params, FeaturesParams):
+        size = count * feature_bytes(node.params, pixels)
     elif kind in _MAPS:
         size = count * (_MAPS[kind] * pixels + _DATASET)
     elif kind in ("metrics", "quality"):

@@ -12,6 +12,7 @@ from wss.pipeline.catalogues import prepared_labels
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.crf import CrfParams
 from wss.stages.edges import EdgesParams
+from wss.stages.features import FeaturesParams
 from wss.stages.predict import PredictParams
 from wss.stages.prepare import PrepareParams, drawn, labelled
 from wss.stages.similarity_walk import SimilarityWalkParams
@@ -53,7 +54,7 @@ def _protocol(node: Node, pipeline: Pipeline, known: Mapping[str, Catalogue]) ->
     if isinstance(params, SimilarityWalkParams):
         crf = None if params.crf is None else {"iterations": params.crf.iterations, **params.crf.kernels()}
         return {**canonical(params, tagged=False), "crf": crf}
-    if isinstance(params, EdgesParams):
+    if isinstance(params, EdgesParams | FeaturesParams):
         return {**canonical(params, tagged=False), "weights": params.weights}
     if node.stage.name in ("samples", "evaluate", "report"):
         return None
@@ -101,6 +102,9 @@ def _phase(phase: Phase, images: int, batch_size: int) -> dict[str, Any]:
 
 def _initialisation(node: Node, params: TrainParams, pipeline: Pipeline) -> str:
     """The weights that training starts from. For the network of another training, also the weights that began the chain."""
+    if node.inputs.get("features"):
+        made = pipeline.nodes[node.inputs["features"][0]].params
+        return f"{made.weights} (backbone), random (the rest)" if isinstance(made, FeaturesParams) else "random"
     if not node.inputs.get("initial"):
         return params.weights or "random"
     first = pipeline.nodes[node.inputs["initial"][0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +93,19 @@ def levels_read(model: Segmenter) -> tuple[str, ...]:
     return tuple(LEVELS[number] for number in model.network.reads)
 
 
+def feature_bytes(params: FeaturesParams, pixels: float) -> float:
+    """Bytes that the features of an image of so many pixels take."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = Segmenter(params.network, 1)
+    backbone = backbone_of(model)
+    side = pixels**0.5
+    return sum(
+        2 * backbone.channels[number] * math.ceil(side * view.scale / backbone.strides[number]) ** 2
+        for number in model.network.reads
+        for view in views_of(params.scales, params.flip)
+    )
+
+
 class _Finest(nn.Module):
     """RGB in, the last feature map out: what the time is measured of."""
 
@@ -164,12 +177,6 @@ def _check(params: FeaturesParams, catalogue: Catalogue) -> None:
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         check_pretrained(Segmenter(params.network, 1), params.weights)
-
-
-def stored_network(features: Store) -> Mapping[str, Any]:
-    """The network that features were stored for, as parameters."""
-    network: Mapping[str, Any] = features.meta["network"]
-    return network
 
 
 STAGE = Stage("features", 1, FeaturesParams, {"samples": Input(SAMPLES)}, FEATURES, run, source=_digest, check=_check)
