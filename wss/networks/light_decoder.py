@@ -13,13 +13,13 @@ from wss.networks.layers.dropout import Dropout2d
 from wss.networks.network import SegmentationNetwork
 
 WIDTH = 192
-JOINED = 64
+JOINED = 48
 DETAIL = (16, 32)
 """Channels of the image's features at stride 2 and 4."""
 
 
 class LightDecoder(SegmentationNetwork):
-    """A decoder of 0.6 million parameters, made for frozen backbones of one stride, whose maps lack the image's detail.
+    """A decoder of 0.5 million parameters, made for frozen backbones of one stride, whose maps lack the image's detail.
 
     The last and the second feature map are projected and joined. Two strided convolutions see the image itself. Their features
     are joined with the enlarged ones at stride 4 and then at stride 2.
@@ -38,15 +38,16 @@ class LightDecoder(SegmentationNetwork):
         super().__init__()
         self.num_classes = num_classes
         self.output_stride = 2
-        self.feature_channels = DETAIL[1]
+        self.feature_channels = 24
         self.backbone = backbone
         self.projections = nn.ModuleList(nn.Conv2d(backbone.channels[n], WIDTH, 1, bias=False) for n in (1, 3))
         self.normalise = nn.Sequential(BatchNorm2d(WIDTH), nn.ReLU(inplace=True))
         self.context = conv_bn_relu(WIDTH, WIDTH, 3)
+        self.narrow = conv_bn_relu(WIDTH, JOINED, 1)
         self.dropout = Dropout2d(dropout)
         self.fine = _halving(3, DETAIL[0])
         self.finer = _halving(DETAIL[0], DETAIL[1])
-        self.join_at_4 = conv_bn_relu(WIDTH + DETAIL[1], JOINED, 3)
+        self.join_at_4 = conv_bn_relu(JOINED + DETAIL[1], JOINED, 3)
         self.join_at_2 = conv_bn_relu(JOINED + DETAIL[0], self.feature_channels, 3)
         self.classifier = nn.Conv2d(self.feature_channels, num_classes, 1)
         for name, child in self.named_children():
@@ -55,13 +56,11 @@ class LightDecoder(SegmentationNetwork):
         initialise_classifier(self.classifier)
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Features (B,32,ceil(H/2),ceil(W/2)) of normalised images (B,3,H,W)."""
+        """Features (B,24,ceil(H/2),ceil(W/2)) of normalised images (B,3,H,W)."""
         maps = self.backbone(image)
         deep, middle = self.projections[1](maps[3]), self.projections[0](maps[1])
-        joined = self.normalise(
-            deep + _like(middle, deep) if deep.shape[2] > middle.shape[2] else _like(deep, middle) + middle
-        )
-        context = self.dropout(self.context(joined))
+        joined = self.normalise(_like(deep, middle) + middle)
+        context = self.narrow(self.dropout(self.context(joined)))
         at_2 = self.fine(image)
         at_4 = self.finer(at_2)
         joined = self.join_at_4(torch.cat([_like(context, at_4), at_4], 1))
@@ -69,7 +68,7 @@ class LightDecoder(SegmentationNetwork):
         return features
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (B,K,h,w) of features (B,32,h,w)."""
+        """Logits (B,K,h,w) of features (B,24,h,w)."""
         logits: Tensor = self.classifier(features)
         return logits
 
