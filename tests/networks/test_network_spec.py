@@ -33,7 +33,8 @@ def test_every_network_builds_with_every_backbone_that_it_takes(name):
         assert network.num_classes == 21
         assert getattr(getattr(network, "backbone", None), "architecture", None) == backbone
         known = ARCHITECTURES[name]
-        assert network.output_stride == (known.logits_stride or known.output_stride)
+        of_one_stride = name == "deeplab-v3plus" and backbone == "dinov2_vits14"
+        assert network.output_stride == (16 if of_one_stride else known.logits_stride or known.output_stride)
         rates = {m.p for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)}
         assert max(rates) == known.dropout
 
@@ -61,7 +62,7 @@ def test_options_reach_the_network():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "unet", "backbone": "resnet50"}, "no backbone.*deeplab-v2, deeplab-v3plus or pspnet"),
+        ({"name": "unet", "backbone": "resnet50"}, "no backbone.*deeplab-v2, deeplab-v3plus, pspnet or light-decoder"),
         ({"name": "unet", "backbone": "mit_b1"}, "choose the network segformer$"),
         ({"name": "segformer"}, "one of mit_b0, mit_b1, mit_b2"),
         ({"name": "segformer", "backbone": "resnet50"}, "mit_b0, mit_b1 or mit_b2.*pspnet"),
