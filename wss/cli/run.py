@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(help="A shipped pipeline (`wss pipelines`) or a YAML file.")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="A shipped pipeline (`wss pipelines`), a YAML file, or `auto`, which chooses by the data set."),
+    ],
     preset: options.Preset = None,
     settings: options.Settings = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would run, and the protocol of each stage.")
     ] = False,
+    budget: options.Budget = None,
     workspace: options.Workspace = Path(),
     seed: options.Seed = None,
     device: options.Device = "auto",
@@ -34,17 +38,24 @@ def run(
 
     Example: [bold]wss run quickstart --set train-pce.batch_size=4[/bold]
     """
+    from wss.cli.auto import NAME, chosen
+    from wss.cli.budget import within
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.cli.workers import workers
-    from wss.pipeline.changes import parse_overrides
+    from wss.pipeline.changes import merge, parse_overrides
 
     with (
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,
     ):
         changes = parse_overrides(settings or [])
+        if pipeline == NAME:
+            pipeline, changes = chosen(session, changes, budget)
         spec = session.pipeline(pipeline, changes)
+        if budget is not None and not dry_run:
+            changes = merge(changes, within(session, spec, budget))
+            spec = session.pipeline(pipeline, changes)
         if dry_run:
             plans, require_space = session.planned(spec)
             session.terminal.result({"stages": plans}, lambda: _show(session.terminal, spec.title, plans))

@@ -222,6 +222,12 @@ def download(url: str, folder: Path) -> tuple[Path, str]:
     return path, digest
 
 
+def downloaded(name: str, architecture: str) -> Path | None:
+    """File of published weights if it was downloaded before."""
+    path = _default_cache() / PUBLISHED[name][architecture].rsplit("/", 1)[-1]
+    return path if path.is_file() else None
+
+
 def _default_cache() -> Path:
     root = os.environ.get("WSS_CACHE")
     return (Path(root) if root else Path.home() / ".cache" / "wss") / "weights"

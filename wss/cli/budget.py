@@ -1,0 +1,89 @@
+"""``--budget``: training for a given time, in steps that are measured once and then stay the same."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wss.cli.session import Session
+    from wss.pipeline.spec import Pipeline
+
+RESERVED = 0.1
+"""Share of the time that is kept for scores and the report."""
+
+
+def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[str, Any]]:
+    """Changes to the trainings of a pipeline with which the whole of it takes about so long.
+
+    Stages before the first training run now, and their time counts. A step of each of its phases is measured. Later trainings are
+    taken to cost as much a step. The result is remembered in the workspace: the same command has the same steps again, so that it
+    resumes and skips what is done.
+
+    Args:
+        session: The command at work.
+        pipeline: What will run.
+        budget: A time, see ``parse_budget``.
+
+    Raises:
+        UsageError: No time, nothing is trained, too little time, or several processes share the work.
+    """
+    from wss.distributed import processes
+    from wss.errors import UsageError
+    from wss.params import canonical
+    from wss.pipeline.budget import fitted, parse_budget, step_seconds
+    from wss.pipeline.protocol import protocols
+    from wss.stages.stage import Inputs
+    from wss.stages.train import TrainParams
+    from wss.store import canonical_json
+    from wss.training.loop import total_steps
+
+    seconds = parse_budget(budget)
+    trainings = {name: node for name, node in pipeline.nodes.items() if isinstance(node.params, TrainParams)}
+    if not trainings:
+        raise UsageError(f"--budget: pipeline {pipeline.name} trains no network")
+    if processes() > 1:
+        raise UsageError("--budget measures in one process; measure there first, then start this command with torchrun")
+    of = {name: canonical(node.params) for name, node in trainings.items()}
+    place = hashlib.sha256(canonical_json([pipeline.name, budget, of, str(session.context.device)])).hexdigest()
+    before = session.workspace.state().get("budget") or {}
+    if place in before:
+        session.terminal.say(f"--budget {budget}: {_told(before[place])}, as measured before")
+        return dict(before[place])
+    begin = time.monotonic()
+    first = next(iter(trainings.values()))
+    assert isinstance(first.params, TrainParams)
+    outcomes = session.run(pipeline.up_to(*(i for ids in first.inputs.values() for i in ids)))
+    inputs = Inputs({role: tuple(outcomes[i].store for i in ids) for role, ids in first.inputs.items()})
+    session.terminal.say("--budget: measuring steps")
+    measured = [step_seconds(first.params, phase, inputs, session.context) for phase in first.params.phases]
+    known = session.catalogues(pipeline)
+    images = {name: rows["images"] for name, rows in protocols(pipeline, known).items() if name in trainings}
+    held_out = len(known[first.id].splits.get("val", ()))
+    left = seconds * (1 - RESERVED) - (time.monotonic() - begin) - held_out * max(measured) / first.params.batch_size
+    usual: dict[str, float] = {}
+    costs: dict[str, list[float]] = {}
+    for name, node in trainings.items():
+        params = node.params
+        assert isinstance(params, TrainParams)
+        costs[name] = measured if node is first else [max(measured)] * len(params.phases)
+        counts = [total_steps(images[name], min(params.batch_size, images[name]), [phase]) for phase in params.phases]
+        usual[name] = sum(count * each for count, each in zip(counts, costs[name], strict=True))
+    changes: dict[str, dict[str, Any]] = {}
+    for name, node in trainings.items():
+        assert isinstance(node.params, TrainParams)
+        phases = fitted(node.params, images[name], costs[name], left * usual[name] / sum(usual.values()))
+        changes[name] = {"phases": [phase.model_dump(mode="json") for phase in phases]}
+    session.workspace.remember("budget", {**before, place: changes})
+    per_step = ", ".join(f"{each:.2f}" for each in measured)
+    session.terminal.say(f"--budget {budget}: {_told(changes)} ({per_step} s a step)")
+    return changes
+
+
+def _told(changes: dict[str, dict[str, Any]]) -> str:
+    """The steps of each training, for people."""
+    return ", ".join(
+        f"{name} {' + '.join(str(phase['steps']) for phase in params['phases'])} steps"
+        for name, params in changes.items()
+    )
