@@ -38,7 +38,9 @@ def chosen(session: Session, changes: dict[str, Any], budget: str | None) -> tup
     say(f"chosen: {rule.pipeline}, for {rule.when}")
     say(f"why: {rule.why}")
     if facts.weights is None and not facts.grey and not facts.volumes and facts.annotation == "scribbles":
-        say("with weights of DINOv2 it would choose features: --set features.weights=FILE (or dinov2, which downloads them)")
+        say(
+            "with weights of DINOv2 it would choose features: --set features.weights=FILE (or dinov2, which downloads them)"
+        )
     left = dict(changes)
     if rule.pipeline != "features" and left.pop("features", None):
         say("features.weights is not read: the chosen pipeline has no stage features")

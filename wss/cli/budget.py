@@ -46,7 +46,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     if processes() > 1:
         raise UsageError("--budget measures in one process; measure there first, then start this command with torchrun")
     of = {name: canonical(node.params) for name, node in trainings.items()}
-    place = hashlib.sha256(canonical_json([pipeline.name, budget, of, str(session.context.device)])).hexdigest()
+    place = hashlib.sha256(canonical_json([pipeline.name, budget, of, str(session.context.device)]).encode()).hexdigest()
     before = session.workspace.state().get("budget") or {}
     if place in before:
         session.terminal.say(f"--budget {budget}: {_told(before[place])}, as measured before")
@@ -74,7 +74,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     for name, node in trainings.items():
         assert isinstance(node.params, TrainParams)
         phases = fitted(node.params, images[name], costs[name], left * usual[name] / sum(usual.values()))
-        changes[name] = {"phases": [phase.model_dump(mode="json") for phase in phases]}
+        changes[name] = {"phases": {str(number): {"steps": phase.steps} for number, phase in enumerate(phases)}}
     session.workspace.remember("budget", {**before, place: changes})
     per_step = ", ".join(f"{each:.2f}" for each in measured)
     session.terminal.say(f"--budget {budget}: {_told(changes)} ({per_step} s a step)")
@@ -84,6 +84,6 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
 def _told(changes: dict[str, dict[str, Any]]) -> str:
     """The steps of each training, for people."""
     return ", ".join(
-        f"{name} {' + '.join(str(phase['steps']) for phase in params['phases'])} steps"
+        f"{name} {' + '.join(str(phase['steps']) for phase in params['phases'].values())} steps"
         for name, params in changes.items()
     )

@@ -65,3 +65,11 @@ Preset = Annotated[
         "--preset", metavar="NAME", help="Settings to start from: `wss pipelines` lists them, or a YAML file."
     ),
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Train as many steps as fit into this time (90s, 30m, 1.5h), by measuring some; the same command keeps them.",
+    ),
+]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def run(
     pipeline: Annotated[
         str,
-        typer.Argument(help="A shipped pipeline (`wss pipelines`), a YAML file, or `auto`, which chooses by the data set."),
+        typer.Argument(
+            help="A shipped pipeline (`wss pipelines`), a YAML file, or `auto`, which chooses by the data set."
+        ),
     ],
     preset: options.Preset = None,
     settings: options.Settings = None,

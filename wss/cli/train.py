@@ -31,6 +31,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps of every phase, instead of what it has.")
     ] = None,
+    budget: options.Budget = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of every phase.")] = None,
     amp: Annotated[
@@ -58,6 +59,7 @@ def train(
 
     Example: [bold]wss train --method pce --network deeplab-v3plus --backbone mobilenet_v2 --epochs 20[/bold]
     """
+    from wss.cli.budget import within
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.cli.workers import workers
@@ -66,6 +68,8 @@ def train(
     from wss.pipeline.changes import merge, parse_overrides
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
+    if budget is not None and (epochs is not None or steps is not None):
+        raise UsageError("--budget gives the length of every phase, as --epochs and --steps do; give one of them")
     if epochs is not None and steps is not None:
         raise UsageError("--epochs and --steps both give the length of every phase; give one of them")
     phase_changes: dict[str, Any] = {} if lr is None else {"lr": lr}
@@ -89,6 +93,9 @@ def train(
         if changes:
             overrides = merge(overrides, dict.fromkeys(session.trainings(method), changes))
         pipeline = session.pipeline(method, overrides).up_to("train")
+        if budget is not None:
+            overrides = merge(overrides, within(session, pipeline, budget))
+            pipeline = session.pipeline(method, overrides).up_to("train")
         if not resume:
             session.discard(pipeline, "train")
         outcome = session.run(pipeline)["train"]

@@ -102,8 +102,8 @@ RULES = (
         "dmpls",
         "scribbles on grey images or on slices of volumes",
         lambda facts: facts.grey or facts.volumes,
-        "on cardiac scans with human scribbles it had a mean Dice of .857 on patients not trained on, where pce had .825 and densecrf "
-        ".839 (U-Net, 18 epochs, one seed)",
+        "on cardiac scans with human scribbles it had a mean Dice of .857 on patients not trained on, where pce had .825 and "
+        "densecrf .839 (U-Net, 18 epochs, one seed)",
     ),
     Rule(
         "features",
@@ -162,9 +162,7 @@ def choose(facts: Facts) -> tuple[Rule, dict[str, dict[str, Any]]]:
     return rule, rule.changes(facts)
 
 
-def document(
-    rule: Rule, facts: Facts, changes: Mapping[str, Mapping[str, Any]], budget: str | None
-) -> dict[str, Any]:
+def document(rule: Rule, facts: Facts, changes: Mapping[str, Mapping[str, Any]], budget: str | None) -> dict[str, Any]:
     """The choice as a pipeline file, which can be run and edited like any other."""
     timed = f" Steps fit into {budget} on the machine that chose them." if budget else ""
     return {
@@ -189,4 +187,3 @@ _HAS: dict[Annotation, Callable[[Sample], bool]] = {
     "boxes": lambda sample: _some(sample.boxes),
     "tags": lambda sample: _some(sample.tags),
 }
-

@@ -91,7 +91,9 @@ def step_seconds(params: TrainParams, phase: Phase, inputs: Inputs, context: Con
         finally:
             writer.close()
     if not clock.times:
-        raise UsageError(f"--budget: a phase of {WARM_UP} steps or fewer is too short to be measured; leave --budget out")
+        raise UsageError(
+            f"--budget: a phase of {WARM_UP} steps or fewer is too short to be measured; leave --budget out"
+        )
     return statistics.median(clock.times)
 
 
@@ -112,8 +114,8 @@ def fitted(params: TrainParams, images: int, seconds: list[float], available: fl
     counts = [int(factor * count) for count in usual]
     if min(counts) < 1:
         raise UsageError(
-            f"--budget: {available:.0f} s are left for training, and one step of each phase takes {sum(seconds):.1f} s; give more "
-            "time"
+            f"--budget: {available:.0f} s are left for training, and one step of each phase takes {sum(seconds):.1f} s; give "
+            "more time"
         )
     return tuple(
         phase.model_copy(update={"epochs": None, "steps": count})
