@@ -75,7 +75,7 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
             path = ".".join(str(part) for part in item["loc"])
             if item["type"] == "extra_forbidden":
                 owner = _model_at(model, item["loc"][:-1])
-                hint = nearest(str(item["loc"][-1]), owner.model_fields) if owner else ""
+                hint = _hint(str(item["loc"][-1]), owner) if owner else ""
                 problems.append(f"unknown parameter {path!r}{hint}")
             elif item["type"] == "missing":
                 problems.append(f"parameter {path!r} is required")
@@ -87,6 +87,16 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
                 got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
                 problems.append((f"{path}: " if path else "") + message + got)
         raise UsageError(f"{where}: " + "; ".join(problems)) from None
+
+
+def _hint(name: str, owner: type[BaseModel]) -> str:
+    """A hint for a name that a model lacks: where one of its parameters has it, or the nearest name."""
+    places = [
+        f"{field}.*.{name}" if get_origin(info.annotation) in (list, tuple) else f"{field}.{name}"
+        for field, info in owner.model_fields.items()
+        if any(name in inner.model_fields for inner in _models_in(info.annotation))
+    ]
+    return f"; did you mean {' or '.join(map(repr, places))}?" if places else nearest(name, owner.model_fields)
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:

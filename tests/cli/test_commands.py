@@ -672,6 +672,20 @@ def test_gc_all_keeps_the_network_when_other_labels_were_prepared(work, wss):
     assert set(before) < set(stores(work))
 
 
+def test_gc_all_removes_a_data_set_that_was_read_again(tmp_path, wss):
+    """As ``keep: encoded`` does, although the records of other commands name the former store."""
+    write_cells(tmp_path / "cells")
+    place = ("-w", tmp_path / "w")
+    assert wss("init", "-k", "folder", "-r", tmp_path / "cells", *place).code == 0
+    assert wss("superpixels", *place).code == 0
+    (before,) = (tmp_path / "w/artifacts/samples").glob("*.h5")
+    assert wss("init", "-o", "keep=encoded", *place).code == 0
+    assert wss("prepare", *place).code == 0
+    assert len(list(before.parent.glob("*.h5"))) == 2
+    assert wss("gc", "--all", "--json", *place).json["files"] == [str(before)]
+    assert "superpixels: done already" in wss("superpixels", *place).said
+
+
 def test_gc_leaves_files_of_living_processes_alone(work, wss):
     import fcntl
     import os

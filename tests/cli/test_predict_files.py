@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from commands import QUICK
 from PIL import Image
 
@@ -56,9 +57,27 @@ def test_bands_must_be_chosen_and_the_remedy_works(bands, wss):
     checked = wss("data", "check")
     assert checked.code == 1
     assert "has 5 bands of uint16" in checked.out and "-o 'bands=[3,2,1]'" in checked.out
-    options = ("-o", "bands=[3,2,1]", "--force")
-    assert wss("init", "--kind", "folder", "--root", "../scenes", *options).code == 0
+    assert wss("init", "-o", "bands=[3,2,1]").code == 0
     assert wss("data", "check").code == 0
+
+
+def test_init_without_kind_changes_options_alone(bands, wss):
+    refused = wss("init", "-o", "bands=[3,2,1]")
+    assert refused.code == 2
+    assert "--kind is missing: wss.yaml declares no data set yet" in refused.said
+    (bands / "wss.yaml").write_text("dataset: {kind: folder, root: ../scenes, nodata: 0}\n")
+    assert wss("init", "-o", "bands=[3,2,1]", "-o", "nodata=7", "-w", bands).code == 0
+    assert yaml.safe_load((bands / "wss.yaml").read_text())["dataset"] == {
+        "kind": "folder",
+        "root": "../scenes",
+        "nodata": 7,
+        "bands": [3, 2, 1],
+    }
+    refused = wss("init", "-w", bands)
+    assert refused.code == 2
+    assert "declares a data set; give --kind" in refused.said
+    assert "did you mean 'bands'" in wss("init", "-o", "band=1").said
+    assert "--force" in wss("init", "-r", "../scenes", "-o", "bands=1").said
 
 
 def test_prediction_reads_files_as_training_did(bands, wss):

@@ -142,7 +142,7 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_runs(tmp_path, disk_of
         StoreError, match=rf"{tmp_path}: this run needs about 0\.0\d\d GB of disk \(.*GB\), and 0\.0"
     ) as caught:
         run_pipeline(pipeline, Workspace(tmp_path), Context())
-    assert "`wss gc`" in str(caught.value)
+    assert "`wss gc --all`" in str(caught.value)
     assert "--workspace" in str(caught.value)
     assert not list(tmp_path.glob("artifacts/*/*.h5"))
     disk_of(needed)

@@ -113,9 +113,13 @@ def _check(settings, classes=3):
     ("settings", "message"),
     [
         ({"class_weights": [1, 2]}, "class_weights has 2 numbers, and there are 3 classes"),
-        ({"class_weights": [1, -2, 1]}, "greater than or equal to 0"),
+        (
+            {"class_weights": [1, -2, 1]},
+            r"class_weights: expected auto, null, or a list of numbers from 0 on, [^;]*\)$",
+        ),
+        ({"class_weights": [True, 2, 1]}, "expected auto, null, or a list"),
         ({"class_weights": [0, 0, 0]}, "all 0, which leaves nothing to learn"),
-        ({"class_weights": "automatic"}, "class_weights"),
+        ({"class_weights": "automatic"}, "class_weights: expected auto, null, or a list"),
         ({"focal_gamma": -1}, "focal_gamma"),
     ],
 )

@@ -103,7 +103,7 @@ def edges(
         result = {
             "detector": detector if maps is None else None,
             "maps": None if maps is None else str(maps),
-            "weights": params.file and {"file": params.file.name, "sha256": params.digest()},
+            "weights": {"file": params.file.name, "sha256": params.digest()} if maps is None and params.file else None,
             "alignment": params.alignment if detector == "hed" else None,
             "scales": list(params.scales) if maps is None else None,
             "flip": flip if maps is None else None,

@@ -10,7 +10,10 @@ import typer
 from wss.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wss.pipeline.workspace import Workspace
+    from wss.store import Store
 
 
 def gc(
@@ -64,9 +67,22 @@ def _doomed(workspace: Workspace, days: float, partials: bool, everything: bool)
     if not everything:
         return doomed
     wanted = {key for keys in workspace.state().get("results", {}).values() for key in keys}
+    wanted -= _replaced(workspace, stores)
     return doomed + [
         store.path for key, store in stores.items() if key not in wanted and store.path.stat().st_mtime <= youngest
     ]
+
+
+def _replaced(workspace: Workspace, stores: Mapping[str, Store]) -> set[str]:
+    """Keys of data sets that were read again with the same content, for example to keep images as files.
+
+    Stages depend on the content of a data set and not on its key, so that all of them go on from the store that was read last.
+    """
+    last = stores.get(workspace.state().get("samples", {}).get("key", ""))
+    if last is None:
+        return set()
+    alike = {key for key, s in stores.items() if s.attributes["stage"] == "samples" and s.digest == last.digest}
+    return alike - {last.key}
 
 
 def _dead(path: Path, partials: bool) -> bool:

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 def init(
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--kind", "-k", help="voc, context, coco, densepose, folder, nifti, dicom, stack, camvid, acdc or sample."
+            "--kind",
+            "-k",
+            help="voc, context, coco, densepose, folder, nifti, dicom, stack, camvid, acdc or sample; default: what wss.yaml "
+            "declares, to change its options.",
         ),
-    ],
+    ] = None,
     root: Annotated[Path | None, typer.Option("--root", "-r", help="The data set's folder.")] = None,
     option: Annotated[
         list[str] | None,
@@ -34,7 +37,8 @@ def init(
 ) -> None:
     """Say which data set a workspace is about; writes wss.yaml and looks at the files.
 
-    A data set that was moved is known again under its new folder, and what was made of it stays.
+    A data set that was moved is known again under its new folder, and what was made of it stays. With options alone, those of
+    the declared data set are changed.
 
     Example: [bold]wss init --kind folder --root ~/cells --workspace cells[/bold]
     """
@@ -51,7 +55,14 @@ def init(
     from wss.store.atomic import write_text
 
     place = Workspace(workspace)
-    values: dict[str, object] = {"kind": kind}
+    declared = _declared(place) if kind is None else {}
+    if kind is None and not (option and declared):
+        raise UsageError(
+            f"--kind is missing: {place.config_path} {'declares a data set; ' if declared else 'declares no data set yet; '}"
+            "give --kind and --root of a data set, or, to change options of the declared one, --option alone"
+        )
+    kind = str(declared.get("kind")) if kind is None else kind
+    values: dict[str, object] = {**declared, "kind": kind}
     if root is not None:
         values["root"] = str(root.expanduser().resolve())
     for text in option or []:
@@ -67,13 +78,15 @@ def init(
             f"--kind {kind}: annotations of this program are converted first: `wss data convert FILE --from {kind} "
             "--classes classes.txt --to png --out ROOT/scribbles`, then `wss init --kind folder --root ROOT`"
         )
-    known = place.configured and not force
+    known = place.configured and not force and (not declared or root is not None)
     before = place.dataset() if known else None
     kept = {} if before is None or option or before.kind != kind or not gone(before) else dict(before.options)
     values |= kept
     spec = validate(DatasetSpec, values, "wss init")
     if before is not None and not (gone(before) and (before.kind, before.options) == (spec.kind, spec.options)):
         raise UsageError(f"{place.config_path} exists; --force replaces it")
+    if declared and root is None:
+        spec = spec.model_copy(update={"root": place.dataset().root})  # wss.yaml may name it from its own folder
     source = open_source(spec)
     catalogue = source.catalogue
     terminal = Terminal(as_json=as_json)
@@ -96,6 +109,17 @@ def init(
         {"config": str(place.config_path), "classes": list(catalogue.classes), "splits": splits},
         lambda: terminal.line(f"{len(catalogue.classes)} classes, images: {counts}\nwritten: {place.config_path}"),
     )
+
+
+def _declared(place: Workspace) -> dict[str, object]:
+    """The data set that a workspace declares, as it stands in ``wss.yaml``; empty where it has none."""
+    from wss.yaml_text import parse
+
+    if not place.configured:
+        return {}
+    place.dataset()  # raises if the file is malformed
+    declared: dict[str, object] = parse(place.config_path.read_text(encoding="utf-8"))["dataset"]
+    return declared
 
 
 def _value(name: str, text: str) -> object:

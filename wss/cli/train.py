@@ -25,7 +25,7 @@ def train(
         str | None, typer.Option(help="resnet18/34/50/101 or mobilenet_v2; below segformer mit_b0/1/2.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Backbone weights: a state dict file, or 'imagenet' to download.")
+        str | None, typer.Option(help="Backbone weights: a state dict file, or 'imagenet' or 'coco' to download.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every phase, instead of what it has.")] = None,
     steps: Annotated[
@@ -62,6 +62,7 @@ def train(
     from wss.cli.session import Session
     from wss.cli.workers import workers
     from wss.errors import UsageError
+    from wss.networks.weights import PUBLISHED
     from wss.pipeline.changes import merge, parse_overrides
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
@@ -78,7 +79,7 @@ def train(
     if phase_changes:
         changes["phases"] = {"*": phase_changes}
     if weights is not None:
-        changes["weights"] = weights if weights == "imagenet" else str(Path(weights).resolve())
+        changes["weights"] = weights if weights in (*PUBLISHED, "none") else str(Path(weights).resolve())
     with (
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,

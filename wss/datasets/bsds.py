@@ -89,7 +89,7 @@ def list_ground_truth(root: Path, split: str) -> dict[str, Path]:
     folder = _base(root) / "groundTruth" / split
     files = {path.stem: path for path in sorted(folder.glob("*.mat")) if not is_hidden(path.name)}
     if not files:
-        known = sorted(p.name for p in folder.parent.glob("*") if p.is_dir())
+        known = sorted({path.parent.name for path in folder.parent.glob("*/*.mat")})
         raise DataError(f"{folder}: no annotations of split {split!r}; splits here: {', '.join(known) or 'none'}")
     return files
 

@@ -36,6 +36,15 @@ class CrossEntropyMethod(Method):
     """Focal loss: pixels whose class already has the probability p count (1 - p)^gamma in the cross-entropy. 0 is the plain
     one; published for detection: 2."""
 
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _weights_or_auto(cls, value: object) -> object:
+        """One message in the place of one for each kind of value that is allowed."""
+        numbers = isinstance(value, list | tuple) and all(type(w) in (int, float) and w >= 0 for w in value)
+        if value is None or value == "auto" or numbers:
+            return value
+        raise ValueError("expected auto, null, or a list of numbers from 0 on, one for each class")
+
     @field_validator("class_weights")
     @classmethod
     def _some_weight(cls, value: object) -> object:

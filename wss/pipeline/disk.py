@@ -151,7 +151,11 @@ def _remedies(wanted: Mapping[str, Need], pipeline: Pipeline) -> list[str]:
         read = any(name in sources for node in pipeline.nodes.values() for sources in _probs_inputs(node))
         if getattr(params, "probs", None) and not read:
             found.append(f"keep no probabilities (`--set {name}.probs=false`)")
-    return [*found, "free some space (`wss gc` removes unused artifacts)", "choose another folder with --workspace"]
+    return [
+        *found,
+        "free some space (`wss gc --all` removes unused artifacts)",
+        "choose another folder with --workspace",
+    ]
 
 
 def _probs_inputs(node: Node) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wss.errors import StoreError
 
-_SPACE = "free some space (`wss gc` removes unused artifacts)"
+_SPACE = "free some space (`wss gc --all` removes unused artifacts)"
 _FULL = {
     errno.ENOSPC: f"the disk is full; {_SPACE}",
     errno.EDQUOT: f"the disk quota is used up; {_SPACE}",
