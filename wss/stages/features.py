@@ -98,9 +98,9 @@ def feature_bytes(params: FeaturesParams, pixels: float) -> float:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = Segmenter(params.network, 1)
     backbone = backbone_of(model)
-    side = pixels**0.5
+    side = math.sqrt(pixels)
     return sum(
-        2 * backbone.channels[number] * math.ceil(side * view.scale / backbone.strides[number]) ** 2
+        2.0 * backbone.channels[number] * math.ceil(side * view.scale / backbone.strides[number]) ** 2
         for number in model.network.reads
         for view in views_of(params.scales, params.flip)
     )
