@@ -46,7 +46,9 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     if processes() > 1:
         raise UsageError("--budget measures in one process; measure there first, then start this command with torchrun")
     of = {name: canonical(node.params) for name, node in trainings.items()}
-    place = hashlib.sha256(canonical_json([pipeline.name, budget, of, str(session.context.device)]).encode()).hexdigest()
+    place = hashlib.sha256(
+        canonical_json([pipeline.name, budget, of, str(session.context.device)]).encode()
+    ).hexdigest()
     before = session.workspace.state().get("budget") or {}
     if place in before:
         session.terminal.say(f"--budget {budget}: {_told(before[place])}, as measured before")

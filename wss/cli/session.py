@@ -102,7 +102,11 @@ class Session(AbstractContextManager["Session"]):
             return place.dataset()
         self._declares_sample = declares_sample and place.named
         dataset = DatasetSpec(kind="sample") if self._declares_sample else place.dataset()
-        self.terminal.say(f"no wss.yaml in {place.root}: using the embedded sample data set (`wss init` names yours)")
+        if place.root not in self._told:
+            self._told.add(place.root)
+            self.terminal.say(
+                f"no wss.yaml in {place.root}: using the embedded sample data set (`wss init` names yours)"
+            )
         return dataset
 
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
