@@ -31,6 +31,7 @@ def test_goals_are_met_missed_or_not_measured(quick):
         "random_walk": result({}, {"wss, native": 8.5}),
         "torch_lattice": None,
         "growth": {"goals": {"disk": {"ratio": 1.0, "goal": 1.3, "met": True}}},
+        "commands": {"goals": {"wss --help": {"ratio": 0.4, "goal": 0.3, "met": False}}},
     }
     rows = {(row["script"], row["name"]): (row["goal"], row["met"]) for row in quick.rows(found)}
     assert rows["bilateral", "pydensecrf / wss, filter (symmetric)"] == (">= 3.5", True)
@@ -38,6 +39,7 @@ def test_goals_are_met_missed_or_not_measured(quick):
     assert rows["random_walk", "wss, native"] == ("<= 8 ms", False)
     assert rows["torch_lattice", "build: pydensecrf / torch"] == (">= 0.36", None)
     assert rows["growth", "disk"] == ("<= 1.3", True)
+    assert rows["commands", "wss --help"] == ("<= 0.3 s", False)
     assert not any(script == "mean_field" for script, _ in rows)
 
 
