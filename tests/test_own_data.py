@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.small_backbone import small_backbone
 from tests.test_pipelines import STUDIES
 from tests.told import Told
 from wss.errors import DataError
@@ -95,7 +96,7 @@ def _small(name, root, *settings):
     """A pipeline with one step for each phase, and two levels of each factor."""
     dataset = {"kind": "folder", "root": str(root)}
     factors = {"factors": STUDIES[name]} if name in STUDIES else {}
-    changes = merge(factors, parse_overrides(settings))
+    changes = merge(merge(factors, parse_overrides(settings)), small_backbone(name))
     ids = load_pipeline(shipped_pipelines()[name], changes, {"dataset": dataset}).nodes
     smaller = {"train*": {"phases": {"*": {"steps": 1}}, "batch_size": 2}}
     smaller |= {"crf*": {"iterations": 1}} if any(i.startswith("crf") for i in ids) else {}

@@ -1,5 +1,6 @@
 import pytest
 
+from tests.small_backbone import small_backbone
 from wss.methods import METHODS
 from wss.pipeline.changes import parse_overrides
 from wss.pipeline.document import read_pipeline
@@ -32,10 +33,11 @@ STUDIES = {  # levels of their factors that are tried here
 
 def _shortened(path):
     """The pipeline with every phase cut to one epoch, and studies with few levels."""
-    levels = {"factors": STUDIES[path.stem]} if path.stem in STUDIES else {}
+    levels = {"factors": STUDIES[path.stem]} if path.stem in STUDIES else small_backbone(path.stem)
     pipeline = load_pipeline(path, levels, {"dataset": DATASET})
     changes = levels | {
         node.id: {
+            **levels.get(node.id, {}),
             "phases": [{**p.model_dump(mode="json"), "epochs": 1, "steps": None} for p in node.params.phases],
             "augment": {"crop": 32},
         }

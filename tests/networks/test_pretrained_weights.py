@@ -20,7 +20,7 @@ from wss.networks import (
     load_pretrained,
 )
 from wss.networks import weights as weights_module
-from wss.networks.weights import PUBLISHED, download
+from wss.networks.weights import DIGESTS, PUBLISHED, download
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +197,12 @@ def test_file_names_tell_the_kind(state, tmp_path, name, kind):
 def test_published_names_carry_digests():
     for urls in PUBLISHED.values():
         for url in urls.values():
+            name = url.rsplit("/", 1)[1]
+            if name in DIGESTS:
+                assert url.startswith("https://dl.fbaipublicfiles.com/dinov2/")
+                assert len(DIGESTS[name]) == 64
+                int(DIGESTS[name], 16)
+                continue
             assert url.startswith("https://download.pytorch.org/models/")
             int(url.rsplit("-", 1)[1].removesuffix(".pth"), 16)
 

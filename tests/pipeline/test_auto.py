@@ -17,7 +17,7 @@ PHOTOGRAPHS = Facts(200, "scribbles", 1.0, grey=False, volumes=False, size=(300,
 @pytest.mark.parametrize(
     ("change", "pipeline"),
     [
-        ({}, "features"),
+        ({}, "pce-features"),
         ({"weights": None}, "pce"),
         ({"size": (96, 400)}, "pce"),
         ({"grey": True}, "dmpls"),

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from harness import Server, Witness, digests, leftovers, stores
 
+from tests.small_backbone import weights_file
 from wss.stages import STAGES
 
 PIPELINE = Path(__file__).with_name("every_stage.yaml")
-COMMAND = ["run", PIPELINE, "--jobs", "1"]
+COMMAND = ["run", PIPELINE, "--jobs", "1", "--set", f"features.weights={weights_file()}"]
 DATASET = "dataset: {kind: sample, options: {train: 4, val: 2, height: 32, width: 32}}\n"
 NODES = {entry.get("id", entry["stage"]): entry["stage"] for entry in yaml.safe_load(PIPELINE.read_text())["stages"]}
 MOMENTS = [*NODES, moments.STATE]

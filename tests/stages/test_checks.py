@@ -28,6 +28,7 @@ NEEDED = {
     "train": {"method": {"name": "pce"}, "phases": [{"epochs": 1, "terms": {"pce": 1.0}}]},
     "propagate": {"method": {"name": "random-walk"}},
     "prepare": {"fraction": 0.5},
+    "features": {"network": {"name": "deeplab-v2", "backbone": "resnet18"}, "weights": __file__},
 }
 
 

@@ -43,7 +43,7 @@ def _pipeline(weights, train=None, features=None):
         },
         "predict": {"amp": False},
     }
-    return load_pipeline(shipped_pipelines()["features"], changes, {"dataset": DATASET})
+    return load_pipeline(shipped_pipelines()["pce-features"], changes, {"dataset": DATASET})
 
 
 @pytest.fixture(scope="module")

@@ -39,10 +39,10 @@ def chosen(session: Session, changes: dict[str, Any], budget: str | None) -> tup
     say(f"why: {rule.why}")
     if facts.weights is None and not facts.grey and not facts.volumes and facts.annotation == "scribbles":
         say(
-            "with weights of DINOv2 it would choose features: --set features.weights=FILE (or dinov2, which downloads them)"
+            "with weights of DINOv2 it would choose pce-features: --set features.weights=FILE (or dinov2, which downloads them)"
         )
     left = dict(changes)
-    if rule.pipeline != "features" and left.pop("features", None):
+    if rule.pipeline != "pce-features" and left.pop("features", None):
         say("features.weights is not read: the chosen pipeline has no stage features")
     path = session.workspace.root / "auto.yaml"
     text = yaml.safe_dump(document(rule, facts, own, budget), sort_keys=False, allow_unicode=True, width=120)

@@ -106,7 +106,7 @@ RULES = (
         "densecrf .839 (U-Net, 18 epochs, one seed)",
     ),
     Rule(
-        "features",
+        "pce-features",
         "scribbles on colour images of at least 160 pixels, and weights of DINOv2 at hand",
         lambda facts: facts.weights is not None and min(facts.size) >= 160,
         "features of a self-supervised network tell objects apart that a network from scratch confuses (docs/features.md)",
