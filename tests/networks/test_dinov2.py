@@ -154,11 +154,12 @@ def test_the_light_decoder_works_at_any_size_and_learns_everywhere(backbone):
     network = build_network(NetworkSpec(name="light-decoder", backbone=backbone), 3)
     assert isinstance(network, LightDecoder)
     logits = network(torch.randn(2, 3, 33, 70))
-    assert logits.shape == (2, 3, 17, 35)
+    stride = 16 if backbone == "dinov2_vits14" else 8
+    assert logits.shape == (2, 3, math.ceil(33 / stride), math.ceil(70 / stride))
     (logits * torch.randn_like(logits)).sum().backward()
     head = {n: p for n, p in network.named_parameters() if not n.startswith("backbone")}
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in head.values())
-    assert 0.4e6 < sum(p.numel() for p in head.values()) < 0.8e6
+    assert 0.6e6 < sum(p.numel() for p in head.values()) < 1e6
     network.eval()
     with torch.no_grad():
         image = torch.randn(1, 3, 40, 24)

@@ -33,7 +33,7 @@ def test_every_network_builds_with_every_backbone_that_it_takes(name):
         assert network.num_classes == 21
         assert getattr(getattr(network, "backbone", None), "architecture", None) == backbone
         known = ARCHITECTURES[name]
-        of_one_stride = name == "deeplab-v3plus" and backbone == "dinov2_vits14"
+        of_one_stride = known.logits_stride is not None and backbone == "dinov2_vits14"
         assert network.output_stride == (16 if of_one_stride else known.logits_stride or known.output_stride)
         rates = {m.p for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)}
         assert max(rates) == known.dropout

@@ -85,7 +85,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deeplab-v3plus": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=4, image_pooling=True),
     "pspnet": Architecture(_DILATED, 0.1, any_stride=True, image_pooling=True),
     "segformer": Architecture(("mit_b0", "mit_b1", "mit_b2"), 0.1, 32, logits_stride=4),
-    "light-decoder": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=2),
+    "light-decoder": Architecture(_DILATED, 0.1, 16, any_stride=True, logits_stride=8),
 }
 """Every network by name."""
 
