@@ -165,3 +165,17 @@ def test_the_light_decoder_works_at_any_size_and_learns_everywhere(backbone):
         image = torch.randn(1, 3, 40, 24)
         torch.testing.assert_close(network.classify(network.forward_features(image)), network(image))
         assert network(torch.randn(1, 3, 1, 1)).shape == (1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (41, 50), (33, 63)])
+def test_patches_tile_the_image_and_nothing_beyond_it(size, monkeypatch):
+    """Each patch sees the image where interpolation of its value to the image's size will put it."""
+    network = DINOv2(16).eval()
+    seen = []
+    monkeypatch.setattr(network.patch_embed, "forward", lambda image: seen.append(image) or torch.zeros(1, WIDTH, 3, 4))
+    ramp = torch.arange(size[1]).float().expand(1, 3, *size).contiguous()
+    with torch.no_grad():
+        network(ramp)
+    patches = seen[0][0, 0].reshape(3, PATCH, 4, PATCH).mean((1, 3))
+    centres = (torch.arange(4) + 0.5) * size[1] / 4 - 0.5
+    torch.testing.assert_close(patches, centres.expand(3, 4), atol=0.2, rtol=0)

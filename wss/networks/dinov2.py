@@ -100,8 +100,9 @@ class PatchEmbedding(nn.Module):
 class DINOv2(Backbone):
     """DINOv2's ViT-S/14: 22,056,576 parameters.
 
-    Patches of 14 pixels do not fit strides of 8 or 16. The image is therefore resized by 14 / stride first, so that one patch
-    covers ``output_stride`` pixels of it. All four feature maps have that stride.
+    Patches of 14 pixels do not fit strides of 8 or 16. The image is therefore resized first, so that one patch covers
+    ``output_stride`` pixels of it, or slightly fewer where its sides are no multiples of that: the patches tile the whole image
+    and nothing beyond it. All four feature maps have that stride.
 
     Args:
         output_stride: Pixels of the image that one patch covers. 8 has four times as many tokens as 16.
@@ -139,8 +140,6 @@ class DINOv2(Backbone):
         """See ``Backbone.forward``."""
         stride = self.output_stride
         height, width = ((side + stride - 1) // stride for side in image.shape[2:])
-        missing = (0, width * stride - image.shape[3], 0, height * stride - image.shape[2])
-        image = functional.pad(image, missing, mode="replicate")
         image = functional.interpolate(image, (PATCH * height, PATCH * width), mode="bilinear", align_corners=False)
         x = self.patch_embed(image).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self._positions(height, width)

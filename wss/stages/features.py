@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wss.datasets.source import Catalogue
 from wss.distributed import shared
@@ -132,6 +133,7 @@ class _Extraction:
     ) -> None:
         self._params, self._samples, self._model = params, samples, model
         self._views, self._levels, self._amp = views, levels, amp
+        self._strides = [backbone_of(model).strides[LEVELS.index(name)] for name in levels]
 
     def __call__(self, image_id: str) -> dict[str, NDArray[Any]]:
         image = np.asarray(self._samples.get("image", image_id))
@@ -139,10 +141,13 @@ class _Extraction:
         found: dict[str, list[NDArray[Any]]] = {name: [] for name in self._levels}
         for view in self._views:
             rgb = _tensor(seen(image, {}, view)[0], device)
+            height, width = rgb.shape[2:]
+            rgb = whole_cells(rgb, max(self._strides))
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._amp):
                 maps = backbone_of(self._model)(self._model.normalise(rgb))
-            for name in self._levels:
-                values = maps[LEVELS.index(name)][0].flatten(1).T
+            for name, stride in zip(self._levels, self._strides, strict=True):
+                inside = maps[LEVELS.index(name)][0, :, : -(-height // stride), : -(-width // stride)]
+                values = inside.flatten(1).T
                 found[name].append(values.to(torch.float16).cpu().numpy())
         arrays = {name: np.concatenate(parts) for name, parts in found.items()}
         if not all(np.isfinite(values).all() for values in arrays.values()):
@@ -150,6 +155,15 @@ class _Extraction:
                 f"image {image_id!r}: the backbone's features are beyond half precision, and are not stored"
             )
         return arrays
+
+
+def whole_cells(rgb: Tensor, stride: int) -> Tensor:
+    """Images (B,3,H,W) continued at the right and at the bottom to multiples of the stride.
+
+    Crops are cut along the cells of the features, so that a cell must cover ``stride`` pixels exactly.
+    """
+    height, width = rgb.shape[2:]
+    return functional.pad(rgb, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
 def _tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
