@@ -18,8 +18,8 @@ class LightDecoder(SegmentationNetwork):
     """A decoder of 0.8 million parameters above features of 384 channels, which learns in seconds on stored ones.
 
     The last feature map and the second are projected and added, at the size of the second. Two 3x3 convolutions follow. It sees
-    nothing of the image itself: one that joined convolutions of the image at stride 4 and 2 scored lower from scribbles. The dense
-    CRF brings the outlines back.
+    nothing of the image itself: one that joined convolutions of the image at stride 4 and 2 scored lower from scribbles. The
+    dense CRF brings the outlines back.
 
     Args:
         backbone: Any. Logits have the stride of its second feature map: 8, with DINOv2 its ``output_stride``.
