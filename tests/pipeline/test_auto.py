@@ -1,4 +1,4 @@
-"""Which pipeline `wss run auto` chooses for which data."""
+"""`wss run auto` chooses a pipeline by the data."""
 
 import dataclasses
 

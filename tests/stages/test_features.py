@@ -195,6 +195,14 @@ def test_refuses_what_stored_features_cannot_give(tmp_path, weights, change, mes
         run_pipeline(_pipeline(weights, train=change).up_to("train"), Workspace(tmp_path), Context())
 
 
+def test_refuses_before_features_are_computed(tmp_path, weights):
+    changes = ({"phases": {"0": {"freeze": []}}}, {"network": {**NETWORK, "output_stride": 8}})
+    for change in changes:
+        with pytest.raises(UsageError):
+            run_pipeline(_pipeline(weights, train=change).up_to("train"), Workspace(tmp_path), Context())
+    assert not list((tmp_path / "artifacts").glob("*/*.h5"))
+
+
 def test_refuses_methods_that_see_images_in_other_ways(tmp_path, weights):
     pipeline = _pipeline(weights, train={"method": {"name": "rw-ss"}, "phases": {"0": {"terms": {"pce": 1.0}}}})
     with pytest.raises(UsageError, match="method 'rw-ss' cannot learn from stored features"):

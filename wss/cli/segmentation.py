@@ -57,7 +57,7 @@ class Segmentation:
         self.note: Callable[[str], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What other processes get: they have no progress bar."""
+        """Return the state for another process, without the progress bar."""
         return self.__dict__ | {"note": None}
 
     def _note(self, name: str, done: int, count: int) -> None:

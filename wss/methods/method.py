@@ -122,7 +122,7 @@ class Method(Params, ABC):
     uses_unlabelled: ClassVar[bool] = False
     """Whether images without any labelled pixel help."""
     stored_features: ClassVar[bool] = False
-    """Whether ``losses`` sees each image once and as it is, so that features which were computed earlier can take the backbone's
+    """True if ``losses`` sees each image once and as it is. Features that were computed earlier can then take the backbone's
     place."""
     multi_scale: ClassVar[bool] = False
     """Whether it can train a network that sees each image at several scales (``NetworkSpec.multi_scale``)."""

@@ -106,7 +106,6 @@ class DINOv2(Backbone):
 
     Args:
         output_stride: Pixels of the image that one patch covers. 8 has four times as many tokens as 16.
-        num_classes: Classes of the image-level classifier ``head``; None has no classifier.
 
     Source: Oquab et al. 2023, arXiv:2304.07193; Dosovitskiy et al. 2020, arXiv:2010.11929, (1) to (4). Layers 3, 6, 9 and 12,
         normalised by the last layer normalisation, are the feature maps.
@@ -114,7 +113,7 @@ class DINOv2(Backbone):
         published code. Images are resized as described.
     """
 
-    def __init__(self, output_stride: OutputStride = 16, num_classes: int | None = None) -> None:
+    def __init__(self, output_stride: OutputStride = 16) -> None:
         super().__init__()
         self.architecture = "dinov2_vits14"
         self.output_stride = output_stride
@@ -125,7 +124,6 @@ class DINOv2(Backbone):
         self.patch_embed = PatchEmbedding()
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
         self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.head = None if num_classes is None else nn.Linear(WIDTH, num_classes)
         initialise_linear(self)
         if not self.pos_embed.is_meta:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -151,11 +149,8 @@ class DINOv2(Backbone):
         return maps[0], maps[1], maps[2], maps[3]
 
     def classify(self, image: Tensor) -> Tensor:
-        """See ``Backbone.classify``."""
-        if self.head is None:
-            raise UsageError(f"{self.architecture} was built without a classifier; give num_classes")
-        logits: Tensor = self.head(self(image)[-1].mean((2, 3)))
-        return logits
+        """See ``Backbone.classify``: it has no classifier, because it was trained without labels."""
+        raise UsageError(f"{self.architecture} has no image-level classifier: it was trained without labels")
 
     def _positions(self, height: int, width: int) -> Tensor:
         """The position embedding of a grid, (1,1 + h w,C)."""

@@ -38,9 +38,9 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "resnet101": "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth",
     },
 }
-"""What torchvision and DINOv2 publish, by name and backbone. ``imagenet`` is the first version of each classifier, the one that
-papers up to 2021 start from; ``coco`` the backbone of a DeepLabv3 trained on COCO's images of VOC's classes. The names of
-torchvision's files end in the first digits of the SHA-256."""
+"""Addresses of the weights that torchvision and DINOv2 publish, by name and backbone. ``imagenet`` is the first version of each
+classifier, the one that papers up to 2021 start from; ``coco`` the backbone of a DeepLabv3 trained on COCO's images of VOC's
+classes. The names of torchvision's files end in the first digits of the SHA-256."""
 
 DIGESTS = {
     "dinov2_vits14_pretrain.pth": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",

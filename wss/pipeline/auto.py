@@ -23,7 +23,7 @@ Annotation = Literal["scribbles", "masks", "boxes", "tags"]
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at.
+    """Facts that the rules look at.
 
     Attributes:
         images: Number of training images.

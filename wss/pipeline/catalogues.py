@@ -13,9 +13,11 @@ from wss.pipeline.probabilities import check_probabilities
 from wss.pipeline.reports import check_report
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.evaluate import check_masks
+from wss.stages.features import FeaturesParams
 from wss.stages.label_quality import LabelQualityParams
 from wss.stages.prepare import PrepareParams, labelled
 from wss.stages.samples import SamplesParams, stored_catalogue
+from wss.stages.stored_training import check_alike, check_stored
 from wss.stages.superpixel_bound import SuperpixelBoundParams
 from wss.stages.train import TrainParams, check_initial
 from wss.store import Store
@@ -97,6 +99,11 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str,
         before = pipeline.nodes[node.inputs["initial"][0]]
         if isinstance(before.params, TrainParams):
             check_initial(node.params, before.params, len(catalogue.classes), before.id)
+    if isinstance(node.params, TrainParams) and node.inputs.get("features"):
+        check_stored(node.params)
+        made = pipeline.nodes[node.inputs["features"][0]].params
+        if isinstance(made, FeaturesParams):
+            check_alike(made.network, node.params.network)
 
 
 def _check_labels(

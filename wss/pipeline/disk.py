@@ -199,7 +199,7 @@ def _of_header(path: Path, options: Any, encoded: bool) -> tuple[float, float]:
 
 
 def _kept_as_it_is(path: Path, header: Header, options: Any) -> bool:
-    """Whether the bytes of a file hold the pixels that are read from it; otherwise these become a PNG."""
+    """Return True if the bytes of a file hold the pixels that are read from it; otherwise these become a PNG."""
     with path.open("rb") as file:
         coded = file.read(8).startswith(CODED)
     changed = header.orientation != 1 or header.bits > 8 or header.colours == "cmyk"

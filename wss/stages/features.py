@@ -29,7 +29,7 @@ from wss.training.views import LEVELS, View, seen, views_of
 
 
 class FeaturesParams(Params):
-    """Which network's backbone, and which views of the images it sees."""
+    """Parameters: the network whose backbone computes features, and the views of the images that it sees."""
 
     network: NetworkSpec = NetworkSpec(name="light-decoder", backbone="dinov2_vits14")
     """The network that will be trained on the features. Those feature maps that its decoder reads are stored."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from wss.errors import UsageError
 from wss.methods import METHODS, Phase, Segmenter
-from wss.networks import Backbone
+from wss.networks import Backbone, NetworkSpec
 from wss.networks.stored_features import read_stored
 from wss.store import Store
 from wss.training.batches import ReadSample
@@ -64,6 +64,24 @@ def check_stored(params: TrainParams) -> None:
         raise UsageError("train: network.multi_scale needs features of every scale at once; leave it out")
 
 
+def check_alike(made: NetworkSpec, own: NetworkSpec) -> None:
+    """Raise if features of one network are not those of the other's backbone.
+
+    Args:
+        made: The network that features are stored for.
+        own: The network that is trained on them.
+
+    Raises:
+        UsageError: They differ in a setting on which the features depend.
+    """
+    for name in ALIKE:
+        if getattr(made, name) != getattr(own, name):
+            raise UsageError(
+                f"train: the stored features are features of network.{name} {getattr(made, name)}, and this network's is "
+                f"{getattr(own, name)}; give both stages the same network"
+            )
+
+
 def load_stored(model: nn.Module, params: TrainParams, features: Store) -> dict[str, Any]:
     """Load the backbone with which features were made, and read its features from now on, in place.
 
@@ -73,19 +91,14 @@ def load_stored(model: nn.Module, params: TrainParams, features: Store) -> dict[
     Raises:
         UsageError: The features are those of another network.
     """
-    made, own = features.meta["network"], params.network.model_dump(mode="json")
-    for name in ALIKE:
-        if made[name] != own[name]:
-            raise UsageError(
-                f"train: {features.path} holds features of network.{name} {made[name]}, and this network's is {own[name]}; give "
-                "both stages the same network"
-            )
+    own = params.network
+    check_alike(NetworkSpec.model_validate(features.meta["network"]), own)
     needed = {
         LEVELS[number] for module in model.modules() if isinstance(module, Segmenter) for number in module.network.reads
     }
     if missing := needed - set(features.meta["strides"]):
         raise UsageError(
-            f"train: {features.path} lacks the feature maps {', '.join(sorted(missing))}, which {own['name']} reads; give the "
+            f"train: {features.path} lacks the feature maps {', '.join(sorted(missing))}, which {own.name} reads; give the "
             "stage `features` the same network"
         )
     state = features.tree("backbone")

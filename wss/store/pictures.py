@@ -12,7 +12,7 @@ from PIL import Image
 from wss.errors import StoreError
 
 CODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-"""How the files begin that may be kept as they are."""
+"""First bytes of the files that may be kept as they are."""
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
