@@ -9,6 +9,7 @@ ROOT = Path(wss.__file__).parent
 
 LAYERS = [
     {"cli"},
+    {"draw"},
     {"pipeline"},
     {"stages", "export", "large_tiff"},
     {"checkpoints"},

@@ -38,6 +38,11 @@ ENTRIES = {
     "init": Entry(
         "init.init", _SETUP, "Say which data set a workspace is about; writes wss.yaml and looks at the files."
     ),
+    "draw": Entry(
+        "draw.draw",
+        _SETUP,
+        "Draw scribbles in the browser, see masks at once, train, correct, export; serves one page on this machine.",
+    ),
     "data": Entry("data.app", _SETUP, "Look at a data set, find faults in it, draw or convert scribbles, cut tiles."),
     "prepare": Entry(
         "prepare.prepare",

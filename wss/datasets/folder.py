@@ -12,7 +12,7 @@ from wss.datasets.classlist import read_classes
 from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans, unlisted
 from wss.datasets.finding import Finding
 from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES
-from wss.datasets.listing import read_list, split_by_hash, unread_files
+from wss.datasets.listing import files_by_stem, read_list, split_by_hash, unread_files
 from wss.datasets.name_pattern import files_by_pattern, masks_among_images, without_match
 from wss.datasets.source import Catalogue, Volume
 from wss.datasets.strokes_io import STROKE_SUFFIXES
@@ -28,7 +28,7 @@ class FolderOptions(ReadOptions):
     """Options of kind ``folder``; relative paths are taken from the data set's root.
 
     Attributes:
-        images: Folder of images.
+        images: Folder of images. Where it is not given and there is no folder ``images``, the images that lie in the root.
         masks: Folder of dense masks, class indices and 255 for void; may be missing.
         scribbles: Folder of scribbles: label images with 255 for unlabelled, ScribbleSup XML or text polylines; may be
             missing (``wss data simulate`` draws scribbles from masks).
@@ -68,13 +68,14 @@ class FolderSource(FileSource):
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
         options = self.options
         names, palette, background, _ = read_classes(self._class_file())
-        images, notes = image_files(self.root / options.images)
+        self._images = images_folder(self.root, options.images)
+        images, notes = image_files(self.root / self._images)
         masks, found = self._annotations("mask", images, LABEL_SUFFIXES)
         scribbles, more = self._annotations("scribble", images, (*STROKE_SUFFIXES, *LABEL_SUFFIXES))
         beside = {*masks.values(), *scribbles.values()} & set(images.values())
         images = {name: path for name, path in images.items() if path not in beside}
         notes += [f for f in found + more if f.file not in beside] + _beside(sorted(beside))
-        notes += masks_among_images(options.images, images)
+        notes += masks_among_images(self._images, images)
         labels = {name: index for index, name in enumerate(names)}
         tags, boxes = self._tables(labels, images)
         volumes: dict[str, Volume] = {}
@@ -88,7 +89,7 @@ class FolderSource(FileSource):
         boxes_file = self.tables.get("boxes")
         self.entries = {
             i: Entry(
-                images.get(i, self.root / options.images / f"{i}.png"),
+                images.get(i, self.root / self._images / f"{i}.png"),
                 masks.get(i),
                 scribbles.get(i),
                 boxes_file if i in boxes else None,
@@ -119,7 +120,7 @@ class FolderSource(FileSource):
 
     def _unread(self) -> list[Finding]:
         """Findings for files in the folders that are not read; folders that patterns lead to are searched otherwise."""
-        places: list[tuple[Path, tuple[str, ...]]] = [(self.options.images, IMAGE_SUFFIXES)]
+        places: list[tuple[Path, tuple[str, ...]]] = [(self._images, IMAGE_SUFFIXES)] if self._images.name else []
         if self.options.mask_pattern is None:
             places.append((self.options.masks, LABEL_SUFFIXES))
         if self.options.scribble_pattern is None:
@@ -166,11 +167,7 @@ class FolderSource(FileSource):
         return found
 
     def _class_file(self) -> Path:
-        if self.options.classes is not None:
-            return self.root / self.options.classes
-        return next(
-            (self.root / name for name in _CLASS_FILES if (self.root / name).exists()), self.root / "classes.txt"
-        )
+        return class_file(self.root, self.options.classes)
 
     def _splits(
         self, ids: list[str], masked: set[str], groups: dict[str, str]
@@ -202,3 +199,27 @@ def _beside(files: Sequence[Path]) -> list[Finding]:
         return []
     message = f"{len(files)} files among the images have names of annotations and are read as those"
     return [Finding("note", "annotation-beside-image", None, files[0], message, "nothing to do", len(files))]
+
+
+def images_folder(root: Path, named: Path = Path("images")) -> Path:
+    """Folder of the images from the root: as named, or the root itself where the usual one is missing and the root has images.
+
+    Args:
+        root: The data set's folder.
+        named: What the options say.
+    """
+    if named == Path("images") and not (root / named).exists() and files_by_stem(root, IMAGE_SUFFIXES)[0]:
+        return Path()
+    return named
+
+
+def class_file(root: Path, named: Path | None = None) -> Path:
+    """File of class names, existing or not: as named, or the first of the usual ones that is there.
+
+    Args:
+        root: The data set's folder.
+        named: What the options say.
+    """
+    if named is not None:
+        return root / named
+    return next((root / name for name in _CLASS_FILES if (root / name).exists()), root / "classes.txt")
