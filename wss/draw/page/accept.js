@@ -1,0 +1,66 @@
+/* Regions of masks that become labels, and masks that are kept as truth. */
+import { Away, Refused, call, imagePath } from "./api.js";
+import { confirm, unsent, refresh } from "./outbox.js";
+import { shownRegion } from "./propagation.js";
+import { state, tell, className } from "./store.js";
+import { say, warn, saySaved } from "./say.js";
+
+async function carryOut(request) {
+  if (unsent()) {
+    warn("Wait until your last stroke is saved, then try again.", { key: "accept" });
+    return null;
+  }
+  try {
+    return await request();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 409 && error.body.annotation) {
+      confirm(state.image.id, error.body.annotation);
+      warn("Another tab changed this image. Its newest drawing is shown; try again.", { key: "conflict" });
+    } else if (error instanceof Refused || error instanceof Away) {
+      warn(error.message, { key: "accept" });
+    } else throw error;
+    return null;
+  }
+}
+
+/** Make the region of one class around a place a label. `source` is "propagation" or "prediction". */
+export async function acceptRegion(source, x, y) {
+  const image = state.image.id;
+  const region = shownRegion();
+  const body = { base: state.annotation.revision, source, x, y, method: state.options.method, ...(region && { region }) };
+  saySaved("saving");
+  const answer = await carryOut(() => call("POST", imagePath(image, "accept"), body));
+  saySaved(unsent() ? "saving" : "saved");
+  if (!answer) return;
+  if (answer.annotation) confirm(image, answer.annotation);
+  else await refresh(image);
+  const region_ = newestRegion();
+  say(region_ ? `Region of ${className(region_.class)} accepted` : "Region accepted");
+}
+
+const newestRegion = () => state.annotation?.objects.findLast((object) => object.kind === "region") ?? null;
+
+/** Keep a mask as dense truth, or remove it with the source "none". */
+export async function keepTruth(source) {
+  const { image } = state;
+  const region = shownRegion();
+  const body = { base: state.annotation.revision, source, method: state.options.method, ...(region && { region }) };
+  const answer = await carryOut(() => call("POST", imagePath(image.id, "truth"), body));
+  if (!answer) return;
+  image.has_truth = answer.truth;
+  image.split = answer.split ?? image.split;
+  tell("entry", image);
+  tell("truth", answer.why ?? null);
+  say(answer.truth ? "The mask is kept as truth" : "The truth was removed");
+}
+
+export async function putInSplit(split) {
+  const { image } = state;
+  const answer = await carryOut(() => call("POST", imagePath(image.id, "split"), { split }));
+  if (answer) {
+    image.split = answer.split;
+    say(`The image is in ${answer.split} now`);
+  }
+  tell("entry", image);
+  tell("truth", null);
+}

@@ -1,0 +1,91 @@
+/* Draw the objects of an annotation. The context is in image coordinates; `pixel` is the size of a screen pixel there. */
+import { classOf } from "./store.js";
+import { contrasting } from "./colours.js";
+import { drawRegion } from "./regions.js";
+
+const colourOf = (object) => classOf(object.class)?.color ?? "#888888";
+
+export function trace(context, points) {
+  context.beginPath();
+  const [[x, y]] = points;
+  context.moveTo(x, y);
+  if (points.length === 1) context.lineTo(x + 1e-3, y);
+  for (let at = 1; at < points.length; at++) context.lineTo(points[at][0], points[at][1]);
+}
+
+function line(context, object, colour, pixel) {
+  context.lineCap = context.lineJoin = "round";
+  trace(context, object.points);
+  context.strokeStyle = contrasting(colour);
+  context.globalAlpha = 0.55;
+  context.lineWidth = object.width + 2 * pixel;
+  context.stroke();
+  context.globalAlpha = 1;
+  context.strokeStyle = colour;
+  context.lineWidth = object.width;
+  context.stroke();
+}
+
+function point(context, object, colour, pixel) {
+  const radius = Math.max(object.width / 2, 3.5 * pixel);
+  context.beginPath();
+  context.arc(object.x, object.y, radius, 0, 2 * Math.PI);
+  context.fillStyle = colour;
+  context.fill();
+  context.lineWidth = 1.5 * pixel;
+  context.strokeStyle = contrasting(colour);
+  context.stroke();
+  context.beginPath();
+  context.arc(object.x, object.y, Math.max(1.2 * pixel, radius / 6), 0, 2 * Math.PI);
+  context.fillStyle = contrasting(colour);
+  context.fill();
+}
+
+export function box(context, object, colour, pixel) {
+  const x = Math.min(object.x0, object.x1);
+  const y = Math.min(object.y0, object.y1);
+  const width = Math.abs(object.x1 - object.x0);
+  const height = Math.abs(object.y1 - object.y0);
+  context.lineJoin = "miter";
+  context.strokeStyle = contrasting(colour);
+  context.globalAlpha = 0.55;
+  context.lineWidth = 4.5 * pixel;
+  context.strokeRect(x, y, width, height);
+  context.globalAlpha = 1;
+  context.strokeStyle = colour;
+  context.lineWidth = 2.5 * pixel;
+  context.strokeRect(x, y, width, height);
+}
+
+function erase(context, object) {
+  context.lineCap = context.lineJoin = "round";
+  context.globalCompositeOperation = "destination-out";
+  trace(context, object.points);
+  context.lineWidth = object.width;
+  context.strokeStyle = "#000";
+  context.stroke();
+  context.globalCompositeOperation = "source-over";
+}
+
+export function drawObject(context, object, pixel, colour = colourOf(object)) {
+  context.save();
+  if (object.kind === "stroke") line(context, object, colour, pixel);
+  else if (object.kind === "erase") erase(context, object);
+  else if (object.kind === "point") point(context, object, colour, pixel);
+  else if (object.kind === "box") box(context, object, colour, pixel);
+  else if (object.kind === "region") drawRegion(context, object, colour);
+  context.restore();
+}
+
+/** Draw all objects in order; those in `marked` are about to be removed. */
+export function drawObjects(context, objects, pixel, marked) {
+  for (const object of objects) {
+    if (!marked?.has(object.id)) drawObject(context, object, pixel);
+    else {
+      context.save();
+      context.globalAlpha = 0.25;
+      drawObject(context, object, pixel, "#888888");
+      context.restore();
+    }
+  }
+}
