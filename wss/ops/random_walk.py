@@ -47,6 +47,7 @@ def hitting_probabilities(
     backend: Backend = "auto",
     jobs: int | None = None,
     ignore_index: int = 255,
+    potential: Tensor | None = None,
 ) -> Tensor:
     """Probability that a random walk from each pixel first meets a scribble of each class.
 
@@ -68,6 +69,8 @@ def hitting_probabilities(
             else scipy.
         jobs: Images solved at a time by ``native`` and ``scipy``; None takes ``torch.get_num_threads()``.
         ignore_index: The unlabelled code.
+        potential: float64 (B,H,W), the scaling phi to begin with, such as ``cheapest_levels``; where Z is known to underflow this
+            saves a factorisation. None begins without scaling. The result is the same up to rounding.
 
     Returns:
         (B,K,H,W) in 0..1, summing to 1 over K; float64 if the boundary is, else float32. Labelled pixels are one-hot. Pixels
@@ -100,7 +103,7 @@ def hitting_probabilities(
         slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
         source = classes[:, None] == slots
     found: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
-        boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads()
+        boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads(), potential
     )
     probs = found.new_zeros(len(found), num_classes, *found.shape[2:]).scatter(1, slots.expand_as(found), found)
     probs = torch.where(reach[:, None], probs, 1 / num_classes)
@@ -138,13 +141,21 @@ class _Walk(torch.autograd.Function):
     """P of the labels in ``source``, 0 where no label is reached."""
 
     @staticmethod
-    def forward(ctx: Any, boundary: Tensor, source: Tensor, reach: Tensor, backend: Backend, jobs: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        boundary: Tensor,
+        source: Tensor,
+        reach: Tensor,
+        backend: Backend,
+        jobs: int,
+        start: Tensor | None,
+    ) -> Tensor:
         labelled = source.any(1)
         free = reach & ~labelled
         finite = torch.where(free, boundary, 0)
-        # Before any scaling: most images need none.
+        # Without a start there is no scaling at first: most images need none.
         images = torch.arange(len(boundary), device=boundary.device)
-        potential = torch.zeros_like(finite)
+        potential = torch.zeros_like(finite) if start is None else torch.where(free, start, 0)
         weights = source.to(torch.float64)
         total = labelled.to(torch.float64)
         ctx.rounds = []
@@ -160,7 +171,7 @@ class _Walk(torch.autograd.Function):
             low = ((sums < _FLOOR) & system[1]).flatten(1).any(1)
             if not low.any():
                 break
-            known = labelled[images] | ((sums > _KNOWN) & system[1] & (attempt > 0))
+            known = labelled[images] | ((sums > _KNOWN) & system[1] & (attempt > 0 or start is not None))
             level = potential + sums.clamp(min=_KNOWN).log()
             images = images[low]
             potential = _potential(finite[images], free[images], known[low], level[low])
@@ -175,7 +186,7 @@ class _Walk(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         probs, weights, total, free = ctx.saved_tensors
         centred = gradient - (gradient * probs).sum(1, keepdim=True)
         # An absent label (Z = 0 everywhere) has no part in the derivative with respect to B.
@@ -188,7 +199,7 @@ class _Walk(torch.autograd.Function):
             derivative = -(adjoint * weights[images]).sum(1)
             result[images] = torch.where(later[images][:, None, None], result[images], derivative)
             later[images] = True
-        return torch.where(free, result, 0), None, None, None, None
+        return torch.where(free, result, 0), None, None, None, None, None
 
 
 def _eliminate(steps: Tensor, backend: Backend, jobs: int) -> Elimination:
@@ -229,6 +240,22 @@ def _potential(boundary: Tensor, free: Tensor, known: Tensor, level: Tensor) -> 
     """
     arrays = zip(*(x.cpu().numpy() for x in (boundary, free, known, level)), strict=True)
     return torch.from_numpy(np.stack([_cheapest(*a) for a in arrays])).to(boundary.device)
+
+
+def cheapest_levels(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Less the boundaries on the cheapest path from each pixel to a scribble: an upper bound of log sum_l Z_l.
+
+    Args:
+        boundary: float (B,H,W), at least 0 and finite.
+        scribble: int64 (B,H,W), ``ignore_index`` where unlabelled.
+        ignore_index: The unlabelled code.
+
+    Returns:
+        float64 (B,H,W), 0 on scribbles.
+    """
+    labelled = scribble != ignore_index
+    finite = boundary.to(torch.float64)
+    return _potential(finite, ~labelled, labelled, torch.zeros_like(finite))
 
 
 def _cheapest(boundary: Any, free: Any, known: Any, level: Any) -> Any:

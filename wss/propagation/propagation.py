@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,10 +26,15 @@ class Proposal:
     Attributes:
         labels: uint8 (H,W), 255 where the algorithm does not say.
         doubt: float64 (H,W) in 0..1, 1 less the probability of the label: 0 = certain; None where the algorithm has none.
+        margin: float32 (h,w) in 0..1, probability of the label less that of the next best class, on the grid on which it was found,
+            which covers the image and may be coarser; None where the algorithm has none.
+        scale: The grid has one node for ``scale`` x ``scale`` pixels; 1 = every pixel.
     """
 
     labels: NDArray[np.uint8]
     doubt: NDArray[np.float64] | None = None
+    margin: NDArray[np.float32] | None = None
+    scale: int = 1
 
 
 class Propagation(Params, ABC):
@@ -86,9 +91,10 @@ class Propagation(Params, ABC):
             return Proposal(np.full(scribble.shape, UNLABELLED, np.uint8))
         proposal = self._spread(np.ascontiguousarray(image), np.ascontiguousarray(scribble), present, extras)
         doubt = proposal.doubt
-        return Proposal(
-            np.where(labelled, scribble, proposal.labels),
-            None if doubt is None else np.where(labelled, 0.0, doubt),
+        return replace(
+            proposal,
+            labels=np.where(labelled, scribble, proposal.labels),
+            doubt=None if doubt is None else np.where(labelled, 0.0, doubt),
         )
 
     @abstractmethod

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wss.ops import colour_gradient, hitting_probabilities
+from wss.ops import colour_gradient
+from wss.ops.coarse_walk import CoarseWalk
+from wss.params import LATER
 from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
 
 
@@ -42,6 +45,9 @@ class RandomWalk(Propagation):
     scribbles; on photographs with simulated ones it gains even more over 2, which lets texture stop walks."""
     smooth_px: float = Field(default=0.5, ge=0)
     """Of ``hitting``: standard deviation of the smoothing before the gradient; 0 is none."""
+    nodes: int | None = Field(default=None, ge=1000, json_schema_extra=LATER)
+    """Of ``hitting``: most nodes of the grid on which the walk is solved; ends of labels are then found for each pixel along
+    cheapest paths (``CoarseWalk``). None: a node for every pixel."""
     beta: float = Field(default=120.0, gt=0)
     """Of ``skimage``: the higher, the harder it is to cross a difference. For values in 0..1."""
     mode: Literal["bf", "cg", "cg_j", "cg_mg"] = "bf"
@@ -54,24 +60,38 @@ class RandomWalk(Propagation):
         present: NDArray[np.uint8],
         extras: Mapping[Extra, NDArray[Any]],
     ) -> Proposal:
-        probs = (
-            self._hitting(image, scribble, present, extras.get("edges"))
-            if self.model == "hitting"
-            else self._skimage(image, scribble, present)
-        )
+        if self.model == "hitting":
+            return self.walked(self.prepared(image, extras.get("edges")), scribble, present)
+        probs = self._skimage(image, scribble, present)
         return Proposal(present[probs.argmax(0)], 1 - probs.max(0).clip(0, 1))
 
-    def _hitting(
-        self,
-        image: NDArray[np.uint8],
-        scribble: NDArray[np.uint8],
-        present: NDArray[np.uint8],
-        edges: NDArray[Any] | None,
-    ) -> NDArray[Any]:
+    def prepared(self, image: NDArray[np.uint8], edges: NDArray[Any] | None) -> CoarseWalk:
+        """What ``hitting`` needs of an image, whatever its scribbles.
+
+        Args:
+            image: uint8 (H,W,3), RGB.
+            edges: floating point (H,W), an edge map in 0..1; None takes the gradient.
+        """
         strengths = _gradient(image, self.smooth_px) if edges is None else edges.astype(np.float64)
-        boundary = torch.from_numpy(self.strength * strengths**self.power)
-        slots = torch.from_numpy(_ranked(scribble, present))
-        return np.asarray(hitting_probabilities(boundary[None], slots[None], len(present), jobs=1)[0])
+        return CoarseWalk(self.strength * strengths**self.power, self.nodes or strengths.size)
+
+    def walked(self, walk: CoarseWalk, scribble: NDArray[np.uint8], present: NDArray[np.uint8]) -> Proposal:
+        """Spread scribbles by ``hitting``.
+
+        Args:
+            walk: See ``prepared``.
+            scribble: uint8 (H,W), 255 = unlabelled.
+            present: The classes in it, ascending.
+        """
+        found = walk.solve(_ranked(scribble, present), len(present))
+        ordered = np.sort(found.probs, axis=0)
+        best = ordered[-1].clip(0, 1)
+        if found.scale > 1:
+            size = (best.shape[1] * found.scale, best.shape[0] * found.scale)
+            best = np.asarray(cv2.resize(best, size))[: scribble.shape[0], : scribble.shape[1]]
+            best = np.where(scribble == UNLABELLED, best, 1)
+        margin = ordered[-1] - (ordered[-2] if len(present) > 1 else 0)
+        return Proposal(present[found.ranks], 1 - best, margin.astype(np.float32), found.scale)
 
     def _skimage(
         self, image: NDArray[np.uint8], scribble: NDArray[np.uint8], present: NDArray[np.uint8]
@@ -101,10 +121,11 @@ class RandomWalk(Propagation):
         return np.asarray(probs)
 
 
-def _ranked(scribble: NDArray[np.uint8], present: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _ranked(scribble: NDArray[np.uint8], present: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Scribbles as places in ``present``."""
-    ranks = np.searchsorted(present, scribble)
-    return np.where(scribble == UNLABELLED, UNLABELLED, ranks).astype(np.int64)
+    places = np.full(256, UNLABELLED, np.uint8)
+    places[present] = np.arange(len(present))
+    return places[scribble]
 
 
 def _gradient(image: NDArray[np.uint8], sigma: float) -> NDArray[np.float64]:
