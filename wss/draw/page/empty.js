@@ -1,7 +1,7 @@
 /* What to do first: shown over the image while there is nothing to draw with, or nothing to draw on. */
 import { find, make, show } from "./dom.js";
 import { state, on } from "./store.js";
-import { addClass } from "./classes.js";
+import { addClass, chooseClass } from "./classes.js";
 
 async function submit(event) {
   event.preventDefault();
@@ -11,7 +11,9 @@ async function submit(event) {
     fields[0].focus();
     return;
   }
+  const before = state.project.classes.length;
   for (const name of names) if (!(await addClass(name))) return;
+  chooseClass(state.project.classes[before].index);
   find("stage").focus();
 }
 

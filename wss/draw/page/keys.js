@@ -110,6 +110,7 @@ function single(event) {
 
 function handle(event) {
   if (event.defaultPrevented || event.isComposing || takesText(event.target)) return;
+  delete find("stage").dataset.by;
   if (event.target === find("stage") && onStage(event)) event.preventDefault();
   else if (event.ctrlKey || event.metaKey) {
     if (withControl(event)) event.preventDefault();

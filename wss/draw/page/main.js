@@ -21,8 +21,8 @@ import { loadProject } from "./project.js";
 import { openFirst } from "./images.js";
 import { canRedo, canUndo, redo, undo } from "./annotation.js";
 import { propagate } from "./propagation.js";
-import { recallUnsent } from "./outbox.js";
-import { warn } from "./say.js";
+import { recallUnsent, unsent } from "./outbox.js";
+import { saySaved, warn } from "./say.js";
 
 const SETTLED_MS = 350;
 
@@ -71,6 +71,7 @@ async function load(remembered) {
   document.querySelectorAll('[data-key="load"]').forEach((entry) => entry.remove());
   takeTraining(state.project.training);
   recallUnsent();
+  if (!unsent()) saySaved("saved");
   await openFirst();
   if (!remembered && state.image?.width) proposeWidth(state.image);
   startPolling();

@@ -36,6 +36,7 @@ function updateOptions() {
   const { options } = state;
   for (const name of ["source", "style"]) document.querySelector(`input[name="${name}"][value="${options[name]}"]`).checked = true;
   for (const name of ["patterns", "unsure", "beside", "ink"]) find(name).checked = options[name];
+  document.body.dataset.patterns = String(options.patterns);
   find("opacity").value = String(Math.round(options.opacity * 100));
   find("opacity-value").textContent = `${Math.round(options.opacity * 100)} %`;
   for (const name of ["brightness", "contrast"]) {

@@ -14,6 +14,7 @@ const LONGEST_WAIT_MS = 8000;
 const queue = []; // {image, change}
 const newest = new Map(); // image -> its newest annotation, as the server confirmed it
 let running = false;
+let failing = false;
 let wake = null;
 
 export const unsentOf = (image) => queue.filter((entry) => entry.image === image).map((entry) => entry.change);
@@ -55,6 +56,7 @@ export async function refresh(image) {
 export function send(image, change) {
   queue.push({ image, change });
   persist();
+  if (failing) sayAway();
   tell("queued", { image, change });
   void drain();
 }
@@ -138,20 +140,24 @@ async function attempt(entry) {
   }
 }
 
+const sayAway = () => saySaved("away", `Not saved: ${counted(queue.length, "change")}, trying again`);
+
 async function drain() {
   if (running) return;
   running = true;
   let wait = FIRST_WAIT_MS;
   while (queue.length) {
-    if (wait === FIRST_WAIT_MS) saySaved("saving");
+    if (!failing) saySaved("saving");
     try {
       await attempt(queue[0]);
       wait = FIRST_WAIT_MS;
+      failing = false;
     } catch (error) {
       if (!(error instanceof Away)) {
         warn(`A change could not be sent: ${error.message}`, { key: "send" });
       }
-      saySaved("away", `Not saved: ${counted(queue.length, "change")}, trying again`);
+      failing = true;
+      sayAway();
       tell("away", error);
       await pause(wait);
       wait = Math.min(2 * wait, LONGEST_WAIT_MS);
@@ -164,5 +170,5 @@ async function drain() {
 }
 
 window.addEventListener("beforeunload", (event) => {
-  if (queue.length > 0 && document.getElementById("saved").dataset.state === "away") event.preventDefault();
+  if (failing) event.preventDefault();
 });

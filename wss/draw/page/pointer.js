@@ -27,7 +27,10 @@ function pinch(event, place) {
 function down(event, isSide) {
   const place = placeIn(event);
   event.currentTarget.setPointerCapture(event.pointerId);
-  if (!isSide) find("stage").focus({ preventScroll: true });
+  if (!isSide) {
+    find("stage").dataset.by = "pointer"; // no focus ring for those who see where they draw
+    find("stage").focus({ preventScroll: true });
+  }
   hideCrosshair();
   penSeen ||= event.pointerType === "pen";
   pointers.set(event.pointerId, place);

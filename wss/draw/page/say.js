@@ -22,7 +22,7 @@ export function unwarn(key) {
   for (const entry of find("alerts").children) if (entry.dataset.key === key) entry.remove();
 }
 
-const SAVED = { idle: "No changes yet", saving: "Saving", saved: "Saved", away: "Not saved", silent: "Server away" };
+const SAVED = { idle: "Loading", saving: "Saving", saved: "Saved", away: "Not saved", silent: "Server away" };
 
 /** The state of saving beside the title: "saved" is said only after the server has answered. */
 export function saySaved(state, text = SAVED[state]) {

@@ -45,6 +45,7 @@ function update() {
   if (share === null) find("train-bar").removeAttribute("value");
   else find("train-bar").value = share;
   show(find("train-bar"), running);
+  show(find("train-where"), running);
   find("curve").replaceChildren(...(training.curve?.length > 1 ? [curveOf(training.curve)] : []));
   show(find("train-error"), Boolean(training.error));
   find("train-error").textContent = training.error ?? "";
@@ -100,9 +101,15 @@ function updatePipelines() {
   const chosen = find("pipeline").value;
   const { pipelines } = state.project;
   const listed = pipelines.some((entry) => entry.name === "auto") ? pipelines : [{ name: "auto", title: "Choose by the data" }, ...pipelines];
-  find("pipeline").replaceChildren(...listed.map(({ name, title }) => make("option", { value: name, text: title ? `${name}: ${title}` : name })));
+  find("pipeline").replaceChildren(...listed.map(({ name, title }) => make("option", { value: name, text: name })));
   find("pipeline").value = listed.some((entry) => entry.name === chosen) ? chosen : "auto";
+  notePipeline();
   note();
+}
+
+function notePipeline() {
+  const entry = state.project.pipelines.find(({ name }) => name === find("pipeline").value);
+  find("pipeline-note").textContent = entry?.title && entry.title !== entry.name ? entry.title : "";
 }
 
 export function takeTraining(training) {
@@ -116,6 +123,7 @@ export function startTraining() {
   find("train-start").addEventListener("click", start);
   find("train-stop").addEventListener("click", () => void ask("/api/training/stop"));
   find("train-resume").addEventListener("click", () => void ask("/api/training/resume"));
+  find("pipeline").addEventListener("change", notePipeline);
   on("project", updatePipelines);
   on("entry", note);
 }
