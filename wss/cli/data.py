@@ -100,7 +100,7 @@ def info(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
-    to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat or painted.")] = "png",
+    to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat, coco or painted.")] = "png",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     seed: options.Seed = None,
     workspace: options.Workspace = Path(),
@@ -136,7 +136,7 @@ def simulate(
 @app.command()
 def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
-    to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat or painted.")],
+    to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat, coco or painted.")],
     drawings: Annotated[
         Path | None,
         typer.Argument(help="A drawing program's file or folder; default: the data set.", show_default=False),
@@ -163,7 +163,7 @@ def convert(
 ) -> None:
     """Write scribbles in another format: those of the data set, or out of a drawing program.
 
-    Formats: ScribbleSup's XML, text polylines, PNG with 255 = unlabelled, Labelme's JSON, one XML for CVAT,
+    Formats: ScribbleSup's XML, text polylines, PNG with 255 = unlabelled, Labelme's JSON, one XML for CVAT, one JSON for COCO,
     or TIFF with 0 = unlabelled (painted).
 
     Example: wss data convert annotations.xml --from cvat --classes classes.txt --to png --out cells/scribbles

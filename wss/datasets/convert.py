@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wss.datasets.coco_writer import format_coco
 from wss.datasets.cvat import file_name, format_cvat
 from wss.datasets.files import Entry
 from wss.datasets.labelme import format_labelme
@@ -22,10 +23,11 @@ from wss.scribbles import rasterise, skeleton_paths
 from wss.scribbles.strokes import Stroke
 from wss.store.atomic import replace_file, write_text
 
-Format = Literal["xml", "txt", "png", "labelme", "cvat", "painted"]
+Format = Literal["xml", "txt", "png", "labelme", "cvat", "painted", "coco"]
 """``xml``: ScribbleSup's polygons of tags and points; ``txt``: ``class,x1,y1,...``, one stroke a line; ``png``: class
 indices with 255 for unlabelled and the data set's palette; ``labelme``: its JSON; ``cvat``: one annotations.xml for all;
-``painted``: TIFF as napari and ilastik have it, 0 for unlabelled and classes from 1."""
+``painted``: TIFF as napari and ilastik have it, 0 for unlabelled and classes from 1; ``coco``: one instances.json for all, an
+object for each connected region."""
 
 
 _ENDINGS = {"labelme": "json", "painted": "tif"}
@@ -52,9 +54,9 @@ def convert(
     ids: Sequence[str] | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Path]:
-    """Write every scribble of a data set as one file, named as its image (``cvat``: all in one), that the readers read back.
+    """Write every scribble of a data set as one file, named as its image, that the readers read back.
 
-    Strokes become label images by drawing them, label images become strokes along their centre lines; stroke files keep no
+    ``cvat`` and ``coco`` have one file for all; ``coco`` is read back as masks. Strokes become label images by drawing them, label images become strokes along their centre lines; stroke files keep no
     brush width. Files of the same name are replaced, unless they are the data set's own.
 
     Args:
@@ -78,10 +80,13 @@ def convert(
     _keep_own(source, folder, to, ids)
     written = []
     together: list[tuple[str, tuple[int, int], Sequence[Stroke]]] = []
+    regions: list[tuple[str, NDArray[np.uint8]]] = []
     for image_id in ids:
         sample = source.read(image_id)
         if sample.strokes is not None or sample.scribble is not None:
-            if to == "cvat":
+            if to == "coco":
+                regions.append((_file_name(source, image_id), raster_of(sample)))
+            elif to == "cvat":
                 together.append((_file_name(source, image_id), _shape(sample), strokes_of(sample)))
             else:
                 written.append(_write(folder, sample, source, to))
@@ -90,6 +95,9 @@ def convert(
     if together:
         written.append(folder / "annotations.xml")
         write_text(written[0], format_cvat(together, source.catalogue.classes))
+    if regions:
+        written.append(folder / "instances.json")
+        write_text(written[0], format_coco(regions, source.catalogue.classes, source.catalogue.background))
     if not written:
         raise DataError(f"no image of the {source.catalogue.kind} data set has a scribble; nothing to convert")
     return written

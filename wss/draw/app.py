@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from wss.draw import png
 from wss.draw.refusals import Refused, unknown
 from wss.draw.security import TooLong
 from wss.draw.studio import Studio
@@ -58,10 +62,23 @@ def build_app(studio: Studio) -> Starlette:
     def thumbnail(name: str) -> Response:
         return Response(studio.pictures.thumbnail(name), media_type="image/jpeg")
 
-    def classes(body: dict[str, Any]) -> dict[str, Any]:
-        found = studio.project.classes
-        found.change(body.get("revision", -1), body.get("classes"), studio.blocked)
-        return {"classes_revision": found.revision, "classes": found.items}
+    def labels(found: NDArray[np.uint8] | None, what: str) -> Response:
+        if found is None:
+            raise unknown(what)
+        return Response(png.indexed(found, studio.project.classes.palette()), media_type="image/png")
+
+    async def propagate(request: Request) -> Response:
+        name = studio.project.name(request.path_params["image"])
+        asked = studio.propagator.ask(name, await _body(request))
+        return StreamingResponse(studio.propagator.answers(asked), media_type="application/x-ndjson")
+
+    async def following(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(studio.next, request.query_params.get("after")))
+
+    def export(body: dict[str, Any]) -> Response:
+        made = studio.exporter.export(body)
+        headers = {"Content-Disposition": f'attachment; filename="{made.name}"'}
+        return Response(made.data, media_type=made.kind, headers=headers)
 
     image = "/api/images/{image}"
     return Starlette(
@@ -69,12 +86,26 @@ def build_app(studio: Studio) -> Starlette:
             Route("/", _page),
             Route("/page/{name:path}", _refusing(_static)),
             Route("/api/project", api(studio.overview)),
-            Route("/api/classes", api(classes, body=True), methods=["PUT"]),
+            Route("/api/classes", api(studio.change_classes, body=True), methods=["PUT"]),
+            Route("/api/status", api(studio.status)),
+            Route("/api/next", _refusing(following)),
+            Route("/api/training", api(studio.trainer.state)),
+            Route("/api/training", api(studio.trainer.start, body=True), methods=["POST"]),
+            Route("/api/training/stop", api(studio.trainer.stop), methods=["POST"]),
+            Route("/api/training/resume", api(studio.trainer.resume), methods=["POST"]),
+            Route("/api/export", api(export, body=True), methods=["POST"]),
             Route(image, api(lambda name: studio.image(name, opened=True))),
             Route(image + "/tile/{level:int}/{x:int}/{y:int}", _refusing(tile)),
             Route(image + "/thumbnail", api(thumbnail)),
-            Route(image + "/annotation", api(studio.annotations.answer)),
+            Route(image + "/base", api(lambda name: labels(studio.labels.base(name), "scribble"))),
+            Route(image + "/truth", api(lambda name: labels(studio.labels.truth(name), "truth"))),
+            Route(image + "/truth", api(studio.masks.keep_truth, body=True), methods=["POST"]),
+            Route(image + "/split", api(studio.masks.split, body=True), methods=["POST"]),
+            Route(image + "/annotation", api(studio.annotation)),
             Route(image + "/changes", api(studio.change, body=True), methods=["POST"]),
+            Route(image + "/propagate", _refusing(propagate), methods=["POST"]),
+            Route(image + "/prediction", api(studio.prediction)),
+            Route(image + "/accept", api(studio.accept, body=True), methods=["POST"]),
         ]
     )
 
@@ -95,6 +126,10 @@ def _refusing(handle: Handler) -> Handler:
             return JSONResponse({"error": str(error)}, 422)
         except MemoryError:
             return JSONResponse({"error": "not enough memory; close other programs or cut the image into tiles"}, 507)
+        except Exception as error:
+            traceback.print_exc()
+            message = f"the server failed ({type(error).__name__}); its terminal says more. What was drawn is on disk"
+            return JSONResponse({"error": message}, 500)
 
     return handled
 

@@ -41,6 +41,7 @@ class Classes:
         colours: Their colours, ``#rrggbb``; None takes a palette of its own.
         fixed: How many of the names belong to a data set elsewhere and cannot change.
         writes_names: ``classes.txt`` is this server's to write.
+        own_lists: In a new folder: it has lists of splits that stay as they are.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Classes:
         colours: Sequence[str] | None,
         fixed: int,
         writes_names: bool,
+        own_lists: bool = False,
     ) -> None:
         self.path = folder / "draw.json"
         self.names_path = folder / "classes.txt"
@@ -58,6 +60,7 @@ class Classes:
         self._lock = threading.RLock()
         kept = self._read()
         self.revision: int = kept["revision"]
+        self.own_lists: bool = kept.get("own_lists", own_lists)
         shown: dict[str, Any] = {item["name"]: item for item in kept["classes"]}
         wanted = list(names)
         if writes_names and kept["classes"]:  # draw.json was written first: a kill in between left an old classes.txt
@@ -67,7 +70,9 @@ class Classes:
         for index, name in enumerate(wanted):
             look = shown.get(name) or {"color": _at(default, index), "pattern": index % PATTERNS}
             self.items.append({"index": index, "name": name, "color": look["color"], "pattern": look["pattern"]})
-        if writes_names:
+        if not self.path.exists():
+            self._write(self.items)
+        elif writes_names:
             self._write_names()
 
     def __len__(self) -> int:
@@ -126,7 +131,7 @@ class Classes:
         return [tuple(bytes.fromhex(item["color"][1:])) for item in self.items]  # type: ignore[misc]
 
     def _write(self, items: list[dict[str, Any]]) -> None:
-        content = {"version": 1, "revision": self.revision + 1, "classes": items}
+        content = {"version": 1, "revision": self.revision + 1, "own_lists": self.own_lists, "classes": items}
         write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         self.items, self.revision = items, self.revision + 1
         if self._writes_names:

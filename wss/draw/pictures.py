@@ -51,8 +51,8 @@ class Pyramid:
     @property
     def nbytes(self) -> int:
         """Memory that it takes; mapped files take none."""
-        arrays = (*self.levels, *(self.values or ()))
-        return sum(0 if isinstance(a, np.memmap) else a.nbytes for a in arrays)
+        arrays: tuple[NDArray[Any], ...] = (*self.levels, *(self.values or ()))
+        return sum(a.nbytes for a in arrays if not isinstance(a, np.memmap))
 
 
 def level_count(height: int, width: int) -> int:
@@ -191,9 +191,10 @@ class Pictures:
             with replace_file(folder / "done") as path:
                 path.write_text(limits)
             del rgb, values
-        levels, values = _map(folder, "rgb"), _map(folder, "values")
         text = (folder / "done").read_text().split()
-        return Pyramid(levels, values or None, (int(text[0]), int(text[1])) if text else None)
+        return Pyramid(
+            _map(folder, "rgb"), _map(folder, "values") or None, (int(text[0]), int(text[1])) if text else None
+        )
 
 
 def encode(suffix: str, image: NDArray[Any], options: list[int]) -> bytes:

@@ -15,6 +15,7 @@ from wss.datasets import DatasetSpec, Source, open_source
 from wss.datasets.classlist import read_classes
 from wss.datasets.folder import class_file
 from wss.datasets.images import IMAGE_SUFFIXES
+from wss.datasets.tables import BOXES_FILE, TAGS_FILE
 from wss.datasets.volume_file import NIFTI_ENDINGS
 from wss.draw.classes import Classes
 from wss.draw.refusals import unknown
@@ -133,14 +134,16 @@ def open_project(images: Path | None, workspace: Path | None) -> Project:
         _require_classes(root)
         options = {} if pictures != root else {"images": "."}
         return _beside(open_source("nifti", root, **options), root / DRAWN, root.name)
-    own = (root / "draw.json").exists() or not _has_files(root / "scribbles")
-    if not own:
+    begun = (root / "draw.json").exists()
+    if not begun and (_has_files(root / "scribbles") or any((root / n).exists() for n in (BOXES_FILE, TAGS_FILE))):
+        _require_classes(root)
         return _beside(open_source("folder", root), root / DRAWN, root.name)
     writes = not class_file(root).exists() or class_file(root).name == "classes.txt"
     _require_classes(root)
     source = open_source(_declared(root, "folder", root))
     names, _, _, _ = read_classes(class_file(root))
-    classes = Classes(root, names, None, 0, writes)
+    lists = any((root / f"{split}.txt").exists() for split in ("train", "val", "test"))
+    classes = Classes(root, names, None, 0, writes, own_lists=lists)
     return Project(source, root, True, classes, _ordered(source), root.name)
 
 

@@ -74,7 +74,7 @@ class Guard:
         self._cookie = f"wss_draw_{port}"
         self._secret = hmac.new(token.encode(), b"wss draw session", hashlib.sha256).hexdigest()
         names = [f"[{h}]" if ":" in h else h for h in hosts]
-        self._hosts = {f"{name}:{port}" for name in names} | ({name for name in names} if port == 80 else set())
+        self._hosts = {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())
         self._origins = {f"http://{host}" for host in self._hosts}
         ancestors = "http://localhost:* http://127.0.0.1:*" if framed else "'none'"
         self._headers = [

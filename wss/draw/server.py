@@ -20,11 +20,12 @@ def require_extra() -> None:
         UsageError: They are not.
     """
     try:
-        import starlette
+        import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f"`wss draw` needs {error.name}, which is not installed: run `pip install 'wss[draw]'` (or `pip install -e '.[draw]'`)"
+            f"`wss draw` needs {error.name}, which is not installed: run `pip install 'wss[draw]'`, or in a checkout "
+            "`pip install -e '.[draw]'`"
         ) from None
 
 
@@ -69,7 +70,13 @@ def serve(
         hosts = LOOPBACK if host in LOOPBACK else (*LOOPBACK, host, socket.gethostname(), *_addresses(host))
         guard = Guard(build_app(studio), token, bound, hosts, framed)
         config = uvicorn.Config(
-            guard, log_level="warning", lifespan="off", server_header=False, date_header=False, timeout_keep_alive=30
+            guard,
+            log_level="warning",
+            lifespan="off",
+            server_header=False,
+            proxy_headers=False,
+            date_header=False,
+            timeout_keep_alive=30,
         )
         shown = "localhost" if framed else "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/?token={token}"
@@ -83,7 +90,8 @@ def serve(
 
         server = Announcing(config)
         try:
-            server.run(sockets=[listener])
+            with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
+                server.run(sockets=[listener])
         finally:
             studio.close()
 

@@ -41,8 +41,8 @@ class CoarseWalk:
     that of the pixels does, for weak boundaries (where walks wander) and strong ones (which they cross straight).
 
     Where the most probable label differs between neighbouring nodes, pixels take the label to which the cheapest path leads,
-    counting k along the path and the nodes' own cheapest paths beyond. That is where the labels of strong boundaries end, because Z
-    is the weight of the cheapest path there.
+    counting k along the path and the nodes' own cheapest paths beyond. Between strong boundaries labels end there, because Z is the
+    weight of the cheapest path.
 
     Args:
         boundary: B, floating point (H,W), at least 0.
@@ -144,7 +144,8 @@ def _decay(boundary: NDArray[Any]) -> NDArray[np.float32]:
 
 def _boundary_of(decay: NDArray[np.float64]) -> NDArray[np.float64]:
     """The boundary score B with k(B) = decay."""
-    return np.maximum(decay + 2 * np.log1p(np.exp(-decay)) - 2 * math.log(2), 0)
+    boundary: NDArray[np.float64] = np.maximum(decay + 2 * np.log1p(np.exp(-decay)) - 2 * math.log(2), 0)
+    return boundary
 
 
 def _roots(before: NDArray[np.int32]) -> NDArray[np.int64]:

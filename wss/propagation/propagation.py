@@ -26,8 +26,8 @@ class Proposal:
     Attributes:
         labels: uint8 (H,W), 255 where the algorithm does not say.
         doubt: float64 (H,W) in 0..1, 1 less the probability of the label: 0 = certain; None where the algorithm has none.
-        margin: float32 (h,w) in 0..1, probability of the label less that of the next best class, on the grid on which it was found,
-            which covers the image and may be coarser; None where the algorithm has none.
+        margin: float32 (h,w) in 0..1, probability of the label less that of the next best class, on the grid on which it was
+            found, which covers the image and may be coarser; None where the algorithm has none.
         scale: The grid has one node for ``scale`` x ``scale`` pixels; 1 = every pixel.
     """
 

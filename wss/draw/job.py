@@ -1,0 +1,160 @@
+"""One training with its predictions, as a process of its own: ``python -m wss.draw.job FOLDER``.
+
+It runs ``wss run`` with the pipeline and budget of ``FOLDER/job.json``, then predicts every image of the data set with the
+network that came out. What it does is in ``status.json``, replaced atomically, so that a server that was killed finds it again.
+Stopped and run again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wss.errors import WssError
+from wss.store.atomic import write_bytes, write_text
+
+_STEPS = re.compile(r"--budget .*?: (.*steps.*)")
+_RUNNING = re.compile(r"^(\S+)(?: \((\S+)\))?: (?:running|resuming)")
+
+
+class Status:
+    """What is told to the server.
+
+    Args:
+        folder: The job's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "status.json"
+        self.values: dict[str, Any] = read_json(self._path) | {
+            "state": "running",
+            "pid": os.getpid(),
+            "begun": time.time(),
+            "error": None,
+        }
+        self.tell()
+
+    def tell(self, **values: Any) -> None:
+        """Replace entries and write them."""
+        self.values |= values
+        write_text(self._path, json.dumps(self.values), flush=False)
+
+
+def main(folder: Path) -> int:
+    """Run the job; the exit code is that of ``wss run``."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    status = Status(folder)
+    try:
+        code = _train(folder, job, status)
+        if code == 0:
+            _predict(folder, Path(job["workspace"]), status)
+            status.tell(state="done", stage="done", finished=time.time())
+        elif code in (130, -signal.SIGINT, -signal.SIGTERM):
+            status.tell(state="stopped")
+        else:
+            status.tell(state="failed", error=_last_error(folder) or f"`wss run` ended with exit code {code}")
+    except KeyboardInterrupt:
+        status.tell(state="stopped")
+        return 130
+    except (WssError, OSError, MemoryError) as error:
+        status.tell(state="failed", error=str(error) or type(error).__name__)
+        return 1
+    return code
+
+
+def command(job: dict[str, Any]) -> list[str]:
+    """The command that trains."""
+    python = [sys.executable, "-m", "wss", "run", job["pipeline"], "--workspace", job["workspace"], "--json"]
+    return [*python, "--budget", f"{job['budget_s']}s"]
+
+
+def _train(folder: Path, job: dict[str, Any], status: Status) -> int:
+    """Run the pipeline, following what it says."""
+    run = subprocess.Popen(command(job), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+    assert run.stderr is not None and run.stdout is not None
+    stage = "starting"
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        try:
+            for line in run.stderr:
+                log.write(line)
+                log.flush()
+                steps = _STEPS.match(line.strip())
+                if steps:
+                    status.tell(total=sum(int(n) for n in re.findall(r"(\d+) steps", steps[1])))
+                running = _RUNNING.match(line.strip())
+                if running:
+                    stage = running[2] or running[1]
+                    status.tell(stage=stage)
+        except KeyboardInterrupt:
+            run.send_signal(signal.SIGINT)
+            run.wait(timeout=120)
+            raise
+        output = run.stdout.read()
+    code = run.wait()
+    if code == 0:
+        rows = json.loads(output.strip().splitlines()[-1])
+        networks = [row["store"] for row in rows if row["stage"] == "train"]
+        records = [row["record"] for row in rows if row["stage"] == "evaluate" and row["record"]]
+        status.tell(network=networks[-1] if networks else None, record=records[0] if records else None)
+    return code
+
+
+def _predict(folder: Path, workspace: Path, status: Status) -> None:
+    """Masks and uncertainty of all images, with the mean uncertainty of each in ``index.json``."""
+    from wss.checkpoints import load_checkpoint
+    from wss.datasets import open_source
+    from wss.pipeline.workspace import Workspace
+    from wss.viz import encode_png, indexed_png
+
+    network = status.values.get("network")
+    if network is None:
+        return
+    source = open_source(Workspace(workspace).dataset())
+    names = list(dict.fromkeys(i for split in source.catalogue.splits.values() for i in split))
+    predictor = load_checkpoint(network)
+    index: dict[str, float] = {}
+    status.tell(stage="predict", done=0, total=len(names))
+    out = folder / "predictions"
+    for number, name in enumerate(names, 1):
+        image = source.read(name).image
+        labels = np.empty(image.shape[:2], np.uint8)
+        doubt = np.empty(image.shape[:2], np.uint8)
+        for area, maps in predictor.parts(image):
+            ordered = np.partition(maps, max(0, len(maps) - 2), axis=0)
+            second = ordered[-2] if len(maps) > 1 else np.zeros_like(ordered[-1])
+            labels[area] = maps.argmax(0)
+            doubt[area] = np.rint(255 * (1 - (ordered[-1] - second)).clip(0, 1))
+        write_bytes(out / f"{name}.png", indexed_png(labels, predictor.palette), flush=False)
+        write_bytes(out / f"{name}.uncertainty.png", encode_png(doubt), flush=False)
+        index[name] = float(doubt.mean() / 255)
+        status.tell(done=number)
+    write_text(folder / "index.json", json.dumps(index))
+
+
+def _last_error(folder: Path) -> str | None:
+    lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [line for line in lines if line.startswith("error: ")]
+    return found[-1].removeprefix("error: ") if found else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a file, empty where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,143 @@
+"""What propagation needs of an image, whatever is drawn on it: edges, superpixels, the walk's grid. Made once, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wss.draw.painting import Window
+from wss.draw.pictures import Pictures
+from wss.draw.project import Project
+from wss.edges.build import DetectorParams, build_detector
+from wss.ops.coarse_walk import CoarseWalk
+from wss.propagation import RandomWalk
+from wss.store.atomic import replace_file
+from wss.superpixels import Felzenszwalb
+
+What = Literal["edges", "superpixels"]
+
+NODES = 45_000
+"""Nodes of the walk's grid: about 40 ms of one core."""
+WALK = RandomWalk(nodes=NODES)
+"""As ``wss propagate --method random-walk --edges embedded --set propagate.method.nodes=45000``."""
+_KEPT = 8
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """An image, or the part of a large one that is worked on.
+
+    Attributes:
+        name: The image.
+        window: The part.
+        whole: The part is the image.
+    """
+
+    name: str
+    window: Window
+    whole: bool
+
+
+class Prepared:
+    """Computes in one thread in the background, the newest request first.
+
+    Args:
+        project: Whose images.
+        pictures: Their pixels.
+    """
+
+    def __init__(self, project: Project, pictures: Pictures) -> None:
+        self._project, self._pictures = project, pictures
+        self._pool = ThreadPoolExecutor(1, "prepare")
+        self._futures: dict[tuple[Part, What], Future[NDArray[Any]]] = {}
+        self._walks: OrderedDict[tuple[Part, bool], CoarseWalk] = OrderedDict()
+        self._lock = threading.Lock()
+        self._computing: tuple[str, What] | None = None
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def computing(self) -> list[dict[str, str]]:
+        """What is computed now, and for which images something waits."""
+        with self._lock:
+            waiting = [(part.name, what) for (part, what), future in self._futures.items() if not future.done()]
+        return [{"name": name, "what": what} for name, what in waiting]
+
+    def image(self, part: Part) -> NDArray[np.uint8]:
+        """The pixels of a part, uint8 (H,W,3)."""
+        x, y, width, height = part.window
+        return np.ascontiguousarray(self._pictures.rgb(part.name)[y : y + height, x : x + width])
+
+    def request(self, part: Part, what: What) -> Future[NDArray[Any]]:
+        """Compute in the background: edges float32 (H,W) in 0..1, or superpixels int32 (H,W)."""
+        key = (part, what)
+        with self._lock:
+            future = self._futures.get(key)
+            if future is None or (future.done() and future.exception() is not None):
+                future = self._futures[key] = self._pool.submit(self._made, part, what)
+                done = [k for k, f in self._futures.items() if f.done() and k != key]
+                for old in done[: max(0, len(self._futures) - 2 * _KEPT)]:
+                    del self._futures[old]
+            return future
+
+    def ready(self, part: Part, what: What) -> NDArray[Any] | None:
+        """The result if it is there, or on disk."""
+        with self._lock:
+            future = self._futures.get((part, what))
+        if future is not None and future.done() and future.exception() is None:
+            return future.result()
+        if future is None and self._path(part, what).exists():
+            return self.request(part, what).result()
+        return None
+
+    def walk(self, part: Part, edges: NDArray[Any] | None) -> CoarseWalk:
+        """The grid of the walk: around edges, or around the colour gradient where they are None."""
+        key = (part, edges is not None)
+        with self._lock:
+            if key in self._walks:
+                self._walks.move_to_end(key)
+                return self._walks[key]
+        made = WALK.prepared(self.image(part), edges)
+        with self._lock:
+            self._walks[key] = made
+            while len(self._walks) > _KEPT:
+                self._walks.popitem(last=False)
+        return made
+
+    @cached_property
+    def _detector(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        return build_detector(DetectorParams(), torch.device("cpu"))
+
+    def _made(self, part: Part, what: What) -> NDArray[Any]:
+        path = self._path(part, what)
+        try:
+            stored: NDArray[Any] = np.load(path)["values"]
+        except (OSError, ValueError, KeyError, EOFError):
+            if what == "edges":
+                stored = np.rint(255 * self._detector(self.image(part)).clip(0, 1)).astype(np.uint8)
+            else:
+                stored = np.asarray(Felzenszwalb().segment(self.image(part)), np.int32)
+            with replace_file(path, flush=False) as temporary, temporary.open("wb") as out:
+                np.savez_compressed(out, values=stored)
+        return stored.astype(np.float32) / 255 if what == "edges" else stored  # as stores keep edges
+
+    def _path(self, part: Part, what: What) -> Path:
+        file = self._project.file(part.name)
+        state = None if file is None else file.stat()
+        stamp = f"{part.name!a} {part.window} {_VERSION} " + (
+            f"{state.st_size} {state.st_mtime_ns}" if state is not None else ""
+        )
+        return self._project.cache / what / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.npz"

@@ -1,0 +1,285 @@
+"""Masks while one draws: quick answers first, nothing computed for questions that nobody asks any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
+
+from wss.draw import limits, png
+from wss.draw.annotations import Annotations
+from wss.draw.labels import Labels
+from wss.draw.painting import Window
+from wss.draw.prepared import WALK, Part, Prepared
+from wss.draw.project import Project
+from wss.draw.refusals import Refused
+from wss.errors import WssError
+from wss.propagation import DenseCRF, GrabCut, GraphCut, Propagation, Proposal, Superpixel
+from wss.propagation.reduced import propagate_reduced, reduction
+
+METHODS: dict[str, tuple[str, Propagation]] = {
+    "random-walk": ("Random walk around edges", WALK),
+    "graph-cut": ("Graph cut on superpixels", GraphCut()),
+    "superpixel": ("Superpixels", Superpixel()),
+    "densecrf": ("Dense CRF", DenseCRF()),
+    "grabcut": ("GrabCut", GrabCut()),
+}
+"""What the page can choose, with the settings of the command line."""
+_SLOW = 60_000
+"""Pixels from which the CRF and GrabCut show a reduced copy first."""
+_KEPT = 16
+_TABS = 256
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question.
+
+    Attributes:
+        name: The image.
+        method: How.
+        window: Which part, as the page wishes; None leaves it to the server.
+        tab: Who asks.
+        ticket: Number of the question; a higher one of the same tab makes it stale.
+        coarse: Whether a quick answer is wanted first.
+    """
+
+    name: str
+    method: str
+    window: Window | None
+    tab: str
+    ticket: int
+    coarse: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer, kept for those who accept it."""
+
+    revision: int
+    window: Window
+    proposal: Proposal
+
+
+class Propagator:
+    """Answers questions.
+
+    Args:
+        project: Classes.
+        annotations: What is drawn.
+        labels: The same as label images.
+        prepared: What was computed of the images.
+    """
+
+    def __init__(self, project: Project, annotations: Annotations, labels: Labels, prepared: Prepared) -> None:
+        self._project, self._annotations, self._labels, self._prepared = project, annotations, labels, prepared
+        self._newest: OrderedDict[str, int] = OrderedDict()
+        self._found: OrderedDict[tuple[str, str], Found] = OrderedDict()
+        self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(2)
+
+    def methods(self) -> list[dict[str, Any]]:
+        """What the page can choose from."""
+        return [
+            {"name": name, "title": title, "ready": True, "why_not": None, "default": name == "random-walk"}
+            for name, (title, _) in METHODS.items()
+        ]
+
+    def ask(self, name: str, body: dict[str, Any]) -> Asked:
+        """Check a question and make older ones of its tab stale.
+
+        Raises:
+            Refused: It is malformed.
+        """
+        method, tab, ticket = body.get("method", "random-walk"), body.get("tab"), body.get("ticket")
+        if method not in METHODS:
+            raise Refused(400, "there is no such method; reload the page")
+        if not isinstance(tab, str) or not 0 < len(tab) <= 64 or type(ticket) is not int or not 0 <= ticket < 2**53:
+            raise Refused(400, "expected tab as a short text and ticket as a number")
+        asked = Asked(name, method, window_of(body.get("region")), tab, ticket, body.get("coarse", True) is not False)
+        with self._lock:
+            self._newest[tab] = max(ticket, self._newest.get(tab, 0))
+            self._newest.move_to_end(tab)
+            while len(self._newest) > _TABS:
+                self._newest.popitem(last=False)
+        return asked
+
+    def stale(self, asked: Asked) -> bool:
+        """Whether the same tab asked something newer."""
+        return self._newest.get(asked.tab, 0) > asked.ticket
+
+    async def answers(self, asked: Asked) -> AsyncIterator[bytes]:
+        """Lines of JSON, see PROTOCOL.md."""
+        begun = time.perf_counter()
+        try:
+            part = await run_in_threadpool(self.part, asked.name, asked.window)
+            steps = self._steps(asked, part)
+            while True:
+                if self.stale(asked):
+                    yield _line({"kind": "stale"})
+                    return
+                answer = await run_in_threadpool(self._next, steps)
+                if answer is None:
+                    return
+                if "future" in answer:  # superpixels or edges are still being computed
+                    future = asyncio.wrap_future(answer["future"])
+                    while not future.done() and not self.stale(asked):
+                        await asyncio.wait([future], timeout=0.1)
+                    continue
+                yield _line({**answer, "ms": round(1000 * (time.perf_counter() - begun), 1)})
+        except WssError as error:
+            yield _line({"kind": "error", "error": str(error)})
+        except MemoryError:
+            yield _line({"kind": "error", "error": "not enough memory; close other programs"})
+
+    def result(self, name: str, method: str, window: Window | None = None) -> Found:
+        """The full answer to the newest annotation, computed if nobody asked for it yet.
+
+        Raises:
+            Refused: There is nothing to spread.
+        """
+        if method not in METHODS:
+            raise Refused(400, "there is no such method; reload the page")
+        part = self.part(name, window)
+        kept = self._found.get((name, method))
+        revision = self._annotations.document(name)["revision"]
+        if kept is not None and kept.revision == revision and kept.window == part.window:
+            return kept
+        labels = self._labels.drawn(name, part.window)
+        if len(_present(labels)) < 2:
+            raise Refused(400, "draw in two classes at least, so that there is something to decide")
+        needs = METHODS[method][1]
+        edges = self._prepared.request(part, "edges").result() if method == "random-walk" else None
+        cells = self._prepared.request(part, "superpixels").result() if "superpixels" in needs.needs else None
+        return self._keep(name, method, Found(revision, part.window, self._full(part, method, labels, edges, cells)))
+
+    def part(self, name: str, window: Window | None) -> Part:
+        """The part of an image that is worked on: all of it, or, of a large one, what was asked for or the middle."""
+        height, width = self._labels.shape(name)
+        whole = Window(0, 0, width, height)
+        if height * width <= limits.WHOLE and (window is None or _clipped(window, whole) == whole):
+            return Part(name, whole, True)
+        if window is None:
+            side = limits.REGION
+            window = Window((width - side) // 2, (height - side) // 2, side, side)
+        clipped = _clipped(window, whole)
+        return Part(name, clipped, clipped == whole)
+
+    def _next(self, steps: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+        with self._places:
+            return next(steps, None)
+
+    def _steps(self, asked: Asked, part: Part) -> Iterator[dict[str, Any]]:
+        """Answers one after the other, or what has to be waited for."""
+        revision = self._annotations.document(asked.name)["revision"]
+        labels = self._labels.drawn(asked.name, part.window)
+        if len(_present(labels)) < 2:
+            yield {"kind": "nothing", "why": "draw in two classes at least; then the mask appears"}
+            return
+        method = METHODS[asked.method][1]
+        cells = edges = None
+        if asked.method == "random-walk":
+            edges = self._prepared.ready(part, "edges")
+            if edges is None:
+                future = self._prepared.request(part, "edges")
+                if asked.coarse:
+                    quick = self._full(part, asked.method, labels, None, None)
+                    yield self._answer("coarse", asked, revision, part, quick)
+                while not future.done():
+                    yield {"future": future}
+                edges = future.result()
+        elif "superpixels" in method.needs:
+            cells = self._prepared.ready(part, "superpixels")
+            if cells is None:
+                future = self._prepared.request(part, "superpixels")
+                while not future.done():
+                    yield {"future": future}
+                cells = future.result()
+        elif asked.coarse and labels.size > _SLOW:
+            scale = reduction((labels.shape[0], labels.shape[1]), _SLOW // 2)
+            image = self._prepared.image(part)
+            quick = propagate_reduced(method, image, labels, len(self._project.classes), scale)
+            yield self._answer("coarse", asked, revision, part, quick)
+        proposal = self._full(part, asked.method, labels, edges, cells)
+        self._keep(asked.name, asked.method, Found(revision, part.window, proposal))
+        yield self._answer("full", asked, revision, part, proposal)
+
+    def _full(
+        self,
+        part: Part,
+        method: str,
+        labels: NDArray[np.uint8],
+        edges: NDArray[Any] | None,
+        cells: NDArray[Any] | None,
+    ) -> Proposal:
+        if method == "random-walk":
+            return WALK.walked(self._prepared.walk(part, edges), labels, _present(labels))
+        extras = {} if cells is None else {"superpixels": cells}
+        return METHODS[method][1].propagate(self._prepared.image(part), labels, len(self._project.classes), **extras)
+
+    def _keep(self, name: str, method: str, found: Found) -> Found:
+        with self._lock:
+            self._found[name, method] = found
+            self._found.move_to_end((name, method))
+            while len(self._found) > _KEPT:
+                self._found.popitem(last=False)
+        return found
+
+    def _answer(self, kind: str, asked: Asked, revision: int, part: Part, proposal: Proposal) -> dict[str, Any]:
+        margin = proposal.margin
+        if margin is None and proposal.doubt is not None:
+            margin = (1 - proposal.doubt).astype(np.float32)
+        certainty = None if margin is None else np.rint(255 * np.clip(margin, 0, 1)).astype(np.uint8)
+        return {
+            "kind": kind,
+            "revision": revision,
+            "method": asked.method,
+            "scale": proposal.scale,
+            **part.window._asdict(),
+            "mask": png.text(png.indexed(proposal.labels, self._project.classes.palette())),
+            "certainty": None if certainty is None else png.text(png.grey(certainty)),
+        }
+
+
+def _present(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Classes that are drawn, ascending."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    return np.flatnonzero(counts[:255]).astype(np.uint8)
+
+
+def _clipped(window: Window, whole: Window) -> Window:
+    width = min(max(1, window.width), limits.REGION, whole.width)
+    height = min(max(1, window.height), limits.REGION, whole.height)
+    return Window(
+        min(max(0, window.x), whole.width - width), min(max(0, window.y), whole.height - height), width, height
+    )
+
+
+def window_of(region: Any) -> Window | None:
+    """The part of an image that a client names, or None.
+
+    Raises:
+        Refused: It is malformed.
+    """
+    if region is None:
+        return None
+    names = ("x", "y", "width", "height")
+    if not isinstance(region, dict) or any(type(region.get(name)) not in (int, float) for name in names):
+        raise Refused(400, "expected region as {x, y, width, height}")
+    values = [float(region[name]) for name in names]
+    if not all(abs(value) < 1e7 for value in values):
+        raise Refused(400, "expected region as {x, y, width, height} in pixels")
+    return Window(*(int(value) for value in values))
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
