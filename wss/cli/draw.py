@@ -25,7 +25,9 @@ def draw(
         typer.Option("--token", envvar="WSS_DRAW_TOKEN", help="Who knows it gets in; default: a random one each time."),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
-    framed: Annotated[bool, typer.Option("--framed", hidden=True)] = False,
+    framed: Annotated[
+        bool, typer.Option("--framed", hidden=True, help="Pages of this machine may show it in a frame.")
+    ] = False,
 ) -> None:
     """Draw scribbles in the browser, see masks at once, train, correct, export; serves one page on this machine.
 

@@ -56,8 +56,9 @@ def convert(
 ) -> list[Path]:
     """Write every scribble of a data set as one file, named as its image, that the readers read back.
 
-    ``cvat`` and ``coco`` have one file for all; ``coco`` is read back as masks. Strokes become label images by drawing them, label images become strokes along their centre lines; stroke files keep no
-    brush width. Files of the same name are replaced, unless they are the data set's own.
+    ``cvat`` and ``coco`` have one file for all; ``coco`` is read back as masks. Strokes become label images by drawing them,
+    label images become strokes along their centre lines; stroke files keep no brush width. Files of the same name are replaced,
+    unless they are the data set's own.
 
     Args:
         source: The data set.

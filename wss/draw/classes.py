@@ -105,7 +105,11 @@ class Classes:
                 more = {"classes_revision": self.revision, "classes": self.items}
                 raise Refused(409, "the classes were changed in another tab; what is shown now is the newest", more)
             known = [item.index for item in found if item.index is not None]
-            if known != list(range(len(known))) or any(item.index is not None for item in found[len(known) :]):
+            if (
+                not known
+                or known != list(range(len(known)))
+                or any(item.index is not None for item in found[len(known) :])
+            ):
                 raise Refused(400, "classes keep their order: known ones first, by their index, then new ones")
             if len(known) > len(self.items):
                 raise Refused(400, "a class has an index that does not exist; reload the page")

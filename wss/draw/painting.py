@@ -8,11 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.scribbles.rasters import UNLABELLED, rasterise
+from wss.scribbles.rasters import UNLABELLED, on_pixels, trace
 from wss.scribbles.strokes import Stroke
-
-_ERASED = 254
-"""What the eraser paints, before it becomes 255; there are at most 254 classes."""
 
 
 class Window(NamedTuple):
@@ -43,16 +40,13 @@ def paint(
     """
     window = window or Window(0, 0, shape[1], shape[0])
     labels = np.full((window.height, window.width), UNLABELLED, np.uint8)
-    lines: list[Stroke] = []
     for item in objects:
         if item["kind"] == "region":
-            _draw(labels, lines)
-            lines = []
-            inside = region_pixels(item["rle"])[window.y : window.y + window.height, window.x : window.x + window.width]
-            labels[inside] = item["class"]
+            rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
+            labels[region_pixels(item["rle"])[rows, columns]] = item["class"]
         elif item["kind"] != "box":
-            lines.append(_stroke(item, window))
-    _draw(labels, lines)
+            pixels = on_pixels(_points(item), shape) - (window.x, window.y)
+            trace(labels, pixels, item.get("class", UNLABELLED), _brush(item))
     if below is not None:
         labels = np.where(labels == UNLABELLED, below, labels)
     return labels
@@ -75,8 +69,8 @@ def boxes_of(objects: Sequence[dict[str, Any]], shape: tuple[int, int]) -> list[
 
 def strokes_of(objects: Sequence[dict[str, Any]]) -> list[Stroke]:
     """Strokes and points as polylines, without what is erased or accepted."""
-    whole = Window(0, 0, 0, 0)
-    return [_stroke(item, whole) for item in objects if item["kind"] in ("stroke", "point")]
+    drawn = [item for item in objects if item["kind"] in ("stroke", "point")]
+    return [Stroke(item["class"], _points(item), _brush(item)) for item in drawn]
 
 
 def region_pixels(runs: dict[str, Any]) -> NDArray[np.bool_]:
@@ -103,17 +97,11 @@ def region_runs(inside: NDArray[np.bool_], window: Window, shape: tuple[int, int
     return {"size": list(shape), "counts": counts.tolist()}
 
 
-def _stroke(item: dict[str, Any], window: Window) -> Stroke:
-    """Centres of pixels have whole coordinates in strokes, and halves on the page."""
+def _points(item: dict[str, Any]) -> NDArray[np.float64]:
+    """Points of a stroke (N,2). Centres of pixels have whole coordinates in strokes, and halves on the page."""
     points = [[item["x"], item["y"]]] if item["kind"] == "point" else item["points"]
-    places = np.asarray(points, np.float64) - 0.5 - (window.x, window.y)
-    label = _ERASED if item["kind"] == "erase" else item["class"]
-    return Stroke(label, places, max(1, round(item["width"])))
+    return np.asarray(points, np.float64) - 0.5
 
 
-def _draw(labels: NDArray[np.uint8], lines: list[Stroke]) -> None:
-    if not lines:
-        return
-    drawn = rasterise(lines, (labels.shape[0], labels.shape[1]))
-    there = drawn != UNLABELLED
-    labels[there] = np.where(drawn[there] == _ERASED, UNLABELLED, drawn[there])
+def _brush(item: dict[str, Any]) -> int:
+    return max(1, round(item["width"]))

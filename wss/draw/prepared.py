@@ -42,12 +42,10 @@ class Part:
     Attributes:
         name: The image.
         window: The part.
-        whole: The part is the image.
     """
 
     name: str
     window: Window
-    whole: bool
 
 
 class Prepared:

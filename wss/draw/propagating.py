@@ -165,14 +165,12 @@ class Propagator:
     def part(self, name: str, window: Window | None) -> Part:
         """The part of an image that is worked on: all of it, or, of a large one, what was asked for or the middle."""
         height, width = self._labels.shape(name)
-        whole = Window(0, 0, width, height)
-        if height * width <= limits.WHOLE and (window is None or _clipped(window, whole) == whole):
-            return Part(name, whole, True)
-        if window is None:
-            side = limits.REGION
-            window = Window((width - side) // 2, (height - side) // 2, side, side)
-        clipped = _clipped(window, whole)
-        return Part(name, clipped, clipped == whole)
+        if height * width <= limits.WHOLE:
+            return Part(name, Window(0, 0, width, height))
+        x, y, wide, high = window or Window(0, 0, width, height)
+        left, wide = _section(x + wide / 2, width)
+        top, high = _section(y + high / 2, height)
+        return Part(name, Window(left, top, wide, high))
 
     def _next(self, steps: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         with self._places:
@@ -256,12 +254,11 @@ def _present(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.flatnonzero(counts[:255]).astype(np.uint8)
 
 
-def _clipped(window: Window, whole: Window) -> Window:
-    width = min(max(1, window.width), limits.REGION, whole.width)
-    height = min(max(1, window.height), limits.REGION, whole.height)
-    return Window(
-        min(max(0, window.x), whole.width - width), min(max(0, window.y), whole.height - height), width, height
-    )
+def _section(centre: float, length: int) -> tuple[int, int]:
+    """Start and length of the part of an axis around a place. Parts begin at few places, so that their edges are found again."""
+    part, step = min(limits.REGION, length), max(1, limits.REGION // 4)
+    start = round((centre - part / 2) / step) * step
+    return min(max(0, start), length - part), part
 
 
 def window_of(region: Any) -> Window | None:

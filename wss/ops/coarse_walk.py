@@ -41,8 +41,8 @@ class CoarseWalk:
     that of the pixels does, for weak boundaries (where walks wander) and strong ones (which they cross straight).
 
     Where the most probable label differs between neighbouring nodes, pixels take the label to which the cheapest path leads,
-    counting k along the path and the nodes' own cheapest paths beyond. Between strong boundaries labels end there, because Z is the
-    weight of the cheapest path.
+    counting k along the path and the nodes' own cheapest paths beyond. Between strong boundaries labels end there, because Z is
+    the weight of the cheapest path.
 
     Args:
         boundary: B, floating point (H,W), at least 0.

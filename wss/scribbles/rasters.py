@@ -124,18 +124,29 @@ def rasterise(strokes: Sequence[Stroke], shape: tuple[int, int], *, width: int |
     Raises:
         UsageError: A label outside 0..254, points that are not finite (N, 2) with N >= 1, or a width below 1.
     """
-    height, columns = shape
-    raster: NDArray[np.uint8] = np.full((height, columns), UNLABELLED, np.uint8)
+    raster: NDArray[np.uint8] = np.full(shape, UNLABELLED, np.uint8)
     for index, stroke in enumerate(strokes):
         brush = stroke.width if width is None else width
         check_stroke(stroke, index)
         if brush < 1:
             raise UsageError(f"stroke {index}: expected a brush width of at least 1 pixel, got {brush}")
-        points = np.rint(stroke.points).astype(np.int64)
-        border = np.array([columns, height])
-        points = np.where((points >= -1) & (points <= border), np.clip(points, 0, border - 1), points)
-        _draw(raster, points, stroke.label, brush)
+        trace(raster, on_pixels(stroke.points, shape), stroke.label, brush)
     return raster
+
+
+def on_pixels(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Points rounded to pixels; those up to one pixel outside the image count as on its border.
+
+    Args:
+        points: float64 (N, 2), x and y.
+        shape: Height and width of the image.
+
+    Returns:
+        int64 (N, 2).
+    """
+    pixels = np.rint(points).astype(np.int64)
+    border = np.array([shape[1], shape[0]])
+    return np.where((pixels >= -1) & (pixels <= border), np.clip(pixels, 0, border - 1), pixels)
 
 
 def check_stroke(stroke: Stroke, index: int) -> None:
@@ -152,8 +163,16 @@ def check_stroke(stroke: Stroke, index: int) -> None:
         raise UsageError(f"stroke {index}: expected finite coordinates, got NaN or infinity; remove the broken points")
 
 
-def _draw(raster: NDArray[np.uint8], points: NDArray[np.int64], label: int, brush: int) -> None:
-    """Draw one polyline on a canvas just large enough, then thicken it there and copy it into the raster."""
+def trace(raster: NDArray[np.uint8], points: NDArray[np.int64], label: int, brush: int) -> None:
+    """Draw the trace of a round brush along one polyline, see ``rasterise``.
+
+    Args:
+        raster: uint8 (H, W), changed in place.
+        points: int64 (N, 2), x and y, N >= 1; what lies outside the raster is cut off.
+        label: What is written.
+        brush: Width in pixels.
+    """
+    # On a canvas just large enough, which is thickened there and copied into the raster.
     height, width = raster.shape
     low = np.maximum(points.min(0) - brush, -brush)
     high = np.minimum(points.max(0) + brush, (width - 1 + brush, height - 1 + brush))
