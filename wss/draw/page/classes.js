@@ -46,8 +46,13 @@ function rowOf(entry, place) {
   return make("li", {}, choose, tag);
 }
 
+let listed = ""; // what the list shows: strokes change nothing in it
+
 function update() {
   if (!state.project) return;
+  const now = JSON.stringify([state.project.classes, state.classIndex, visibleTags()]);
+  if (now === listed) return;
+  listed = now;
   const focus = document.activeElement?.closest("#class-list [data-class]")?.dataset.class;
   const tagFocus = document.activeElement?.classList.contains("tag") ? document.activeElement.getAttribute("aria-label") : null;
   find("class-list").replaceChildren(...state.project.classes.map(rowOf));

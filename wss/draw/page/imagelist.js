@@ -1,7 +1,7 @@
 /* The list of images at the left: thumbnails, search, and what is known of each. */
 import { find, make, counted, show, setStyle } from "./dom.js";
 import { state, on } from "./store.js";
-import { openImage, stepImage, openProposed, stops, stopOf, thumbnail } from "./images.js";
+import { hideReason, openImage, stepImage, openProposed, stops, stopOf, thumbnail } from "./images.js";
 import { slicesOf } from "./slices.js";
 
 const CHUNK = 200; // rows are added while one scrolls
@@ -128,6 +128,10 @@ export function startImageList() {
   find("previous").addEventListener("click", () => stepImage(-1));
   find("following").addEventListener("click", () => stepImage(1));
   find("propose").addEventListener("click", () => void openProposed());
+  find("reason-close").addEventListener("click", () => {
+    hideReason();
+    find("stage").focus();
+  });
   on("project", () => {
     build();
     updateCurrent();

@@ -1,6 +1,7 @@
 /* Which image is shown, and moving between images. */
 import { Away, Refused, call, imagePath } from "./api.js";
-import { state, tell } from "./store.js";
+import { find, show } from "./dom.js";
+import { state, on, tell } from "./store.js";
 import { setImageSize } from "./view.js";
 import { openAnnotation } from "./annotation.js";
 import { loadPrediction } from "./prediction.js";
@@ -23,10 +24,11 @@ export function stops() {
 /** The stop that holds an image. */
 export const stopOf = (image) => (image?.volume ? stops().find((entry) => entry.volume?.id === image.volume.id) : image);
 
+/** Ask for what is known only of opened images; the server computes its edges from then on. */
 async function measure(image) {
-  if (image.width) return true;
   try {
     Object.assign(image, await call("GET", `/api/images/${encodeURIComponent(image.id)}`));
+    tell("entry", image);
     return Boolean(image.width);
   } catch (error) {
     if (error instanceof Refused || error instanceof Away) warn(`${image.name}: ${error.message}`, { key: "open" });
@@ -43,7 +45,8 @@ export async function openImage(id) {
   state.image = image;
   state.annotation = null;
   state.window = null;
-  if (!(await measure(image)) || state.image !== image) return;
+  const measured = measure(image);
+  if (!image.width && (!(await measured) || state.image !== image)) return;
   setImageSize(image.width, image.height, sameVolume);
   history.replaceState(null, "", `#${encodeURIComponent(image.id)}`);
   tell("image", image);
@@ -59,13 +62,20 @@ export function stepImage(step) {
   else void openImage(all[at].id);
 }
 
+function showReason(reason) {
+  find("reason-text").textContent = reason;
+  show(find("reason"), true);
+}
+
+export const hideReason = () => show(find("reason"), false);
+
 /** Open the image that the server proposes, and say why it is proposed. */
 export async function openProposed() {
   try {
     const after = state.image ? `?after=${encodeURIComponent(state.image.id)}` : "";
     const { image, reason } = await call("GET", `/api/next${after}`);
     if (image) await openImage(image);
-    tell("reason", reason);
+    showReason(reason);
     say(reason);
   } catch (error) {
     if (error instanceof Refused || error instanceof Away) warn(error.message, { key: "next" });
@@ -81,3 +91,5 @@ export async function openFirst() {
   const entry = imageOf(named) ?? state.project.images[0];
   if (entry) await openImage(entry.id);
 }
+
+on("image queued", hideReason);

@@ -5,7 +5,7 @@ import { state, on, recall } from "./store.js";
 import { fit, view, zoomBy, zoomTo } from "./view.js";
 import { startStage, visibleBox } from "./stage.js";
 import { startPointer } from "./pointer.js";
-import { startTools, proposeWidth } from "./tools.js";
+import { startTools } from "./tools.js";
 import { startKeys } from "./keys.js";
 import { startSlices } from "./slices.js";
 import { startImageList } from "./imagelist.js";
@@ -57,7 +57,7 @@ function startMasks() {
   });
 }
 
-async function load(remembered) {
+async function load() {
   for (let wait = 500; ; wait = Math.min(2 * wait, 8000)) {
     try {
       await loadProject();
@@ -73,12 +73,11 @@ async function load(remembered) {
   recallUnsent();
   if (!unsent()) saySaved("saved");
   await openFirst();
-  if (!remembered && state.image?.width) proposeWidth(state.image);
   startPolling();
   document.body.dataset.ready = "true";
 }
 
-const remembered = recall();
-for (const start of [startStage, startPointer, startTools, startZoom, startHistory, startSlices, startImageList, startClasses]) start();
-for (const start of [startClassDialog, startOptions, startTraining, startExport, startEmpty, startTabs, startKeys, startMasks]) start();
-void load(remembered);
+startTools(recall());
+for (const start of [startMasks, startStage, startPointer, startZoom, startHistory, startSlices, startImageList, startClasses]) start();
+for (const start of [startClassDialog, startOptions, startTraining, startExport, startEmpty, startTabs, startKeys]) start();
+void load();

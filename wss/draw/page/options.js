@@ -1,7 +1,7 @@
 /* The panels "Mask" and "Image": how masks and the picture look. */
-import { find, make, show } from "./dom.js";
+import { find, make, show, sentence } from "./dom.js";
 import { state, on, tell, remember } from "./store.js";
-import { propagate, propagated } from "./propagation.js";
+import { propagate, propagated, shownRegion } from "./propagation.js";
 import { predicted } from "./prediction.js";
 import { sideIsShown } from "./stage.js";
 import { keepTruth, putInSplit } from "./accept.js";
@@ -46,15 +46,21 @@ function updateOptions() {
   updateMask();
 }
 
+/** The name of a training, which is its time, as people write it. */
+function trainingTime(name) {
+  const found = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)/.exec(name ?? "");
+  return found ? `${found[1]}-${found[2]}-${found[3]} ${found[4]}:${found[5]}` : name;
+}
+
 function note() {
   const { source } = state.options;
   if (source === "prediction" || sideIsShown()) {
-    if (predicted.mask) return predicted.of ? `Prediction of ${predicted.of}.` : "";
+    if (predicted.mask) return `Prediction of the training of ${trainingTime(predicted.of)}.`;
     return "No prediction of this image yet: train a network below.";
   }
-  if (propagated.why) return propagated.why;
+  if (propagated.why) return sentence(propagated.why) + (shownRegion() ? " The image is large: only the marked part counts." : "");
   if (propagated.mask && (propagated.area.width < state.image.width || propagated.area.height < state.image.height)) {
-    return "The image is large: the mask covers the part around what you see.";
+    return "The image is large: the mask covers the marked part around what you see.";
   }
   return "";
 }
@@ -158,13 +164,17 @@ export function startOptions() {
   find("keep-truth").addEventListener("click", () => void keepTruth(state.options.source === "off" ? "annotation" : state.options.source));
   find("split").addEventListener("change", () => void putInSplit(find("split").value));
   on("options", updateOptions);
-  on("mask image", updateMask);
+  on("mask masking image", updateMask);
   on("image", () => {
     updateWindow();
     updateTruth(null);
   });
   on("truth", updateTruth);
-  on("entry", (entry) => entry === state.image && updateTruth(null));
+  on("entry", (entry) => {
+    if (entry !== state.image) return;
+    updateTruth(null);
+    updateWindow();
+  });
   on("project", updateMethods);
   updateOptions();
 }

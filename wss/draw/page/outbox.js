@@ -91,6 +91,8 @@ async function post({ image, change }) {
   const known = newest.get(image) ?? (await refresh(image));
   const brief = change.op === "add" || change.op === "remove";
   const answer = await call("POST", imagePath(image, "changes"), { base: known.revision, change, ...(brief && { brief }) });
+  queue.shift();
+  persist();
   if (answer.annotation) confirm(image, answer.annotation);
   else if (answer.revision === known.revision + 1) confirm(image, applied(known, change, answer));
   else await refresh(image);
@@ -127,7 +129,6 @@ function leave() {
 async function attempt(entry) {
   try {
     await post(entry);
-    leave();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (error.status === 409 && error.body.annotation) {

@@ -4,6 +4,7 @@ import { state, on, tell } from "./store.js";
 import { hurry, newestOf, refresh, unsent, unsentOf } from "./outbox.js";
 import { propagate } from "./propagation.js";
 import { loadPrediction } from "./prediction.js";
+import { toggle } from "./options.js";
 import { takeTraining } from "./training.js";
 import { loadProject } from "./project.js";
 import { say, saySaved, unwarn, warn } from "./say.js";
@@ -46,6 +47,14 @@ async function others(revisions) {
   if (newestOf(image.id).revision > ours && !unsentOf(image.id).length) say("Another tab changed this image; its drawing is shown");
 }
 
+function tellOfPredictions() {
+  say("New predictions are there");
+  const { options } = state;
+  if (options.beside || options.source === "prediction") return;
+  const actions = [{ title: "Side by side", act: () => toggle("beside") }];
+  warn("The network has predicted all images.", { key: "predicted", seconds: 30, actions });
+}
+
 async function look() {
   const status = await call("GET", "/api/status", undefined, AbortSignal.timeout(8000));
   if (away) await back();
@@ -59,7 +68,7 @@ async function look() {
   if (predictions !== undefined && status.predictions !== predictions) {
     await loadProject();
     await loadPrediction();
-    if (status.predictions) say("New predictions are there");
+    if (status.predictions) tellOfPredictions();
   }
   predictions = status.predictions ?? null;
   await others(status.revisions);

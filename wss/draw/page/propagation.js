@@ -19,8 +19,9 @@ let asked = null; // image, revision, method and region of the newest question
 let penUp = null;
 
 function change(fields) {
+  const paints = "mask" in fields || "label" in fields;
   Object.assign(propagated, fields);
-  tell("mask");
+  tell(paints ? "mask" : "masking");
 }
 
 /** Note when a stroke ended, so that the time until its mask is painted can be told. */

@@ -1,5 +1,5 @@
 /* Tell the person what happened: the status line, which screen readers read aloud, and alerts for what went wrong. */
-import { find, make, icon } from "./dom.js";
+import { find, make, icon, sentence } from "./dom.js";
 
 /** One short sentence in the status line. */
 export function say(text) {
@@ -13,7 +13,7 @@ export function warn(text, { key = text, seconds = 12, actions = [] } = {}) {
   const buttons = actions.map(({ title, act }) =>
     make("button", { class: "button", type: "button", text: title, onclick: () => (unwarn(key), act()) }),
   );
-  const entry = make("div", { class: "alert", "data-key": key }, make("p", { text }), ...buttons, close);
+  const entry = make("div", { class: "alert", "data-key": key }, make("p", { text: sentence(text) }), ...buttons, close);
   find("alerts").append(entry);
   if (seconds) setTimeout(() => entry.remove(), seconds * 1000);
 }

@@ -7,7 +7,7 @@ import { drawTiles } from "./tiles.js";
 import { drawObject, drawObjects } from "./ink.js";
 import { paintMask } from "./masks.js";
 import { visibleObjects } from "./annotation.js";
-import { propagated } from "./propagation.js";
+import { propagated, shownRegion } from "./propagation.js";
 import { predicted } from "./prediction.js";
 import { base } from "./base.js";
 
@@ -15,6 +15,7 @@ const main = new Pane(find("pane"));
 const side = new Pane(find("pane-side"));
 const dirty = new Set();
 let asked = false;
+let inked = ""; // objects that the drawing shows, or will show after the next frame
 
 /** Cursor, crosshair and the object that is being drawn; changed by the tools. */
 export const live = { object: null, marked: new Set(), pointer: null, crosshair: null };
@@ -64,9 +65,31 @@ function paintMaskLayer(pane, shown) {
   pane.drawMask(shown ? pictureOf(shown.mask) : null, shown?.area);
 }
 
+/** The part of a large image in which the mask is computed. */
+function paintRegion(context) {
+  const region = shownRegion();
+  if (!region || state.options.source !== "propagation") return;
+  context.save();
+  context.lineWidth = 1.5 / view.zoom;
+  for (const [colour, offset] of [
+    ["#000000", 0],
+    ["#ffffff", 6],
+  ]) {
+    context.setLineDash([6 / view.zoom, 6 / view.zoom]);
+    context.lineDashOffset = offset / view.zoom;
+    context.strokeStyle = colour;
+    context.strokeRect(region.x, region.y, region.width, region.height);
+  }
+  context.restore();
+}
+
 function paintInk() {
   const context = main.start("ink");
   if (!state.options.ink || !state.annotation) return;
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, state.image.width, state.image.height);
+  context.clip();
   if (base.picture) {
     context.imageSmoothingEnabled = false;
     context.drawImage(base.picture, 0, 0, state.image.width, state.image.height);
@@ -74,6 +97,8 @@ function paintInk() {
   const objects = visibleObjects();
   const erasing = live.object?.kind === "erase" ? [live.object] : [];
   drawObjects(context, [...objects, ...erasing], 1 / view.zoom, live.marked);
+  context.restore();
+  paintRegion(context);
 }
 
 function ring(context, x, y, radius) {
@@ -164,8 +189,14 @@ export function startStage() {
   watcher.observe(side.element);
   on("view image project", everything);
   on("tiles", () => invalidate("image"));
-  on("mask", () => invalidate("mask"));
-  on("annotation base", () => invalidate("ink"));
+  on("mask", () => invalidate("mask", ...(shownRegion() ? ["ink"] : [])));
+  on("base", () => invalidate("ink"));
+  on("annotation", () => {
+    const now = [state.image?.id, ...visibleObjects().map((object) => object.id)].join(" ");
+    if (now === inked) return;
+    inked = now;
+    invalidate("ink");
+  });
   on("tool", () => invalidate("live"));
   on("options image", () => {
     arrange();

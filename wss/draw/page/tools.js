@@ -27,6 +27,8 @@ export function chooseTool(name) {
 const widthOf = (position) => Math.max(1, Math.round(WIDEST * (position / 100) ** 2));
 const positionOf = (width) => Math.round(100 * Math.sqrt(width / WIDEST));
 
+let chosen = false; // whether somebody chose the width
+
 export function setWidth(width) {
   state.width = Math.min(WIDEST, Math.max(1, Math.round(width)));
   remember();
@@ -35,12 +37,17 @@ export function setWidth(width) {
 
 export function changeWidth(direction) {
   const step = Math.max(1, Math.round(state.width * 0.2));
+  chosen = true;
   setWidth(state.width + direction * step);
   say(`Width ${state.width} pixels`);
 }
 
-/** A width that suits images of this size. */
-export const proposeWidth = (image) => setWidth(Math.max(2, Math.min(image.width, image.height) / 60));
+/** A width that suits images of this size, unless the present one does. */
+function suitWidth(image) {
+  const side = Math.min(image.width, image.height);
+  const fits = state.width <= side / 8 && (state.width >= side / 400 || side < 400);
+  if (!fits || !chosen) setWidth(Math.max(1, side / 60));
+}
 
 function update() {
   for (const button of find("tools").children) {
@@ -71,13 +78,18 @@ function walk(event) {
   buttons[(at + step + buttons.length) % buttons.length].focus();
 }
 
-export function startTools() {
+export function startTools(remembered) {
+  chosen = remembered;
   for (const { name, title, key } of TOOLS) {
     const attributes = { class: "tool", type: "button", "data-tool": name, "aria-label": title, title: `${title} (${key})`, "aria-keyshortcuts": key };
     find("tools").append(make("button", { ...attributes, onclick: () => chooseTool(name) }, icon(name)));
   }
   find("tools").addEventListener("keydown", walk);
-  find("width").addEventListener("input", () => setWidth(widthOf(Number(find("width").value))));
+  find("width").addEventListener("input", () => {
+    chosen = true;
+    setWidth(widthOf(Number(find("width").value)));
+  });
+  on("image", suitWidth);
   on("tool class project", update);
   update();
 }

@@ -73,8 +73,10 @@ function note() {
   const drawn = state.project?.images.filter((entry) => entry.objects > 0 || entry.has_base).length ?? 0;
   const none = (state.training?.state ?? "none") === "none";
   find("train-start").disabled = drawn === 0;
-  find("train-note").textContent =
-    drawn === 0 ? "Draw on some images first: a few strokes in each class." : none ? "Trains in the background. Go on drawing meanwhile." : "";
+  const unscored = state.training?.state === "done" && !state.training.scores;
+  find("train-note").textContent = unscored
+    ? "No scores: keep a corrected mask as truth and put that image into val."
+    : drawn === 0 ? "Draw on some images first: a few strokes in each class." : none ? "Trains in the background. Go on drawing meanwhile." : "";
 }
 
 async function ask(path, body) {
