@@ -17,6 +17,7 @@ from wss.datasets.images import PixelOptions, picture, read_header
 from wss.datasets.raster import read_raster
 from wss.draw.project import Project
 from wss.draw.refusals import Refused
+from wss.errors import WssError
 from wss.store.atomic import replace_file
 
 TILE = 512
@@ -76,20 +77,34 @@ class Pictures:
         self._lock = threading.RLock()
         self._opening: dict[str, threading.Lock] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._deep: set[str] = set()
+        self._problems: dict[str, str | None] = {}
 
     def size(self, name: str) -> tuple[int, int] | None:
         """Height and width, as far as they can be told without decoding the image."""
         if name not in self._sizes:
-            file = self._project.file(name)
-            if file is None:
-                return None
-            self._sizes[name] = read_header(file).shape
-        return self._sizes[name]
+            self.problem(name)
+        return self._sizes.get(name)
 
     def bits(self, name: str) -> int:
         """8 or 16, as the file says."""
-        file = self._project.file(name)
-        return 16 if file is not None and read_header(file).dtype == np.uint16 else 8
+        self.problem(name)
+        return 16 if name in self._deep else 8
+
+    def problem(self, name: str) -> str | None:
+        """Why the beginning of an image's file cannot be read; None: it can, or nobody tried."""
+        if name not in self._problems:
+            file = self._project.file(name)
+            try:
+                header = None if file is None else read_header(file)
+            except WssError as error:
+                self._problems[name] = str(error)
+                return self._problems[name]
+            self._problems[name] = None
+            if header is not None:
+                self._sizes[name] = header.shape
+                self._deep |= {name} if header.dtype == np.uint16 else set()
+        return self._problems[name]
 
     def rgb(self, name: str) -> NDArray[np.uint8]:
         """The image as wss trains on it, uint8 (H,W,3)."""

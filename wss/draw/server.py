@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,21 +79,33 @@ def serve(
             proxy_headers=False,
             date_header=False,
             timeout_keep_alive=30,
+            timeout_graceful_shutdown=3,
         )
         shown = "localhost" if framed else "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/?token={token}"
 
         class Announcing(uvicorn.Server):
-            """Tells the address once requests are answered."""
+            """Tells the address once requests are answered, and ends in good order at Ctrl+C."""
 
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 ready(address)
 
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                if threading.current_thread() is not threading.main_thread():
+                    yield
+                    return
+                before = {n: signal.signal(n, self.handle_exit) for n in (signal.SIGINT, signal.SIGTERM)}
+                try:
+                    yield
+                finally:
+                    for number, handler in before.items():
+                        signal.signal(number, handler)
+
         server = Announcing(config)
         try:
-            with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
-                server.run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             studio.close()
 

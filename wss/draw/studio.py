@@ -125,6 +125,7 @@ class Studio:
             "revision": document["revision"],
             "has_base": self.labels.has_base(name),
             "has_truth": document["truth"] or self.labels.has_own_truth(name),
+            "error": self.pictures.problem(name),
             "has_prediction": name in (self.trainer.doubts() if predicted is None else predicted),
         }
 

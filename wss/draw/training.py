@@ -167,7 +167,7 @@ class Trainer:
         (folder / "status.json").unlink(missing_ok=True)
         with (folder / "output.txt").open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "wss.draw.job", str(folder)],
+                _command(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -216,6 +216,10 @@ class Trainer:
             rows = list(csv.DictReader(file))
         points = [[float(r["step"]), float(r["loss"])] for r in rows if r.get("loss") and r.get("step")]
         return points[:: max(1, -(-len(points) // _POINTS))] if len(points) > _POINTS else points
+
+
+def _command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "wss.draw.job", str(folder)]
 
 
 def _scores(record: Any) -> dict[str, Any] | None:
