@@ -1,7 +1,7 @@
 /* The list of images at the left: thumbnails, search, and what is known of each. */
 import { find, make, counted, show, setStyle } from "./dom.js";
 import { state, on } from "./store.js";
-import { hideReason, openImage, stepImage, openProposed, stops, stopOf, thumbnail } from "./images.js";
+import { entrance, hideReason, openImage, stepImage, openProposed, stops, stopOf, thumbnail } from "./images.js";
 import { slicesOf } from "./slices.js";
 
 const CHUNK = 200; // rows are added while one scrolls
@@ -58,7 +58,7 @@ function fill(row, entry) {
 
 function rowOf(entry) {
   const shape = entry.width && entry.height ? `${entry.width} / ${entry.height}` : "4 / 3";
-  const picture = make("img", { src: thumbnail(entry.id), alt: "", loading: "lazy", decoding: "async" });
+  const picture = make("img", { src: thumbnail(entrance(entry).id), alt: "", loading: "lazy", decoding: "async" });
   setStyle(picture, { "aspect-ratio": shape });
   const text = make(
     "span",
@@ -66,7 +66,7 @@ function rowOf(entry) {
     make("span", { class: "image-title", text: entry.volume?.name ?? entry.name }),
     make("span", { class: "image-badges" }),
   );
-  const button = make("button", { type: "button", class: "image-row", title: entry.name, onclick: () => void openImage(entry.id) });
+  const button = make("button", { type: "button", class: "image-row", title: entry.name, onclick: () => void openImage(entrance(entry).id) });
   button.append(make("span", { class: "image-thumb" }, picture), text);
   const row = make("li", {}, button);
   fill(row, entry);

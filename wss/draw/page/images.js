@@ -24,6 +24,13 @@ export function stops() {
 /** The stop that holds an image. */
 export const stopOf = (image) => (image?.volume ? stops().find((entry) => entry.volume?.id === image.volume.id) : image);
 
+/** The image that opens for an entry of the list: the picture, or the middle slice of the volume. */
+export function entrance(entry) {
+  if (!entry.volume) return entry;
+  const slices = state.project.images.filter((one) => one.volume?.id === entry.volume.id);
+  return slices[Math.floor(slices.length / 2)];
+}
+
 /** Ask for what is known only of opened images; the server computes its edges from then on. */
 async function measure(image) {
   try {
@@ -59,7 +66,7 @@ export function stepImage(step) {
   const all = stops();
   const at = all.indexOf(stopOf(state.image)) + step;
   if (at < 0 || at >= all.length) say(step > 0 ? "This is the last image" : "This is the first image");
-  else void openImage(all[at].id);
+  else void openImage(entrance(all[at]).id);
 }
 
 function showReason(reason) {
