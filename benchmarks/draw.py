@@ -3,8 +3,8 @@
     python benchmarks/draw.py --quick
     python benchmarks/draw.py --data DIR --out benchmarks/results/draw-xeon.json
 
-For each size, pictures come from the sample's generator and, with ``--data``, from photographs (*.jpg, enlarged or reduced). Strokes are
-those that wss simulates from masks; photographs without masks get those of a generated scene. After one stroke of each of two
+For each size, pictures come from the sample's generator and, with ``--data``, from photographs (*.jpg, enlarged or reduced).
+Strokes are those that wss simulates from masks; photographs get those of a generated scene. After one stroke of each of two
 classes and a first answer, for which edges are computed, strokes come one by one: the change is sent and answered when it is on
 disk, then the mask is asked for and read to the last byte. Both together are the time that counts. Nothing else should run.
 """
@@ -121,7 +121,9 @@ def main() -> None:
             found = measure(Path(folder), strokes, names, options.strokes)
         results.append({"size": size, **found, "goal_ms": goal, "met": found["total_ms"] < goal})
         print(results[-1], flush=True)
-    report(options.out, results, "Milliseconds; medians over strokes, through HTTP; see the script for what is measured.")
+    report(
+        options.out, results, "Milliseconds; medians over strokes, through HTTP; see the script for what is measured."
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """Weakly supervised semantic segmentation: cheap annotations in, a trained network and dense masks out."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from wss.version import __version__
 
 if TYPE_CHECKING:
+    from wss import draw
     from wss.checkpoints import load_checkpoint
 
-__all__ = ["__version__", "load_checkpoint"]
+__all__ = ["__version__", "draw", "load_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``load_checkpoint`` when it is first used, so that ``import wss`` stays quick."""
+    """Import ``load_checkpoint`` and ``draw`` when they are first used, so that ``import wss`` stays quick."""
+    if name == "draw":
+        return import_module("wss.draw")
     if name == "load_checkpoint":
         from wss.checkpoints import load_checkpoint
 

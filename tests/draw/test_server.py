@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,8 +77,6 @@ def test_what_was_drawn_survives_kill_9(tmp_path):
 
 
 def test_a_port_that_is_taken_is_named(tmp_path):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -103,3 +102,9 @@ def test_the_command_starts_without_the_extra_and_quickly():
     code = "import sys, wss.cli.draw; print(sorted({'uvicorn', 'starlette', 'torch', 'cv2'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_answers_are_not_delayed_by_40_ms():
+    """asyncio turns off Nagle's algorithm only for sockets that name their protocol."""
+    with server._listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -154,7 +154,9 @@ class DrawnDataset:
         return flat_name(name) + (file.suffix if file is not None else IMAGE_SUFFIXES[2])
 
     def _write_lists(self) -> None:
-        """Lists of the splits: ``val`` has truth and was chosen for it, ``train`` is annotated, ``test`` is the rest."""
+        """Lists of the splits: ``val`` has truth and was chosen for it or has no drawing, ``train`` is annotated, the rest is
+        ``test``.
+        """
         if self._project.in_place and self._project.classes.own_lists:
             return
         lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
@@ -163,7 +165,7 @@ class DrawnDataset:
             document = self._annotations.document(name)
             chosen = document["split"] or own.get(name)
             has_truth = document["truth"] or self._labels.has_own_truth(name)
-            if chosen == "val" and has_truth:
+            if has_truth and (chosen == "val" or (chosen is None and not self.annotated(name))):
                 lists["val"].append(name)
             elif chosen == "test":
                 lists["test"].append(name)
