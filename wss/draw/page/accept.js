@@ -2,14 +2,21 @@
 import { Away, Refused, call, imagePath } from "./api.js";
 import { confirm, unsent, refresh } from "./outbox.js";
 import { shownRegion } from "./propagation.js";
+import { loadTruth } from "./truth.js";
 import { state, tell, className } from "./store.js";
 import { say, warn, saySaved } from "./say.js";
+
+let running = 0;
+
+/** Whether a request of this tab may have changed the revision already. */
+export const acting = () => running > 0;
 
 async function carryOut(request) {
   if (unsent()) {
     warn("Wait until your last stroke is saved, then try again.", { key: "accept" });
     return null;
   }
+  running++;
   try {
     return await request();
   } catch (error) {
@@ -20,6 +27,8 @@ async function carryOut(request) {
       warn(error.message, { key: "accept" });
     } else throw error;
     return null;
+  } finally {
+    running--;
   }
 }
 
@@ -29,13 +38,16 @@ export async function acceptRegion(source, x, y) {
   const region = shownRegion();
   const body = { base: state.annotation.revision, source, x, y, method: state.options.method, ...(region && { region }) };
   saySaved("saving");
-  const answer = await carryOut(() => call("POST", imagePath(image, "accept"), body));
+  const answer = await carryOut(async () => {
+    const accepted = await call("POST", imagePath(image, "accept"), body);
+    if (accepted.annotation) confirm(image, accepted.annotation);
+    else await refresh(image);
+    return accepted;
+  });
   saySaved(unsent() ? "saving" : "saved");
   if (!answer) return;
-  if (answer.annotation) confirm(image, answer.annotation);
-  else await refresh(image);
-  const region_ = newestRegion();
-  say(region_ ? `Region of ${className(region_.class)} accepted` : "Region accepted");
+  const accepted = newestRegion();
+  say(accepted ? `Region of ${className(accepted.class)} accepted` : "Region accepted");
 }
 
 const newestRegion = () => state.annotation?.objects.findLast((object) => object.kind === "region") ?? null;
@@ -45,12 +57,17 @@ export async function keepTruth(source) {
   const { image } = state;
   const region = shownRegion();
   const body = { base: state.annotation.revision, source, method: state.options.method, ...(region && { region }) };
-  const answer = await carryOut(() => call("POST", imagePath(image.id, "truth"), body));
+  const answer = await carryOut(async () => {
+    const kept = await call("POST", imagePath(image.id, "truth"), body);
+    await refresh(image.id);
+    return kept;
+  });
   if (!answer) return;
   image.has_truth = answer.truth;
   image.split = answer.split ?? image.split;
   tell("entry", image);
   tell("truth", answer.why ?? null);
+  if (answer.truth && state.options.source === "truth") void loadTruth();
   say(answer.truth ? "The mask is kept as truth" : "The truth was removed");
 }
 

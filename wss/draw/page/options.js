@@ -17,7 +17,7 @@ const radio = (name) => document.querySelector(`input[name="${name}"]:checked`).
 
 export function chooseSource(source) {
   setOption("source", source);
-  const words = { propagation: "The propagated mask is shown", prediction: "The prediction is shown", off: "No mask is shown" };
+  const words = { propagation: "The propagated mask is shown", prediction: "The prediction is shown", truth: "The truth is shown", off: "No mask is shown" };
   say(words[source]);
 }
 
@@ -75,8 +75,9 @@ function updateMask() {
   pane.dataset.busy = String(propagated.busy);
   show(find("thinking"), propagated.busy && state.options.source === "propagation");
   find("thinking-text").textContent = propagated.kind === "coarse" ? "Refining the mask" : "Computing the mask";
-  const ready = state.options.source === "prediction" ? predicted.mask : state.options.source === "off" ? null : propagated.mask;
-  find("keep-truth").disabled = !ready && !state.image?.has_truth;
+  const { source } = state.options;
+  const ready = source === "prediction" ? predicted.mask : source === "propagation" ? propagated.mask : source === "off" && state.annotation?.objects.length;
+  find("keep-truth").disabled = !ready;
 }
 
 function updateTruth(why) {
@@ -84,13 +85,15 @@ function updateTruth(why) {
   find("keep-truth").textContent = image?.has_truth ? "Replace the truth" : "Keep as truth";
   find("split").value = image?.split === "val" ? "val" : "train";
   find("split").disabled = !image?.has_truth;
+  show(find("source-truth"), Boolean(image?.has_truth));
+  if (!image?.has_truth && state.options.source === "truth") setOption("source", "propagation");
   const line = find("truth-note");
   line.replaceChildren();
   if (!image?.has_truth) {
     line.textContent = "A corrected mask kept as truth gives scores, or trains as a dense mask.";
     return;
   }
-  line.append(why ?? (image.split === "val" ? "Truth is kept; this image is scored. " : "Truth is kept; put the image into val to be scored. "));
+  line.append(why ? `${sentence(why)} ` : (image.split === "val" ? "Truth is kept; this image is scored. " : "Truth is kept; put the image into val to be scored. "));
   line.append(make("button", { type: "button", class: "link", text: "Remove", onclick: () => void keepTruth("none") }));
 }
 

@@ -35,7 +35,7 @@ export function recallUnsent() {
   try {
     queue.push(...JSON.parse(sessionStorage.getItem(KEPT) ?? "[]"));
   } catch {
-    sessionStorage.removeItem(KEPT);
+    persist(); // nothing is kept, or what is kept cannot be read
   }
   if (queue.length) void drain();
 }

@@ -2,6 +2,7 @@
 import { Away, Forgotten, call } from "./api.js";
 import { state, on, tell } from "./store.js";
 import { hurry, newestOf, refresh, unsent, unsentOf } from "./outbox.js";
+import { acting } from "./accept.js";
 import { propagate } from "./propagation.js";
 import { loadPrediction } from "./prediction.js";
 import { toggle } from "./options.js";
@@ -39,12 +40,12 @@ async function back() {
 
 async function others(revisions) {
   const { image } = state;
-  if (!image || unsentOf(image.id).length) return;
+  if (!image || acting() || unsentOf(image.id).length) return;
   const theirs = revisions?.[image.id];
   const ours = newestOf(image.id)?.revision;
   if (theirs === undefined || ours === undefined || theirs <= ours) return;
   await refresh(image.id);
-  if (newestOf(image.id).revision > ours && !unsentOf(image.id).length) say("Another tab changed this image; its drawing is shown");
+  if (!acting() && newestOf(image.id).revision > ours && !unsentOf(image.id).length) say("Another tab changed this image; its drawing is shown");
 }
 
 function tellOfPredictions() {

@@ -9,6 +9,7 @@ import { paintMask } from "./masks.js";
 import { visibleObjects } from "./annotation.js";
 import { propagated, shownRegion } from "./propagation.js";
 import { predicted } from "./prediction.js";
+import { truth } from "./truth.js";
 import { base } from "./base.js";
 
 const main = new Pane(find("pane"));
@@ -35,6 +36,7 @@ export const sideIsShown = () => state.options.beside && state.image !== null;
 export function shownMask() {
   if (state.options.source === "off") return null;
   if (state.options.source === "prediction" && !sideIsShown()) return predicted.mask ? predicted : null;
+  if (state.options.source === "truth" && truth.mask) return truth;
   return propagated.mask ? propagated : null;
 }
 
