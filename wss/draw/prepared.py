@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wss.blocks import BLOCK, blocks
 from wss.draw.painting import Window
 from wss.draw.pictures import Pictures
 from wss.draw.project import Project
@@ -60,7 +61,7 @@ class Prepared:
         self._project, self._pictures = project, pictures
         self._pool = ThreadPoolExecutor(1, "prepare")
         self._futures: dict[tuple[Part, What], Future[NDArray[Any]]] = {}
-        self._walks: OrderedDict[tuple[Part, bool], CoarseWalk] = OrderedDict()
+        self._walks: OrderedDict[Part, CoarseWalk] = OrderedDict()
         self._lock = threading.Lock()
         self._computing: tuple[str, What] | None = None
 
@@ -101,19 +102,30 @@ class Prepared:
             return self.request(part, what).result()
         return None
 
-    def walk(self, part: Part, edges: NDArray[Any] | None) -> CoarseWalk:
-        """The grid of the walk: around edges, or around the colour gradient where they are None."""
-        key = (part, edges is not None)
+    def walk(self, part: Part, edges: NDArray[Any]) -> CoarseWalk:
+        """The grid of the walk around edges."""
         with self._lock:
-            if key in self._walks:
-                self._walks.move_to_end(key)
-                return self._walks[key]
+            if part in self._walks:
+                self._walks.move_to_end(part)
+                return self._walks[part]
         made = WALK.prepared(self.image(part), edges)
         with self._lock:
-            self._walks[key] = made
+            self._walks[part] = made
             while len(self._walks) > _KEPT:
                 self._walks.popitem(last=False)
         return made
+
+    def _edges(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Edges in 0..255; of large parts block by block, so that memory stays small."""
+        if image.shape[0] * image.shape[1] <= BLOCK**2:
+            return self._edges_of_block(image)
+        edges = np.empty(image.shape[:2], np.uint8)
+        for block in blocks(*image.shape[:2]):
+            edges[block.inside] = self._edges_of_block(np.ascontiguousarray(image[block.seen]))[block.kept]
+        return edges
+
+    def _edges_of_block(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.rint(255 * self._detector(image).clip(0, 1)).astype(np.uint8)
 
     @cached_property
     def _detector(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -125,7 +137,7 @@ class Prepared:
             stored: NDArray[Any] = np.load(path)["values"]
         except (OSError, ValueError, KeyError, EOFError):
             if what == "edges":
-                stored = np.rint(255 * self._detector(self.image(part)).clip(0, 1)).astype(np.uint8)
+                stored = self._edges(self.image(part))
             else:
                 stored = np.asarray(Felzenszwalb().segment(self.image(part)), np.int32)
             with replace_file(path, flush=False) as temporary, temporary.open("wb") as out:

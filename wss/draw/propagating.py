@@ -36,6 +36,8 @@ METHODS: dict[str, tuple[str, Propagation]] = {
 """What the page can choose, with the settings of the command line."""
 _SLOW = 60_000
 """Pixels from which the CRF and GrabCut show a reduced copy first."""
+_QUICK = 150_000
+"""Pixels of the copy that the walk shows while edges are computed."""
 _KEPT = 16
 _TABS = 256
 
@@ -189,9 +191,8 @@ class Propagator:
             edges = self._prepared.ready(part, "edges")
             if edges is None:
                 future = self._prepared.request(part, "edges")
-                if asked.coarse:
-                    quick = self._full(part, asked.method, labels, None, None)
-                    yield self._answer("coarse", asked, revision, part, quick)
+                if asked.coarse:  # around the gradient of a reduced copy
+                    yield self._answer("coarse", asked, revision, part, self._reduced(part, WALK, labels, _QUICK))
                 while not future.done():
                     yield {"future": future}
                 edges = future.result()
@@ -203,10 +204,7 @@ class Propagator:
                     yield {"future": future}
                 cells = future.result()
         elif asked.coarse and labels.size > _SLOW:
-            scale = reduction((labels.shape[0], labels.shape[1]), _SLOW // 2)
-            image = self._prepared.image(part)
-            quick = propagate_reduced(method, image, labels, len(self._project.classes), scale)
-            yield self._answer("coarse", asked, revision, part, quick)
+            yield self._answer("coarse", asked, revision, part, self._reduced(part, method, labels, _SLOW // 2))
         proposal = self._full(part, asked.method, labels, edges, cells)
         self._keep(asked.name, asked.method, Found(revision, part.window, proposal))
         yield self._answer("full", asked, revision, part, proposal)
@@ -219,10 +217,14 @@ class Propagator:
         edges: NDArray[Any] | None,
         cells: NDArray[Any] | None,
     ) -> Proposal:
-        if method == "random-walk":
+        if edges is not None:
             return WALK.walked(self._prepared.walk(part, edges), labels, _present(labels))
         extras = {} if cells is None else {"superpixels": cells}
         return METHODS[method][1].propagate(self._prepared.image(part), labels, len(self._project.classes), **extras)
+
+    def _reduced(self, part: Part, method: Propagation, labels: NDArray[np.uint8], pixels: int) -> Proposal:
+        scale = reduction((labels.shape[0], labels.shape[1]), pixels)
+        return propagate_reduced(method, self._prepared.image(part), labels, len(self._project.classes), scale)
 
     def _keep(self, name: str, method: str, found: Found) -> Found:
         with self._lock:
