@@ -157,6 +157,12 @@ class TestTraining:
         page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
         assert _wait(page, "failed")["error"] == "the disk is full"
 
+    def test_another_one_can_begin_as_soon_as_the_end_is_told(self, scripted):
+        page = scripted("tell(state='failed', error='give more time'); time.sleep(3)")
+        page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
+        _wait(page, "failed")
+        assert page.post("/api/training", {"pipeline": "pce", "budget_s": 60})["state"] == "running"
+
     def test_a_killed_training_is_stopped(self, scripted):
         page = scripted("os.kill(os.getpid(), 9)")
         page.post("/api/training", {"pipeline": "pce", "budget_s": 30})

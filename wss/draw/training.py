@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,9 @@ class Trainer:
             self._require_idle()
             self._complete()
             self._require_labels()
-            folder = self._folder / time.strftime("%Y%m%d-%H%M%S")
-            folder.mkdir(parents=True, exist_ok=True)
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            folder = next(f for n in count() if not (f := self._folder / f"{stamp}-{n}").exists())
+            folder.mkdir(parents=True)
             place = str(self._project.workspace.root.resolve())
             job = {"pipeline": pipeline, "budget_s": round(budget), "workspace": place}
             write_text(folder / "job.json", json.dumps(job))
@@ -175,7 +177,9 @@ class Trainer:
             )
 
     def _runs(self, folder: Path) -> bool:
-        """Whether the job's process lives. The folder in its command line tells it from another process of the same number."""
+        """Whether the job is at work. The folder in its command line tells its process from another one of the same number."""
+        if read_json(folder / "status.json").get("state", "running") != "running":
+            return False  # it has told its end, and its process is about to leave
         if self._process is not None:
             if self._process.poll() is None:
                 return True
