@@ -23,7 +23,7 @@ def browser():
 @pytest.fixture(scope="session")
 def server(browser, tmp_path_factory):
     """One server for tests that each take an image of their own."""
-    folder = make_images(tmp_path_factory.mktemp("drawn") / "scenes", 10)
+    folder = make_images(tmp_path_factory.mktemp("drawn") / "scenes", 14)
     (folder / "classes.txt").write_text("background\nsky\nground\n")
     server = Server(folder).start()
     yield server

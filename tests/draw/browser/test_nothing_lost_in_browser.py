@@ -42,3 +42,55 @@ def test_unsent_strokes_outlive_a_reload_while_the_server_is_away(visit, own_ser
     page.wait_saved()
     (stroke,) = page.objects()
     assert stroke["class"] == 1
+
+
+def test_saved_is_said_only_after_the_server_has_answered(visit, server):
+    page = visit(server, "scene-10")
+    held = []
+    page.page.route("**/changes", lambda route: held.append(route), times=1)
+    page.drag((10, 12), (130, 12))
+    page.page.wait_for_function("() => document.getElementById('saved-text').textContent === 'Saving'")
+    page.drag((10, 30), (130, 30))  # the next stroke waits for nothing
+    page.page.wait_for_timeout(300)
+    assert page.page.inner_text("#saved-text") == "Saving"
+    assert len(held) == 1
+    held[0].continue_()
+    page.wait_saved()
+    assert len(page.objects()) == 2
+
+
+def test_a_stroke_whose_answer_was_lost_is_drawn_once(visit, server):
+    page = visit(server, "scene-11")
+    requests = []
+
+    def lose(route):
+        requests.append(route.request.post_data_json)
+        route.fetch()
+        route.abort()
+
+    page.page.route("**/changes", lose, times=1)
+    page.page.on("request", lambda request: "/changes" in request.url and requests.append(request.post_data_json))
+    page.drag((10, 12), (130, 12))
+    page.page.wait_for_selector('#saved[data-state="away"]')
+    page.wait_saved()
+    sent = {request["change"]["object"]["id"] for request in requests}
+    assert len(requests) >= 3 and len(sent) == 1
+    assert [one["id"] for one in page.objects()] == list(sent)
+
+
+def test_a_newer_question_ends_the_older_one(visit, server):
+    page = visit(server, "scene-12")
+    page.choose("sky")
+    page.drag((10, 12), (130, 12))
+    page.choose("ground")
+    page.drag((10, 84), (130, 84))
+    page.wait_mask()
+    ended = []
+    page.page.on("requestfailed", lambda request: ended.append(request.url.split("/")[-1]))
+    page.page.route("**/propagate", lambda route: None, times=1)  # never answered
+    page.drag((10, 70), (130, 70))
+    page.wait_saved()
+    page.drag((10, 60), (130, 60))
+    page.wait_mask()
+    assert set(ended) == {"propagate"}
+    assert len(page.objects()) == 4
