@@ -192,7 +192,11 @@ function needsClass() {
 
 /** Begin the gesture of a tool at a place, or null where the tool cannot begin. */
 export function begin(tool, place) {
-  if (!state.image?.width || !state.annotation) return null;
+  if (!state.image?.width) return null;
+  if (!state.annotation) {
+    say("The drawing of this image has not come yet");
+    return null;
+  }
   if (["brush", "point", "box"].includes(tool) && needsClass()) return null;
   if (!state.options.ink) showInk();
   if (tool === "brush") return new Line("stroke", place);

@@ -1,7 +1,7 @@
 /* Shortcuts: one table for the keys and for the dialog that explains them. */
 import { find, make, takesText } from "./dom.js";
 import { state, remember } from "./store.js";
-import { fit, zoomBy, zoomTo } from "./view.js";
+import { fit, panBy, zoomBy, zoomTo } from "./view.js";
 import { undo, redo } from "./annotation.js";
 import { TOOLS, chooseTool, changeWidth } from "./tools.js";
 import { chooseNth } from "./classes.js";
@@ -52,7 +52,7 @@ const OTHERS = [
   ["Drawing", "Ctrl+Z", "Undo"],
   ["Drawing", "Ctrl+Shift+Z", "Redo"],
   ["Drawing", "Escape", "Drop what is being drawn"],
-  ["By keyboard", "Arrows", "Move the crosshair"],
+  ["By keyboard", "Arrows", "Move the crosshair, or the view (H)"],
   ["By keyboard", "Shift+Arrows", "Move it by one pixel"],
   ["By keyboard", "Ctrl+Arrows", "Move it far"],
   ["By keyboard", "Space", "Put a point, a corner; erase or accept"],
@@ -66,12 +66,15 @@ const OTHERS = [
   ["View", "Shift+0", "One to one"],
 ];
 
+const PAN = 60; // pixels of the screen
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Keys of the drawing area itself. Returns whether the key was used. */
 function onStage(event) {
   if (event.key in ARROWS) {
-    moveCrosshair(...ARROWS[event.key], { fine: event.shiftKey, far: event.ctrlKey || event.metaKey });
+    const [x, y] = ARROWS[event.key];
+    if (state.tool === "pan") panBy(-PAN * x, -PAN * y);
+    else moveCrosshair(x, y, { fine: event.shiftKey, far: event.ctrlKey || event.metaKey });
     return true;
   }
   if (event.key === " ") press();

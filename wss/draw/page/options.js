@@ -90,7 +90,7 @@ function updateTruth(why) {
   const line = find("truth-note");
   line.replaceChildren();
   if (!image?.has_truth) {
-    line.textContent = "A corrected mask kept as truth gives scores, or trains as a dense mask.";
+    line.textContent = "Correct the mask, then keep it as truth: the network is scored on it.";
     return;
   }
   line.append(why ? `${sentence(why)} ` : (image.split === "val" ? "Truth is kept; this image is scored. " : "Truth is kept; put the image into val to be scored. "));

@@ -8,6 +8,7 @@ import { saySaved, warn } from "./say.js";
 import { counted } from "./dom.js";
 
 const KEPT = "wss-draw-unsent";
+const KEPT_ANNOTATIONS = 40;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 
@@ -41,7 +42,10 @@ export function recallUnsent() {
 }
 
 export function confirm(image, annotation) {
+  newest.delete(image);
   newest.set(image, annotation);
+  const oldest = newest.keys().next().value;
+  if (newest.size > KEPT_ANNOTATIONS && !unsentOf(oldest).length) newest.delete(oldest);
   tell("confirmed", { image, annotation });
 }
 

@@ -31,5 +31,9 @@ export function startSlices() {
     const entry = slicesOf(state.image)[Number(find("slice").value)];
     if (entry) void openImage(entry.id);
   });
+  find("slices").addEventListener("wheel", (event) => {
+    event.preventDefault();
+    if (Math.abs(event.deltaY) > 1) stepSlice(Math.sign(event.deltaY));
+  });
   on("image project", update);
 }

@@ -189,6 +189,7 @@ export function startStage() {
   const watcher = new ResizeObserver(arrange);
   watcher.observe(main.element);
   watcher.observe(side.element);
+  window.addEventListener("resize", arrange); // also when the window moves to a screen of another density
   on("view image project", everything);
   on("tiles", () => invalidate("image"));
   on("mask", () => invalidate("mask", ...(shownRegion() ? ["ink"] : [])));
