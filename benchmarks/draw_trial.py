@@ -183,7 +183,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _wss(*line: object) -> None:
-    subprocess.run([sys.executable, "-m", "wss", *map(str, line), "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "wss", *map(str, line)], check=True, capture_output=True)
 
 
 SETS = {"acdc": ("acdc", acdc), "ccp": ("ccp_half", ccp), "camvid": ("camvid", camvid)}
@@ -200,16 +200,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None:
         parser.error("--data DIR is needed (or WSS_DATA)")
+    note = "Percent. Networks of five images and a minute: the two annotations can be compared, not how good either gets."
     results = []
     for name in options.sets:
         place, read = SETS[name]
         with tempfile.TemporaryDirectory(prefix="wss-trial-") as folder:
             results.append(trial(name, read(Path(options.data) / place), Path(folder), options.budget))
         print(results[-1], flush=True)
-    note = (
-        "Percent. Networks of five images and a minute: the two annotations can be compared, not how good either gets."
-    )
-    report(options.out, results, note)
+        report(options.out, results, note)
 
 
 if __name__ == "__main__":

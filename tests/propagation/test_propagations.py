@@ -9,7 +9,7 @@ from tests.reference import scribblesup
 from wss.datasets.sample import SampleSource
 from wss.errors import DataError, UsageError
 from wss.metrics import confusion_matrix, miou
-from wss.propagation import PROPAGATIONS, DenseCRF, GrabCut, GraphCut, RandomWalk, Superpixel
+from wss.propagation import PROPAGATIONS, DenseCRF, FeatureHead, GrabCut, GraphCut, RandomWalk, Superpixel
 from wss.scribbles import rasterise
 from wss.superpixels import Felzenszwalb
 
@@ -32,6 +32,8 @@ def _scene(size=(40, 60), noise=12):
 def _propagate(method, image, scribble, num_classes=5, **extras):
     if "superpixels" in method.needs and "superpixels" not in extras:
         extras["superpixels"] = Felzenszwalb(min_size=5).segment(image)
+    if "features" in method.needs:
+        extras = {"features": np.moveaxis(image, 2, 0) / np.float32(255)}
     return method.propagate(image, scribble, num_classes, **extras)
 
 
@@ -125,22 +127,23 @@ def test_relabelling_classes_relabels_the_result(method):
 def test_what_does_not_fit_is_refused(method):
     image, _, scribble = _scene()
     superpixels = np.zeros(scribble.shape, np.int32)
+    given = {"features": np.zeros((2, *scribble.shape), np.float32)} if "features" in method.needs else {}
     with pytest.raises(DataError, match="0 to 2"):
-        method.propagate(image, scribble, 3, superpixels=superpixels)
+        method.propagate(image, scribble, 3, superpixels=superpixels, **given)
     with pytest.raises(DataError, match="of that size"):
-        method.propagate(image, scribble[1:], 5, superpixels=superpixels)
+        method.propagate(image, scribble[1:], 5, superpixels=superpixels, **given)
     with pytest.raises(DataError, match="uint8"):
-        method.propagate(image, scribble.astype(np.int64), 5, superpixels=superpixels)
+        method.propagate(image, scribble.astype(np.int64), 5, superpixels=superpixels, **given)
     with pytest.raises(DataError, match=r"\(H, W, 3\)"):
-        method.propagate(image[..., 0], scribble, 5, superpixels=superpixels)
+        method.propagate(image[..., 0], scribble, 5, superpixels=superpixels, **given)
     with pytest.raises(DataError, match="expected superpixels as integers"):
-        method.propagate(image, scribble, 5, superpixels=superpixels[1:])
+        method.propagate(image, scribble, 5, superpixels=superpixels[1:], **given)
     with pytest.raises(DataError, match="ids from 0"):
-        method.propagate(image, scribble, 5, superpixels=superpixels - 1)
+        method.propagate(image, scribble, 5, superpixels=superpixels - 1, **given)
     probs = np.full((5, *scribble.shape), 0.2)
     for wrong, message in ((probs[1:], "expected probs"), (probs * np.nan, "0..1"), (probs * 20, "0..1")):
         with pytest.raises(DataError, match=message):
-            method.propagate(image, scribble, 5, superpixels=superpixels, probs=wrong)
+            method.propagate(image, scribble, 5, superpixels=superpixels, probs=wrong, **given)
     if "superpixels" in method.needs:
         with pytest.raises(UsageError, match="needs superpixels"):
             method.propagate(image, scribble, 5)
@@ -375,3 +378,38 @@ def test_the_walk_of_scikit_image_is_that_of_scikit_image():
         expected = random_walker(values, seeds, beta=30, mode="bf", channel_axis=axis)
         found = RandomWalk(model="skimage", beta=30).propagate(given, scribble, 5).labels
         assert (found == np.array([0, 1, 3])[expected]).all()
+
+
+def test_a_head_on_features_finds_what_is_alike_wherever_it_is():
+    """Cells of two kinds in a chequered order, with one scribbled cell of each."""
+    kinds = np.indices((6, 8)).sum(0) % 2
+    features = np.stack([kinds, 1 - kinds, np.zeros((6, 8))]).astype(np.float32)
+    image = np.zeros((6 * 4 - 1, 8 * 4 - 2, 3), np.uint8)  # the last cells are cut off
+    scribble = np.full(image.shape[:2], 255, np.uint8)
+    scribble[1, 1], scribble[1, 5:7] = 2, 4
+    found = FeatureHead().propagate(image, scribble, 5, features=features)
+    centres = found.labels[1::4, 1::4]
+    np.testing.assert_array_equal(centres, np.where(kinds == 0, 2, 4))
+    assert found.scale == 4 and found.margin.shape == (6, 8)
+
+
+def test_a_head_on_features_counts_classes_alike():
+    """A class with one scribbled cell is not drowned by one with many."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 0.3, (4, 10, 20)).astype(np.float32)
+    features[0, :, 10:] += 4
+    scribble = np.full((10, 20), 255, np.uint8)
+    scribble[:, :9], scribble[5, 15] = 0, 1
+    found = FeatureHead().propagate(np.zeros((10, 20, 3), np.uint8), scribble, 2, features=features)
+    assert (found.labels[:, 10:] == 1).mean() > 0.5
+
+
+def test_features_that_do_not_cover_the_image_are_refused():
+    image, _, scribble = _scene((40, 60))
+    for shape, message in (((2, 7, 11), "do not cover"), ((40, 60), "finite numbers")):
+        with pytest.raises(DataError, match=message):
+            FeatureHead().propagate(image, scribble, 5, features=np.zeros(shape, np.float32))
+    with pytest.raises(DataError, match="finite numbers"):
+        FeatureHead().propagate(image, scribble, 5, features=np.full((2, 4, 6), np.nan, np.float32))
+    with pytest.raises(UsageError, match="needs features"):
+        FeatureHead().propagate(image, scribble, 5)

@@ -101,7 +101,7 @@ def test_proposals_are_those_of_the_algorithm_for_the_split(done):
         assert not store.has("certainty", image_id)
 
 
-@pytest.mark.parametrize("method", [m.model_fields["name"].default for m in PROPAGATIONS])
+@pytest.mark.parametrize("method", [m.model_fields["name"].default for m in PROPAGATIONS if "features" not in m.needs])
 def test_every_algorithm_runs_and_says_more_than_the_scribbles(tmp_path, method):
     inputs = ", superpixels: superpixels" if method in ("graph-cut", "superpixel") else ""
     outcomes = _run(tmp_path, _propagate(method, inputs, ", split: val"))

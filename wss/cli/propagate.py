@@ -63,6 +63,11 @@ def propagate(
         raise UsageError(f"--method {method}: no such propagation{nearest(method, known)}")
     if (image is None) != (scribbles is None):
         raise UsageError("an image and its --scribbles go together; without both, the workspace's data set is used")
+    if "features" in known[method].needs:
+        raise UsageError(
+            f"--method {method}: needs stored features, which `wss propagate` does not compute; write a pipeline whose stage "
+            "`propagate` has the input `features` (`wss pipelines pce-features` shows that stage), and `wss run` it"
+        )
     if edges is not None and "edges" not in known[method].accepts:
         raise UsageError(f"--edges {edges}: method {method!r} looks at no edges; leave it out, or choose random-walk")
     terminal = Terminal(quiet, verbose, as_json)

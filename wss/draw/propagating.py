@@ -22,8 +22,9 @@ from wss.draw.painting import Window
 from wss.draw.prepared import WALK, Part, Prepared
 from wss.draw.project import Project
 from wss.draw.refusals import Refused
+from wss.draw.stored import StoredFeatures
 from wss.errors import WssError
-from wss.propagation import DenseCRF, GrabCut, GraphCut, Propagation, Proposal, Superpixel
+from wss.propagation import DenseCRF, FeatureHead, GrabCut, GraphCut, Propagation, Proposal, Superpixel
 from wss.propagation.reduced import propagate_reduced, reduction
 
 METHODS: dict[str, tuple[str, Propagation]] = {
@@ -32,12 +33,14 @@ METHODS: dict[str, tuple[str, Propagation]] = {
     "superpixel": ("Superpixels", Superpixel()),
     "densecrf": ("Dense CRF", DenseCRF()),
     "grabcut": ("GrabCut", GrabCut()),
+    "features": ("Classifier on stored features", FeatureHead()),
 }
 """What the page can choose, with the settings of the command line."""
 _SLOW = 60_000
 """Pixels from which the CRF and GrabCut show a reduced copy first."""
 _QUICK = 150_000
 """Pixels of the copy that the walk shows while edges are computed."""
+_NO_FEATURES = "no features are stored of the image; train with the pipeline pce-features first"
 _KEPT = 16
 _TABS = 256
 
@@ -88,11 +91,19 @@ class Propagator:
         self._found: OrderedDict[tuple[str, str], Found] = OrderedDict()
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(2)
+        self._features = StoredFeatures(project)
 
     def methods(self) -> list[dict[str, Any]]:
         """What the page can choose from."""
+        why_not = None if self._features.any() else _NO_FEATURES
         return [
-            {"name": name, "title": title, "ready": True, "why_not": None, "default": name == "random-walk"}
+            {
+                "name": name,
+                "title": title,
+                "ready": name != "features" or why_not is None,
+                "why_not": why_not if name == "features" else None,
+                "default": name == "random-walk",
+            }
             for name, (title, _) in METHODS.items()
         ]
 
@@ -203,6 +214,10 @@ class Propagator:
                 while not future.done():
                     yield {"future": future}
                 cells = future.result()
+        elif "features" in method.needs:
+            if self._features.map(part) is None:
+                yield {"kind": "nothing", "why": _NO_FEATURES}
+                return
         elif asked.coarse and labels.size > _SLOW:
             yield self._answer("coarse", asked, revision, part, self._reduced(part, method, labels, _SLOW // 2))
         proposal = self._full(part, asked.method, labels, edges, cells)
@@ -219,7 +234,12 @@ class Propagator:
     ) -> Proposal:
         if edges is not None:
             return WALK.walked(self._prepared.walk(part, edges), labels, _present(labels))
-        extras = {} if cells is None else {"superpixels": cells}
+        extras: dict[str, NDArray[Any]] = {} if cells is None else {"superpixels": cells}
+        if "features" in METHODS[method][1].needs:
+            found = self._features.map(part)
+            if found is None:
+                raise Refused(409, _NO_FEATURES)
+            extras["features"] = found
         return METHODS[method][1].propagate(self._prepared.image(part), labels, len(self._project.classes), **extras)
 
     def _reduced(self, part: Part, method: Propagation, labels: NDArray[np.uint8], pixels: int) -> Proposal:

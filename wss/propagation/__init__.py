@@ -5,22 +5,26 @@ from typing import Annotated
 from pydantic import Field
 
 from wss.propagation.dense_crf import DenseCRF
+from wss.propagation.feature_head import FeatureHead
 from wss.propagation.grabcut import GrabCut
 from wss.propagation.graph_cut import GraphCut
 from wss.propagation.propagation import Propagation, Proposal
 from wss.propagation.random_walk import RandomWalk
 from wss.propagation.superpixel import Superpixel
 
-PROPAGATIONS: tuple[type[Propagation], ...] = (GrabCut, GraphCut, DenseCRF, Superpixel, RandomWalk)
+PROPAGATIONS: tuple[type[Propagation], ...] = (GrabCut, GraphCut, DenseCRF, Superpixel, RandomWalk, FeatureHead)
 """Every algorithm."""
 
-AnyPropagation = Annotated[GrabCut | GraphCut | DenseCRF | Superpixel | RandomWalk, Field(discriminator="name")]
+AnyPropagation = Annotated[
+    GrabCut | GraphCut | DenseCRF | Superpixel | RandomWalk | FeatureHead, Field(discriminator="name")
+]
 """The ``method`` parameter of the propagate stage: settings of one algorithm, chosen by its ``name``."""
 
 __all__ = [
     "PROPAGATIONS",
     "AnyPropagation",
     "DenseCRF",
+    "FeatureHead",
     "GrabCut",
     "GraphCut",
     "Propagation",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wss.errors import DataError, UsageError
 from wss.params import Params
 
-Extra = Literal["superpixels", "probs", "edges"]
+Extra = Literal["superpixels", "probs", "edges", "features"]
 """What an algorithm may read beside image and scribble."""
 
 UNLABELLED = 255
@@ -62,6 +62,7 @@ class Propagation(Params, ABC):
         superpixels: NDArray[Any] | None = None,
         probs: NDArray[Any] | None = None,
         edges: NDArray[Any] | None = None,
+        features: NDArray[Any] | None = None,
     ) -> Proposal:
         """Spread the scribbles of one image.
 
@@ -72,6 +73,7 @@ class Propagation(Params, ABC):
             superpixels: integers (H,W), contiguous ids from 0.
             probs: floating point (K,H,W), a network's probabilities.
             edges: floating point (H,W), an edge map in 0..1.
+            features: floating point (C,h,w), a network's features of cells that cover the image.
 
         Returns:
             Labels and, where the algorithm has it, doubt.
@@ -80,7 +82,12 @@ class Propagation(Params, ABC):
             UsageError: An extra is missing that the algorithm needs.
             DataError: Shapes disagree, a scribble is no class, or probabilities or edges are out of range.
         """
-        named: dict[Extra, NDArray[Any] | None] = {"superpixels": superpixels, "probs": probs, "edges": edges}
+        named: dict[Extra, NDArray[Any] | None] = {
+            "superpixels": superpixels,
+            "probs": probs,
+            "edges": edges,
+            "features": features,
+        }
         extras = {name: value for name, value in named.items() if value is not None}
         for name in sorted(self.needs - set(extras)):
             raise UsageError(f"propagation {self.name!r} needs {name}, and none are given")
@@ -127,6 +134,12 @@ def _check(image: NDArray[Any], scribble: NDArray[Any], num_classes: int, extras
         )
     shapes: dict[Extra, tuple[int, ...]] = {"superpixels": size, "probs": (num_classes, *size), "edges": size}
     for name, values in extras.items():
+        if name == "features":
+            if values.ndim != 3 or values.dtype.kind != "f" or not np.isfinite(values).all():
+                raise DataError(
+                    f"propagation: expected features as finite numbers (C, h, w), got {values.dtype} {values.shape}"
+                )
+            continue
         kind = "integers" if name == "superpixels" else "floating point"
         if values.shape != shapes[name] or values.dtype.kind not in ("iu" if name == "superpixels" else "f"):
             raise DataError(f"propagation: expected {name} as {kind} {shapes[name]}, got {values.dtype} {values.shape}")

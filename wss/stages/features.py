@@ -25,7 +25,7 @@ from wss.stages.inference_precision import stage_precision
 from wss.stages.samples import require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import FEATURES, SAMPLES, Store, StoreWriter
-from wss.training.views import LEVELS, View, seen, views_of
+from wss.training.views import LEVELS, View, grids, seen, views_of
 
 
 class FeaturesParams(Params):
@@ -92,6 +92,21 @@ def backbone_of(model: nn.Module) -> Backbone:
 def levels_read(model: Segmenter) -> tuple[str, ...]:
     """Names of the feature maps that the network's decoder reads."""
     return tuple(LEVELS[number] for number in model.network.reads)
+
+
+def stored_map(store: Store, image_id: str, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The coarsest feature map that is stored of an image as it is, float32 (C,h,w).
+
+    Args:
+        store: Features.
+        image_id: The image.
+        size: Its height and width.
+    """
+    name = max(store.meta["strides"], key=lambda level: store.meta["strides"][level])
+    views = [View(*view) for view in store.meta["views"]]
+    rows, columns = grids(size, views, store.meta["strides"][name])[0]
+    cells = store.get(name, image_id)[: rows * columns]
+    return np.ascontiguousarray(cells.T.reshape(-1, rows, columns), np.float32)
 
 
 def feature_bytes(params: FeaturesParams, pixels: float) -> float:

@@ -12,11 +12,12 @@ from wss.errors import DataError, UsageError
 from wss.metrics import certainty_levels, confusion_matrix, miou
 from wss.params import Params
 from wss.propagation import AnyPropagation, Proposal
+from wss.stages.features import stored_map
 from wss.stages.parallel import each
 from wss.stages.probabilities import probabilities, require_probabilities
 from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
-from wss.store import EDGES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
+from wss.store import EDGES, FEATURES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
 
 
 class PropagateParams(Params):
@@ -81,6 +82,7 @@ def _extras(params: PropagateParams, inputs: Inputs, ids: list[str]) -> dict[str
         "superpixels": ("superpixels", "superpixels"),
         "probs": ("predictions", "probs"),
         "edges": ("edges", "edges"),
+        "features": ("features", "features"),
     }
     name = params.method.name
     extras: dict[str, tuple[Store, str]] = {}
@@ -115,8 +117,7 @@ def _propagate(
     params: PropagateParams, samples: Store, labels: Store, extras: dict[str, tuple[Store, str]], image_id: str
 ) -> Proposal:
     given: dict[str, NDArray[Any]] = {
-        name: probabilities(store, image_id) if item == "probs" else store.get(item, image_id)
-        for name, (store, item) in extras.items()
+        name: _read(store, item, image_id, samples) for name, (store, item) in extras.items()
     }
     if "edges" in given:
         given["edges"] = given["edges"].astype(np.float32) / 255
@@ -131,6 +132,14 @@ def _propagate(
     return found if valid is None else replace(found, labels=np.where(valid, found.labels, np.uint8(255)))
 
 
+def _read(store: Store, item: str, image_id: str, samples: Store) -> NDArray[Any]:
+    if item == "probs":
+        return probabilities(store, image_id)
+    if item == "features":
+        return stored_map(store, image_id, samples.get("image", image_id).shape[:2])
+    return store.get(item, image_id)
+
+
 STAGE = Stage(
     "propagate",
     2,
@@ -141,6 +150,7 @@ STAGE = Stage(
         "superpixels": Input(SUPERPIXELS, optional=True),
         "predictions": Input(PREDICTIONS, optional=True, probs="needed"),
         "edges": Input(EDGES, optional=True),
+        "features": Input(FEATURES, optional=True),
     },
     LABELS,
     run,
