@@ -14,7 +14,7 @@ from wss.datasets.sample import SampleSource
 
 TOKEN = "token-of-the-tests-0000"
 HEIGHT, WIDTH = 96, 144
-PATIENCE_MS = 15000
+PATIENCE_MS = 30000
 
 
 def chromium_path():
@@ -70,7 +70,7 @@ class Server:
         return self
 
     def _wait(self):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break

@@ -1,6 +1,6 @@
 """Train a few steps from the page, look at the predictions and accept a region of one."""
 
-TRAINING_MS = 90000
+TRAINING_MS = 180000
 
 
 def test_train_see_predictions_and_accept_a_region(visit, own_server):

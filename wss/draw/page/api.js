@@ -61,20 +61,20 @@ export async function* lines(path, body, signal) {
   const answer = await request("POST", path, body, signal);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    let part;
-    try {
-      part = await reader.read();
-    } catch (error) {
-      if (signal?.aborted) throw error;
-      throw new Away("The answer of the server broke off.");
+  try {
+    for (;;) {
+      const part = await reader.read().catch((error) => {
+        throw signal?.aborted ? error : new Away("The answer of the server broke off.");
+      });
+      if (part.done) break;
+      const pieces = (rest + part.value).split("\n");
+      rest = pieces.pop();
+      for (const piece of pieces) if (piece.trim()) yield JSON.parse(piece);
     }
-    if (part.done) break;
-    const pieces = (rest + part.value).split("\n");
-    rest = pieces.pop();
-    for (const piece of pieces) if (piece.trim()) yield JSON.parse(piece);
+    if (rest.trim()) yield JSON.parse(rest);
+  } finally {
+    reader.cancel().catch(() => {}); // nobody reads the rest
   }
-  if (rest.trim()) yield JSON.parse(rest);
 }
 
 /** Send JSON and get a file: its bytes and its name. */
