@@ -202,3 +202,39 @@ def test_png_files_are_read_back(shape):
     labels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png.indexed(labels, [(1, 2, 3)])))), labels)
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png.grey(labels)))), labels)
+
+
+class TestFeatures:
+    @pytest.fixture
+    def stored(self, drawn):
+        """Features of image a, as the stage stores them: two views, of which the second is mirrored."""
+        from wss.store import FEATURES, StoreWriter
+
+        cells = (np.moveaxis(halves(split=24)[::4, ::4], 2, 0) / 255).astype(np.float16)
+        both = np.concatenate([c.reshape(3, -1).T for c in (cells, cells[..., ::-1])])
+        path = drawn.studio.project.workspace.artifact("features", "0" * 64)
+        path.parent.mkdir(parents=True)
+        writer = StoreWriter(path, FEATURES, {"key": path.stem})
+        writer.append("a", {"level4": both})
+        writer.put_tree("backbone", {})
+        writer.meta.update(strides={"level4": 4}, views=[[1.0, False], [1.0, True]])
+        writer.finish({})
+        return drawn, cells
+
+    def test_it_is_offered_only_where_features_are_stored(self, drawn):
+        (method,) = [m for m in drawn.get("/api/project")["methods"] if m["name"] == "features"]
+        assert not method["ready"] and "pce-features" in method["why_not"]
+        (line,) = drawn.propagate(drawn.image(), "features")
+        assert line["kind"] == "nothing" and "pce-features" in line["why"]
+
+    def test_the_mask_is_that_of_the_library(self, stored):
+        from wss.propagation import FeatureHead
+
+        drawn, cells = stored
+        (method,) = [m for m in drawn.get("/api/project")["methods"] if m["name"] == "features"]
+        assert method["ready"]
+        full = drawn.propagate(drawn.image(), "features")[-1]
+        expected = FeatureHead().propagate(halves(split=24), paint(TWO, (48, 64)), 2, features=cells)
+        np.testing.assert_array_equal(_decoded(full["mask"]), expected.labels)
+        assert full["scale"] == 4 and _decoded(full["certainty"]).shape == (12, 16)
+        assert drawn.propagate(drawn.image("b"), "features", ticket=2)[-1]["kind"] == "nothing"

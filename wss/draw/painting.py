@@ -104,4 +104,4 @@ def _points(item: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _brush(item: dict[str, Any]) -> int:
-    return max(1, round(item["width"]))
+    return max(1, round(float(item["width"])))

@@ -125,7 +125,8 @@ class Prepared:
         return edges
 
     def _edges_of_block(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.rint(255 * self._detector(image).clip(0, 1)).astype(np.uint8)
+        edges: NDArray[np.uint8] = np.rint(255 * self._detector(image).clip(0, 1)).astype(np.uint8)
+        return edges
 
     @cached_property
     def _detector(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:

@@ -70,8 +70,8 @@ class FeatureHead(Propagation):
         def loss() -> torch.Tensor:
             optimiser.zero_grad()
             logits = scale * x @ head[:-1] + head[-1]
-            value = -(targets * logits.log_softmax(1)).sum() + self.decay / 2 * (head[:-1] ** 2).sum()
-            value.backward()  # type: ignore[no-untyped-call]
+            value: torch.Tensor = -(targets * logits.log_softmax(1)).sum() + self.decay / 2 * (head[:-1] ** 2).sum()
+            value.backward()
             return value
 
         optimiser.step(loss)  # type: ignore[no-untyped-call]
