@@ -131,4 +131,4 @@ def test_the_propagation_takes_it_by_a_parameter():
     assert whole.scale == 1 and grid.scale == 2 and grid.margin.shape == (48, 64)
     assert (whole.labels == grid.labels).mean() > 0.95
     assert grid.doubt.shape == scribble.shape and (grid.doubt[scribble != 255] == 0).all()
-    assert 0 <= grid.margin.min() and grid.margin.max() <= 1
+    assert grid.margin.min() >= 0 and grid.margin.max() <= 1

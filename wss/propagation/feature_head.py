@@ -71,7 +71,7 @@ class FeatureHead(Propagation):
             optimiser.zero_grad()
             logits = scale * x @ head[:-1] + head[-1]
             value: torch.Tensor = -(targets * logits.log_softmax(1)).sum() + self.decay / 2 * (head[:-1] ** 2).sum()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             return value
 
         optimiser.step(loss)  # type: ignore[no-untyped-call]
