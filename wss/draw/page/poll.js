@@ -63,7 +63,7 @@ async function look() {
   const { computing: jobs } = status;
   const mine = (jobs ?? []).find((job) => job.image === state.image?.id);
   const text = mine ? mine.what : "";
-  if (text !== computing && text) say(`${text} for this image`);
+  if (text !== computing && text) say(`Computing ${text} of this image`);
   computing = text;
   if (status.classes_revision !== state.project.classes_revision) await loadProject();
   if (predictions !== undefined && status.predictions !== predictions) {
