@@ -33,7 +33,9 @@ class Drawing:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=30)
             self._process.kill()
-        self._process.communicate()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def __repr__(self) -> str:
         return f"wss draw at {self.url}" + ("" if self._process.poll() is None else " (stopped)")
