@@ -61,6 +61,18 @@ def test_a_label_ends_at_the_wall_wherever_nodes_are(column):
     assert (found.ranks[:, :column] == 0).all() and (found.ranks[:, column + 1 :] == 1).all()
 
 
+@pytest.mark.parametrize("score", [0.0, 0.002, 0.02, 0.2])
+def test_probabilities_of_nodes_are_those_of_their_pixels(score):
+    """Between two walls of labels, at any boundary score: how soon one label gives way to the other depends on it."""
+    ranks = np.full((16, 64), 255, np.uint8)
+    ranks[:, :4], ranks[:, 60:] = 0, 1
+    boundary = np.full((16, 64), score)
+    found = CoarseWalk(boundary, 64).solve(ranks, 2)
+    assert found.scale == 4
+    exact = _slow(boundary, ranks, 2).reshape(2, 4, 4, 16, 4).mean((2, 4))
+    np.testing.assert_allclose(found.probs, exact, atol=0.07)
+
+
 def test_scribbled_pixels_keep_their_labels_even_where_a_node_has_two():
     ranks = np.full((40, 40), 255, np.uint8)
     ranks[10, ::2], ranks[10, 1::2], ranks[30] = 0, 1, 2
