@@ -45,8 +45,7 @@ class Labels:
         """Whether the data set has scribbles of the image, as far as its list of files tells."""
         if self._project.in_place:
             return False
-        catalogue = self._project.source.catalogue
-        return name not in catalogue.unscribbled and catalogue.kind != "camvid"
+        return name not in self._project.source.catalogue.unscribbled
 
     def base(self, name: str) -> NDArray[np.uint8] | None:
         """The data set's own scribbles, uint8 (H,W), or None."""
