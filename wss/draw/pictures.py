@@ -232,7 +232,7 @@ def _levels(image: NDArray[Any]) -> list[NDArray[Any]]:
 
 def _map(folder: Path, kind: str) -> tuple[Any, ...]:
     count = len(list(folder.glob(f"{kind}-*.npy")))
-    return tuple(np.load(folder / f"{kind}-{number}.npy", mmap_mode="r") for number in range(count))
+    return tuple(np.load(folder / f"{kind}-{number}.npy", mmap_mode="r", allow_pickle=False) for number in range(count))
 
 
 def _windowed(part: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

@@ -135,7 +135,7 @@ class Prepared:
     def _made(self, part: Part, what: What) -> NDArray[Any]:
         path = self._path(part, what)
         try:
-            stored: NDArray[Any] = np.load(path)["values"]
+            stored: NDArray[Any] = np.load(path, allow_pickle=False)["values"]
         except (OSError, ValueError, KeyError, EOFError):
             if what == "edges":
                 stored = self._edges(self.image(part))
