@@ -1,6 +1,26 @@
 """Train a few steps from the page, look at the predictions and accept a region of one."""
 
-TRAINING_MS = 180000
+TRAINING_MS = 240000
+
+
+def _train(page):
+    for minutes in (
+        "0.2",
+        "0.3",
+        "0.6",
+    ):  # on a busy machine the shorter ones end before the first step: the page says so
+        page.page.fill("#budget", minutes)
+        page.page.click("#train-start")
+        page.page.wait_for_selector('#train-state[data-state="running"]')
+        try:
+            page.page.wait_for_selector('#train-state:not([data-state="running"])', timeout=TRAINING_MS)
+        except Exception:
+            page.page.click("#train-stop")  # it would outlive the server
+            raise
+        if page.page.get_attribute("#train-state", "data-state") == "done":
+            return
+        assert "give more time" in page.page.inner_text("#train-error")
+    raise AssertionError("the training did not end in its budget")
 
 
 def test_train_see_predictions_and_accept_a_region(visit, own_server):
@@ -15,10 +35,7 @@ def test_train_see_predictions_and_accept_a_region(visit, own_server):
     page.drag((10, 84), (70, 88), (130, 84))
     page.wait_saved()
     page.page.select_option("#pipeline", "pce")
-    page.page.fill("#budget", "0.2")
-    page.page.click("#train-start")
-    page.page.wait_for_selector('#train-state[data-state="running"]')
-    page.page.wait_for_selector('#train-state[data-state="done"]', timeout=TRAINING_MS)
+    _train(page)
     page.wait_alert("The network has predicted all images")
     page.page.wait_for_selector("#curve svg")
     page.page.click('#alerts button:has-text("Side by side")')
