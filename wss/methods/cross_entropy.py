@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from wss.errors import UsageError
-from wss.losses import partial_cross_entropy
+from wss.losses import dice_loss, partial_cross_entropy
 from wss.methods.method import Batch, Method
 from wss.params import LATER
 
@@ -35,6 +35,9 @@ class CrossEntropyMethod(Method):
     focal_gamma: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
     """Focal loss: pixels whose class already has the probability p count (1 - p)^gamma in the cross-entropy. 0 is the plain
     one; published for detection: 2."""
+
+    dice: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
+    """Weight of the soft Dice loss of labelled pixels beside their cross-entropy. It weighs all classes alike."""
 
     @field_validator("class_weights", mode="before")
     @classmethod
@@ -65,7 +68,7 @@ class CrossEntropyMethod(Method):
         return self.model_copy(update={"class_weights": weights})
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with this method's weights.
+        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with this method's weights, and the Dice loss if it has a weight.
 
         Raises:
             UsageError: ``class_weights`` is still ``auto``, see ``weighted``.
@@ -75,7 +78,8 @@ class CrossEntropyMethod(Method):
         weights = None
         if self.class_weights is not None:
             weights = _on_device(self.class_weights, logits.device).to(logits.dtype)
-        return partial_cross_entropy(logits, batch.labels, class_weights=weights, focal_gamma=self.focal_gamma)
+        loss = partial_cross_entropy(logits, batch.labels, class_weights=weights, focal_gamma=self.focal_gamma)
+        return loss + self.dice * dice_loss(logits.float().softmax(1), batch.labels) if self.dice else loss
 
     def cross_entropy_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The output of a ``Segmenter``, logits (B,K,H,W), and its cross-entropy on labelled pixels.
