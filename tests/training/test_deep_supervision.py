@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from tests.methods.test_host_waits import batch_of_everything
 from wss.errors import UsageError
-from wss.methods import METHODS, Phase
+from wss.methods import METHODS, CrfRnn, PartialCrossEntropy, Phase
 from wss.networks import NetworkSpec
 from wss.networks.unet import Side
 from wss.params import validate
@@ -36,7 +36,7 @@ def test_padding_of_the_image_is_left_out():
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in METHODS if {"pce", "ce"} & m.term_names], ids=lambda m: m.model_fields["name"].default
+    "method", [m for m in METHODS if m.supervised_terms], ids=lambda m: m.model_fields["name"].default
 )
 def test_the_sides_of_every_method_are_those_of_the_images(method):
     """The recorded sides cover the images of the batch: a pass over changed images before them would be caught."""
@@ -45,7 +45,7 @@ def test_the_sides_of_every_method_are_those_of_the_images(method):
     model = settings.build(DEEP, 3)
     model.eval()
     batch = batch_of_everything()
-    terms = settings.term_names & {"pce", "ce"}
+    terms = settings.term_names & settings.supervised_terms
     with recorded_sides(model) as sides:
         settings.losses(model, batch, terms)
     with recorded_sides(model) as again, torch.no_grad():
@@ -59,15 +59,24 @@ def test_the_sides_of_every_method_are_those_of_the_images(method):
 
 
 def test_weight_follows_the_cross_entropy_of_the_phase():
-    assert supervised_weight(Phase(epochs=1, terms={"pce": 0.3, "crf": 2})) == 0.3
-    assert supervised_weight(Phase(epochs=1, terms={"ce": 1})) == 1
-    assert supervised_weight(Phase(epochs=1, terms={"crf": 2})) == 0
+    pce, crf = PartialCrossEntropy(), CrfRnn()
+    assert supervised_weight(pce, Phase(epochs=1, terms={"pce": 0.3, "densecrf": 2})) == 0.3
+    assert supervised_weight(pce, Phase(epochs=1, terms={"crf": 2})) == 0
+    assert supervised_weight(crf, Phase(epochs=1, terms={"crf": 2})) == 2
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"method": {"name": "spml"}, "phases": [{"epochs": 1, "terms": {"classifier": 1}}]}, "no phase has one"),
+        ({"method": {"name": "spml"}, "phases": [{"epochs": 1, "terms": {"classifier": 1}}]}, "fits no output"),
+        (
+            {"method": {"name": "rw-ss"}, "phases": [{"epochs": 1, "terms": {"entropy": 1}}]},
+            "no phase has its term pce",
+        ),
+        (
+            {"method": {"name": "rawks", "dice": 1}, "phases": [{"epochs": 1, "terms": {"rawks": 1}}]},
+            "added to the terms pce",
+        ),
         ({"compile": True}, "exclude each other"),
     ],
 )

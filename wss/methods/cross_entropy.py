@@ -5,7 +5,7 @@ Alone it is the two baselines every weakly supervised method is compared with: o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wss.errors import UsageError
 from wss.losses import dice_loss, partial_cross_entropy
-from wss.methods.method import Batch, Method
+from wss.methods.method import Batch, Method, Phase
 from wss.params import LATER
 
 
@@ -26,6 +26,10 @@ class CrossEntropyMethod(Method):
         Architecture", section 6.3.2, for ``class_weights: auto``; Lin et al. 2017, "Focal Loss for Dense Object Detection", for
         ``focal_gamma``.
     """
+
+    cross_entropy_terms: ClassVar[frozenset[str]] = frozenset({"pce", "ce"})
+    """Loss terms that ``cross_entropy`` computes: class weights, focal loss and Dice loss act on them alone."""
+    supervised_terms: ClassVar[frozenset[str]] = frozenset({"pce", "ce"})
 
     class_weights: Literal["auto"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         default=None, json_schema_extra=LATER
@@ -61,6 +65,19 @@ class CrossEntropyMethod(Method):
             raise UsageError(
                 f"class_weights has {len(self.class_weights)} numbers, and there are {num_classes} classes; give one for each, "
                 "in the order of the classes, or auto"
+            )
+
+    def check_phases(self, phases: Sequence[Phase]) -> None:
+        """See ``Method.check_phases``: a Dice loss needs a cross-entropy beside which it stands.
+
+        Raises:
+            ValueError: ``dice`` has a weight, and no phase has a term that it would be added to.
+        """
+        used = {term for phase in phases for term in phase.terms}
+        if self.dice and not used & self.cross_entropy_terms:
+            raise ValueError(
+                f"method {self.name!r}: dice is added to the terms "
+                f"{', '.join(sorted(self.cross_entropy_terms & self.term_names))}, and no phase has one of them; leave dice out"
             )
 
     def weighted(self, weights: tuple[float, ...]) -> CrossEntropyMethod:

@@ -124,8 +124,8 @@ class NetworkSpec(Params):
     largest logit of all counts. DeepLab-v2 with ResNet-101 was published with 0.5 and 0.75. The terms ``pce`` and ``ce`` are then
     the sum of the cross-entropies of each scale's logits and of the largest ones."""
     deep_supervision: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
-    """Weight of the cross-entropy of a ``unet``'s coarser levels beside that of its output (the terms ``pce`` and ``ce``), halved
-    from level to level. Each level of the decoder then has a classifier, which only training uses. 0: none."""
+    """Weight of the cross-entropy of a ``unet``'s coarser levels beside the terms that fit its output to labelled pixels
+    (``pce``, ``ce``), halved from level to level. Each level then has a classifier, which only training uses. 0: none."""
     mean: RGB = (0.485, 0.456, 0.406)
     """Mean of RGB values in 0..1, subtracted; ImageNet's."""
     std: RGB = (0.229, 0.224, 0.225)

@@ -33,7 +33,7 @@ from wss.store import EDGES, FEATURES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Stor
 from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
 from wss.training.class_weights import median_frequency_weights
-from wss.training.deep_supervision import SUPERVISED_TERMS, supervised_weight
+from wss.training.deep_supervision import supervised_weight
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, trained_groups
@@ -108,10 +108,15 @@ class TrainParams(Params):
     def _deep_supervision(self) -> TrainParams:
         if not self.network.deep_supervision:
             return self
-        if not any(supervised_weight(phase) for phase in self.phases):
+        if not any(supervised_weight(self.method, phase) for phase in self.phases):
+            terms = " or ".join(sorted(self.method.supervised_terms & self.method.term_names))
+            why = (
+                f"no phase has its term {terms}"
+                if terms
+                else "this method fits no output of the network to labelled pixels"
+            )
             raise ValueError(
-                f"network.deep_supervision follows the terms {' and '.join(SUPERVISED_TERMS)}, and no phase has one of them; "
-                "leave it out"
+                f"method {self.method.name!r} has no use for network.deep_supervision: {why}; leave it out"
             )
         if self.compile:
             raise ValueError("network.deep_supervision and compile exclude each other; leave one out")

@@ -9,17 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.losses import partial_cross_entropy
-from wss.methods import Batch, Phase
+from wss.methods import Batch, Method, Phase
 from wss.networks import UNet
 from wss.networks.unet import Side
 
-SUPERVISED_TERMS = ("pce", "ce")
-"""Loss terms that are cross-entropies of labelled pixels; deep supervision follows their weight."""
 
-
-def supervised_weight(phase: Phase) -> float:
-    """Weight of the phase's cross-entropy on labelled pixels; 0 if it has none."""
-    return max((phase.terms.get(name, 0.0) for name in SUPERVISED_TERMS), default=0.0)
+def supervised_weight(method: Method, phase: Phase) -> float:
+    """Largest weight in this phase of the method's supervised terms; 0 if the phase has none."""
+    return max((phase.terms.get(name, 0.0) for name in method.supervised_terms), default=0.0)
 
 
 @contextmanager

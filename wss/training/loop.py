@@ -162,7 +162,7 @@ def fit(
             ):
                 terms = method.losses(run, batch, phase.terms)
                 loss = _weighted(terms, phase)
-                if sides and (weight := supervised_weight(phase)):
+                if sides and (weight := supervised_weight(method, phase)):
                     terms = {**terms, "deep": deep_supervision(sides, batch)}
                     loss = loss + weight * settings.deep_supervision * terms["deep"]
             optimiser.zero_grad(set_to_none=True)
