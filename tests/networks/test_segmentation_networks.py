@@ -22,6 +22,8 @@ from wss.networks.deeplab_v2 import aspp_dilations
 NETWORKS = {
     "unet": lambda: UNet(3),
     "unet transposed": lambda: UNet(3, upsampling="transposed"),
+    "unet stride 2": lambda: UNet(3, widths=(8, 16, 24), stem_stride=2),
+    "unet stride 4": lambda: UNet(3, widths=(8, 8, 8, 8, 8, 8), stem_stride=4),
     "v2 resnet18": lambda: DeepLabV2(ResNet(18, 8), 3),
     "v2 mobilenet": lambda: DeepLabV2(MobileNetV2(16), 3),
     "v3plus resnet18": lambda: DeepLabV3Plus(ResNet(18, 16), 3),
@@ -30,6 +32,8 @@ NETWORKS = {
 STRIDES = {
     "unet": 1,
     "unet transposed": 1,
+    "unet stride 2": 2,
+    "unet stride 4": 4,
     "v2 resnet18": 8,
     "v2 mobilenet": 16,
     "v3plus resnet18": 4,
@@ -135,6 +139,30 @@ def test_unet_has_the_baselines_number_of_parameters():
         transposed = sum(p.numel() for p in UNet(4, in_channels=1, upsampling="transposed").parameters())
     assert count == unet_parameters(1, 4) == 1_813_764
     assert transposed - count == sum(3 * 2 * w * w for w in (16, 32, 64, 128))
+
+
+def test_unet_with_a_stem_stride_is_a_unet_on_blocks_of_pixels():
+    torch.manual_seed(0)
+    coarse = UNet(3, widths=(8, 16, 24), stem_stride=2).eval()
+    same = UNet(3, 12, widths=(8, 16, 24)).eval()
+    same.load_state_dict(coarse.state_dict())
+    image = torch.randn(1, 3, 16, 24)
+    blocks = image.view(1, 3, 8, 2, 12, 2).permute(0, 1, 3, 5, 2, 4).reshape(1, 12, 8, 12)
+    with torch.inference_mode():
+        torch.testing.assert_close(coarse(image), same(blocks))
+
+
+def test_unet_records_the_sides_of_one_pass_only_when_asked():
+    network = UNet(3, widths=(8, 16, 24, 32), stem_stride=2, deep_supervision=True)
+    image = torch.randn(2, 3, 20, 36)
+    logits = network(image)
+    assert network.recorded is None
+    network.recorded = sides = []
+    network.eval()
+    torch.testing.assert_close(network(image).shape, logits.shape)
+    assert [(tuple(side.logits.shape), side.stride) for side in sides] == [((2, 3, 4, 6), 8), ((2, 3, 8, 12), 4)]
+    network(torch.zeros(1, 3, 32, 32))
+    assert [len(side.logits) for side in sides] == [2, 2]
 
 
 def test_unet_dropout_grows_with_depth():

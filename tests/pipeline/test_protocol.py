@@ -64,7 +64,7 @@ def test_training_has_the_numbers_of_a_paper(protocol, folder):
     train = protocol(PIPELINE, folder)["train"]
     assert set(train) == {
         *("split", "images", "steps", "batch_size", "crop", "resize", "scales", "augment", "network", "initialisation"),
-        *("simulated", "amp", "images_at_most"),
+        *("simulated", "amp", "average", "images_at_most"),
         *("method", "labels", "phases", "seed"),
     }
     assert (train["split"], train["images"], train["batch_size"], train["seed"]) == ("train", 9, 4, 5)

@@ -78,7 +78,9 @@ def test_a_method_of_another_name_takes_no_settings_over():
     assert merge(old, {"method": {"name": "slic"}})["method"] == {"name": "slic", "segments": 5}
     assert merge(old, {"method": {"name": "ucm"}})["method"] == {"name": "ucm"}
     assert merge({"method": {"segments": 5}}, {"method": {"name": "ucm"}})["method"] == {"name": "ucm", "segments": 5}
-    assert merge(old, {"network": {"name": "other"}})["network"] == {"name": "other", "width": 8}
+    assert merge(old, {"network": {"name": "other"}})["network"] == {"name": "other"}
+    assert merge(old, {"network": {"width": 9}})["network"] == {"name": "unet", "width": 9}
+    assert merge(old, {"augment": {"name": "b"}} | {"augment": {"width": 9}})["augment"] == {"width": 9}
 
 
 def test_a_change_ranks_before_what_holds_everywhere(load):

@@ -84,6 +84,7 @@ def test_they_and_gamma_change_the_term(method):
     assert value(batch.labels, class_weights=(0, 2, 0)) == pytest.approx(value(only), rel=1e-4)
     assert value(batch.labels, class_weights=(3, 3, 3)) == pytest.approx(plain, rel=1e-4)
     assert value(batch.labels, focal_gamma=2) < 0.9 * plain
+    assert plain + 0.5 < value(batch.labels, dice=1) < plain + 1
 
 
 def test_crf_rnn_weighs_its_crf_too():

@@ -47,7 +47,7 @@ def _fit(
     model, state=None, save=lambda state: None, phases=PHASES, advance=lambda n, note: None, workers=0, **settings
 ):
     logged = []
-    hooks = Hooks(lambda: {"val_miou": 0.5}, save, lambda rows: logged.append(len(rows)), advance)
+    hooks = Hooks(lambda model: {"val_miou": 0.5}, save, lambda rows: logged.append(len(rows)), advance)
     loop = LoopSettings(batch_size=2, seed=3, device=torch.device("cpu"), workers=workers, **settings)
     return fit(model, PartialCrossEntropy(), phases, _data(), loop, hooks, state)
 
@@ -297,7 +297,7 @@ def test_seconds_per_step_are_without_validation(monkeypatch):
             now[0] += 1
             return super().losses(model, batch, terms)
 
-    def validate():
+    def validate(model):
         now[0] += 100
         return {}
 

@@ -58,6 +58,8 @@ class CrfRnn(CrossEntropyMethod):
         "the pipeline's CRF is for images of about 100x130; CRF-as-RNN's settings are the method's defaults"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "crf"})
+    cross_entropy_terms: ClassVar[frozenset[str]] = term_names
+    supervised_terms: ClassVar[frozenset[str]] = term_names
     multi_scale: ClassVar[bool] = True
 
     pos_weight: float = Field(default=3.0, ge=0)

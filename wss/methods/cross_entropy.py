@@ -5,7 +5,7 @@ Alone it is the two baselines every weakly supervised method is compared with: o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
@@ -14,8 +14,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from wss.errors import UsageError
-from wss.losses import partial_cross_entropy
-from wss.methods.method import Batch, Method
+from wss.losses import dice_loss, partial_cross_entropy
+from wss.methods.method import Batch, Method, Phase
 from wss.params import LATER
 
 
@@ -27,6 +27,10 @@ class CrossEntropyMethod(Method):
         ``focal_gamma``.
     """
 
+    cross_entropy_terms: ClassVar[frozenset[str]] = frozenset({"pce", "ce"})
+    """Loss terms that ``cross_entropy`` computes: class weights, focal loss and Dice loss act on them alone."""
+    supervised_terms: ClassVar[frozenset[str]] = frozenset({"pce", "ce"})
+
     class_weights: Literal["auto"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         default=None, json_schema_extra=LATER
     )
@@ -35,6 +39,9 @@ class CrossEntropyMethod(Method):
     focal_gamma: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
     """Focal loss: pixels whose class already has the probability p count (1 - p)^gamma in the cross-entropy. 0 is the plain
     one; published for detection: 2."""
+
+    dice: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
+    """Weight of the soft Dice loss of labelled pixels beside their cross-entropy. It weighs all classes alike."""
 
     @field_validator("class_weights", mode="before")
     @classmethod
@@ -60,12 +67,25 @@ class CrossEntropyMethod(Method):
                 "in the order of the classes, or auto"
             )
 
+    def check_phases(self, phases: Sequence[Phase]) -> None:
+        """See ``Method.check_phases``: a Dice loss needs a cross-entropy beside which it stands.
+
+        Raises:
+            ValueError: ``dice`` has a weight, and no phase has a term that it would be added to.
+        """
+        used = {term for phase in phases for term in phase.terms}
+        if self.dice and not used & self.cross_entropy_terms:
+            raise ValueError(
+                f"method {self.name!r}: dice is added to the terms "
+                f"{', '.join(sorted(self.cross_entropy_terms & self.term_names))}, and no phase has one of them; leave dice out"
+            )
+
     def weighted(self, weights: tuple[float, ...]) -> CrossEntropyMethod:
         """The same method with these weights in the place of ``auto``."""
         return self.model_copy(update={"class_weights": weights})
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with this method's weights.
+        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with this method's weights, and the Dice loss if it has a weight.
 
         Raises:
             UsageError: ``class_weights`` is still ``auto``, see ``weighted``.
@@ -75,7 +95,8 @@ class CrossEntropyMethod(Method):
         weights = None
         if self.class_weights is not None:
             weights = _on_device(self.class_weights, logits.device).to(logits.dtype)
-        return partial_cross_entropy(logits, batch.labels, class_weights=weights, focal_gamma=self.focal_gamma)
+        loss = partial_cross_entropy(logits, batch.labels, class_weights=weights, focal_gamma=self.focal_gamma)
+        return loss + self.dice * dice_loss(logits.float().softmax(1), batch.labels) if self.dice else loss
 
     def cross_entropy_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The output of a ``Segmenter``, logits (B,K,H,W), and its cross-entropy on labelled pixels.

@@ -116,6 +116,9 @@ class Method(Params, ABC):
     """One line: which defaults of the method and of its pipeline are not the paper's, and how to get those."""
     term_names: ClassVar[frozenset[str]]
     """Loss terms that a phase may weigh."""
+    supervised_terms: ClassVar[frozenset[str]] = frozenset()
+    """Loss terms that fit the network's output to labelled pixels. Deep supervision (``NetworkSpec.deep_supervision``) fits the
+    network's coarser levels to the same labels, with the weight of these terms."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """What ``losses`` reads beside image and labels: the maps ``edges`` and ``superpixels``; ``tags``, which the labels must have
     then; ``classes``, tags where the labels have them and otherwise the classes of the image's labelled pixels."""

@@ -37,7 +37,7 @@ class RawksNetwork(Segmenter):
         self, spec: NetworkSpec, num_classes: int, stride: int, edge_strength: float, edge_power: float
     ) -> None:
         super().__init__(spec, num_classes)
-        self.boundary_network = build_network(spec, 1)
+        self.boundary_network = build_network(spec.model_copy(update={"deep_supervision": 0.0}), 1)
         self.stride = stride
         self.edge_strength = edge_strength
         self.edge_power = edge_power
@@ -90,6 +90,7 @@ class Rawks(CrossEntropyMethod):
         "alpha, rates and lengths are ours: the paper gives none; the pipeline walks at full resolution instead of stride 4"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"rawks", "fixed", "pce"})
+    supervised_terms: ClassVar[frozenset[str]] = term_names
 
     alpha: float = Field(default=1.0, ge=0)
     """How fast uncertain propagated labels lose weight; not published."""

@@ -219,6 +219,7 @@ class RwSs(CrossEntropyMethod):
         """See ``Method.check_phases``: there is a P to compare, and its divergence is not averaged in one published way and
         weighed in the other.
         """
+        super().check_phases(phases)
         weights = [phase.terms["consistency"] for phase in phases if "consistency" in phase.terms]
         if not weights or self.location != "transition":
             return

@@ -31,6 +31,8 @@ class Sec(CrossEntropyMethod):
     summary: ClassVar[str] = "seed, expand and constrain, from image tags; or with a CRF loss as constraint"
     differs: ClassVar[str] = "the published CRF and lengths are for images of 321x321: preset voc2012-largefov"
     term_names: ClassVar[frozenset[str]] = frozenset({"seed", "expand", "constrain", "densecrf"})
+    cross_entropy_terms: ClassVar[frozenset[str]] = frozenset({"seed"})
+    supervised_terms: ClassVar[frozenset[str]] = cross_entropy_terms
     needs: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     present_decay: float = Field(default=0.996, ge=0, le=1)

@@ -178,6 +178,10 @@ class Spml(CrossEntropyMethod):
         "affinity stays within an image and a cosine of 0.95 (affinity_within, affinity_threshold: the published form)"
     )
     term_names: ClassVar[frozenset[str]] = CONTRASTS | {"classifier"}
+    cross_entropy_terms: ClassVar[frozenset[str]] = frozenset({"classifier"})
+    supervised_terms: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # labelled pixels train the classifier alone, not the embedding
     needs: ClassVar[frozenset[str]] = frozenset({"superpixels", "classes"})
 
     dimension: int = Field(default=64, ge=1)

@@ -23,8 +23,8 @@ from wss.networks.network import SegmentationNetwork
 from wss.networks.pspnet import PSPNet
 from wss.networks.resnet import ResNet
 from wss.networks.segformer import SegFormer
-from wss.networks.unet import UNet, Upsampling
-from wss.params import Params
+from wss.networks.unet import WIDTHS, UNet, Upsampling
+from wss.params import LATER, Params
 
 NetworkName = Literal[
     "unet",
@@ -77,7 +77,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "unet": Architecture((), 0.5, logits_stride=1),
+    "unet": Architecture((), 0.5, logits_stride=1),  # times stem_stride
     "deeplab-largefov": Architecture(("vgg16",), 0.5),
     "deeplab-msc-largefov": Architecture(("vgg16",), 0.5, logits_stride=1),
     "deeplab-vgg16": Architecture(("vgg16",), 0.5),
@@ -109,6 +109,13 @@ class NetworkSpec(Params):
     """Of MobileNetV2's strided convolutions: ``same`` for weights that were trained in TensorFlow."""
     upsampling: Upsampling = "bilinear"
     """How a ``unet`` doubles the size of its features."""
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=WIDTHS, min_length=2, max_length=6, json_schema_extra=LATER
+    )
+    """Channels of each level of a ``unet``, fine to coarse."""
+    stem_stride: Literal[1, 2, 4] = Field(default=1, json_schema_extra=LATER)
+    """Stride of a ``unet``'s finest level and of its logits. Above 1 each block of so many by so many pixels enters the first
+    convolution as one position with all its values as channels: at 2 a step takes less than half as long."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Rate at the deepest level of ``unet`` (None is 0.5), after ``fc6`` and ``fc7`` of VGG16 (0.5), in front of the classifiers
     of ``deeplab-v2`` (0), ``pspnet`` and ``segformer`` (0.1), after ``deeplab-v3plus``'s pyramid pooling (0.1)."""
@@ -116,6 +123,9 @@ class NetworkSpec(Params):
     """Further scales at which the network sees each image, beside its own, in training and at test time: at every pixel the
     largest logit of all counts. DeepLab-v2 with ResNet-101 was published with 0.5 and 0.75. The terms ``pce`` and ``ce`` are then
     the sum of the cross-entropies of each scale's logits and of the largest ones."""
+    deep_supervision: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
+    """Weight of the cross-entropy of a ``unet``'s coarser levels beside the terms that fit its output to labelled pixels
+    (``pce``, ``ce``), halved from level to level. Each level then has a classifier, which only training uses. 0: none."""
     mean: RGB = (0.485, 0.456, 0.406)
     """Mean of RGB values in 0..1, subtracted; ImageNet's."""
     std: RGB = (0.229, 0.224, 0.225)
@@ -150,6 +160,9 @@ class NetworkSpec(Params):
             )
         if self.upsampling != "bilinear" and self.name != "unet":
             raise UsageError(f"upsampling is an option of unet, not of {self.name}: leave it out")
+        for option in ("widths", "stem_stride", "deep_supervision"):
+            if self.name != "unet" and getattr(self, option) != NetworkSpec.model_fields[option].default:
+                raise UsageError(f"{option} is an option of unet, not of {self.name}: leave it out")
         if self.padding != "symmetric" and self.backbone != "mobilenet_v2":
             raise UsageError(
                 f"padding {self.padding!r} is an option of backbone mobilenet_v2, not of {self.backbone or self.name}: "
@@ -180,7 +193,14 @@ def build_network(spec: NetworkSpec, num_classes: int) -> SegmentationNetwork:
     dropout = ARCHITECTURES[spec.name].dropout if spec.dropout is None else spec.dropout
     match spec.name:
         case "unet":
-            return UNet(num_classes, dropout=dropout, upsampling=spec.upsampling)
+            return UNet(
+                num_classes,
+                dropout=dropout,
+                upsampling=spec.upsampling,
+                widths=spec.widths,
+                stem_stride=spec.stem_stride,
+                deep_supervision=spec.deep_supervision > 0,
+            )
         case "deeplab-largefov":
             return DeepLabLargeFOV(num_classes, dropout)
         case "deeplab-msc-largefov":

@@ -1,10 +1,11 @@
-"""The two-dimensional U-Net that scribble papers train from scratch on cardiac MRI."""
+"""The two-dimensional U-Net, trained from scratch: the one of scribble papers on cardiac MRI, or one of other widths."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from types import EllipsisType
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,98 +23,155 @@ DROPOUT_SHARES = (0.1, 0.2, 0.4, 0.6, 1.0)
 """Dropout of each encoder level relative to the deepest: .05, .1, .2, .3, .5 at the usual 0.5."""
 
 
+class Side(NamedTuple):
+    """Logits of one of the decoder's coarser levels.
+
+    Attributes:
+        logits: (B,K,h,w), of the padded image.
+        stride: That of the level, in pixels.
+    """
+
+    logits: Tensor
+    stride: int
+
+
 class UNet(SegmentationNetwork):
-    """U-Net of five levels with 16 to 256 channels: 1.81 M parameters, 1.94 M with transposed convolutions.
+    """U-Net, by default of five levels with 16 to 256 channels: 1.81 M parameters, 1.94 M with transposed convolutions.
 
     Each level has two 3x3 convolutions with batch normalisation and leaky ReLU, with dropout between the two in the
-    encoder. The image is padded right and bottom (border repeated) to a multiple of 16 and the features are cropped
-    again, so that any size works. ``output_stride`` is 1.
+    encoder. The image is padded right and bottom (border repeated) to a multiple of the deepest level's stride and the features
+    are cropped again, so that any size works. ``output_stride`` is ``stem_stride``.
 
     Args:
         num_classes: K, background included.
         in_channels: Image channels.
-        dropout: Rate at the deepest encoder level; shallower levels have less (``DROPOUT_SHARES``).
+        dropout: Rate at the deepest encoder level; shallower levels have less (``DROPOUT_SHARES``, aligned at the deepest level).
         upsampling: A 1x1 convolution and ``bilinear`` interpolation, or ``transposed`` 2x2 convolutions.
+        widths: Channels of each level, fine to coarse; two to six levels.
+        stem_stride: s, 1, 2 or 4. Before the first convolution each s x s block of pixels becomes one position with s * s
+            times as many channels (``torch.nn.functional.pixel_unshuffle``). Levels and logits are then s times as coarse.
+        deep_supervision: True adds classifiers to the decoder's coarser levels, for training alone.
+
+    Attributes:
+        recorded: If it is an empty list, the next forward pass appends the side classifiers' logits (``Side``), coarse to fine.
 
     Source: Ronneberger et al. 2015, arXiv:1505.04597, in the form that the public scribble benchmarks on ACDC share
         (Luo et al. 2022, arXiv:2203.02106): widths, dropout, leaky ReLU, 3x3 classifier.
     Differs: convolutions before a normalisation keep the benchmarks' redundant bias, so that parameter counts agree;
-        bilinear interpolation does not align corners.
+        bilinear interpolation does not align corners. Other widths and a stem stride above 1 are ours.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, dropout: float = 0.5, upsampling: Upsampling = "bilinear"
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        upsampling: Upsampling = "bilinear",
+        widths: Sequence[int] = WIDTHS,
+        stem_stride: int = 1,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.output_stride = 1
-        self.feature_channels = WIDTHS[0]
-        before = (in_channels, *WIDTHS[:-1])
+        self.widths = tuple(widths)
+        self.output_stride = stem_stride
+        self.feature_channels = self.widths[0]
+        before = (in_channels * stem_stride**2, *self.widths[:-1])
         self.encoder = nn.ModuleList(
-            _two_convolutions(i, o, dropout * share) for i, o, share in zip(before, WIDTHS, DROPOUT_SHARES, strict=True)
+            _two_convolutions(i, o, dropout * share)
+            for i, o, share in zip(before, self.widths, _dropout_shares(len(self.widths)), strict=True)
         )
         self.upsampling = upsampling
-        self.decoder = _decoder(upsampling)
-        self.classifier = nn.Conv2d(WIDTHS[0], num_classes, 3, padding=1)
+        self.decoder = _decoder(self.widths, upsampling)
+        self.classifier = nn.Conv2d(self.widths[0], num_classes, 3, padding=1)
+        coarser = self.widths[-2:0:-1] if deep_supervision else ()
+        self.side_classifiers = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in coarser)
+        self.recorded: list[Side] | None = None
         initialise(self)
-        initialise_classifier(self.classifier)
+        for classifier in (self.classifier, *self.side_classifiers):
+            initialise_classifier(classifier)
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Features (B,16,H,W) of normalised images (B,in_channels,H,W)."""
-        return _decode(self.decoder, self._levels(image))[:, :, : image.shape[2], : image.shape[3]]
+        """Features (B,widths[0],ceil(H/s),ceil(W/s)) of normalised images (B,in_channels,H,W), s the ``stem_stride``."""
+        return self._decoded(self._levels(image))[self._inside(image)]
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (B,K,H,W) of features (B,16,H,W)."""
+        """Logits (B,K,h,w) of features (B,widths[0],h,w)."""
         logits: Tensor = self.classifier(features)
         return logits
 
     def second_branch(self, dropout: float) -> nn.Module:
         """Another decoder and classifier, in front of which every level of the encoder loses channels at the rate ``dropout``."""
-        return _Branch(self.num_classes, self.upsampling, dropout)
+        return _Branch(self.num_classes, self.widths, self.upsampling, dropout)
 
     def both(self, image: Tensor, branch: nn.Module) -> tuple[Tensor, Tensor]:
         """See ``SegmentationNetwork.both``."""
         levels = self._levels(image)
-        inside = (..., slice(image.shape[2]), slice(image.shape[3]))
-        return self.classify(_decode(self.decoder, levels)[inside]), branch(levels)[inside]
+        inside = self._inside(image)
+        return self.classify(self._decoded(levels)[inside]), branch(levels)[inside]
 
     def _levels(self, image: Tensor) -> list[Tensor]:
         """Features of the encoder, fine to coarse, of the padded image."""
         height, width = image.shape[2:]
-        multiple = 2 ** (len(WIDTHS) - 1)
+        multiple = self.output_stride * 2 ** (len(self.widths) - 1)
         x = functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        if self.output_stride > 1:
+            x = functional.pixel_unshuffle(x, self.output_stride)
         levels: list[Tensor] = []
         for level in self.encoder:
             x = level(functional.max_pool2d(x, 2) if levels else x)
             levels.append(x)
         return levels
 
+    def _decoded(self, levels: Sequence[Tensor]) -> Tensor:
+        """Features of the finest level; fills ``recorded`` if it is an empty list."""
+        found = _decode(self.decoder, levels)
+        if self.recorded is not None and not self.recorded:
+            stride = self.output_stride << len(self.side_classifiers)
+            for classifier, features in zip(self.side_classifiers, found, strict=False):
+                self.recorded.append(Side(classifier(features), stride))
+                stride //= 2
+        return found[-1]
+
+    def _inside(self, image: Tensor) -> tuple[EllipsisType, slice, slice]:
+        """The part of the features that covers the image without its padding."""
+        height, width = (-(-side // self.output_stride) for side in image.shape[2:])
+        return ..., slice(height), slice(width)
+
 
 class _Branch(nn.Module):
     """A second decoder with its classifier, on the levels of the encoder."""
 
-    def __init__(self, num_classes: int, upsampling: Upsampling, dropout: float) -> None:
+    def __init__(self, num_classes: int, widths: Sequence[int], upsampling: Upsampling, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout2d(dropout)
-        self.decoder = _decoder(upsampling)
-        self.classifier = nn.Conv2d(WIDTHS[0], num_classes, 3, padding=1)
+        self.decoder = _decoder(widths, upsampling)
+        self.classifier = nn.Conv2d(widths[0], num_classes, 3, padding=1)
         initialise(self)
         initialise_classifier(self.classifier)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        logits: Tensor = self.classifier(_decode(self.decoder, [self.dropout(level) for level in levels]))
+        logits: Tensor = self.classifier(_decode(self.decoder, [self.dropout(level) for level in levels])[-1])
         return logits
 
 
-def _decoder(upsampling: Upsampling) -> nn.ModuleList:
-    return nn.ModuleList(_Up(i, o, upsampling) for i, o in pairwise(WIDTHS[::-1]))
+def _dropout_shares(levels: int) -> Sequence[float]:
+    """The deepest ``levels`` of ``DROPOUT_SHARES``; levels beyond those have the shallowest share."""
+    return (DROPOUT_SHARES[0],) * (levels - len(DROPOUT_SHARES)) + DROPOUT_SHARES[-levels:]
 
 
-def _decode(decoder: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:
+def _decoder(widths: Sequence[int], upsampling: Upsampling) -> nn.ModuleList:
+    return nn.ModuleList(_Up(i, o, upsampling) for i, o in pairwise(widths[::-1]))
+
+
+def _decode(decoder: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:
+    """Features of the decoder's levels, coarse to fine, of those of the encoder, fine to coarse."""
+    found: list[Tensor] = []
     x = levels[-1]
     for up, skip in zip(decoder, levels[-2::-1], strict=True):
         x = up(x, skip)
-    return x
+        found.append(x)
+    return found
 
 
 class _Up(nn.Module):

@@ -15,16 +15,16 @@ from wss.yaml_text import parse
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Apply changes to nested mappings.
 
-    Lists and values are replaced whole. Elements of a list are changed by a mapping from positions, or ``*`` for all, to changes.
-    A ``method`` of another ``name`` replaces the whole method, because it has other settings. ``epochs`` and ``steps`` both give
-    the length of a phase: a change of one removes the other.
+    Lists and values are replaced whole. Elements of a list are changed by a mapping from positions, or ``*`` for all, to
+    changes. A ``method`` or ``network`` of another ``name`` replaces the whole of it, because it has other settings. ``epochs``
+    and ``steps`` both give the length of a phase: a change of one removes the other.
 
     Raises:
         UsageError: A list has no such position.
     """
     result = dict(values)
     for name, change in changes.items():
-        replaced = name == "method" and _renamed(result.get(name), change)
+        replaced = name in ("method", "network") and _renamed(result.get(name), change)
         result[name] = change if replaced else _changed(result.get(name), change)
     for name, other in (("epochs", "steps"), ("steps", "epochs")):
         if changes.get(name) is not None and other not in changes:

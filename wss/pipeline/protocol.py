@@ -7,6 +7,7 @@ from typing import Any
 
 from wss.datasets.source import Catalogue
 from wss.methods import METHODS, Phase
+from wss.networks import NetworkSpec
 from wss.params import canonical
 from wss.pipeline.catalogues import prepared_labels
 from wss.pipeline.spec import Node, Pipeline
@@ -82,6 +83,7 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
         "labels": None if prepared is None else prepared.annotation,
         "simulated": prepared is not None and drawn(prepared, catalogue),
         "amp": params.amp,
+        "average": params.average,
         "phases": phases,
         "seed": params.seed,
     }
@@ -134,7 +136,9 @@ def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _training_text(protocol: Mapping[str, Any]) -> list[str]:
     network, augment, method = protocol["network"], protocol["augment"], protocol["method"]
-    rest = {name: value for name, value in network.items() if name in ("output_stride", "multi_scale") and value}
+    options = ("output_stride", "multi_scale", "widths", "stem_stride", "deep_supervision")
+    usual = canonical(NetworkSpec(), tagged=False)
+    rest = {name: network[name] for name in options if network[name] != usual[name]}
     spec = " ".join(str(network[name]) for name in ("name", "backbone") if network.get(name))
     varied = {
         name: value
@@ -144,13 +148,14 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
     varied = {"scale": _range(augment["scale"]), **varied}
     if augment["blur"]:
         varied["blur_sigma_px"] = _range(augment["blur_sigma_px"])
-    told = {name: value for name, value in method.items() if name != "focal_gamma" or value}
+    told = {name: value for name, value in method.items() if name not in ("focal_gamma", "dice") or value}
     text = [
         f"method {_value(told)}",
         f"labels {protocol['labels'] or 'of another stage'}{' drawn from masks' if protocol['simulated'] else ''}; "
         f"{'at most ' if protocol['images_at_most'] else ''}{protocol['images']} images of {protocol['split']}, "
         f"batch {_batch(protocol)}, {protocol['steps']} steps, seed {protocol['seed']}"
-        f"{_PRECISIONS[protocol['amp']]}",
+        f"{_PRECISIONS[protocol['amp']]}"
+        f"{f', weights averaged with decay {average:g}' if (average := protocol['average']) else ''}",
         f"network {spec}{f' ({listed(rest)})' if rest else ''}, weights {protocol['initialisation']}",
         f"images {_seen(protocol)}; {listed(varied)}",
     ]

@@ -33,6 +33,7 @@ from wss.store import EDGES, FEATURES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Stor
 from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
 from wss.training.class_weights import median_frequency_weights
+from wss.training.deep_supervision import supervised_weight
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, trained_groups
@@ -78,6 +79,9 @@ class TrainParams(Params):
     """Epochs between validations, of training images too, and one more at the end of each phase; 0 never validates."""
     amp: Amp = "auto"
     """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    average: float = Field(default=0.0, ge=0, lt=1, json_schema_extra=LATER)
+    """Decay of a moving average of the weights, over about 1 / (1 - average) steps: the network that is stored and scored is the
+    average. 0: the weights of the last step."""
     channels_last: bool = True
     """Memory format of images and weights."""
     compile: bool = False
@@ -98,6 +102,24 @@ class TrainParams(Params):
     @model_validator(mode="after")
     def _agreeing_phases(self) -> TrainParams:
         self.method.check_phases(self.phases)
+        return self
+
+    @model_validator(mode="after")
+    def _deep_supervision(self) -> TrainParams:
+        if not self.network.deep_supervision:
+            return self
+        if not any(supervised_weight(self.method, phase) for phase in self.phases):
+            terms = " or ".join(sorted(self.method.supervised_terms & self.method.term_names))
+            why = (
+                f"no phase has its term {terms}"
+                if terms
+                else "this method fits no output of the network to labelled pixels"
+            )
+            raise ValueError(
+                f"method {self.method.name!r} has no use for network.deep_supervision: {why}; leave it out"
+            )
+        if self.compile:
+            raise ValueError("network.deep_supervision and compile exclude each other; leave one out")
         return self
 
     @model_validator(mode="after")
@@ -169,6 +191,8 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             amp=precision.used,
             channels_last=params.channels_last,
             compile=params.compile,
+            deep_supervision=params.network.deep_supervision,
+            average=params.average,
             validate_every=params.validate_every if any(_scored_ids(params, samples, ids).values()) else 0,
         )
         advance = context.progress.task(
@@ -261,7 +285,7 @@ def _fit(
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train, in every process of a run."""
     model = model.to(settings.device)
-    validate = _validator(model, params, samples, data.ids, settings)
+    validate = _validator(params, samples, data.ids, settings)
     hooks = Hooks(validate=validate, save=save, log=log, advance=advance, say=say)
     return model, fit(model, params.method, params.phases, data, settings, hooks, state)
 
@@ -491,12 +515,12 @@ def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> 
 
 
 def _validator(
-    model: nn.Module, params: TrainParams, samples: Store, trained: Sequence[str], settings: LoopSettings
-) -> Callable[[], Mapping[str, float]]:
+    params: TrainParams, samples: Store, trained: Sequence[str], settings: LoopSettings
+) -> Callable[[nn.Module], Mapping[str, float]]:
     scored = {name: mine(ids) for name, ids in _scored_ids(params, samples, trained).items()}
     classes = samples.meta["classes"]
 
-    def validate() -> Mapping[str, float]:
+    def validate(model: nn.Module) -> Mapping[str, float]:
         palette = np.array(samples.meta["palette"], np.uint8)
         predictor = Predictor(model, classes, palette, settings.device, amp=settings.amp)
         found = {}

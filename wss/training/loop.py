@@ -16,7 +16,9 @@ from wss.errors import WssError
 from wss.methods import Method, Phase
 from wss.networks import freeze_batch_norm
 from wss.networks.stored_features import given_features
+from wss.training.average import MovingAverage
 from wss.training.batches import EpochBatches, TrainingSet, batches
+from wss.training.deep_supervision import deep_supervision, recorded_sides, supervised_weight
 from wss.training.optimiser import freeze, learning_rate, make_optimiser, set_learning_rate
 from wss.training.readings import Readings
 from wss.training.views import stored_maps
@@ -36,6 +38,8 @@ class LoopSettings:
         amp: Autocast to bfloat16.
         channels_last: Memory format; faster convolutions on most hardware.
         compile: Run the model through ``torch.compile``.
+        deep_supervision: Weight of the coarser levels' cross-entropy (``NetworkSpec.deep_supervision``).
+        average: Decay of the moving average of weights; 0 averages none.
         validate_every: Epochs between validations, and one more at the end of each phase; 0 never validates.
     """
 
@@ -46,6 +50,8 @@ class LoopSettings:
     amp: bool = False
     channels_last: bool = True
     compile: bool = False
+    deep_supervision: float = 0.0
+    average: float = 0.0
     validate_every: int = 1
 
 
@@ -54,14 +60,14 @@ class Hooks:
     """How the loop reaches the outside.
 
     Attributes:
-        validate: Scores the model on held-out images, for the log only: it never selects a checkpoint.
+        validate: Scores a model on held-out images, for the log only: it never selects a checkpoint.
         save: Keeps a state from which training resumes.
         log: Receives all rows so far, each time rows were added.
         advance: Told the number of finished steps and a short note.
         say: Told what people should know.
     """
 
-    validate: Callable[[], Mapping[str, float]]
+    validate: Callable[[nn.Module], Mapping[str, float]]
     save: Callable[[Any], None]
     log: Callable[[Sequence[Mapping[str, float]]], None]
     advance: Callable[[int, str], None]
@@ -85,7 +91,7 @@ def fit(
     """Train ``model`` through all phases.
 
     Args:
-        model: On ``settings.device``; changed in place.
+        model: On ``settings.device``; changed in place. In the end it has the averaged weights, if there is an average.
         method: Computes the loss terms.
         phases: In order; each starts with a new optimiser.
         data: Training images.
@@ -106,8 +112,11 @@ def fit(
     rows: list[dict[str, float]] = []
     start_phase, start_step = 0, 0
     sums: dict[str, float] = {}
+    average = MovingAverage(model, settings.average) if settings.average else None
     if state is not None:
         model.load_state_dict(state["model"])
+        if average is not None:
+            average.load_state_dict(state["average"])
         method.carry(model, state.get("carried", {}))
         rows, start_phase, start_step, sums = state["rows"], state["phase"], state["step"], state["sums"]
         torch.set_rng_state(state["rng"])
@@ -149,15 +158,21 @@ def fit(
                 postponed() as checks,
                 torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp),
                 given_features(model, stored_maps(batch.maps)),
+                recorded_sides(model) as sides,
             ):
                 terms = method.losses(run, batch, phase.terms)
                 loss = _weighted(terms, phase)
+                if sides and (weight := supervised_weight(method, phase)):
+                    terms = {**terms, "deep": deep_supervision(sides, batch)}
+                    loss = loss + weight * settings.deep_supervision * terms["deep"]
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             add_gradients(model.parameters())
             if phase.clip_norm is not None:
                 nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], phase.clip_norm)
             optimiser.step()
+            if average is not None:
+                average.update(model)
             readings.send(step, lr, _values({**terms, "loss": loss}), [*terms, "loss"], checks)
             epoch, place = divmod(step, epochs.per_epoch)
             last = step + 1 == steps
@@ -179,8 +194,9 @@ def fit(
                 per_step = (time.monotonic() - clock) / (step + 1 - timed)
                 sums = {}
                 if settings.validate_every and ((epoch + 1) % settings.validate_every == 0 or last):
-                    model.eval()
-                    row |= hooks.validate()
+                    scored = model if average is None else average.model
+                    scored.eval()
+                    row |= hooks.validate(scored)
                     model.train()
                 row |= {"seconds": time.monotonic() - clock, "seconds_per_step": per_step}
                 clock, timed = time.monotonic(), step + 1
@@ -188,12 +204,14 @@ def fit(
                 hooks.log(rows)
             hooks.advance(1, note)
             if due:
-                hooks.save(_state(model, method, optimiser, number, step + 1, rows, sums))
+                hooks.save(_state(model, average, method, optimiser, number, step + 1, rows, sums))
                 saved = time.monotonic()
         sums = {}
         done, first_draw = done + steps, first_draw + steps * epochs.batch_size
         if number + 1 < len(phases):
-            hooks.save(_state(model, method, optimiser, number + 1, 0, rows, sums))
+            hooks.save(_state(model, average, method, optimiser, number + 1, 0, rows, sums))
+    if average is not None:
+        model.load_state_dict(average.model.state_dict())
     return rows
 
 
@@ -214,6 +232,7 @@ def _values(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _state(
     model: nn.Module,
+    average: MovingAverage | None,
     method: Method,
     optimiser: torch.optim.Optimizer,
     phase: int,
@@ -223,6 +242,7 @@ def _state(
 ) -> dict[str, Any]:
     return {
         "model": model.state_dict(),
+        "average": None if average is None else average.state_dict(),
         "carried": method.carried(model),
         "optimiser": optimiser.state_dict(),
         "phase": phase,
