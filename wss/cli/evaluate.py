@@ -117,6 +117,7 @@ def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -
         row += [_percent(dice.get(name))] * bool(dice) + [_number(distance.get(name))] * bool(distance)
         rows.append(row)
     after = (" + walk" if "walk" in record else "") + (" + CRF" if record["crf"] else "")
+    after += " + largest region" if record.get("largest_region", {}).get("applied") else ""
     terminal.table(f"{record['method']}{after} on {record['num_images']} images of '{record['split']}'", columns, rows)
     terminal.line(
         f"mIoU {_percent(record['miou'])} %   pixel accuracy {_percent(record['pixel_accuracy'])} %   "

@@ -1,0 +1,122 @@
+"""The stage ``largest-region`` on volumes of three slices whose predictions are made by hand."""
+
+import numpy as np
+import pytest
+
+from wss.datasets.source import Catalogue
+from wss.errors import UsageError
+from wss.stages.largest_region import STAGE, LargestRegionParams
+from wss.stages.stage import Context, Inputs, Silent
+from wss.store import LABELS, PREDICTIONS, SAMPLES, Store, StoreWriter
+
+VOLUMES = {"a": ["a1", "a2", "a3"], "b": ["b1", "b2", "b3"]}
+IDS = [i for ids in VOLUMES.values() for i in ids]
+
+
+class Told(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines.append(message)
+
+
+def _store(path, schema, arrays, **meta):
+    writer = StoreWriter(path, schema, {"key": path.stem})
+    for image_id, each in arrays.items():
+        writer.append(image_id, each)
+    writer.meta.update(meta)
+    writer.finish({}, list(arrays))
+    return Store(path, schema)
+
+
+def _image(*boxes):
+    """Label 1 in boxes (top, left, height, width)."""
+    labels = np.zeros((12, 16), np.uint8)
+    for top, left, height, width in boxes:
+        labels[top : top + height, left : left + width] = 1
+    return labels
+
+
+def _run(tmp_path, predicted, scribbles, background=0, **params):
+    samples = _store(
+        tmp_path / "samples.h5",
+        SAMPLES,
+        {i: {"image": np.zeros((12, 16, 3), np.uint8)} for i in IDS},
+        background=background,
+        volumes={name: {"ids": ids, "spacing_mm": None} for name, ids in VOLUMES.items()},
+    )
+    predictions = _store(
+        tmp_path / "predict.h5", PREDICTIONS, {i: {"labels": p} for i, p in predicted.items()}, split="val", crf=None
+    )
+    stores = {"samples": (samples,), "predictions": (predictions,)}
+    if scribbles is not None:
+        labels = _store(
+            tmp_path / "labels.h5", LABELS, {i: {"labels": s} for i, s in scribbles.items()}, annotation="scribble"
+        )
+        stores |= {"trained": (predictions,), "labels": (labels,)}
+    told = Told()
+    output = StoreWriter(tmp_path / "out.h5", PREDICTIONS, {"key": "out"})
+    STAGE.run(LargestRegionParams(**params), Inputs(stores), output, Context(progress=told))
+    output.finish({}, output.ids)
+    return Store(tmp_path / "out.h5", PREDICTIONS), told.lines
+
+
+def _scribbles(*places):
+    """Label 1 at places (row, column) of every image, the background in its upper left corner."""
+    labels = np.full((12, 16), 255, np.uint8)
+    labels[0, 0] = 0
+    for row, column in places:
+        labels[row, column] = 1
+    return dict.fromkeys(IDS, labels)
+
+
+ISLANDS = {i: _image((2, 2, 4, 4), (9, 12, 2, 2)) for i in IDS}
+
+
+def test_islands_that_no_label_touches_go(tmp_path):
+    out, told = _run(tmp_path, ISLANDS, _scribbles((3, 3)))
+    for image_id in IDS:
+        np.testing.assert_array_equal(out.get("labels", image_id), _image((2, 2, 4, 4)))
+    assert out.meta["largest_region"]["applied"] is True
+    assert out.meta["largest_region"]["with_it"] == 1
+    assert out.meta["largest_region"]["without"] == pytest.approx(2 * 16 / (20 + 16))
+    assert out.meta["split"] == "val" and "applied" in told[0]
+
+
+def test_objects_that_labels_touch_stay(tmp_path):
+    out, told = _run(tmp_path, ISLANDS, _scribbles((3, 3), (9, 12)))
+    for image_id in IDS:
+        np.testing.assert_array_equal(out.get("labels", image_id), ISLANDS[image_id])
+    assert out.meta["largest_region"]["applied"] is False
+    assert "not applied" in told[0]
+
+
+def test_the_largest_is_that_of_the_volume(tmp_path):
+    """What is largest in one slice is not in the volume; slices of other volumes do not count."""
+    predicted = dict(ISLANDS)
+    predicted["a2"] = _image((2, 2, 2, 2), (6, 8, 5, 8))
+    out, _ = _run(tmp_path, predicted, None, when="always")
+    np.testing.assert_array_equal(out.get("labels", "a2"), _image((6, 8, 5, 8)))  # 48 voxels with those above and below
+    np.testing.assert_array_equal(out.get("labels", "a1"), _image((9, 12, 2, 2)))
+    np.testing.assert_array_equal(out.get("labels", "b1"), _image((2, 2, 4, 4)))
+    assert out.meta["largest_region"] == {"applied": True}
+
+
+def test_slices_of_a_part_of_a_volume_and_single_images_count_too(tmp_path):
+    out, _ = _run(tmp_path, {i: ISLANDS[i] for i in ("a3", "a1")}, None, when="always")
+    np.testing.assert_array_equal(out.get("labels", "a3"), _image((2, 2, 4, 4)))
+    assert out.ids == ["a1", "a3"]
+
+
+def test_nothing_labelled_is_predicted(tmp_path):
+    out, told = _run(tmp_path, ISLANDS, _scribbles((0, 15)))
+    assert out.meta["largest_region"] == {"applied": False} and "no predicted training image" in told[0]
+    np.testing.assert_array_equal(out.get("labels", "a1"), ISLANDS["a1"])
+
+
+def test_what_it_cannot_decide_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="when to always"):
+        _run(tmp_path, ISLANDS, None)
+    with pytest.raises(UsageError, match="this data set has none"):
+        STAGE.check(LargestRegionParams(), Catalogue("folder", ("a", "b"), ((0, 0, 0), (1, 1, 1)), {}, {}, None))

@@ -1,0 +1,41 @@
+"""The largest connected region of foreground, in images and in volumes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+def regions_of(labels: NDArray[np.uint8], background: int) -> NDArray[np.int32]:
+    """Connected regions of foreground, numbered from 1; 0 is no foreground.
+
+    Args:
+        labels: See ``outside_largest``.
+        background: See ``outside_largest``.
+
+    Returns:
+        int32, of the same shape.
+    """
+    found: NDArray[np.int32] = ndimage.label((labels != background) & (labels != 255))[0]
+    return found
+
+
+def outside_largest(labels: NDArray[np.uint8], background: int) -> NDArray[np.bool_]:
+    """Foreground that is not connected to the largest region of foreground.
+
+    Pixels are connected through their sides, in volumes also to the slices above and below. All classes but the background count
+    as one foreground. Of equally large regions the first in memory order is kept.
+
+    Args:
+        labels: Class indices, uint8 (H,W) or (D,H,W).
+        background: Index of the background; 255 counts as background.
+
+    Returns:
+        bool, of the same shape.
+    """
+    regions = regions_of(labels, background)
+    sizes = np.bincount(regions.ravel())
+    sizes[0] = 0
+    outside: NDArray[np.bool_] = (regions > 0) & (regions != sizes.argmax())
+    return outside

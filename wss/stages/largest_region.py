@@ -1,0 +1,149 @@
+"""Stage ``largest-region``: predictions without the foreground that lies apart from its largest region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wss.datasets.source import Catalogue
+from wss.errors import UsageError
+from wss.ops.largest_region import outside_largest, regions_of
+from wss.params import Params
+from wss.stages.stage import Context, Input, Inputs, Stage, pending
+from wss.store import LABELS, PREDICTIONS, SAMPLES, Store, StoreWriter
+
+
+class LargestRegionParams(Params):
+    """When smaller regions become background."""
+
+    when: Literal["auto", "always"] = "auto"
+    """``auto``: where that is better on training images, as their labels tell (inputs ``trained`` and ``labels``). ``always``: do
+    not look."""
+
+
+class Trial(NamedTuple):
+    """Mean Dice of the foreground of training volumes, in 0..1, if regions that a label touches are right and all others wrong.
+
+    Attributes:
+        without: Of the predictions as they are.
+        with_it: Of their largest regions.
+    """
+
+    without: float
+    with_it: float
+
+
+def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
+    """Keep the largest region of each volume, or of each image that is no slice of a predicted volume.
+
+    Raises:
+        UsageError: The data set has no background class, or ``auto`` lacks an input that it decides by.
+    """
+    samples, predictions = inputs["samples"], inputs["predictions"]
+    background = samples.meta["background"]
+    if background is None:
+        raise UsageError("largest-region needs a background class, and this data set has none; leave the stage out")
+    applied, trial = True, None
+    if params.when == "auto":
+        trained, labels = inputs.maybe("trained"), inputs.maybe("labels")
+        if trained is None or labels is None:
+            raise UsageError(
+                "largest-region decides by training images: give the inputs `trained` (predictions of them) and `labels`, or "
+                "set when to always"
+            )
+        trial = _trial(samples, trained, labels, background)
+        applied = trial is not None and trial.with_it > trial.without
+        context.progress.say(f"largest-region: {_reason(trial, applied)}")
+    advance = context.progress.task(
+        "largest region", len(predictions), len(predictions) - len(pending(predictions.ids, output))
+    )
+    for ids in _groups(samples, predictions):
+        todo = pending(ids, output)
+        if not todo:
+            continue
+        labels_of = _stack(predictions, ids)
+        outside = outside_largest(labels_of, background) if applied else np.zeros(labels_of.shape, bool)
+        for image_id, one, drop in zip(ids, labels_of, outside, strict=True):
+            if image_id in todo:
+                output.append(image_id, {"labels": np.where(drop, np.uint8(background), one)})
+                advance(1, image_id)
+    output.meta.update(predictions.meta)
+    output.meta["largest_region"] = {"applied": applied, **({} if trial is None else trial._asdict())}
+
+
+def _reason(trial: Trial | None, applied: bool) -> str:
+    if trial is None:
+        return "not applied: no predicted training image has labelled foreground"
+    return (
+        f"{'applied' if applied else 'not applied'}: on training images, if predicted regions that a label touches are right and "
+        f"others wrong, the foreground has a mean Dice of {trial.with_it:.3f} with it and {trial.without:.3f} without"
+    )
+
+
+def _trial(samples: Store, predictions: Store, labels: Store, background: int) -> Trial | None:
+    """Compare training volumes with and without their smaller regions; None where nothing labelled is predicted."""
+    scores = []
+    for ids in _groups(samples, predictions):
+        predicted = _stack(predictions, ids)
+        known = np.stack(
+            [
+                labels.get("labels", i) if i in labels else np.full(p.shape, 255, np.uint8)
+                for i, p in zip(ids, predicted, strict=True)
+            ]
+        )
+        regions = regions_of(predicted, background)
+        touched = np.unique(regions[(known != background) & (known != 255)])
+        right = np.isin(regions, touched[touched > 0])
+        if not right.any():
+            continue
+        kept = (regions > 0) & ~outside_largest(predicted, background)
+        scores.append((_dice(regions > 0, right), _dice(kept, right)))
+    return Trial(*np.mean(scores, 0).tolist()) if scores else None
+
+
+def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return 2 * int((found & truth).sum()) / (int(found.sum()) + int(truth.sum()))
+
+
+def _groups(samples: Store, predictions: Store) -> list[list[str]]:
+    """Predicted images that belong together: the slices of each volume in order, then every other image by itself.
+
+    Of a volume that is predicted in part, the slices that are there are taken; slices of several sizes stay apart.
+    """
+    groups: list[list[str]] = []
+    seen: set[str] = set()
+    for volume in samples.meta["volumes"].values():
+        ids = [i for i in volume["ids"] if i in predictions]
+        if len({tuple(samples.shape("image", i)[:2]) for i in ids}) == 1:
+            groups.append(ids)
+            seen.update(ids)
+    return groups + [[i] for i in predictions.ids if i not in seen]
+
+
+def _stack(predictions: Store, ids: Sequence[str]) -> NDArray[np.uint8]:
+    return np.stack([predictions.get("labels", i) for i in ids])
+
+
+def _check(params: LargestRegionParams, catalogue: Catalogue) -> None:
+    """Raise before anything runs if the data set has no background."""
+    if catalogue.background is None:
+        raise UsageError("largest-region needs a background class, and this data set has none; leave the stage out")
+
+
+STAGE = Stage(
+    "largest-region",
+    1,
+    LargestRegionParams,
+    {
+        "samples": Input(SAMPLES),
+        "predictions": Input(PREDICTIONS),
+        "trained": Input(PREDICTIONS, optional=True),
+        "labels": Input(LABELS, optional=True),
+    },
+    PREDICTIONS,
+    run,
+    check=_check,
+)
