@@ -21,7 +21,7 @@ PHOTOGRAPHS = Facts(200, "scribbles", 1.0, grey=False, volumes=False, size=(300,
         ({"weights": None}, "pce"),
         ({"size": (96, 400)}, "pce"),
         ({"grey": True}, "dmpls"),
-        ({"volumes": True}, "dmpls"),
+        ({"volumes": True}, "dmpls-scans"),
         ({"annotation": "masks", "grey": True}, "dense"),
         ({"annotation": "boxes"}, "spml-box"),
         ({"annotation": "tags", "volumes": True}, "spml-tag"),
@@ -43,7 +43,13 @@ def test_features_are_cropped_along_their_grid(size, crop):
     assert changes == {"features": {"weights": "dinov2.pth"}, "train": {"augment": {"crop": crop}}}
 
 
-@pytest.mark.parametrize("change", [{}, {"weights": None}, {"grey": True}, {"annotation": "boxes"}])
+@pytest.mark.parametrize(("size", "crop"), [((256, 216), 192), ((512, 600), 256), ((30, 40), 32)])
+def test_slices_are_cropped_to_most_of_their_shorter_side(size, crop):
+    _, changes = choose(dataclasses.replace(PHOTOGRAPHS, size=size, volumes=True, grey=True))
+    assert changes == {"train": {"augment": {"crop": crop}}}
+
+
+@pytest.mark.parametrize("change", [{}, {"weights": None}, {"grey": True}, {"volumes": True}, {"annotation": "boxes"}])
 def test_the_choice_is_a_pipeline_that_runs(tmp_path, change):
     import yaml
 

@@ -105,7 +105,7 @@ RULES = (
         "masks tell more than any weak annotation",
     ),
     Rule(
-        "scans",
+        "dmpls-scans",
         "scribbles on slices of volumes",
         lambda facts: facts.volumes,
         "dmpls with only the largest region of foreground of each volume, where that is better on training images: on cardiac "
