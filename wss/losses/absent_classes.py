@@ -32,9 +32,7 @@ def absent_class_loss(logits: Tensor, present: Tensor, *, valid: Tensor | None =
     if logits.ndim != 4:
         raise UsageError(f"logits must be (B,K,H,W); got {tuple(logits.shape)}")
     if present.shape != logits.shape[:2] or present.dtype != torch.bool:
-        raise UsageError(
-            f"present must be bool {tuple(logits.shape[:2])}; got {present.dtype} {tuple(present.shape)}"
-        )
+        raise UsageError(f"present must be bool {tuple(logits.shape[:2])}; got {present.dtype} {tuple(present.shape)}")
     expected = (logits.shape[0], *logits.shape[2:])
     if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
         raise UsageError(f"valid must be bool {expected}; got {valid.dtype} {tuple(valid.shape)}")

@@ -63,7 +63,9 @@ class MeanTeacher(CrossEntropyMethod):
     """
 
     name: Literal["mean-teacher"] = "mean-teacher"
-    summary: ClassVar[str] = "pseudo-labels of the network or its moving average, whichever fits an image's scribbles better"
+    summary: ClassVar[str] = (
+        "pseudo-labels of the network or its moving average, whichever fits an image's scribbles better"
+    )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "pseudo"})
     uses_unlabelled: ClassVar[bool] = True
 

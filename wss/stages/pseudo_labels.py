@@ -134,7 +134,10 @@ STAGE = Stage(
     "pseudo-labels",
     2,
     PseudoLabelsParams,
-    {"labels": Input(LABELS), "predictions": Input(PREDICTIONS, probs="used", probs_needed=lambda params: params.entropy_below is not None)},
+    {
+        "labels": Input(LABELS),
+        "predictions": Input(PREDICTIONS, probs="used", probs_needed=lambda params: params.entropy_below is not None),
+    },
     LABELS,
     run,
 )
