@@ -411,7 +411,7 @@ def test_without_probabilities_it_is_not_known_how_sure_it_is(stores, tmp_path):
     rows = {"a": {"labels": np.zeros(SIZE, np.uint8)}}
     bare = _write(tmp_path / "bare.h5", PREDICTIONS, rows, method="pce")
     given = {"labels": stores["labels"], "predictions": bare}
-    with pytest.raises(UsageError, match="entropy_below needs probabilities.*`probs: true`"):
+    with pytest.raises(UsageError, match=r"entropy_below needs probabilities.*`probs: true`"):
         _run(tmp_path, "pseudo-labels", given, entropy_below=0.1)
     found = _run(tmp_path, "pseudo-labels", given, "whole", largest=True)
     assert not (found.get("labels", "a") == 255).any()

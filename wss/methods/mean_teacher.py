@@ -58,8 +58,9 @@ class MeanTeacher(CrossEntropyMethod):
 
     Source: Tarvainen and Valpola 2017, "Mean teachers are better role models", arXiv:1703.01780; Wang et al. 2024, "ScribbleVS",
         arXiv:2411.10237, for the choice between student and teacher, the two losses and the decay.
-    Differs: ScribbleVS chooses for a whole batch, diffuses labels into regions and raises the weight of the term over a fifth of
-        the training, to 1. Here the first steps follow the student closely (``MovingAverage``). The teacher is in evaluation mode.
+    Differs: ScribbleVS chooses for a whole batch, diffuses labels into regions and raises the weight of the term to 1 over a
+        fifth of the training. Here the teacher follows the student closely in the first steps (``MovingAverage``), and it is in
+        evaluation mode.
     """
 
     name: Literal["mean-teacher"] = "mean-teacher"

@@ -45,8 +45,9 @@ def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context
 
     Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4, 6 and 7; Han et al. 2024, "DMSPS", and the authors' code, for
         ``entropy_below`` and ``largest``.
-    Differs: SPML's paper does not say that tags restrict the classes. In the authors' code they do in line 6, and in lines 4 and 7
-        they only lend more weight to the classes that are tagged.
+    Differs: SPML's paper does not say that tags restrict the classes. In the authors' code they do in line 6, and in lines 4
+        and 7 they only lend more weight to the classes that are tagged. DMSPS asks the mean of both decoders how sure they are;
+        here predictions are those of the first.
     """
     labels, predictions = inputs["labels"], inputs["predictions"]
     ids = [i for i in predictions.ids if i in labels]
