@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
 
 from tests.methods.two_halves import train_on, two_halves, without_labels
-from wss.losses import dice_loss, partial_cross_entropy
+from wss.losses import absent_class_loss, dice_loss, partial_cross_entropy
 from wss.methods import Dmpls, PartialCrossEntropy, Phase
 from wss.networks import NetworkSpec, parameter_groups
 from wss.pipeline.spec import find_pipeline, load_pipeline
@@ -76,7 +78,34 @@ def test_terms_are_those_of_the_paper():
     assert set(method.losses(model, batch, {"pce"})) == {"pce"}
 
 
-def test_padding_has_no_part():
+def test_soft_labels_are_the_mixture_itself():
+    batch, method = two_halves(), Dmpls(soft=True)
+    model = _model(method).eval()
+    first, second = model.both(batch.rgb)
+    torch.manual_seed(0)
+    share = float(torch.rand(()))
+    torch.manual_seed(0)
+    found = method.losses(model, batch, {"pce", "mixed"})["mixed"]
+    mixture = (share * first.softmax(1) + (1 - share) * second.softmax(1)).detach()
+    each = [-(mixture * logits.log_softmax(1)).sum(1)[batch.valid].mean() for logits in (first, second)]
+    torch.testing.assert_close(found, sum(each) / 2)
+    gradients = torch.autograd.grad(found, model.second.classifier.bias, retain_graph=True)[0]
+    pixels = (second.softmax(1) - mixture).movedim(1, -1)[batch.valid]  # the labels take no gradient
+    torch.testing.assert_close(gradients, pixels.mean(0) / 2, rtol=1e-4, atol=1e-7)
+
+
+def test_the_penalty_for_absent_classes_is_the_mean_of_both_branches():
+    batch, method = two_halves(), Dmpls()
+    batch = replace(batch, tags=torch.tensor([[True, True, False], [True, False, False]]))
+    model = _model().eval()
+    found = method.losses(model, batch, {"pce", "absent"})
+    assert set(found) == {"pce", "absent"}
+    each = [absent_class_loss(logits, batch.tags, valid=batch.valid) for logits in model.both(batch.rgb)]
+    torch.testing.assert_close(found["absent"], sum(each) / 2)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_padding_has_no_part(soft):
     batch = two_halves()
     model = _model().eval()
     terms = []
@@ -87,7 +116,7 @@ def test_padding_has_no_part():
             rgb[:, :3].flip(1) / 50,
         )
         torch.manual_seed(0)
-        terms.append(Dmpls().losses(model, batch, {"mixed"})["mixed"])
+        terms.append(Dmpls(soft=soft).losses(model, batch, {"mixed"})["mixed"])
     assert terms[0] == terms[1]
 
 
@@ -98,6 +127,15 @@ def test_training_goes_on_from_another_method_and_lowers_both_terms():
     assert all(name.startswith("second.") for name in absent)
     phases = (Phase(epochs=15, terms={"pce": 1.0, "mixed": 0.5}, optimiser="adamw", lr=0.003, head_multiplier=1.0),)
     rows = train_on(without_labels(two_halves(), 1), model, Dmpls(), phases)
+    assert rows[-1]["mixed"] < rows[0]["mixed"]
+    assert rows[-1]["pce"] < 0.5 * rows[0]["pce"]
+
+
+def test_training_on_soft_labels_brings_both_branches_together():
+    method = Dmpls(soft=True)
+    model = _model(method)
+    phases = (Phase(epochs=15, terms={"pce": 1.0, "mixed": 8.0}, optimiser="adamw", lr=0.003, head_multiplier=1.0),)
+    rows = train_on(without_labels(two_halves(), 1), model, method, phases)
     assert rows[-1]["mixed"] < rows[0]["mixed"]
     assert rows[-1]["pce"] < 0.5 * rows[0]["pce"]
 
@@ -113,3 +151,21 @@ def test_pipeline_is_that_of_pce_with_one_more_term():
     assert ours.phases[0].model_copy(update={"terms": {"pce": 1.0}}) == theirs.phases[0]
     same = {"network", "batch_size", "augment", "split"}
     assert ours.model_dump(include=same) == theirs.model_dump(include=same)
+
+
+def test_both_trainings_of_dmsps_are_soft_and_the_second_goes_on_with_labels_where_the_first_is_sure():
+    nodes = load_pipeline(find_pipeline("dmsps")).nodes
+    first, second = nodes["train-1"], nodes["train"]
+    assert first.params.method == second.params.method == Dmpls(soft=True, dice=0.5)
+    assert [node.params.phases[0].terms for node in (first, second)] == [{"pce": 1, "mixed": 8}] * 2
+    assert second.inputs["labels"] == ("pseudo-labels",) and second.inputs["initial"] == ("train-1",)
+    assert nodes["predict-1"].params.split == first.params.split == "train"
+    assert nodes["predict-1"].params.probs is True
+    assert nodes["pseudo-labels"].params.entropy_below == 0.1
+
+
+def test_the_second_training_of_dmsps_can_start_from_new_weights():
+    changes = {"train": {"fresh": ["network", "second"]}}
+    nodes = load_pipeline(find_pipeline("dmsps"), changes).nodes
+    names = _model(Dmpls(soft=True)).state_dict()
+    assert all(name.startswith(nodes["train"].params.fresh) for name in names)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
 from wss.errors import UsageError
-from wss.losses import partial_cross_entropy
+from wss.losses import absent_class_loss, partial_cross_entropy
 from wss.methods import METHODS, Batch, CrfRnn, Dense, DenseCRF, PartialCrossEntropy
 from wss.networks import NetworkSpec
 from wss.params import validate
@@ -97,3 +99,13 @@ def test_other_methods_refuse_several_scales(method):
             UsageError, match=f"'{name}' needs one set of logits.*leave it out, or choose one of pce, dense"
         ):
             validate(TrainParams, values, "train")
+
+
+def test_absent_classes_are_those_of_the_fused_output():
+    model, batch = _model(PartialCrossEntropy()), _batch()
+    batch = replace(batch, tags=torch.tensor([[False, True, True], [True, True, False]]))
+    found = PartialCrossEntropy().losses(model, batch, {"pce", "absent"})
+    torch.testing.assert_close(found["absent"], absent_class_loss(model(batch.rgb), batch.tags))
+    assert set(PartialCrossEntropy().losses(model, batch, {"pce"})) == {"pce"}
+    with pytest.raises(UsageError, match="has none"):
+        PartialCrossEntropy().losses(model, _batch(), {"pce", "absent"})

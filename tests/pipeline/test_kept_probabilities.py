@@ -91,6 +91,22 @@ def test_a_reader_without_probabilities_is_refused_before_anything_runs(tmp_path
         check_pipeline(pipeline, catalogues(pipeline))
 
 
+@pytest.mark.parametrize("limit", [None, 0.1])
+def test_parameters_can_make_probabilities_needed(tmp_path, limit):
+    """Of `pseudo-labels`, which uses them anyway, and cannot tell without them how sure the network is."""
+    labels = {
+        "stage": "pseudo-labels",
+        "inputs": {"labels": "prepare", "predictions": "predict"},
+        "params": {"entropy_below": limit},
+    }
+    pipeline = _load(tmp_path, labels, changes={"predict": {"probs": False}})
+    if limit is None:
+        check_pipeline(pipeline, catalogues(pipeline))
+        return
+    with pytest.raises(UsageError, match="pseudo-labels needs probabilities, and 'predict' keeps none"):
+        check_pipeline(pipeline, catalogues(pipeline))
+
+
 def test_the_protocol_tells(tmp_path):
     for more, word in (((), "no"), ((CRF,), "yes")):
         pipeline = _load(tmp_path, *more)

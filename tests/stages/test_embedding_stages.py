@@ -20,6 +20,7 @@ from wss.metrics import certainty_levels
 from wss.params import validate
 from wss.stages import STAGES
 from wss.stages.embedding import cell_means, embedded, enlarged
+from wss.stages.pseudo_labels import entropy_share, largest_parts
 from wss.stages.similarity_walk import SimilarityWalkParams, walked, with_background
 from wss.stages.stage import Context, Inputs
 from wss.store import CAM, LABELS, MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
@@ -368,6 +369,96 @@ def test_labels_without_tags_restrict_nothing(stores, tmp_path):
     predictions = _write(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
     found = _run(tmp_path, "pseudo-labels", {"labels": stores["labels"], "predictions": predictions})
     assert (found.get("labels", "a")[stores["labels"].get("labels", "a") == 255] == 3).all()
+
+
+def _one(tmp_path, stores, probs, name="p"):
+    rows = {"a": {"labels": probs.argmax(0).astype(np.uint8), "probs": probs.astype(np.float16)}}
+    return {"labels": stores["labels"], "predictions": _write(tmp_path / f"{name}.h5", PREDICTIONS, rows, method="pce")}
+
+
+def test_only_what_the_network_is_sure_of_becomes_a_label(stores, tmp_path):
+    """By hand: entropies of 0, 0.1, 0.5 and 1 of log 4."""
+    probs = np.zeros((4, *SIZE))
+    probs[:, :] = np.array([1, 0, 0, 0])[:, None, None]
+    probs[:, :, 9:17] = np.array([0.0252, 0.9748, 0, 0])[:, None, None]  # 0.1172 nats are 0.0845 of log 4
+    probs[:, :, 17:25] = np.array([0.5, 0.5, 0, 0])[:, None, None]
+    probs[:, :, 25:] = 0.25
+    given = _one(tmp_path, stores, probs)
+    scribbles = given["labels"].get("labels", "a")
+    known = scribbles != 255
+    for limit, columns in ((0.05, 9), (0.08, 9), (0.09, 17), (0.49, 17), (0.51, 25), (0.99, 25), (None, 33)):
+        found = _run(tmp_path, "pseudo-labels", given, f"below {limit}", entropy_below=limit)
+        labels, certainty = found.get("labels", "a"), found.get("certainty", "a")
+        assert (labels[known] == scribbles[known]).all() and (certainty[known] == 255).all()
+        inside = ~known & (np.arange(33) < columns)
+        assert (labels[inside] == probs.argmax(0)[inside]).all()
+        assert (labels[~known & ~inside] == 255).all() and (certainty[~known & ~inside] == 0).all()
+        assert (certainty[~known & (np.arange(33) < 9)] == 255).all()
+
+
+def test_how_sure_it_is_counts_among_the_tagged_classes(stores, tmp_path):
+    stores["labels"] = stores["tags"]  # of a: background, red, green
+    probs = np.zeros((4, *SIZE))
+    probs[:, :] = np.array([0, 0.5, 0, 0.5])[:, None, None]
+    found = _run(tmp_path, "pseudo-labels", _one(tmp_path, stores, probs), entropy_below=0.1)
+    assert (found.get("labels", "a") == 1).all()
+    given = _one(tmp_path, stores, probs, "q")
+    free = _run(tmp_path, "pseudo-labels", given, "free", entropy_below=0.1, restrict=False)
+    assert (free.get("labels", "a") == 255).all()
+
+
+def test_without_probabilities_it_is_not_known_how_sure_it_is(stores, tmp_path):
+    rows = {"a": {"labels": np.zeros(SIZE, np.uint8)}}
+    bare = _write(tmp_path / "bare.h5", PREDICTIONS, rows, method="pce")
+    given = {"labels": stores["labels"], "predictions": bare}
+    with pytest.raises(UsageError, match=r"entropy_below needs probabilities.*`probs: true`"):
+        _run(tmp_path, "pseudo-labels", given, entropy_below=0.1)
+    found = _run(tmp_path, "pseudo-labels", given, "whole", largest=True)
+    assert not (found.get("labels", "a") == 255).any()
+
+
+def test_entropies_are_shares_of_the_largest():
+    assert entropy_share(np.full((5, 2, 3), 0.2)) == pytest.approx(1)
+    assert entropy_share(np.eye(3)[:, :, None]) == pytest.approx(0)
+    assert entropy_share(np.array([0.25, 0.75]).reshape(2, 1, 1)) == pytest.approx(0.811278)
+    assert (entropy_share(np.ones((1, 2, 3))) == 0).all()
+
+
+def test_only_the_largest_part_of_each_class_stays(stores, tmp_path):
+    """Parts that touch at a corner are two; those of different classes do not compete."""
+    labels = np.array(
+        [
+            [1, 1, 0, 1, 1],
+            [1, 2, 0, 0, 1],
+            [2, 1, 255, 0, 1],
+            [0, 1, 2, 2, 2],
+        ],
+        np.uint8,
+    )
+    expected = np.array(
+        [
+            [255, 255, 0, 1, 1],
+            [255, 255, 0, 0, 1],
+            [255, 255, 255, 0, 1],
+            [255, 255, 2, 2, 2],
+        ],
+        np.uint8,
+    )
+    assert (largest_parts(labels) == expected).all()
+    assert (largest_parts(np.full((2, 2), 255, np.uint8)) == 255).all()
+    probs = np.zeros((4, *SIZE))
+    probs[0], probs[3, :4, :4], probs[0, :4, :4] = 1, 1, 0
+    probs[3, -2:, -2:], probs[0, -2:, -2:] = 1, 0
+    probs[:, 4:6, :4] = np.array([0, 0, 0.4, 0.6])[:, None, None]  # not sure: no part of the upper square
+    probs[:, 5, :] = np.array([0, 0, 0, 1])[:, None]  # a line, larger than the squares, cuts the ground
+    given = _one(tmp_path, stores, probs)
+    found = _run(tmp_path, "pseudo-labels", given, entropy_below=0.1, largest=True).get("labels", "a")
+    scribbles = given["labels"].get("labels", "a")
+    known = scribbles != 255
+    assert (found[known] == scribbles[known]).all()
+    wanted = np.full(SIZE, 0, np.uint8)
+    wanted[:5], wanted[5], wanted[-2:, -2:] = 255, 3, 255
+    assert (found[~known] == wanted[~known]).all()
 
 
 def test_both_rounds_from_tags_keep_to_the_tags(stores, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import wss.methods
 import wss.stages.samples
 from wss.errors import DataError, UsageError
 from wss.losses import partial_cross_entropy
@@ -241,3 +242,57 @@ def test_images_of_several_sizes_are_padded_where_they_stay_whole(tmp_path, monk
             assert valid[:height, :width].all()
             found[rgb[:, :height, :width].permute(1, 2, 0).numpy().astype(np.uint8).tobytes()] = tags.tolist()
     assert found == {samples.get("image", i).tobytes(): labels.get("tags", i).astype(bool).tolist() for i in ids}
+
+
+@pytest.mark.parametrize("annotation", ["scribble", "tag and scribble"])
+@pytest.mark.parametrize("name", ["pce", "dmpls"])
+def test_the_penalty_for_absent_classes_learns_which_they_are(tmp_path, monkeypatch, name, annotation):
+    """From tags, and otherwise from the labelled pixels of the whole image."""
+    samples, scribbles = _prepare(tmp_path, annotation="scribble")
+    path = tmp_path / "labels.h5"
+    writer = StoreWriter(path, LABELS, {"key": "k"})
+    named = {}
+    for place, i in enumerate(scribbles.ids):
+        arrays = {"labels": scribbles.get("labels", i)}
+        named[i] = set(np.unique(arrays["labels"]).tolist()) - {255}
+        if annotation != "scribble" and place % 2:
+            named[i] = {0, 2, 3}
+            arrays["tags"] = np.isin(np.arange(len(samples.meta["classes"])), [0, 2, 3]).astype(np.uint8)
+        writer.append(i, arrays)
+    writer.meta.update(scribbles.meta)
+    writer.finish({})
+    seen = []
+    real = wss.methods.Dmpls.losses if name == "dmpls" else wss.methods.PartialCrossEntropy.losses
+
+    def losses(self, model, batch, terms):
+        found = real(self, model, batch, terms)
+        seen.append((batch.tags, found))
+        return found
+
+    monkeypatch.setattr(type(TrainParams(method={"name": name}, phases=[_phase("pce")]).method), "losses", losses)
+    for terms in (("pce",), ("pce", "absent")):
+        seen.clear()
+        params = TrainParams(
+            method={"name": name},
+            network={"name": "unet", "widths": (4, 8)},
+            phases=[_phase(*terms)],
+            augment=AugmentParams(crop=16, flip=0),
+            batch_size=4,
+            amp=False,
+            validate_every=0,
+        )
+        output = StoreWriter(tmp_path / f"{'-'.join(terms)}.h5", MODEL, {"key": "m"})
+        stores = {"samples": (samples,), "labels": (Store(path, LABELS),)}
+        train(params, Inputs(stores), output, Context())
+        ((tags, found),) = seen
+        assert set(found) == set(terms)
+        if terms == ("pce",):
+            assert tags is None
+        else:
+            assert float(found["absent"].detach()) > 0
+            rows = sorted(tuple(np.flatnonzero(row).tolist()) for row in tags.numpy())
+            assert rows == sorted(tuple(sorted(named[i])) for i in samples.meta["splits"]["train"])
+
+
+def _phase(*terms):
+    return Phase(epochs=1, terms=dict.fromkeys(terms, 1.0))

@@ -1,5 +1,6 @@
 """Loss terms, one per file."""
 
+from wss.losses.absent_classes import absent_class_loss
 from wss.losses.boundary_regression import boundary_regression_loss
 from wss.losses.constrain_to_boundary import constrain_to_boundary_loss
 from wss.losses.dense_crf import dense_crf_loss
@@ -20,6 +21,7 @@ from wss.losses.transition_consistency import transition_consistency_loss
 from wss.losses.tree_energy import tree_energy_loss, tree_targets
 
 __all__ = [
+    "absent_class_loss",
     "boundary_regression_loss",
     "constrain_to_boundary_loss",
     "dense_crf_loss",

@@ -11,6 +11,7 @@ from wss.methods.crf_rnn import CrfRnn
 from wss.methods.cross_entropy import CrossEntropyMethod, Dense, PartialCrossEntropy
 from wss.methods.dmpls import Dmpls, DualBranchSegmenter
 from wss.methods.gated_crf import GatedCRF
+from wss.methods.mean_teacher import MeanTeacher, TaughtSegmenter
 from wss.methods.method import Batch, Method, Phase
 from wss.methods.proposals import GrabCut, RandomWalk, ScribbleSup
 from wss.methods.rawks import Rawks
@@ -32,6 +33,7 @@ METHODS: tuple[type[Method], ...] = (
     CrfAdm,
     CrfRnn,
     Dmpls,
+    MeanTeacher,
     Rawks,
     GrabCut,
     RandomWalk,
@@ -55,6 +57,7 @@ AnyMethod = Annotated[
     | CrfAdm
     | CrfRnn
     | Dmpls
+    | MeanTeacher
     | Rawks
     | GrabCut
     | RandomWalk
@@ -86,6 +89,7 @@ __all__ = [
     "GatedCRF",
     "GrabCut",
     "KernelCut",
+    "MeanTeacher",
     "Method",
     "NormalizedCut",
     "PartialCrossEntropy",
@@ -97,6 +101,7 @@ __all__ = [
     "Sec",
     "Segmenter",
     "Spml",
+    "TaughtSegmenter",
     "TreeEnergy",
     "WalkingSegmenter",
 ]

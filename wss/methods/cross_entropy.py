@@ -5,7 +5,7 @@ Alone it is the two baselines every weakly supervised method is compared with: o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from wss.errors import UsageError
-from wss.losses import dice_loss, partial_cross_entropy
+from wss.losses import absent_class_loss, dice_loss, partial_cross_entropy
 from wss.methods.method import Batch, Method, Phase
 from wss.params import LATER
 
@@ -121,17 +121,25 @@ def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 class PartialCrossEntropy(CrossEntropyMethod):
-    """Partial cross-entropy: the loss sees labelled pixels only, the lower bound."""
+    """Partial cross-entropy: the loss sees labelled pixels only, the lower bound.
+
+    The term ``absent``, which no pipeline has, is the absent-class penalty: for images whose labels name all their classes.
+    """
 
     name: Literal["pce"] = "pce"
     summary: ClassVar[str] = "cross-entropy on the labelled pixels; the baseline of every comparison"
-    term_names: ClassVar[frozenset[str]] = frozenset({"pce"})
+    term_names: ClassVar[frozenset[str]] = frozenset({"pce", "absent"})
+    term_needs: ClassVar[Mapping[str, frozenset[str]]] = {"absent": frozenset({"classes"})}
     stored_features: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
-        return {"pce": self.cross_entropy_of(model, batch)[1]}
+        logits, loss = self.cross_entropy_of(model, batch)
+        found = {"pce": loss}
+        if "absent" in terms:
+            found["absent"] = absent_class_loss(logits, batch.image_tags, valid=batch.valid)
+        return found
 
 
 class Dense(CrossEntropyMethod):

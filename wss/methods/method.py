@@ -122,6 +122,8 @@ class Method(Params, ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     """What ``losses`` reads beside image and labels: the maps ``edges`` and ``superpixels``; ``tags``, which the labels must have
     then; ``classes``, tags where the labels have them and otherwise the classes of the image's labelled pixels."""
+    term_needs: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """What single terms read beside ``needs``, by term; training provides it where a phase has the term. So far ``classes``."""
     uses_unlabelled: ClassVar[bool] = False
     """Whether images without any labelled pixel help."""
     stored_features: ClassVar[bool] = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from types import EllipsisType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,10 @@ class UNet(SegmentationNetwork):
         initialise(self)
         for classifier in (self.classifier, *self.side_classifiers):
             initialise_classifier(classifier)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but ``recorded``: a copy does not record what this network was asked to."""
+        return {**self.__dict__, "recorded": None}
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Features (B,widths[0],ceil(H/s),ceil(W/s)) of normalised images (B,in_channels,H,W), s the ``stem_stride``."""

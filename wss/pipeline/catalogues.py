@@ -72,11 +72,12 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]
     """
     bare: dict[str, str] = {}
     for node in pipeline.nodes.values():
-        if node.id in known:
-            try:
+        try:
+            check_probabilities(node, pipeline.nodes)
+            if node.id in known:
                 _check(node, pipeline, known[node.id], bare)
-            except WssError as error:
-                raise type(error)(f"stage {_named(node)}: {error}") from error
+        except WssError as error:
+            raise type(error)(f"stage {_named(node)}: {error}") from error
     if bare:
         raise DataError(_without_masks(pipeline, bare))
     return left_out(pipeline, known)
@@ -85,7 +86,6 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]
 def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str, str]) -> None:
     """Raise for what is known to fail; trainings that lack masks go to ``bare``, with their split."""
     check_report(node, pipeline)
-    check_probabilities(node, pipeline.nodes)
     if node.stage.check is not None:
         node.stage.check(node.params, catalogue)
     if isinstance(node.params, TrainParams) and (prepared := prepared_labels(node, pipeline)) is not None:

@@ -35,7 +35,8 @@ def check_probabilities(node: Node, nodes: Mapping[str, Node]) -> None:
         UsageError: It does.
     """
     for role, wanted in node.stage.inputs.items():
-        for source in node.inputs.get(role, ()) if wanted.probs == "needed" else ():
+        needed = wanted.probs == "needed" or (wanted.probs_needed is not None and wanted.probs_needed(node.params))
+        for source in node.inputs.get(role, ()) if needed else ():
             params = nodes[source].params
             if not hasattr(params, "probs"):
                 raise UsageError(

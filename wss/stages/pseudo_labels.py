@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from scipy import ndimage
 
 from wss.errors import DataError
 from wss.metrics import certainty_levels
-from wss.params import Params
+from wss.params import LATER, Params
 from wss.stages.parallel import each
-from wss.stages.probabilities import probabilities
+from wss.stages.probabilities import probabilities, require_probabilities
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, PREDICTIONS, Store, StoreWriter
 
@@ -21,19 +25,29 @@ class PseudoLabelsParams(Params):
     """Labelled pixels keep their labels."""
     restrict: bool = True
     """Only give classes that the image's tags name, where it has tags."""
+    entropy_below: float | None = Field(default=None, gt=0, le=1, json_schema_extra=LATER)
+    """Only label pixels of whose class the network is sure: the entropy of the probabilities is below this share of the largest
+    possible, log K. None labels all. DMSPS has 0.1. Needs predictions with probabilities."""
+    largest: bool = Field(default=False, json_schema_extra=LATER)
+    """Of the pixels that predictions label, only keep the largest connected part of each class: for images that show each thing
+    once, as scans of organs do."""
 
 
 def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Label every predicted image that is among the labels, with its prediction; its tags are kept.
 
-    The doubt is 1 less the probability of the label, where predictions were stored with probabilities.
+    The doubt is 1 less the probability of the label, where predictions were stored with probabilities. Pixels that
+    ``entropy_below`` or ``largest`` leave out are unlabelled, with a doubt of 1.
 
     Raises:
         DataError: Labels and predictions have no image in common.
+        UsageError: ``entropy_below`` is set, and predictions have no probabilities.
 
-    Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4, 6 and 7.
-    Differs: the paper does not say that tags restrict the classes. In the authors' code they do in line 6, and in lines 4 and 7
-        they only lend more weight to the classes that are tagged.
+    Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4, 6 and 7; Han et al. 2024, "DMSPS", and the authors' code, for
+        ``entropy_below`` and ``largest``.
+    Differs: SPML's paper does not say that tags restrict the classes. In the authors' code they do in line 6, and in lines 4
+        and 7 they only lend more weight to the classes that are tagged. DMSPS asks the mean of both decoders how sure they are;
+        here predictions are those of the first.
     """
     labels, predictions = inputs["labels"], inputs["predictions"]
     ids = [i for i in predictions.ids if i in labels]
@@ -41,6 +55,8 @@ def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context
         raise DataError(
             f"pseudo-labels: none of the images of {predictions.path} is among the labels; predict the split that they are of"
         )
+    if params.entropy_below is not None:
+        require_probabilities(predictions, ids, "pseudo-labels with entropy_below")
     todo = pending(ids, output)
     advance = context.progress.task("labelling by predictions", len(ids), len(ids) - len(todo))
     made = each(_arrays, ((params, labels, predictions, i) for i in todo), context.jobs, 8 if len(todo) > 100 else 1)
@@ -59,10 +75,16 @@ def _arrays(
     tags = labels.get("tags", image_id) if labels.has("tags", image_id) else None
     if params.restrict and tags is not None:
         found, probs = among(found, probs, tags.astype(bool))
+    sure = found != 255
+    if params.entropy_below is not None and probs is not None:
+        sure &= entropy_share(probs) < params.entropy_below
+    if params.largest:
+        sure = largest_parts(np.where(sure, found, 255).astype(np.uint8)) != 255
+    found = np.where(sure, found, 255).astype(np.uint8)
     given = labels.get("labels", image_id) if params.keep else np.full_like(found, 255)
     arrays = {"labels": np.where(given == 255, found, given)}
     if probs is not None:
-        doubt = 1 - probs.max(0).astype(np.float64)
+        doubt = np.where(sure, 1 - probs.max(0).astype(np.float64), 1)
         arrays["certainty"] = certainty_levels(np.where(given == 255, doubt, 0))
     if tags is not None:
         arrays["tags"] = tags
@@ -92,11 +114,31 @@ def among(
     return np.where(total > 0, shares.argmax(0), 255).astype(np.uint8), shares
 
 
+def entropy_share(probs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Entropy of probabilities (K,H,W) as a share of log K, float64 (H,W) in 0..1; 0 where there is one class."""
+    wide = probs.astype(np.float64)
+    entropy = -(wide * np.log(np.maximum(wide, np.finfo(np.float64).tiny))).sum(0)
+    return np.asarray(entropy / math.log(len(probs)) if len(probs) > 1 else np.zeros_like(entropy))
+
+
+def largest_parts(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Labels (H,W) with only the largest 4-connected part of each class, the first of equal ones; 255 elsewhere."""
+    kept = np.full_like(labels, 255)
+    for k in np.unique(labels[labels != 255]):
+        parts, count = ndimage.label(labels == k)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        kept[parts == 1 + sizes.argmax()] = k
+    return kept
+
+
 STAGE = Stage(
     "pseudo-labels",
     2,
     PseudoLabelsParams,
-    {"labels": Input(LABELS), "predictions": Input(PREDICTIONS, probs="used")},
+    {
+        "labels": Input(LABELS),
+        "predictions": Input(PREDICTIONS, probs="used", probs_needed=lambda params: params.entropy_below is not None),
+    },
     LABELS,
     run,
 )

@@ -64,12 +64,14 @@ class Input:
         many: A list of stores, at least one.
         optional: May be left out.
         probs: Whether the stage reads probabilities of predictions: it needs them, or uses them where there are some.
+        probs_needed: Whether parameters of the stage make it need probabilities that it otherwise only uses.
     """
 
     schema: Schema
     many: bool = False
     optional: bool = False
     probs: Literal["needed", "used"] | None = None
+    probs_needed: Callable[[Any], bool] | None = None
 
 
 class Inputs:

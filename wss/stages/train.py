@@ -342,8 +342,10 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
 def _tags(
     params: TrainParams, labels: Store, ids: Sequence[str], num_classes: int
 ) -> dict[str, NDArray[np.bool_]] | None:
-    """Classes in each image, bool (K,): its tags or, for methods that need no more, the classes of its labelled pixels."""
-    if not {"tags", "classes"} & params.method.needs:
+    """Classes in each image, bool (K,): its tags or, where that is all that is needed, the classes of its labelled pixels."""
+    terms = {term for phase in params.phases for term in phase.terms}
+    needs = params.method.needs.union(*(params.method.term_needs.get(term, frozenset()) for term in terms))
+    if not {"tags", "classes"} & needs:
         return None
     every = np.arange(num_classes)
     return {

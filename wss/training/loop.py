@@ -15,8 +15,8 @@ from wss.distributed import add_gradients, whole
 from wss.errors import WssError
 from wss.methods import Method, Phase
 from wss.networks import freeze_batch_norm
+from wss.networks.average import MovingAverage
 from wss.networks.stored_features import given_features
-from wss.training.average import MovingAverage
 from wss.training.batches import EpochBatches, TrainingSet, batches
 from wss.training.deep_supervision import deep_supervision, recorded_sides, supervised_weight
 from wss.training.optimiser import freeze, learning_rate, make_optimiser, set_learning_rate

@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.training.test_loop import IN_STEPS, _data, _fit, _model, _Stop
 from wss.methods import PartialCrossEntropy
-from wss.training.average import MovingAverage
+from wss.networks.average import MovingAverage
 from wss.training.loop import Hooks, LoopSettings, fit
 
 
