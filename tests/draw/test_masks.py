@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import sys
 import time
 import zipfile
@@ -151,6 +152,16 @@ class TestTraining:
         assert page.post("/api/training/resume", {})["state"] == "running"
         _wait(page, "running", stage="train")
         page.post("/api/training/stop", {})
+
+    def test_stopped_before_it_told_its_number(self, page, monkeypatch):
+        page.draw(page.image(), *TWO)
+        monkeypatch.setattr(training, "_command", lambda f: [sys.executable, "-c", "import time; time.sleep(60)", str(f)])
+        numbers, kill = [], os.kill
+        monkeypatch.setattr(training.os, "kill", lambda pid, n: numbers.append(pid) or (kill(pid, n) if pid > 0 else None))
+        page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
+        process = page.studio.trainer._process
+        assert page.post("/api/training/stop", {})["state"] == "stopped"
+        assert numbers == [process.pid] and process.poll() is not None  # 0 would be the server and all beside it
 
     def test_a_failure_is_told(self, scripted):
         page = scripted("tell(state='failed', error='the disk is full')")

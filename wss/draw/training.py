@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -92,10 +93,12 @@ class Trainer:
     def stop(self) -> dict[str, Any]:
         """Stop the training; it can go on later."""
         folder = self._last()
-        pid = read_json(folder / "status.json").get("pid") if folder else None
         if folder is None or not self._runs(folder):
             raise Refused(409, "no training is running")
-        os.kill(int(pid or 0), signal.SIGINT)
+        pid = self._pid(folder)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + 60
         while self._runs(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -175,6 +178,13 @@ class Trainer:
                 stderr=out,
                 start_new_session=True,  # so that Ctrl+C at the server leaves it alone
             )
+
+    def _pid(self, folder: Path) -> int | None:
+        """The number of the job's process: what it tells, or that of the process which has not told it yet."""
+        told = read_json(folder / "status.json").get("pid")
+        if type(told) is int and told > 0:
+            return told
+        return None if self._process is None else self._process.pid
 
     def _runs(self, folder: Path) -> bool:
         """Whether the job is at work. The folder in its command line tells its process from another one of the same number."""
