@@ -155,9 +155,13 @@ class TestTraining:
 
     def test_stopped_before_it_told_its_number(self, page, monkeypatch):
         page.draw(page.image(), *TWO)
-        monkeypatch.setattr(training, "_command", lambda f: [sys.executable, "-c", "import time; time.sleep(60)", str(f)])
+        monkeypatch.setattr(
+            training, "_command", lambda f: [sys.executable, "-c", "import time; time.sleep(60)", str(f)]
+        )
         numbers, kill = [], os.kill
-        monkeypatch.setattr(training.os, "kill", lambda pid, n: numbers.append(pid) or (kill(pid, n) if pid > 0 else None))
+        monkeypatch.setattr(
+            training.os, "kill", lambda pid, n: numbers.append(pid) or (kill(pid, n) if pid > 0 else None)
+        )
         page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
         process = page.studio.trainer._process
         assert page.post("/api/training/stop", {})["state"] == "stopped"
