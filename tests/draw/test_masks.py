@@ -303,6 +303,28 @@ class TestExport:
         found = source.read(source.catalogue.splits["train"][0]).mask
         np.testing.assert_array_equal(found, np.array(Image.open(folder / "masks/a.png")))
 
+    def test_the_report_is_the_one_of_the_training(self, drawn, monkeypatch):
+        from wss.draw import exporting
+
+        root = drawn.studio.project.workspace.root
+        (root / "report.html").write_text("<p>scores</p>")
+        monkeypatch.setattr(
+            exporting.subprocess, "run", lambda *a, **k: pytest.fail("a report must not train anything")
+        )
+        answer = drawn.post("/api/export", {"format": "report"})
+        assert answer.text == "<p>scores</p>" and "report.html" in answer.headers["content-disposition"]
+
+    @pytest.mark.parametrize(("form", "ending"), [("png", "png"), ("labelme", "json"), ("scribblesup", "xml")])
+    def test_names_that_are_not_utf8(self, tmp_path, open_page, form, ending):
+        folder = make_folder(tmp_path / "p", names=("a",))
+        (folder / "a.png").rename(folder / os.fsdecode(b"caf\xe9 \xc3\xa9.png"))
+        page = open_page(folder)
+        page.classes("leaf")
+        (image,) = page.get("/api/project")["images"]
+        page.draw(image["id"], *TWO)
+        assert f"caf%E9 \u00e9.{ending}" in self._files(page, form)
+        self._files(page, "cvat")
+
     def test_masks_of_images_without_truth_are_predictions(self, page):
         labels = np.ones((48, 64), np.uint8)
         _trained(page, {"b": labels})
