@@ -67,6 +67,16 @@ def test_train_takes_a_budget_instead_of_a_length(work, wss, steps_of_a_tenth):
     assert "expected a time such as 90s, 30m or 1.5h" in wrong.said
 
 
+def test_too_short_a_budget_names_one_that_suffices(work, wss, monkeypatch):
+    monkeypatch.setattr("wss.pipeline.budget.step_seconds", lambda *asked: 2.0)
+    short = wss("train", "--budget", "1s", "--set", "train.validate_every=0")
+    assert short.code == 2, short.err
+    least = re.search(r"--budget 1s is too short .* give at least (\d+)s", short.said)
+    assert least is not None and int(least[1]) < 120
+    enough = wss("train", "--budget", f"{least[1]}s", "--set", "train.validate_every=0", "--json")
+    assert enough.code == 0, enough.err
+
+
 def test_steps_are_measured_in_the_training_itself(work, wss, monkeypatch):
     lengths, real = [], train.fit
 

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import sys
 import time
 import zipfile
@@ -12,7 +13,9 @@ from PIL import Image
 from wss.datasets import open_source
 from wss.draw import job, prepared, training
 from wss.draw.painting import region_pixels
+from wss.draw.project import open_project
 from wss.draw.proposing import look, novelty
+from wss.draw.studio import Studio
 from wss.viz import encode_png, indexed_png
 
 TWO = (stroke("l", 0, (4, 4), (8, 40)), stroke("r", 1, (50, 4), (56, 40)))
@@ -107,6 +110,57 @@ class TestTruth:
             page.post(f"/api/images/{page.image()}/truth", {"base": 1, "source": source}, 409)
         assert (np.array(Image.open(folder / "masks/a.png")) == 0).all()
 
+    @pytest.mark.parametrize("source", ["propagation", "none"])
+    def test_a_kill_on_the_way_leaves_no_mask_that_cannot_be_replaced(
+        self, page, folder, open_page, monkeypatch, source
+    ):
+        page.draw(page.image(), *TWO)
+        path = f"/api/images/{page.image()}/truth"
+        if source == "none":
+            page.post(path, {"base": 1, "source": "propagation"})
+            monkeypatch.setattr(type(folder), "unlink", lambda *a, **k: 1 / 0)
+        else:
+            monkeypatch.setattr(page.studio.annotations, "mark", lambda *a, **k: 1 / 0)
+        page.post(path, {"base": 1 + (source == "none"), "source": source}, 500)
+        monkeypatch.undo()
+        assert (folder / "masks/a.png").exists()
+        again = open_page(folder)
+        assert not again.get(f"/api/images/{again.image()}")["has_truth"]
+        revision = again.get(f"/api/images/{again.image()}/annotation")["revision"]
+        assert again.post(path, {"base": revision, "source": "propagation"})["truth"]
+
+    def test_a_mask_that_comes_after_a_removal_is_somebody_elses(self, page, folder):
+        page.draw(page.image(), *TWO)
+        path = f"/api/images/{page.image()}/truth"
+        page.post(path, {"base": 1, "source": "propagation"})
+        page.post(path, {"base": 2, "source": "none"})
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(folder / "masks/a.png")
+        again = Page(Studio(open_project(folder, None)))
+        again.studio.close()
+        again.post(path, {"base": 3, "source": "propagation"}, 409)
+        assert (np.array(Image.open(folder / "masks/a.png")) == 0).all()
+
+    def test_a_mask_that_came_while_the_server_runs_is_not_replaced(self, page, folder):
+        page.draw(page.image(), *TWO)
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(folder / "masks/a.png")
+        page.post(f"/api/images/{page.image()}/truth", {"base": 1, "source": "propagation"}, 409)
+        assert (np.array(Image.open(folder / "masks/a.png")) == 0).all()
+
+    def test_truth_is_corrected_on_top_of_itself(self, page, folder):
+        image = page.image()
+        path = f"/api/images/{image}/truth"
+        assert "no truth" in page.post(path, {"base": 0, "source": "truth"}, 404)["error"]
+        page.draw(image, *TWO)
+        page.post(path, {"base": 1, "source": "propagation"})
+        before = np.array(Image.open(folder / "masks/a.png"))
+        page.change(image, {"op": "remove", "ids": ["l", "r"]})
+        page.draw(image, stroke("fix", 1, (10, 20), (20, 20)))
+        page.post(path, {"base": 4, "source": "truth"})
+        after = np.array(Image.open(folder / "masks/a.png"))
+        assert after[20, 15] == 1 != before[20, 15]
+        assert 0 < (after != before).sum() < 60
+
     def test_val_needs_truth(self, page):
         assert "dense truth" in page.post(f"/api/images/{page.image()}/split", {"split": "val"}, 409)["error"]
         page.post(f"/api/images/{page.image()}/split", {"split": "test"}, 400)
@@ -151,6 +205,20 @@ class TestTraining:
         assert page.post("/api/training/resume", {})["state"] == "running"
         _wait(page, "running", stage="train")
         page.post("/api/training/stop", {})
+
+    def test_stopped_before_it_told_its_number(self, page, monkeypatch):
+        page.draw(page.image(), *TWO)
+        monkeypatch.setattr(
+            training, "_command", lambda f: [sys.executable, "-c", "import time; time.sleep(60)", str(f)]
+        )
+        numbers, kill = [], os.kill
+        monkeypatch.setattr(
+            training.os, "kill", lambda pid, n: numbers.append(pid) or (kill(pid, n) if pid > 0 else None)
+        )
+        page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
+        process = page.studio.trainer._process
+        assert page.post("/api/training/stop", {})["state"] == "stopped"
+        assert numbers == [process.pid] and process.poll() is not None  # 0 would be the server and all beside it
 
     def test_a_failure_is_told(self, scripted):
         page = scripted("tell(state='failed', error='the disk is full')")
@@ -287,6 +355,28 @@ class TestExport:
         source = open_source("coco", tmp_path, train="coco.json", images=str(folder))
         found = source.read(source.catalogue.splits["train"][0]).mask
         np.testing.assert_array_equal(found, np.array(Image.open(folder / "masks/a.png")))
+
+    def test_the_report_is_the_one_of_the_training(self, drawn, monkeypatch):
+        from wss.draw import exporting
+
+        root = drawn.studio.project.workspace.root
+        (root / "report.html").write_text("<p>scores</p>")
+        monkeypatch.setattr(
+            exporting.subprocess, "run", lambda *a, **k: pytest.fail("a report must not train anything")
+        )
+        answer = drawn.post("/api/export", {"format": "report"})
+        assert answer.text == "<p>scores</p>" and "report.html" in answer.headers["content-disposition"]
+
+    @pytest.mark.parametrize(("form", "ending"), [("png", "png"), ("labelme", "json"), ("scribblesup", "xml")])
+    def test_names_that_are_not_utf8(self, tmp_path, open_page, form, ending):
+        folder = make_folder(tmp_path / "p", names=("a",))
+        (folder / "a.png").rename(folder / os.fsdecode(b"caf\xe9 \xc3\xa9.png"))
+        page = open_page(folder)
+        page.classes("leaf")
+        (image,) = page.get("/api/project")["images"]
+        page.draw(image["id"], *TWO)
+        assert f"caf%E9 \u00e9.{ending}" in self._files(page, form)
+        self._files(page, "cvat")
 
     def test_masks_of_images_without_truth_are_predictions(self, page):
         labels = np.ones((48, 64), np.uint8)

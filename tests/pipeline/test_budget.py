@@ -3,7 +3,7 @@
 import pytest
 
 from wss.errors import UsageError
-from wss.pipeline.budget import fitted, parse_budget
+from wss.pipeline.budget import TooShortError, fitted, parse_budget
 from wss.stages.train import TrainParams
 
 
@@ -36,7 +36,8 @@ def test_fewer_images_than_a_batch():
 
 def test_too_little_time_is_refused():
     params = _params({"epochs": 30, "terms": {"pce": 1}}, {"steps": 1, "terms": {"pce": 1}})
-    with pytest.raises(UsageError, match="give more time"):
-        fitted(params, 80, [0.5, 2.0], 20.0)
-    with pytest.raises(UsageError, match="give more time"):
-        fitted(params, 80, [0.5, 2.0], -5.0)
+    for available in (20.0, -5.0):
+        with pytest.raises(TooShortError, match="give more time") as error:
+            fitted(params, 80, [0.5, 2.0], available)  # usually 300 steps of 0.5 s and 1 of 2 s: 152 s
+        assert error.value.missing == pytest.approx(152 - available)
+        assert fitted(params, 80, [0.5, 2.0], available + error.value.missing + 1e-6)[1].steps == 1

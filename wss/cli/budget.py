@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     from wss.distributed import processes
     from wss.errors import UsageError
     from wss.params import canonical
-    from wss.pipeline.budget import fitted, parse_budget, step_seconds
+    from wss.pipeline.budget import TooShortError, fitted, parse_budget, step_seconds
     from wss.pipeline.protocol import protocols
     from wss.stages.stage import Inputs
     from wss.stages.train import TrainParams
@@ -75,7 +76,15 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     changes: dict[str, dict[str, Any]] = {}
     for name, node in trainings.items():
         assert isinstance(node.params, TrainParams)
-        phases = fitted(node.params, images[name], costs[name], left * usual[name] / sum(usual.values()))
+        share = usual[name] / sum(usual.values())
+        try:
+            phases = fitted(node.params, images[name], costs[name], left * share)
+        except TooShortError as error:
+            least = 1.25 * (seconds + error.missing / share / (1 - RESERVED))  # no two measurements are the same
+            raise UsageError(
+                f"--budget {budget} is too short for what runs before and after the training and one step of each phase; "
+                f"give at least {math.ceil(least)}s"
+            ) from None
         changes[name] = {"phases": {str(number): {"steps": phase.steps} for number, phase in enumerate(phases)}}
     session.workspace.remember("budget", {**before, place: changes})
     per_step = ", ".join(f"{each:.2f}" for each in measured)

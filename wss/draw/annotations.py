@@ -19,7 +19,15 @@ from wss.store.atomic import remove_leftovers, write_text
 VERSION = 1
 """Version of the documents in ``strokes/``."""
 
-_EMPTY: dict[str, Any] = {"objects": [], "tags": None, "truth": False, "split": None, "done": [], "undone": []}
+_EMPTY: dict[str, Any] = {
+    "objects": [],
+    "tags": None,
+    "truth": False,
+    "begun": False,
+    "split": None,
+    "done": [],
+    "undone": [],
+}
 
 
 def flat_name(name: str) -> str:
@@ -126,6 +134,10 @@ class Annotations:
             base = self.document(name)["revision"] if base is None else base
             return self._apply(name, base, lambda document: document.update(values))
 
+    def note(self, name: str, base: int, *, begun: bool) -> dict[str, Any]:
+        """Set whether the file of the image's truth, if there is one, was made here. Clients see no new revision."""
+        return self._apply(name, base, lambda document: document.update(begun=begun), step=0)
+
     def forget_history(self, from_class: int) -> None:
         """Forget the steps of images whose history names a class that is about to be removed."""
         with self._lock:
@@ -147,7 +159,7 @@ class Annotations:
         there = {item["id"]: item for item in self.document(name)["objects"]}
         return all(there.get(item["id"]) == item for item in objects)
 
-    def _apply(self, name: str, base: int, action: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _apply(self, name: str, base: int, action: Callable[[dict[str, Any]], None], step: int = 1) -> dict[str, Any]:
         with self._lock:
             before = self.document(name)
             if base != before["revision"]:
@@ -159,7 +171,7 @@ class Annotations:
             document["objects"] = list(before["objects"])
             document["done"], document["undone"] = list(before["done"]), list(before["undone"])
             action(document)
-            document["revision"] += 1
+            document["revision"] += step
             write_text(self.path(name), json.dumps(document, ensure_ascii=True) + "\n")
             self._documents[name] = document
         self._changed(name)

@@ -22,6 +22,7 @@ from wss.draw.labels import Labels
 from wss.draw.painting import boxes_of
 from wss.draw.pictures import Pictures, encode
 from wss.draw.project import Project
+from wss.errors import WssError
 from wss.store.atomic import remove_leftovers, write_bytes, write_text
 
 
@@ -33,6 +34,9 @@ class DrawnDataset:
         pictures: The images.
         annotations: What is drawn.
         labels: The same as label images.
+
+    Attributes:
+        left_out: Images that could not be read when everything was written last.
     """
 
     def __init__(self, project: Project, pictures: Pictures, annotations: Annotations, labels: Labels) -> None:
@@ -40,6 +44,7 @@ class DrawnDataset:
         self._stamps_path = project.cache / "rendered.json"
         self._stamps: dict[str, Any] = _read(self._stamps_path)
         self._lock = threading.RLock()
+        self.left_out: list[str] = []
 
     def behind(self) -> list[str]:
         """Images whose files are older than what is drawn."""
@@ -52,21 +57,30 @@ class DrawnDataset:
             if not todo:
                 return
             remove_leftovers([self._scribble_path(name) for name in todo])
+            failed: WssError | None = None
             for name in todo:
-                self._write_scribble(name)
+                try:
+                    self._write_scribble(name)
+                except WssError as error:  # a picture that is gone, say: the others are written
+                    failed = error
+                    continue
                 self._stamps[name] = self._stamp(name)
             write_text(self._stamps_path, json.dumps(self._stamps), flush=False)
+            if failed is not None:
+                raise failed
 
     def complete(self) -> Path:
-        """Write everything that a training reads, and give the data set's root."""
+        """Write everything that a training reads, and give the data set's root. Images that cannot be read are left out."""
         with self._lock:
-            self.write()
+            self.left_out = [name for name in self._project.names if not self._pictures.sound(name)]
+            names = [name for name in self._project.names if name not in set(self.left_out)]
+            self.write(name for name in self.behind() if name not in set(self.left_out))
             if not self._project.in_place:
-                for name in self._project.names:
+                for name in names:
                     self._write_image(name)
                     self._write_mask(name)
-            self._write_tables()
-            self._write_lists()
+            self._write_tables(names)
+            self._write_lists(names)
             return self._project.root
 
     def annotated(self, name: str) -> bool:
@@ -125,11 +139,11 @@ class DrawnDataset:
         if truth is not None:
             write_label(path, truth, colour_map(len(self._project.classes)))
 
-    def _write_tables(self) -> None:
+    def _write_tables(self, images: list[str]) -> None:
         names = self._project.classes.names
         boxes: list[tuple[Any, ...]] = []
         tags: list[tuple[Any, ...]] = []
-        for name in self._project.names:
+        for name in images:
             document, file = self._annotations.document(name), self._file_name(name)
             if any(item["kind"] == "box" for item in document["objects"]):
                 rows = boxes_of(document["objects"], self._labels.shape(name))
@@ -153,7 +167,7 @@ class DrawnDataset:
         file = self._project.file(name)
         return flat_name(name) + (file.suffix if file is not None else IMAGE_SUFFIXES[2])
 
-    def _write_lists(self) -> None:
+    def _write_lists(self, images: list[str]) -> None:
         """Lists of the splits: ``val`` has truth and was chosen for it or has no drawing, ``train`` is annotated, the rest is
         ``test``.
         """
@@ -161,7 +175,7 @@ class DrawnDataset:
             return
         lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
         own = {} if self._project.in_place else dict(self._splits())
-        for name in self._project.names:
+        for name in images:
             document = self._annotations.document(name)
             chosen = document["split"] or own.get(name)
             has_truth = document["truth"] or self._labels.has_own_truth(name)

@@ -186,11 +186,11 @@ class Exporter:
             return Download(f"{self._title()}-{path.name}", "application/octet-stream", path.read_bytes())
 
     def _report(self) -> Download:
-        root = self._project.workspace.root
-        if self._trainer.network() is None:
-            raise Refused(409, "there is nothing to report yet; train first")
-        self._wss("report")
-        return Download(f"{self._title()}-report.html", "text/html", (root / "report.html").read_bytes())
+        """The page that the last complete training wrote. A new one of changed drawings would need a training of its own."""
+        path = self._project.workspace.root / "report.html"
+        if not path.exists():
+            raise Refused(409, "there is no report yet: a training writes it at its end; train first")
+        return Download(f"{self._title()}-report.html", "text/html", path.read_bytes())
 
     def _wss(self, *arguments: str) -> None:
         """Run a command of wss in the workspace of the trainings."""
@@ -205,10 +205,15 @@ class Exporter:
         return plain or "drawn"
 
 
+def _in_utf8(name: str) -> str:
+    """A name for an archive, which holds UTF-8 only: other bytes become ``%FF``."""
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in name)
+
+
 def _zipped(folder: Path) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                archive.write(path, path.relative_to(folder).as_posix())
+                archive.write(path, _in_utf8(path.relative_to(folder).as_posix()))
     return data.getvalue()

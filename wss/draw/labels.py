@@ -108,7 +108,8 @@ class Labels:
 
     def has_own_truth(self, name: str) -> bool:
         """Whether the data set has a mask of the image that was not made here."""
-        if self._annotations.document(name)["truth"]:
+        document = self._annotations.document(name)
+        if document["truth"] or document["begun"]:
             return False
         entries = getattr(self._project.source, "entries", None)
         if entries is None:

@@ -19,7 +19,7 @@ from wss.draw.propagating import Propagator, window_of
 from wss.draw.refusals import Refused
 from wss.draw.training import Trainer
 
-_SOURCES = ("propagation", "prediction", "annotation")
+_SOURCES = ("propagation", "prediction", "annotation", "truth")
 
 
 class Masks:
@@ -73,11 +73,16 @@ class Masks:
         """
         source = body.get("source")
         if source not in _SOURCES:
-            raise Refused(400, "expected source as propagation, prediction or annotation")
+            raise Refused(400, "expected source as propagation, prediction, annotation or truth")
         height, width = self._labels.shape(name)
         whole = Window(0, 0, width, height)
         if source == "annotation":
             return self._labels.drawn(name), whole
+        if source == "truth":
+            truth = self._labels.truth(name)
+            if truth is None:
+                raise Refused(404, "no truth of this image is kept yet")
+            return truth, whole
         if source == "prediction":
             found = self._trainer.prediction(name)
             if found is None:
@@ -99,12 +104,14 @@ class Masks:
         if base != document["revision"]:
             message = "the annotation was changed in another tab or by somebody else; what is shown now is the newest"
             raise Refused(409, message, {"annotation": self._annotations.answer(name)})
-        if self._labels.has_own_truth(name):
-            raise Refused(409, "the data set has a mask of this image already; it is not replaced here")
         path = self._labels.truth_path(name)
+        made_here = document["truth"] or document["begun"]
+        if self._labels.has_own_truth(name) or (path.exists() and not made_here):  # maybe since the server started
+            raise Refused(409, "the data set has a mask of this image already; it is not replaced here")
         if body.get("source") == "none":
             document = self._annotations.mark(name, base, truth=False, split=None)
             path.unlink(missing_ok=True)
+            document = self._annotations.note(name, document["revision"], begun=False)
             return self._told(document, "the image is no longer scored")
         mask, window = self.mask(name, body)
         if (window.height, window.width) != self._labels.shape(name):
@@ -115,7 +122,8 @@ class Masks:
         labels = np.where(drawn == 255, mask, drawn)
         if (labels == 255).all():
             raise Refused(409, "the mask is empty; draw or propagate first")
-        # The mask before the document: a mask without its document is not used, the reverse would be missing.
+        # A kill after any of these lines leaves a mask that is known to be made here, and can be kept again.
+        self._annotations.note(name, base, begun=True)
         write_label(path, labels, colour_map(len(self._project.classes)))
         split = document["split"] or "val"
         document = self._annotations.mark(name, base, truth=True, split=split)

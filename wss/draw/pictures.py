@@ -78,7 +78,8 @@ class Pictures:
         self._opening: dict[str, threading.Lock] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._deep: set[str] = set()
-        self._problems: dict[str, str | None] = {}
+        self._problems: dict[str, tuple[Any, str | None]] = {}
+        self._read: dict[str, Any] = {}
 
     def size(self, name: str) -> tuple[int, int] | None:
         """Height and width, as far as they can be told without decoding the image."""
@@ -92,19 +93,32 @@ class Pictures:
         return 16 if name in self._deep else 8
 
     def problem(self, name: str) -> str | None:
-        """Why the beginning of an image's file cannot be read; None: it can, or nobody tried."""
-        if name not in self._problems:
-            file = self._project.file(name)
+        """Why an image's file cannot be read; None: it can, as far as anybody tried. A changed file is looked at anew."""
+        file = self._project.file(name)
+        state = _state(file)
+        if name not in self._problems or self._problems[name][0] != state:
             try:
                 header = None if file is None else read_header(file)
             except WssError as error:
-                self._problems[name] = str(error)
-                return self._problems[name]
-            self._problems[name] = None
+                self._problems[name] = (state, str(error))
+                return str(error)
+            self._problems[name] = (state, None)
             if header is not None:
                 self._sizes[name] = header.shape
                 self._deep |= {name} if header.dtype == np.uint16 else set()
-        return self._problems[name]
+        return self._problems[name][1]
+
+    def sound(self, name: str) -> bool:
+        """Whether the whole image can be read. It is decoded, unless that was done already and its file is as it was."""
+        file = self._project.file(name)
+        if self.problem(name) is not None:
+            return False
+        if file is not None and self._read.get(name) != _state(file):
+            try:
+                self._open(name)
+            except WssError:
+                return False
+        return True
 
     def rgb(self, name: str) -> NDArray[np.uint8]:
         """The image as wss trains on it, uint8 (H,W,3)."""
@@ -172,6 +186,17 @@ class Pictures:
         return encode(".jpg", smallest, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
     def _open(self, name: str) -> Pyramid:
+        """Read an image, and remember whether that was possible."""
+        state = _state(self._project.file(name))
+        try:
+            made = self._made(name)
+        except WssError as error:
+            self._problems[name] = (state, str(error))
+            raise
+        self._read[name] = state
+        return made
+
+    def _made(self, name: str) -> Pyramid:
         file = self._project.file(name)
         size = self.size(name)
         if file is not None and size is not None and size[0] * size[1] > IN_MEMORY:
@@ -219,6 +244,15 @@ def encode(suffix: str, image: NDArray[Any], options: list[int]) -> bytes:
     if not done:
         raise Refused(500, "the picture could not be encoded")
     return bytes(data)
+
+
+def _state(file: Path | None) -> Any:
+    """What changes when a file does; None: there is no file."""
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_size, found.st_mtime_ns)
 
 
 def _levels(image: NDArray[Any]) -> list[NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from wss.draw.pictures import Pictures
 from wss.draw.project import Project, image_id
+from wss.errors import WssError
 from wss.stages.samples import evenly
 from wss.store.atomic import write_text
 
@@ -48,11 +50,14 @@ class Proposer:
         Args:
             after: The image that is open; it is not proposed.
         """
-        todo = [name for name in self._project.names if name != after and not self._annotated(name)]
+        readable = [name for name in self._project.names if self._pictures.problem(name) is None]
+        todo = [name for name in readable if name != after and not self._annotated(name)]
+        done = [name for name in readable if self._annotated(name)]
+        todo = self._looked_at(list(evenly(todo, LOOKED_AT)) if todo else [])
+        done = self._looked_at(list(evenly(done, LOOKED_AT)) if done else [])
         if not todo:
-            return {"image": None, "reason": "Every image has an annotation; correct predictions, or train longer."}
-        done = [name for name in self._project.names if self._annotated(name)]
-        todo, done = list(evenly(todo, LOOKED_AT)), list(evenly(done, LOOKED_AT)) if done else []
+            reason = "Every image that can be read has an annotation; correct predictions, or train longer."
+            return {"image": None, "reason": reason}
         doubts = self._doubts()
         distances = novelty(self._described(todo), self._described(done))
         known = [name for name in todo if name in doubts]
@@ -75,7 +80,11 @@ class Proposer:
         return {"image": image_id(todo[best]), "reason": reason}
 
     def _described(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Colour and edges of images, float64 (N,D); kept on disk, because every image has to be opened once."""
+        """Colour and edges of images that were looked at, float64 (N,D)."""
+        return np.array([self._looks[image_id(name)] for name in names], np.float64)
+
+    def _looked_at(self, names: Sequence[str]) -> list[str]:
+        """Look at images, and give those that can be read. Looks are kept on disk: every image has to be opened once."""
         with self._lock:
             if not self._looks:
                 try:
@@ -84,10 +93,11 @@ class Proposer:
                     self._looks = {}
             missing = [name for name in names if image_id(name) not in self._looks]
             for name in missing:
-                self._looks[image_id(name)] = look(np.asarray(self._pictures.pyramid(name).levels[-1])).tolist()
+                with contextlib.suppress(WssError):  # the page tells why, beside the image
+                    self._looks[image_id(name)] = look(np.asarray(self._pictures.pyramid(name).levels[-1])).tolist()
             if missing:
                 write_text(self._path, json.dumps(self._looks), flush=False)
-            return np.array([self._looks[image_id(name)] for name in names], np.float64)
+            return [name for name in names if image_id(name) in self._looks]
 
 
 def look(image: NDArray[np.uint8]) -> NDArray[np.float64]:

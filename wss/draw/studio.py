@@ -52,7 +52,7 @@ class Studio:
         self.dataset = DrawnDataset(project, self.pictures, self.annotations, self.labels)
         self.prepared = Prepared(project, self.pictures)
         self.propagator = Propagator(project, self.annotations, self.labels, self.prepared)
-        self.trainer = Trainer(project, self.dataset.complete)
+        self.trainer = Trainer(project, self._complete)
         self.masks = Masks(project, self.annotations, self.labels, self.propagator, self.trainer)
         self.exporter = Exporter(project, self.annotations, self.labels, self.trainer)
         self.proposer = Proposer(project, self.pictures, self.needs_nothing, self.trainer.doubts)
@@ -203,6 +203,10 @@ class Studio:
         return (
             self.dataset.annotated(name) or self.annotations.document(name)["truth"] or self.labels.has_own_truth(name)
         )
+
+    def _complete(self) -> list[str]:
+        self.dataset.complete()
+        return self.dataset.left_out
 
     def _changed(self, name: str) -> None:
         self._dirty.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from wss.draw.annotations import flat_name
 from wss.draw.job import read_json
 from wss.draw.project import Project
 from wss.draw.refusals import Refused
+from wss.names import readable
 from wss.store.atomic import write_text
 
 PIPELINES = {
@@ -47,6 +49,7 @@ _NONE: dict[str, Any] = {
     "curve": [],
     "scores": None,
     "error": None,
+    "left_out": [],
 }
 _POINTS = 200
 
@@ -56,10 +59,10 @@ class Trainer:
 
     Args:
         project: Whose drawings.
-        complete: Writes the data set before a training begins.
+        complete: Writes the data set before a training begins, and tells which images cannot be read.
     """
 
-    def __init__(self, project: Project, complete: Callable[[], Path]) -> None:
+    def __init__(self, project: Project, complete: Callable[[], Sequence[str]]) -> None:
         self._project, self._complete = project, complete
         self._folder = project.workspace.root / "draw-jobs"
         self._lock = threading.Lock()
@@ -78,13 +81,13 @@ class Trainer:
             raise Refused(400, f"a training takes {BUDGET[0]} seconds to {BUDGET[1] // 3600} hours")
         with self._lock:
             self._require_idle()
-            self._complete()
+            left_out = [readable(name) for name in self._complete()]
             self._require_labels()
             stamp = time.strftime("%Y%m%d-%H%M%S")
             folder = next(f for n in count() if not (f := self._folder / f"{stamp}-{n}").exists())
             folder.mkdir(parents=True)
             place = str(self._project.workspace.root.resolve())
-            job = {"pipeline": pipeline, "budget_s": round(budget), "workspace": place}
+            job = {"pipeline": pipeline, "budget_s": round(budget), "workspace": place, "left_out": left_out}
             write_text(folder / "job.json", json.dumps(job))
             self._launch(folder)
         return self.state()
@@ -92,10 +95,12 @@ class Trainer:
     def stop(self) -> dict[str, Any]:
         """Stop the training; it can go on later."""
         folder = self._last()
-        pid = read_json(folder / "status.json").get("pid") if folder else None
         if folder is None or not self._runs(folder):
             raise Refused(409, "no training is running")
-        os.kill(int(pid or 0), signal.SIGINT)
+        pid = self._pid(folder)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + 60
         while self._runs(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -134,6 +139,7 @@ class Trainer:
             "curve": curve,
             "scores": _scores(status.get("record")),
             "error": status.get("error"),
+            "left_out": job.get("left_out", []),
         }
 
     def predictions(self) -> Path | None:
@@ -175,6 +181,13 @@ class Trainer:
                 stderr=out,
                 start_new_session=True,  # so that Ctrl+C at the server leaves it alone
             )
+
+    def _pid(self, folder: Path) -> int | None:
+        """The number of the job's process: what it tells, or that of the process which has not told it yet."""
+        told = read_json(folder / "status.json").get("pid")
+        if type(told) is int and told > 0:
+            return told
+        return None if self._process is None else self._process.pid
 
     def _runs(self, folder: Path) -> bool:
         """Whether the job is at work. The folder in its command line tells its process from another one of the same number."""

@@ -40,6 +40,18 @@ def parse_budget(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+class TooShortError(UsageError):
+    """A time is too short for one step of each phase.
+
+    Args:
+        missing: Seconds that are missing.
+    """
+
+    def __init__(self, missing: float) -> None:
+        super().__init__(f"--budget: one step of each phase takes {missing:.1f} s more; give more time")
+        self.missing = missing
+
+
 class _EnoughError(Exception):
     """Ends a training whose steps have been measured."""
 
@@ -107,16 +119,14 @@ def fitted(params: TrainParams, images: int, seconds: list[float], available: fl
         available: Seconds for all phases.
 
     Raises:
-        UsageError: Not even one step of each phase fits.
+        TooShortError: Not even one step of each phase fits.
     """
     usual = [total_steps(images, min(params.batch_size, images), [phase]) for phase in params.phases]
-    factor = available / sum(count * each for count, each in zip(usual, seconds, strict=True))
+    longest = sum(count * each for count, each in zip(usual, seconds, strict=True))
+    factor = available / longest
     counts = [int(factor * count) for count in usual]
     if min(counts) < 1:
-        raise UsageError(
-            f"--budget: {available:.0f} s are left for training, and one step of each phase takes {sum(seconds):.1f} s; give "
-            "more time"
-        )
+        raise TooShortError(longest / min(usual) - available)
     return tuple(
         phase.model_copy(update={"epochs": None, "steps": count})
         for phase, count in zip(params.phases, counts, strict=True)

@@ -19,7 +19,7 @@ def _train(page):
             raise
         if page.page.get_attribute("#train-state", "data-state") == "done":
             return
-        assert "give more time" in page.page.inner_text("#train-error")
+        assert "give at least" in page.page.inner_text("#train-error")
     raise AssertionError("the training did not end in its budget")
 
 

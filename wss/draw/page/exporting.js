@@ -6,8 +6,8 @@ import { say } from "./say.js";
 const FORMATS = [
   { name: "png", title: "PNG", about: "a class index per pixel", what: ["masks", "scribbles"] },
   { name: "scribblesup", title: "ScribbleSup XML", about: "strokes with class names", what: ["scribbles"] },
-  { name: "cvat", title: "CVAT", about: "CVAT for images 1.1", what: ["masks", "scribbles"] },
-  { name: "labelme", title: "Labelme", about: "a JSON file per image", what: ["masks", "scribbles"] },
+  { name: "cvat", title: "CVAT", about: "strokes, CVAT for images 1.1", what: ["scribbles"] },
+  { name: "labelme", title: "Labelme", about: "strokes, a JSON file per image", what: ["scribbles"] },
   { name: "coco", title: "COCO", about: "run lengths in one JSON file", what: ["masks"] },
   { name: "nifti", title: "NIfTI", about: "volumes", what: ["masks", "scribbles"] },
   { name: "network", title: "Network", about: "the trained network, ready to use elsewhere", what: [] },

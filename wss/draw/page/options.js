@@ -3,6 +3,7 @@ import { find, make, show, sentence } from "./dom.js";
 import { state, on, tell, remember } from "./store.js";
 import { propagate, propagated, shownRegion } from "./propagation.js";
 import { predicted } from "./prediction.js";
+import { truth } from "./truth.js";
 import { sideIsShown } from "./stage.js";
 import { keepTruth, putInSplit } from "./accept.js";
 import { say } from "./say.js";
@@ -76,7 +77,7 @@ function updateMask() {
   show(find("thinking"), propagated.busy && state.options.source === "propagation");
   find("thinking-text").textContent = propagated.kind === "coarse" ? "Refining the mask" : "Computing the mask";
   const { source } = state.options;
-  const ready = source === "prediction" ? predicted.mask : source === "propagation" ? propagated.mask : source === "off" && state.annotation?.objects.length;
+  const ready = source === "prediction" ? predicted.mask : source === "propagation" ? propagated.mask : source === "truth" ? truth.mask : state.annotation?.objects.length;
   find("keep-truth").disabled = !ready;
 }
 

@@ -73,6 +73,9 @@ function note() {
   const drawn = state.project?.images.filter((entry) => entry.objects > 0 || entry.has_base).length ?? 0;
   const none = (state.training?.state ?? "none") === "none";
   find("train-start").disabled = drawn === 0;
+  const { left_out: left = [] } = state.training ?? {};
+  show(find("train-left-out"), left.length > 0);
+  find("train-left-out").textContent = left.length ? `Left out, because ${left.length === 1 ? "it" : "they"} cannot be read: ${left.slice(0, 5).join(", ")}${left.length > 5 ? ` and ${left.length - 5} more` : ""}.` : "";
   const unscored = state.training?.state === "done" && !state.training.scores;
   find("train-note").textContent = unscored
     ? "No scores: keep a corrected mask as truth and put that image into val."
