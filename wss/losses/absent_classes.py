@@ -37,13 +37,12 @@ def absent_class_loss(logits: Tensor, present: Tensor, *, valid: Tensor | None =
     if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
         raise UsageError(f"valid must be bool {expected}; got {valid.dtype} {tuple(valid.shape)}")
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    known = present.any(1)
-    counted = known[:, None, None].expand(expected)
+    counted = present.any(1)[:, None, None].expand(expected)
     if valid is not None:
         counted = counted & valid
     if logits.shape[1] == 1:  # the only class is present, or nothing is known
         return mean_over_batch(wide[:, 0] * 0, counted)
-    absent = (known[:, None] & ~present)[:, :, None, None]
+    absent = ~present[:, :, None, None]
     return mean_over_batch(-_log_of_the_others(wide).where(absent, 0).sum(1), counted)
 
 
