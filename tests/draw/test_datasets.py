@@ -189,6 +189,11 @@ def test_folders_that_cannot_be_drawn_on_are_refused_with_a_remedy(tmp_path):
         open_project(tmp_path / "nothing", None)
     with pytest.raises(DataError, match="no image files"):
         open_project(tmp_path / "empty", None)
+    assert not list((tmp_path / "empty").iterdir())
+    write_text(tmp_path / "empty/wss.yaml", "dataset: {kind: sample}\n")
+    with pytest.raises(DataError, match="it is a workspace: `wss draw -w"):
+        open_project(tmp_path / "empty", None)
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["wss.yaml"]
     with pytest.raises(UsageError, match="-w"):
         open_project(None, None)
     with pytest.raises(UsageError, match="-w"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from draw_client import stroke
 
-from wss.draw.painting import Window, boxes_of, paint, region_pixels, region_runs
+from wss.draw.painting import Window, boxes_of, paint, region_pixels, region_runs, shrunk
 from wss.scribbles import Stroke, rasterise
 
 SHAPE = (40, 50)
@@ -88,3 +88,16 @@ def test_boxes_become_inclusive_pixels():
     )
     assert rows == [(1, 3, 4, 10, 8), (1, 0, 0, 49, 39)]
     assert (paint([box | {"x0": 1, "y0": 1, "x1": 9, "y1": 9}], SHAPE) == 255).all()
+
+
+def test_objects_on_a_reduced_copy_lie_where_they_lie_on_the_image():
+    inside = np.zeros((47, 65), bool)
+    inside[20:47, 40:65] = True
+    region = {"id": "r", "kind": "region", "class": 2, "rle": region_runs(inside, Window(0, 0, 65, 47), (47, 65))}
+    point = {"id": "p", "kind": "point", "class": 1, "x": 50.5, "y": 8.5, "width": 1}
+    erase = {"id": "e", "kind": "erase", "width": 8, "points": [[60, 30], [60, 46]]}
+    objects = [stroke("s", 0, (4, 4), (8, 40), width=4), region, point, erase]
+    small, large = paint(shrunk(objects, 4), (12, 17)), paint(objects, (47, 65))
+    assert set(np.unique(small)) == {0, 1, 2, 255}
+    assert small[8 // 4, 50 // 4] == 1 and small[40 // 4, 60 // 4] == 255 and small[11, 12] == 2
+    assert (small[:, :16] == large[2::4, 2::4]).mean() > 0.9

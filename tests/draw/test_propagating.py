@@ -9,8 +9,8 @@ import pytest
 from draw_client import halves, make_folder, stroke
 from PIL import Image
 
-from wss.draw import limits, png, prepared, propagating
-from wss.draw.painting import paint
+from wss.draw import limits, pictures, png, prepared, propagating
+from wss.draw.painting import paint, region_pixels
 from wss.propagation import RandomWalk, Superpixel
 from wss.superpixels import Felzenszwalb
 
@@ -138,6 +138,26 @@ def test_large_images_are_propagated_in_a_part(tmp_path, open_page, monkeypatch)
             f"/api/images/{page.image()}/truth", {"base": 3, "source": "propagation", "region": body["region"]}, 409
         )["error"]
     )
+
+
+def test_a_large_image_as_a_whole_is_propagated_on_a_reduced_copy(tmp_path, open_page, monkeypatch):
+    monkeypatch.setattr(limits, "WHOLE", 1000)
+    monkeypatch.setattr(pictures, "TILE", 16)
+    folder = make_folder(tmp_path / "large", names=("a",), height=47, width=65)
+    page = open_page(folder)
+    page.classes("leaf")
+    page.draw(page.image(), *TWO)
+    full = page.propagate(page.image())[-1]
+    assert (full["x"], full["y"], full["width"], full["height"]) == (0, 0, 65, 47) and full["scale"] % 2 == 0
+    mask = _decoded(full["mask"])
+    assert mask.shape == (24, 33) and (mask != 255).all()
+    assert mask[12, 3] == 0 and mask[12, 30] == 1
+    body = {"base": 1, "source": "propagation", "x": 63, "y": 45}
+    accepted = page.post(f"/api/images/{page.image()}/accept", body)["annotation"]["objects"][-1]
+    inside = region_pixels(accepted["rle"])
+    assert accepted["class"] == 1 and inside.shape == (47, 65) and inside[45, 63] and not inside[45, 3]
+    refused = page.post(f"/api/images/{page.image()}/truth", {"base": 2, "source": "propagation"}, 409)
+    assert "reduced copy" in refused["error"]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from wss.datasets.convert import raster_of
 from wss.datasets.images import read_label
 from wss.draw.annotations import Annotations, flat_name
-from wss.draw.painting import Window, paint
+from wss.draw.painting import Window, paint, shrunk
 from wss.draw.pictures import Pictures
 from wss.draw.project import Project
 from wss.scribbles import rasterise
+from wss.scribbles.rasters import UNLABELLED
 
 _KEPT = 24
 _NOTHING: tuple[list[dict[str, Any]], NDArray[np.uint8] | None] = ([], None)
@@ -91,6 +92,17 @@ class Labels:
             return labels
         part = own[window.y : window.y + window.height, window.x : window.x + window.width]
         return np.where(labels == 255, part, labels)
+
+    def reduced(self, name: str, scale: int) -> NDArray[np.uint8]:
+        """As ``drawn``, of a copy whose sides are divided by ``scale`` and rounded up."""
+        height, width = self.shape(name)
+        small = (-(-height // scale), -(-width // scale))
+        own, below = self.base(name), None
+        if own is not None:  # any label of a pixel's square counts
+            row, column = np.nonzero(own != UNLABELLED)
+            below = np.full(small, UNLABELLED, np.uint8)
+            below[row // scale, column // scale] = own[row, column]
+        return paint(shrunk(self._annotations.document(name)["objects"], scale), small, below=below)
 
     def truth_path(self, name: str) -> Path:
         """The dense truth that was made here, existing or not."""

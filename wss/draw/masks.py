@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.cards import colour_map
 from wss.datasets.convert import write_label
+from wss.draw import limits
 from wss.draw.annotations import Annotations
 from wss.draw.labels import Labels
 from wss.draw.painting import Window, region_runs
@@ -91,7 +92,10 @@ class Masks:
                 raise Refused(409, "the prediction is of an image of another size; train again")
             return found[0], whole
         answer = self._propagator.result(name, body.get("method", "random-walk"), window_of(body.get("region")))
-        return answer.proposal.labels, answer.window
+        labels, size = answer.proposal.labels, (answer.window.width, answer.window.height)
+        if labels.shape != size[::-1]:  # of a reduced copy of a large image
+            labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        return labels, answer.window
 
     def keep_truth(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Keep a mask, with all that is drawn painted over it, as dense truth; or remove the one that was made here.
@@ -113,11 +117,11 @@ class Masks:
             path.unlink(missing_ok=True)
             document = self._annotations.note(name, document["revision"], begun=False)
             return self._told(document, "the image is no longer scored")
-        mask, window = self.mask(name, body)
-        if (window.height, window.width) != self._labels.shape(name):
-            raise Refused(
-                409, "the mask covers a part of the image only; cut large images with `wss data tile` to score them"
-            )
+        height, width = self._labels.shape(name)
+        if body.get("source") == "propagation" and height * width > limits.WHOLE:
+            why = "the mask covers a part of the image only, or is of a reduced copy"
+            raise Refused(409, f"{why}; cut large images with `wss data tile` to score them")
+        mask, _ = self.mask(name, body)
         drawn = self._labels.drawn(name)
         labels = np.where(drawn == 255, mask, drawn)
         if (labels == 255).all():

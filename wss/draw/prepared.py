@@ -43,10 +43,17 @@ class Part:
     Attributes:
         name: The image.
         window: The part.
+        level: Level of the image's pyramid that is worked on; 0 unless it is the whole of a large image.
     """
 
     name: str
     window: Window
+    level: int = 0
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the image along a side of a pixel that is worked on."""
+        return int(2**self.level)
 
 
 class Prepared:
@@ -76,7 +83,9 @@ class Prepared:
         return [{"name": name, "what": what} for name, what in waiting]
 
     def image(self, part: Part) -> NDArray[np.uint8]:
-        """The pixels of a part, uint8 (H,W,3)."""
+        """The pixels of a part, or of the reduced copy of the whole, uint8 (H,W,3)."""
+        if part.level:
+            return np.ascontiguousarray(self._pictures.pyramid(part.name).levels[part.level])
         x, y, width, height = part.window
         return np.ascontiguousarray(self._pictures.rgb(part.name)[y : y + height, x : x + width])
 
@@ -148,7 +157,7 @@ class Prepared:
     def _path(self, part: Part, what: What) -> Path:
         file = self._project.file(part.name)
         state = None if file is None else file.stat()
-        stamp = f"{part.name!a} {part.window} {_VERSION} " + (
+        stamp = f"{part.name!a} {part.window} {_VERSION} {part.level or ''} " + (
             f"{state.st_size} {state.st_mtime_ns}" if state is not None else ""
         )
         return self._project.cache / what / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.npz"

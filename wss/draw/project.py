@@ -134,6 +134,7 @@ def open_project(images: Path | None, workspace: Path | None) -> Project:
         _require_classes(root)
         options = {} if pictures != root else {"images": "."}
         return _beside(open_source("nifti", root, **options), root / DRAWN, root.name)
+    _require_images(pictures, root)
     begun = (root / "draw.json").exists()
     if not begun and (_has_files(root / "scribbles") or any((root / n).exists() for n in (BOXES_FILE, TAGS_FILE))):
         _require_classes(root)
@@ -170,6 +171,16 @@ def _require_classes(root: Path) -> None:
     """Begin a list of classes where there is none."""
     if not class_file(root).exists():
         write_text(root / "classes.txt", "0 background\n")
+
+
+def _require_images(pictures: Path, root: Path) -> None:
+    """Raise before anything is written to a folder without images."""
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in pictures.rglob("*") if not path.name.startswith(".")):
+        return
+    remedy = (
+        f"it is a workspace: `wss draw -w {root}`" if (root / "wss.yaml").exists() else "add some, or name their folder"
+    )
+    raise DataError(f"{pictures}: no image files ({', '.join(IMAGE_SUFFIXES)}); {remedy}")
 
 
 def _has_files(folder: Path) -> bool:

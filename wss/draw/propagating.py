@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ class Propagator:
         revision = self._annotations.document(name)["revision"]
         if kept is not None and kept.revision == revision and kept.window == part.window:
             return kept
-        labels = self._labels.drawn(name, part.window)
+        labels = self._drawn(part)
         if len(_present(labels)) < 2:
             raise Refused(400, "draw in two classes at least, so that there is something to decide")
         needs = METHODS[method][1]
@@ -176,14 +177,21 @@ class Propagator:
         return self._keep(name, method, Found(revision, part.window, self._full(part, method, labels, edges, cells)))
 
     def part(self, name: str, window: Window | None) -> Part:
-        """The part of an image that is worked on: all of it, or, of a large one, what was asked for or the middle."""
+        """The part of an image that is worked on: all of it, or, of a large one, what was asked for or a reduced copy."""
         height, width = self._labels.shape(name)
         if height * width <= limits.WHOLE:
             return Part(name, Window(0, 0, width, height))
-        x, y, wide, high = window or Window(0, 0, width, height)
+        if window is None:
+            level = next(n for n in count(1) if -(-height // 2**n) * -(-width // 2**n) <= limits.WHOLE)
+            return Part(name, Window(0, 0, width, height), level)
+        x, y, wide, high = window
         left, wide = _section(x + wide / 2, width)
         top, high = _section(y + high / 2, height)
         return Part(name, Window(left, top, wide, high))
+
+    def _drawn(self, part: Part) -> NDArray[np.uint8]:
+        """What is drawn in a part, of as many pixels as are worked on."""
+        return self._labels.reduced(part.name, part.scale) if part.level else self._labels.drawn(part.name, part.window)
 
     def _next(self, steps: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         with self._places:
@@ -192,7 +200,7 @@ class Propagator:
     def _steps(self, asked: Asked, part: Part) -> Iterator[dict[str, Any]]:
         """Answers one after the other, or what has to be waited for."""
         revision = self._annotations.document(asked.name)["revision"]
-        labels = self._labels.drawn(asked.name, part.window)
+        labels = self._drawn(part)
         if len(_present(labels)) < 2:
             yield {"kind": "nothing", "why": "draw in two classes at least; then the mask appears"}
             return
@@ -216,7 +224,8 @@ class Propagator:
                 cells = future.result()
         elif "features" in method.needs:
             if self._features.map(part) is None:
-                yield {"kind": "nothing", "why": _NO_FEATURES}
+                why = "zoom in: features are stored of the image at full size" if part.level else _NO_FEATURES
+                yield {"kind": "nothing", "why": why}
                 return
         elif asked.coarse and labels.size > _SLOW:
             yield self._answer("coarse", asked, revision, part, self._reduced(part, method, labels, _SLOW // 2))
@@ -263,7 +272,7 @@ class Propagator:
             "kind": kind,
             "revision": revision,
             "method": asked.method,
-            "scale": proposal.scale,
+            "scale": proposal.scale * part.scale,
             **part.window._asdict(),
             "mask": png.text(png.indexed(proposal.labels, self._project.classes.palette())),
             "certainty": None if certainty is None else png.text(png.grey(certainty)),

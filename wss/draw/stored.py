@@ -35,7 +35,7 @@ class StoredFeatures:
 
     def map(self, part: Part) -> NDArray[np.float32] | None:
         """Features of an image, float32 (C,h,w), the newest ones of its size; None where there are none, and for parts."""
-        if part.window[:2] != (0, 0):
+        if part.level or part.window[:2] != (0, 0):
             return None
         for place in self._places:
             for store in reversed(place.stores("features")):

@@ -63,6 +63,9 @@ function note() {
   if (propagated.mask && (propagated.area.width < state.image.width || propagated.area.height < state.image.height)) {
     return "The image is large: the mask covers the marked part around what you see.";
   }
+  if (propagated.mask && propagated.mask.width < propagated.area.width) {
+    return `The mask is of a copy of ${propagated.mask.width} x ${propagated.mask.height} pixels. Zoom in for the full resolution.`;
+  }
   return "";
 }
 

@@ -17,6 +17,7 @@ let ticket = 0;
 let control = null;
 let asked = null; // image, revision, method and region of the newest question
 let penUp = null;
+let seen = null; // the newest box that was visible
 
 function change(fields) {
   const paints = "mask" in fields || "label" in fields;
@@ -29,10 +30,12 @@ export function startClock() {
   penUp = performance.now();
 }
 
-/** The part of a large image to propagate in: around what is visible. */
+/** The part of a large image to propagate in: around what is visible; null is the whole, of which the server takes a reduced copy. */
 function regionOf(image, box) {
   if (image.width * image.height <= LARGE) return null;
-  const [x0, y0, x1, y1] = box;
+  const [x0, y0] = [Math.max(0, box[0]), Math.max(0, box[1])];
+  const [x1, y1] = [Math.min(image.width, box[2]), Math.min(image.height, box[3])];
+  if (Math.max(x1 - x0, y1 - y0) > 1.25 * REGION) return null;
   const width = Math.min(REGION, image.width);
   const height = Math.min(REGION, image.height);
   const step = 256; // so that a small movement asks for nothing new
@@ -64,7 +67,8 @@ async function take(line, mine, image) {
 export async function propagate({ box, again = false } = {}) {
   const { image, annotation, options } = state;
   if (!image?.width || !annotation || !options.method || unsentOf(image.id).length) return;
-  const region = regionOf(image, box ?? [0, 0, image.width, image.height]);
+  if (box) seen = box;
+  const region = regionOf(image, seen ?? [0, 0, image.width, image.height]);
   const question = { image: image.id, revision: annotation.revision, method: options.method, region };
   if (!again && JSON.stringify(question) === JSON.stringify(asked)) return;
   asked = question;
@@ -93,6 +97,7 @@ export function forgetMask() {
   ticket++;
   control?.abort();
   asked = null;
+  seen = null;
   penUp = null;
   change({ mask: null, area: null, label: "", kind: null, ms: null, why: null, busy: false });
 }
