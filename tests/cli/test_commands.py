@@ -703,7 +703,7 @@ def test_gc_leaves_files_of_living_processes_alone(work, wss):
 
 def test_methods_pipelines_and_doctor(wss, fresh):
     methods = {row["name"]: row for row in wss("methods", "--json").json}
-    assert methods["pce"]["terms"] == ["pce"]
+    assert methods["pce"]["terms"] == ["absent", "pce"]
     pipelines = {row["name"]: row for row in wss("pipelines", "--json").json}
     assert all(any(p == m or p.startswith(f"{m}-") for p in pipelines) for m in methods)
     assert "train" in pipelines["pce"]["stages"]

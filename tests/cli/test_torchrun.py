@@ -184,7 +184,9 @@ def test_a_failure_before_the_training_is_told_once(server, prepared):
     assert codes[0] == 2
     assert "a batch of 4 images has no equal parts for 3 processes; set batch_size to a multiple of 3" in said[0]
     assert not any(said[1:])
-    codes, said = server.run(prepared, 2, *TRAIN, "--set", "train.compile=true")
+    codes, said = server.run(
+        prepared, 2, *TRAIN, "--set", "train.compile=true", "--set", "train.network.deep_supervision=0"
+    )
     assert codes[0] == 2
     assert "train.compile is for one process, and this run has 2; leave it out" in said[0]
 

@@ -18,7 +18,6 @@ from wss.datasets.painted import write_painted
 from wss.datasets.source import Catalogue, Sample
 from wss.datasets.strokes_io import format_polylines, format_xml
 from wss.errors import DataError, UsageError
-from wss.names import readable
 from wss.params import nearest
 from wss.scribbles import rasterise, skeleton_paths
 from wss.scribbles.strokes import Stroke
@@ -96,7 +95,7 @@ def convert(
             progress(1, image_id)
     if together:
         written.append(folder / "annotations.xml")
-        write_text(written[0], readable(format_cvat(together, source.catalogue.classes)))
+        write_text(written[0], format_cvat(together, source.catalogue.classes))
     if regions:
         written.append(folder / "instances.json")
         write_text(written[0], format_coco(regions, source.catalogue.classes, source.catalogue.background))
@@ -148,7 +147,7 @@ def _write(folder: Path, sample: Sample, source: Scribbles, to: Format) -> Path:
         return path
     strokes, classes = strokes_of(sample), source.catalogue.classes
     if to == "xml":
-        text = format_xml(readable(sample.id), _shape(sample), strokes, classes)
+        text = format_xml(sample.id, _shape(sample), strokes, classes)
     elif to == "labelme":
         text = format_labelme(_file_name(source, sample.id), _shape(sample), strokes, classes)
     else:

@@ -27,6 +27,7 @@ from wss.draw.project import Project
 from wss.draw.refusals import Refused
 from wss.draw.training import Trainer
 from wss.errors import WssError
+from wss.names import readable
 
 _FORMATS: dict[str, Format] = {
     "png": "png",
@@ -127,7 +128,13 @@ class Exporter:
             raise Refused(
                 409, "there is nothing to export yet; " + ("keep truth or train first" if masks else "draw first")
             )
-        convert(drawn, folder, form, ids=names)
+        try:
+            convert(drawn, folder, form, ids=names)
+        except UnicodeEncodeError as error:
+            name = next((name for name in names if readable(name) != name), "of an image")
+            raise Refused(
+                400, f"the name {readable(name)} is not UTF-8, which this format needs; rename the file, or choose png"
+            ) from error
         if form == "png":
             (folder / "classes.txt").write_text(
                 "".join(f"{i} {name}\n" for i, name in enumerate(self._project.classes.names)), encoding="utf-8"

@@ -100,7 +100,7 @@ class Trainer:
         pid = self._pid(folder)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(pid, signal.SIGINT)
+                os.kill(pid, signal.SIGTERM)  # shells let background processes ignore SIGINT
         deadline = time.monotonic() + 60
         while self._runs(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
