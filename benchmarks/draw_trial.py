@@ -42,7 +42,7 @@ STROKES, IMAGES, HELD_OUT = 10, 5, 12
 
 
 class DataSet(NamedTuple):
-    """Where a data set's files are.
+    """The files of a data set.
 
     Attributes:
         classes: Names.

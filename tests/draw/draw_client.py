@@ -29,7 +29,7 @@ def make_folder(root, names=("a", "b", "c"), **kwargs):
 
 
 class Page:
-    """What the page does, by Starlette's client."""
+    """Sends what the page sends, with Starlette's client."""
 
     def __init__(self, studio, token=TOKEN, enter=True, **kwargs):
         self.studio = studio

@@ -93,7 +93,7 @@ def test_a_reader_without_probabilities_is_refused_before_anything_runs(tmp_path
 
 @pytest.mark.parametrize("limit", [None, 0.1])
 def test_parameters_can_make_probabilities_needed(tmp_path, limit):
-    """Of `pseudo-labels`, which uses them anyway, and cannot tell without them how sure the network is."""
+    """The stage `pseudo-labels` needs probabilities to tell how sure the network is."""
     labels = {
         "stage": "pseudo-labels",
         "inputs": {"labels": "prepare", "predictions": "predict"},

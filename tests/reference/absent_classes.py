@@ -8,7 +8,7 @@ import numpy as np
 
 
 def absent_classes(probs: np.ndarray, present: np.ndarray, valid: np.ndarray) -> float:
-    """Of probabilities (B,K,H,W), with the classes present (B,K) and the pixels that count (B,H,W)."""
+    """The loss of probabilities (B,K,H,W), given the classes present (B,K) and the pixels that count (B,H,W)."""
     batch, classes, height, width = probs.shape
     total, pixels = 0.0, 0
     for b, y, x in np.ndindex(batch, height, width):

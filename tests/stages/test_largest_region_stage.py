@@ -93,7 +93,7 @@ def test_objects_that_labels_touch_stay(tmp_path):
 
 
 def test_the_largest_is_that_of_the_volume(tmp_path):
-    """What is largest in one slice is not in the volume; slices of other volumes do not count."""
+    """The largest region of one slice is not that of the volume; slices of other volumes do not count."""
     predicted = dict(ISLANDS)
     predicted["a2"] = _image((2, 2, 2, 2), (6, 8, 5, 8))
     out, _ = _run(tmp_path, predicted, None, when="always")

@@ -72,7 +72,7 @@ class Annotations:
             return found
 
     def answer(self, name: str) -> dict[str, Any]:
-        """What the page gets."""
+        """The annotation as the page gets it."""
         document = self.document(name)
         return {
             "revision": document["revision"],
@@ -155,7 +155,7 @@ class Annotations:
         return None
 
     def _has(self, name: str, objects: list[dict[str, Any]]) -> bool:
-        """Whether all these objects are on the image already: an answer was lost, and the client asks again."""
+        """True if all these objects are on the image already: an answer was lost, and the client asks again."""
         there = {item["id"]: item for item in self.document(name)["objects"]}
         return all(there.get(item["id"]) == item for item in objects)
 

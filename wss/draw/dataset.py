@@ -84,12 +84,12 @@ class DrawnDataset:
             return self._project.root
 
     def annotated(self, name: str) -> bool:
-        """Whether anything is known of an image: drawn here, or in the data set."""
+        """True if an image is annotated, here or in the data set."""
         document = self._annotations.document(name)
         return bool(document["objects"]) or document["tags"] is not None or self._labels.has_base(name)
 
     def _stamp(self, name: str) -> Any:
-        """What decides a scribble's file; a file that somebody removed is missing."""
+        """A string that changes when a scribble's file must be written again; it differs too if somebody removed the file."""
         document = self._annotations.document(name)
         if not document["revision"] and self._project.in_place:
             return None

@@ -27,7 +27,7 @@ _RUNNING = re.compile(r"^(\S+)(?: \((\S+)\))?: (?:running|resuming)")
 
 
 class Status:
-    """What is told to the server.
+    """The state of a training, as the server reads it.
 
     Args:
         folder: The job's folder.

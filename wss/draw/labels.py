@@ -43,7 +43,7 @@ class Labels:
         return self._pictures.size(name) or self._pictures.pyramid(name).shape
 
     def has_base(self, name: str) -> bool:
-        """Whether the data set has scribbles of the image, as far as its list of files tells."""
+        """True if the data set has scribbles of the image, as far as its list of files tells."""
         if self._project.in_place:
             return False
         return name not in self._project.source.catalogue.unscribbled

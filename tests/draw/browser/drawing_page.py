@@ -89,7 +89,7 @@ class Server:
 
 
 class DrawPage:
-    """What a person does on the page. Places are in pixels of the image."""
+    """Acts as a person does on the page. Places are in pixels of the image."""
 
     def __init__(self, context, server, image=None):
         self.page = context.new_page()
