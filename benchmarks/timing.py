@@ -164,16 +164,17 @@ def show(result: dict[str, Any]) -> None:
         print(f"  {name:44s} {value}", flush=True)
 
 
-def _without_out(words: Sequence[str]) -> list[str]:
-    """Arguments of the command line without the file that is written."""
-    return [word for n, word in enumerate(words) if word != "--out" and (n == 0 or words[n - 1] != "--out")]
+def _typed(words: Sequence[str]) -> list[str]:
+    """Arguments of the command line without the file that is written; folders, which are the reader's own, become DATA."""
+    kept = [word for n, word in enumerate(words) if word != "--out" and (n == 0 or words[n - 1] != "--out")]
+    return ["DATA" if Path(word).is_absolute() else word for word in kept]
 
 
 def report(out: Path | None, results: list[dict[str, Any]], note: str) -> None:
     if out is None:
         return
     record = {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_out(sys.argv[1:])]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_typed(sys.argv[1:])]),
         "processor": processor(),
         "cores": os.cpu_count(),
         "date": date.today().isoformat(),

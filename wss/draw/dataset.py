@@ -89,7 +89,7 @@ class DrawnDataset:
         return bool(document["objects"]) or document["tags"] is not None or self._labels.has_base(name)
 
     def _stamp(self, name: str) -> Any:
-        """A string that changes when a scribble's file must be written again; it differs too if somebody removed the file."""
+        """Revision and existence of a scribble's file: when they change, it is written again. None: it is never written."""
         document = self._annotations.document(name)
         if not document["revision"] and self._project.in_place:
             return None
