@@ -26,7 +26,7 @@ from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
 from wss.propagation import PROPAGATIONS
 from wss.shipped import shipped
 from wss.stages import STAGES
-from wss.stages.crf import PRESETS
+from wss.stages.crf_kernels import PRESETS
 from wss.superpixels import SUPERPIXEL_METHODS
 
 FOLDER = Path(__file__).parent / "protocols"

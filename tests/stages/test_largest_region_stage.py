@@ -5,6 +5,7 @@ import pytest
 
 from wss.datasets.source import Catalogue
 from wss.errors import UsageError
+from wss.pipeline.spec import load_pipeline
 from wss.stages.largest_region import STAGE, LargestRegionParams
 from wss.stages.stage import Context, Inputs, Silent
 from wss.store import LABELS, PREDICTIONS, SAMPLES, Store, StoreWriter
@@ -116,7 +117,9 @@ def test_nothing_labelled_is_predicted(tmp_path):
 
 
 def test_what_it_cannot_decide_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="when to always"):
-        _run(tmp_path, ISLANDS, None)
+    pipeline = tmp_path / "p.yaml"
+    pipeline.write_text("extends: dmpls-scans\nstages:\n  - id: largest-region\n    inputs: {trained: null}\n")
+    with pytest.raises(UsageError, match="when: auto needs the input 'trained'"):
+        load_pipeline(pipeline)
     with pytest.raises(UsageError, match="this data set has none"):
         STAGE.check(LargestRegionParams(), Catalogue("folder", ("a", "b"), ((0, 0, 0), (1, 1, 1)), {}, {}, None))

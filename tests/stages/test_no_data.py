@@ -12,7 +12,7 @@ from wss.pipeline.changes import parse_overrides
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
-from wss.stages.crf import CrfParams, refine
+from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.stage import Context
 from wss.stages.train import _Reader
 from wss.training.augment import AugmentParams, augment

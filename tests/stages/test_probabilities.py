@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate, one_hot
 from wss.datasets import open_source
 from wss.errors import StoreError, UsageError
 from wss.metrics import confusion_matrix, miou
-from wss.stages.crf import PRESETS, CrfParams, refine
+from wss.stages.crf_kernels import PRESETS, CrfParams, refine
 from wss.stages.probabilities import LEAST, kept, probabilities, require_probabilities
 from wss.store import PREDICTIONS, Store, StoreWriter
 from wss.store.codec import encode

@@ -31,6 +31,7 @@ def metrics_record(
     dice_per_class: Mapping[str, float] | None = None,
     hd95_per_class: Mapping[str, float] | None = None,
     left_out: str | None = None,
+    crf_choice: Mapping[str, Any] | None = None,
     largest_region: Mapping[str, Any] | None = None,
     bfloat16: Mapping[str, bool | None] | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +55,8 @@ def metrics_record(
         hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
         bfloat16: Whether ``training`` and ``prediction`` were in bfloat16, None where that is not known. The record has such an
             entry where one of them was.
+        crf_choice: CRF settings that the stage ``crf`` chose, by what; None where it did not choose, and then the record has no
+            such entry.
         largest_region: Whether the predictions are reduced to their largest region (stage ``largest-region``), and why; None
             where that stage did not run, and then the record has no such entry.
         left_out: What was not scored, and why; None where everything was, and then the record has no such entry.
@@ -89,6 +92,8 @@ def metrics_record(
         record["left_out"] = left_out
     if bfloat16 is not None and any(bfloat16.values()):
         record["bfloat16"] = dict(bfloat16)
+    if crf_choice is not None:
+        record["crf_choice"] = dict(crf_choice)
     if largest_region is not None:
         record["largest_region"] = dict(largest_region)
     if walk is not None:

@@ -11,7 +11,7 @@ from wss.networks import NetworkSpec
 from wss.params import canonical
 from wss.pipeline.catalogues import prepared_labels
 from wss.pipeline.spec import Node, Pipeline
-from wss.stages.crf import CrfParams
+from wss.stages.crf_kernels import CrfParams
 from wss.stages.edges import EdgesParams
 from wss.stages.features import FeaturesParams
 from wss.stages.predict import PredictParams
@@ -51,7 +51,8 @@ def _protocol(node: Node, pipeline: Pipeline, known: Mapping[str, Catalogue]) ->
         test_time = canonical(params.test_time, tagged=False)
         return {"split": params.split, "images": images, **test_time, "probs": params.probs is not False}
     if isinstance(params, CrfParams):
-        return {"iterations": params.iterations, **params.kernels()}
+        kernels = {"preset": "auto"} if params.preset == "auto" else params.kernels()
+        return {"iterations": params.iterations, **kernels}
     if isinstance(params, SimilarityWalkParams):
         crf = None if params.crf is None else {"iterations": params.crf.iterations, **params.crf.kernels()}
         return {**canonical(params, tagged=False), "crf": crf}

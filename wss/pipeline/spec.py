@@ -349,15 +349,13 @@ def _node(
         raise UsageError(f"{where}: there are two stages of this name; give one an 'id'")
     values, presets = settings.values(stage, node_id, single, levels, where)
     source = where + (f" with preset {' and '.join(presets)}" if presets else "")
-    return Node(
-        node_id,
-        stage,
-        validate(stage.params, values, source),
-        _inputs(where, stage, entry.get("inputs") or {}, earlier),
-    )
+    params = validate(stage.params, values, source)
+    return Node(node_id, stage, params, _inputs(where, stage, params, entry.get("inputs") or {}, earlier))
 
 
-def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
+def _inputs(
+    where: str, stage: Stage, params: Params, given: Any, earlier: Mapping[str, Node]
+) -> dict[str, tuple[str, ...]]:
     if not isinstance(given, dict):
         raise UsageError(f"{where}: 'inputs' must name a stage for each role, got {given!r}")
     for role in set(given) - set(stage.inputs):
@@ -370,6 +368,13 @@ def _inputs(where: str, stage: Stage, given: Any, earlier: Mapping[str, Node]) -
             sources = [found for source in sources for found in _matching(source, earlier)]
         if not sources and not wanted.optional:
             raise UsageError(f"{where}: input {role!r} ({wanted.schema.name}) is missing")
+        if not sources and wanted.needed_with is not None:
+            name, value = wanted.needed_with
+            if getattr(params, name) == value:
+                raise UsageError(
+                    f"{where}: {name}: {value} needs the input {role!r} ({wanted.schema.name}); name the stage that makes it, or "
+                    f"give {name} another value"
+                )
         if len(sources) > 1 and not wanted.many:
             raise UsageError(f"{where}: input {role!r} takes one stage, got {len(sources)}")
         for source in sources:

@@ -79,6 +79,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         trimap=dict(zip(params.trimap, bands, strict=True)) or None,
         left_out=gap,
         bfloat16=predictions.meta.get("bfloat16"),
+        crf_choice=predictions.meta.get("crf_choice"),
         largest_region=predictions.meta.get("largest_region"),
         **volumes,
     )

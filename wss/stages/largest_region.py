@@ -40,7 +40,7 @@ def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, contex
     """Keep the largest region of each volume, or of each image that is no slice of a predicted volume.
 
     Raises:
-        UsageError: The data set has no background class, or ``auto`` lacks an input that it decides by.
+        UsageError: The data set has no background class.
     """
     samples, predictions = inputs["samples"], inputs["predictions"]
     background = samples.meta["background"]
@@ -48,13 +48,7 @@ def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, contex
         raise UsageError("largest-region needs a background class, and this data set has none; leave the stage out")
     applied, trial = True, None
     if params.when == "auto":
-        trained, labels = inputs.maybe("trained"), inputs.maybe("labels")
-        if trained is None or labels is None:
-            raise UsageError(
-                "largest-region decides by training images: give the inputs `trained` (predictions of them) and `labels`, or "
-                "set when to always"
-            )
-        trial = _trial(samples, trained, labels, background)
+        trial = _trial(samples, inputs["trained"], inputs["labels"], background)
         applied = trial is not None and trial.with_it > trial.without
         context.progress.say(f"largest-region: {_reason(trial, applied)}")
     advance = context.progress.task(
@@ -140,8 +134,8 @@ STAGE = Stage(
     {
         "samples": Input(SAMPLES),
         "predictions": Input(PREDICTIONS),
-        "trained": Input(PREDICTIONS, optional=True),
-        "labels": Input(LABELS, optional=True),
+        "trained": Input(PREDICTIONS, optional=True, needed_with=("when", "auto")),
+        "labels": Input(LABELS, optional=True, needed_with=("when", "auto")),
     },
     PREDICTIONS,
     run,

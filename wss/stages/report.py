@@ -209,8 +209,14 @@ def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
         comma = "," if metric.meta.get("factors") else ""
         seed = f"{comma} seed {model.attributes['seed']}" if name in several else ""
         record = metric.meta["record"]
-        names.append(f"{name}{seed}{' + walk' if record.get('walk') else ''}{' + CRF' if record['crf'] else ''}")
+        names.append(f"{name}{seed}{' + walk' if record.get('walk') else ''}{_crf(record)}")
     return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
+
+
+def _crf(record: Mapping[str, Any]) -> str:
+    if record["crf"]:
+        return " + CRF"
+    return " + CRF (left out)" if record.get("crf_choice") else ""
 
 
 def _thinned(model: Store) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from wss.errors import DataError
@@ -16,7 +16,7 @@ from wss.ops import similarity_walk
 from wss.params import Params
 from wss.precision import Amp
 from wss.predictor import InferenceParams, Predictor, as_tensor
-from wss.stages.crf import CrfParams, refine
+from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.embedding import cell_means, embedded, enlarged, known_classes, load_embedder
 from wss.stages.inference_precision import stage_precision
 from wss.stages.samples import check_split, split_ids
@@ -55,6 +55,12 @@ class SimilarityWalkParams(Params):
     """Refine the walk's result by a fully connected CRF with these settings; None for no CRF."""
     amp: Amp = "auto"
     """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+
+    @model_validator(mode="after")
+    def _known_crf(self) -> SimilarityWalkParams:
+        if self.crf is not None and self.crf.preset == "auto":
+            raise ValueError("crf: preset auto is for the stage `crf` alone; name a preset")
+        return self
 
 
 def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:

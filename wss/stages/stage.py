@@ -63,6 +63,7 @@ class Input:
         schema: Kind of store.
         many: A list of stores, at least one.
         optional: May be left out.
+        needed_with: Name and value of a parameter with which an optional input must be given.
         probs: Whether the stage reads probabilities of predictions: it needs them, or uses them where there are some.
         probs_needed: Whether parameters of the stage make it need probabilities that it otherwise only uses.
     """
@@ -70,6 +71,7 @@ class Input:
     schema: Schema
     many: bool = False
     optional: bool = False
+    needed_with: tuple[str, Any] | None = None
     probs: Literal["needed", "used"] | None = None
     probs_needed: Callable[[Any], bool] | None = None
 

@@ -51,6 +51,11 @@ class Run:
         return bool(self.metrics.get("crf", False))
 
     @property
+    def crf_left_out(self) -> bool:
+        """Whether a CRF was tried on training images and left out, because no setting gained there."""
+        return (self.metrics.get("crf_choice") or {}).get("chosen") == "none"
+
+    @property
     def walk(self) -> bool:
         """Whether features walked when the predictions were made, and only then."""
         return bool(self.metrics.get("walk"))

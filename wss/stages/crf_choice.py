@@ -1,0 +1,210 @@
+"""Choose the settings of the dense CRF, or no CRF, by the labels of training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wss.checkpoints import build_model
+from wss.errors import UsageError
+from wss.metrics import confusion_matrix, miou
+from wss.predictor import InferenceParams, Predictor
+from wss.propagation.propagation import UNLABELLED
+from wss.stages.crf_kernels import CrfParams, refine
+from wss.stages.parallel import each
+from wss.stages.probabilities import kept
+from wss.stages.samples import evenly
+from wss.stages.stage import Context
+from wss.store import Store
+
+NONE = "none"
+"""Name of the choice to leave the CRF out."""
+FALLBACK = "resnet101"
+"""Preset that is taken where no labels can tell."""
+IMAGES = 40
+"""Training images that are looked at, at most."""
+PIXELS = 4_000_000
+"""Pixels of them that are refined with each setting, at most."""
+WINDOW = 1024
+"""Side in pixels of the part of an image that is refined; larger images are cut around their labels."""
+PUBLISHED = ("largefov", "msc", "vgg16", "resnet101")
+SCALED = {
+    "narrow": (0.08, 0.15, 1.0),
+    "narrow and strong": (0.08, 0.15, 4.0),
+    "wide": (0.15, 0.15, 1.0),
+    "wide and strong": (0.15, 0.15, 4.0),
+}
+"""Settings that follow the images: width of the appearance kernel as a share of the square root of an image's area and of the
+standard deviation of its colours, and weight of the kernel."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen settings and what they were chosen by.
+
+    Attributes:
+        name: A published preset, one of ``SCALED``, or ``NONE``.
+        params: The settings; None for no CRF.
+        images: Number of training images that decided; 0 where none could.
+        scores: mIoU on labelled pixels of these images, in 0..1, by name of the candidate.
+    """
+
+    name: str
+    params: CrfParams | None
+    images: int
+    scores: Mapping[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for ``metrics.json``."""
+        return {"chosen": self.name, "images": self.images, "miou_on_training_labels": dict(self.scores)}
+
+    def __str__(self) -> str:
+        if not self.images:
+            return f"{self.name}, because no training image has labels of two classes to choose by"
+        without, chosen = self.scores[NONE], self.scores[self.name]
+        if self.params is None:
+            return f"left out: on labelled pixels of {self.images} training images no setting gains (mIoU {without:.3f} without)"
+        return f"{self.name}: mIoU {chosen:.3f} on labelled pixels of {self.images} training images, {without:.3f} without CRF"
+
+
+def choose(
+    params: CrfParams,
+    samples: Store,
+    predictions: Store,
+    model: Store,
+    labels: Store,
+    context: Context,
+) -> Choice:
+    """Try settings on training images and take the one whose result agrees best with the labels of these images.
+
+    Candidates are no CRF, the presets in ``PUBLISHED``, whose kernels are for photographs of about 500 pixels, and those in
+    ``SCALED``, which follow the size and the colours of the images. Of equal ones the first is taken. Images are evenly spread
+    over those with labels, and are predicted as the scored ones are.
+
+    Args:
+        params: Iterations and engine of all candidates.
+        samples: The data set.
+        predictions: The predictions that will be refined; they say how images go through the network.
+        model: The network that made them.
+        labels: Labels of training images.
+        context: Device, processes and progress.
+
+    Raises:
+        UsageError: The network is not the one that made the predictions.
+    """
+    if predictions.meta["model"] != model.key:
+        raise UsageError("crf: the input `model` did not make the input `predictions`; name the network that made them")
+    ids = _deciding(samples, labels)
+    if not ids:
+        return Choice(FALLBACK, params.model_copy(update={"preset": FALLBACK}), 0, {})
+    settings = candidates(params, [samples.get("image", i) for i in ids])
+    classes = samples.meta["classes"]
+    predictor = Predictor(
+        build_model(model),
+        classes,
+        np.array(samples.meta["palette"], np.uint8),
+        context.device,
+        InferenceParams.model_validate(predictions.meta["test_time"]),
+        bool((predictions.meta.get("bfloat16") or {}).get("prediction")),
+    )
+    advance = context.progress.task("choosing CRF settings", len(ids))
+    trial = partial(_agreement, list(settings.values()), len(classes), str(context.device))
+    calls = ((_example(samples, labels, predictor, i),) for i in ids)
+    total = np.zeros((len(settings), len(classes), len(classes)), np.int64)
+    jobs = context.jobs if context.device.type == "cpu" else 1
+    for image_id, found in zip(ids, each(trial, calls, jobs), strict=True):
+        total += found
+        advance(1, image_id)
+    scores = {name: float(miou(matrix)) for name, matrix in zip(settings, total, strict=True)}
+    best = max(scores, key=lambda name: scores[name])
+    return Choice(best, settings[best], len(ids), scores)
+
+
+def candidates(params: CrfParams, images: Sequence[NDArray[np.uint8]]) -> dict[str, CrfParams | None]:
+    """Settings to try, by name; None is no CRF.
+
+    Args:
+        params: Iterations and engine.
+        images: uint8 (H,W,3), at least one.
+    """
+    side = float(np.median([(i.shape[0] * i.shape[1]) ** 0.5 for i in images]))
+    spread = float(np.median([i.std((0, 1)).mean() for i in images]))
+    tried: dict[str, CrfParams | None] = {NONE: None}
+    for name in PUBLISHED:
+        tried[name] = params.model_copy(update={"preset": name})
+    for name, (width, colour, weight) in SCALED.items():
+        kernels = {
+            "pos_weight": 0.75 * weight,
+            "pos_xy_std": 1.0,
+            "bi_weight": weight,
+            "bi_xy_std": max(1.0, width * side),
+            "bi_rgb_std": max(1.0, colour * spread),
+        }
+        tried[name] = params.model_copy(update={"preset": FALLBACK, **kernels})
+    return tried
+
+
+def _deciding(samples: Store, labels: Store) -> list[str]:
+    """Training images that decide; none if fewer than two classes are labelled in them."""
+    labelled, classes, areas = [], set[int](), []
+    for image_id in evenly([i for i in labels.ids if i in samples], 5 * IMAGES):
+        named = np.unique(labels.get("labels", image_id))
+        named = named[named != UNLABELLED]
+        if len(named):
+            labelled.append(image_id)
+            classes.update(named.tolist())
+            height, width = samples.shape("image", image_id)[:2]
+            areas.append(min(height, WINDOW) * min(width, WINDOW))
+    if len(classes) < 2:
+        return []
+    return evenly(labelled, min(IMAGES, max(1, PIXELS // max(areas))))
+
+
+class _Example(NamedTuple):
+    """One training image, cut around its labels.
+
+    Attributes:
+        image: uint8 (H,W,3).
+        probs: float16 (K,H,W).
+        labels: uint8 (H,W).
+        valid: bool (H,W), or None where all pixels have data.
+    """
+
+    image: NDArray[np.uint8]
+    probs: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    valid: NDArray[np.bool_] | None
+
+
+def _example(samples: Store, labels: Store, predictor: Predictor, image_id: str) -> _Example:
+    image, known = samples.get("image", image_id), labels.get("labels", image_id)
+    rows, columns = (np.sort(places) for places in np.nonzero(known != UNLABELLED))
+    window = (_around(rows[len(rows) // 2], known.shape[0]), _around(columns[len(columns) // 2], known.shape[1]))
+    valid = samples.get("valid", image_id)[window] > 0 if samples.has("valid", image_id) else None
+    probs = kept(predictor.probabilities(image))
+    return _Example(image[window], probs[(slice(None), *window)], known[window], valid)
+
+
+def _around(middle: int, length: int) -> slice:
+    """The part of at most ``WINDOW`` pixels around a place."""
+    start = min(max(0, int(middle) - WINDOW // 2), max(0, length - WINDOW))
+    return slice(start, start + WINDOW)
+
+
+def _agreement(
+    settings: Sequence[CrfParams | None], num_classes: int, device: str, example: _Example
+) -> NDArray[np.int64]:
+    """Confusion matrices (S,K,K) of an image's labels and its predictions, refined with each of the settings."""
+    probs = torch.from_numpy(example.probs.astype(np.float32)).to(device)
+    found = []
+    for params in settings:
+        refined = probs if params is None else refine(params, example.image, probs, example.valid)
+        predicted = refined.argmax(0).to(torch.uint8).cpu().numpy()
+        found.append(confusion_matrix(example.labels, predicted, num_classes, UNLABELLED))
+    return np.stack(found)
