@@ -144,7 +144,8 @@ def _choice(choice: dict[str, Any]) -> str:
     told = f"mIoU on labelled pixels of {choice['images']} training images"
     if choice["chosen"] == "none":
         return f"CRF left out: no setting raised the {told}; --crf-preset resnet101 uses one anyway"
-    return f"CRF settings: {choice['chosen']}, which raised the {told} from {scores['none']:.3f} to {scores[choice['chosen']]:.3f}"
+    before, after = scores["none"], scores[choice["chosen"]]
+    return f"CRF settings: {choice['chosen']}, which raised the {told} from {before:.3f} to {after:.3f}"
 
 
 def _percent(value: float | None) -> str:
