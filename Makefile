@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: setup demo test check bench gpu-check test-slow test-reliability lint embedded-edges clean
+.PHONY: setup demo test check bench board gpu-check test-slow test-reliability lint embedded-edges clean
 
 setup: $(VENV)/.installed
 
@@ -35,10 +35,20 @@ lint: setup
 
 check: lint test
 
-# Parity with the CPU and times of training steps on a GPU, in at most eight minutes.
+# All quick benchmarks, with the goals that are met and missed.
 bench: setup
 	$(BIN)/python benchmarks/quick.py
 
+# One table of all methods on all data sets: make board DATA=DIR. It resumes; STEPS, SEEDS and SETS choose its size.
+STEPS ?= 600
+SEEDS ?= 0 1 2
+SETS  ?= acdc ccp camvid
+
+board: setup
+	$(BIN)/python benchmarks/board.py --data $(or $(DATA),$(error give DATA=DIR, the folder of the data sets)) --sets $(SETS) \
+		--seeds $(SEEDS) --steps $(STEPS) --workspace build/board --out build/board.json --page build/board.md
+
+# Parity with the CPU and times of training steps on a GPU, in at most eight minutes.
 gpu-check: setup
 	$(BIN)/python benchmarks/gpu.py --out build/gpu.json
 
