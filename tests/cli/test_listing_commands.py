@@ -42,6 +42,8 @@ def test_stages_are_listed_with_inputs_and_output(wss):
     assert rows["crf"]["inputs"] == {
         "samples": {"store": "samples", "many": False, "optional": False},
         "predictions": {"store": "predictions", "many": False, "optional": False},
+        "model": {"store": "model", "many": False, "optional": True},
+        "labels": {"store": "labels", "many": False, "optional": True},
     }
     assert rows["crf"]["output"] == "predictions"
     assert all(row["summary"] for row in rows.values())

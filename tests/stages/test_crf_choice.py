@@ -136,6 +136,15 @@ def test_a_crf_that_harms_is_left_out(tmp_path):
     assert "left out" in told[0]
 
 
+def test_a_crf_that_was_asked_for_is_not_left_out(tmp_path):
+    stores, _ = _stores(tmp_path, "lines")
+    out, told = _run(stores, tmp_path, may_leave_out=False)
+    choice = out.meta["crf_choice"]
+    scores = {name: score for name, score in choice["miou_on_training_labels"].items() if name != NONE}
+    assert choice["chosen"] == max(scores, key=scores.get) and out.meta["crf"] is not None
+    assert "no setting gains there" in told[0]
+
+
 @pytest.mark.parametrize("labels_of", [lambda mask: np.full_like(mask, 255), lambda mask: np.where(mask == 1, 255, 0)])
 def test_without_labels_of_two_classes_the_usual_preset_is_used_and_said(tmp_path, labels_of):
     stores, _ = _stores(tmp_path, "noisy", lambda mask: labels_of(mask).astype(np.uint8))

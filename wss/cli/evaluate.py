@@ -66,7 +66,13 @@ def evaluate(
         changes = merge(changes, {"predict": {"split": split, "test_time": test_time}})
         changes = merge(changes, {"crf": kernels}) if kernels else changes
         changes = merge(changes, {target: scored}) if scored else changes
-        pipeline = session.pipeline(name, changes, parse_overrides(settings or [])).up_to(target)
+        given = parse_overrides(settings or [])
+        pipeline = session.pipeline(name, changes, given)
+        node = pipeline.nodes.get("crf") if crf else None
+        if node is not None and getattr(node.params, "preset", None) == "auto":  # asked for, so it is not left out
+            changes = merge(changes, {"crf": {"may_leave_out": False}})
+            pipeline = session.pipeline(name, changes, given)
+        pipeline = pipeline.up_to(target)
         require_scores(pipeline, session.catalogues(pipeline))
         outcome = session.run(pipeline)[target]
         record = outcome.store.meta["record"]
@@ -142,10 +148,9 @@ def _choice(choice: dict[str, Any]) -> str:
         return f"CRF settings: {choice['chosen']}; no training image has labels of two classes to choose by"
     scores = choice["miou_on_training_labels"]
     told = f"mIoU on labelled pixels of {choice['images']} training images"
-    if choice["chosen"] == "none":
-        return f"CRF left out: no setting raised the {told}; --crf-preset resnet101 uses one anyway"
     before, after = scores["none"], scores[choice["chosen"]]
-    return f"CRF settings: {choice['chosen']}, which raised the {told} from {before:.3f} to {after:.3f}"
+    verdict = "raised" if after > before else "did not raise"
+    return f"CRF settings: {choice['chosen']}, which {verdict} the {told}: {before:.3f} without, {after:.3f} with it"
 
 
 def _percent(value: float | None) -> str:

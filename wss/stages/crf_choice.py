@@ -68,9 +68,11 @@ class Choice:
         if not self.images:
             return f"{self.name}, because no training image has labels of two classes to choose by"
         without, chosen = self.scores[NONE], self.scores[self.name]
+        where = f"on labelled pixels of {self.images} training images"
         if self.params is None:
-            return f"left out: on labelled pixels of {self.images} training images no setting gains (mIoU {without:.3f} without)"
-        return f"{self.name}: mIoU {chosen:.3f} on labelled pixels of {self.images} training images, {without:.3f} without CRF"
+            return f"left out: no setting raises the mIoU {where} ({without:.3f} without CRF)"
+        told = f"{self.name}: mIoU {chosen:.3f} {where}, {without:.3f} without CRF"
+        return told if chosen > without else f"{told}; no setting gains there"
 
 
 def choose(
@@ -83,9 +85,9 @@ def choose(
 ) -> Choice:
     """Try settings on training images and take the one whose result agrees best with the labels of these images.
 
-    Candidates are no CRF, the presets in ``PUBLISHED``, whose kernels are for photographs of about 500 pixels, and those in
-    ``SCALED``, which follow the size and the colours of the images. Of equal ones the first is taken. Images are evenly spread
-    over those with labels, and are predicted as the scored ones are.
+    The candidates are: no CRF, where the parameters allow it; the presets in ``PUBLISHED``, whose kernels are for photographs
+    of about 500 pixels; the settings in ``SCALED``, which follow the size and the colours of the images. The first of equal
+    candidates is taken. The images are evenly spread over those with labels. They are predicted as the scored images are.
 
     Args:
         params: Iterations and engine of all candidates.
@@ -122,7 +124,7 @@ def choose(
         total += found
         advance(1, image_id)
     scores = {name: float(miou(matrix)) for name, matrix in zip(settings, total, strict=True)}
-    best = max(scores, key=lambda name: scores[name])
+    best = max((n for n in scores if n != NONE or params.may_leave_out), key=lambda name: scores[name])
     return Choice(best, settings[best], len(ids), scores)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from wss.errors import UsageError
 from wss.ops import differentiable_mean_field, mean_field
 from wss.ops.pydensecrf_reference import mean_field_pydensecrf
-from wss.params import Params
+from wss.params import LATER, Params
 
 PRESETS: dict[str, tuple[float, float, float, float, float]] = {
     "largefov": (3, 3, 5, 50, 10),
@@ -35,6 +35,8 @@ class CrfParams(Params):
     preset: Literal["largefov", "msc", "vgg16", "resnet101", "sec", "auto"] = "resnet101"
     """Published settings to start from; ``auto`` tries settings on training images with labels, and leaves the CRF out where none
     gains (stage ``crf`` alone)."""
+    may_leave_out: bool = Field(default=True, json_schema_extra=LATER)
+    """Preset ``auto`` may leave the CRF out. False takes the best setting even where none gains on training images."""
     iterations: int = Field(default=10, ge=0)
     """Mean-field iterations."""
     pos_weight: float | None = Field(default=None, ge=0)
