@@ -33,10 +33,15 @@ typedef double vec __attribute__((vector_size(32), aligned(8), may_alias));
 constexpr int lanes = 4;
 #if defined(__AVX512F__)
 typedef double wide __attribute__((vector_size(64), aligned(8), may_alias));
-constexpr int wide_lanes = 8, tile_rows = 8;
+constexpr int wide_lanes = 8, tile_rows = 8, row_vectors = 2;
 #else
+#if defined(__AVX__)
 typedef vec wide;
-constexpr int wide_lanes = lanes, tile_rows = 6;
+constexpr int wide_lanes = lanes, tile_rows = 6, row_vectors = 1;
+#else
+typedef double wide __attribute__((vector_size(16), aligned(8), may_alias));
+constexpr int wide_lanes = 2, tile_rows = 4, row_vectors = 1;
+#endif
 #endif
 
 inline vec load(const double* p) { return *reinterpret_cast<const vec*>(p); }
@@ -48,7 +53,9 @@ inline vec broadcast(double x) { return vec{x, x, x, x}; }
 constexpr int status_ok = 0, status_memory = 2;
 
 constexpr int leaf_pixels = 6;
-constexpr int panel = 32;  // pivots whose effect on the rest of a front is applied at once
+constexpr int block = 8;   // pivots eliminated from a row or column at once
+constexpr int panel = 64;  // pivots whose effect on the rest of a front is applied at once
+constexpr int block_vectors = block / wide_lanes;
 
 // Factors and fronts are large and fresh: page faults would take a good part of the time.
 void advise_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] std::size_t bytes) {
@@ -191,69 +198,147 @@ struct Plan {
 
 // ---------------------------------------------------------------------------------------------------------- dense elimination
 
-// c -= a b for R rows of c and two vectors of columns; depth columns of a.
-template <int R>
+// c -= a b for R rows of c and V vectors of columns; depth columns of a.
+template <int R, int V>
 inline void tile(double* c, const double* a, const double* b, i64 ld, int depth) {
-    wide sum[R][2];
-    for (int r = 0; r < R; ++r) {
-        sum[r][0] = load_wide(c + r * ld);
-        sum[r][1] = load_wide(c + r * ld + wide_lanes);
-    }
+    wide sum[R][V];
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) sum[r][v] = load_wide(c + r * ld + v * wide_lanes);
     for (int k = 0; k < depth; ++k) {
-        const wide b0 = load_wide(b + k * ld), b1 = load_wide(b + k * ld + wide_lanes);
+        wide row[V];
+        for (int v = 0; v < V; ++v) row[v] = load_wide(b + k * ld + v * wide_lanes);
         for (int r = 0; r < R; ++r) {
             const double scale = a[r * ld + k];
-            sum[r][0] -= scale * b0;
-            sum[r][1] -= scale * b1;
+            for (int v = 0; v < V; ++v) sum[r][v] -= scale * row[v];
         }
     }
-    for (int r = 0; r < R; ++r) {
-        store_wide(c + r * ld, sum[r][0]);
-        store_wide(c + r * ld + wide_lanes, sum[r][1]);
-    }
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) store_wide(c + r * ld + v * wide_lanes, sum[r][v]);
 }
 
-template <int R>
+template <int R, int V>
 inline void last_tile(int rows, double* c, const double* a, const double* b, i64 ld, int depth) {
     if constexpr (R > 0) {
-        if (rows == R) tile<R>(c, a, b, ld, depth);
-        else last_tile<R - 1>(rows, c, a, b, ld, depth);
+        if (rows == R) tile<R, V>(c, a, b, ld, depth);
+        else last_tile<R - 1, V>(rows, c, a, b, ld, depth);
     }
 }
 
-// Rows and columns begin .. size of the front: f -= (columns start .. begin) (rows start .. begin). Columns beyond size are zero.
-void update(double* f, i64 ld, i32 start, i32 begin, i32 size) {
-    const int depth = begin - start;
-    for (i32 j = begin; j < size; j += 2 * wide_lanes) {
-        const double* b = f + start * ld + j;
-        i32 i = begin;
-        for (; i + tile_rows <= size; i += tile_rows) tile<tile_rows>(f + i * ld + j, f + i * ld + start, b, ld, depth);
-        last_tile<tile_rows - 1>(size - i, f + i * ld + j, f + i * ld + start, b, ld, depth);
+// All rows of V vectors of columns.
+template <int V>
+inline void tiles(i32 rows, double* c, const double* a, const double* b, i64 ld, int depth) {
+    for (; rows >= tile_rows; rows -= tile_rows, c += tile_rows * ld, a += tile_rows * ld)
+        tile<tile_rows, V>(c, a, b, ld, depth);
+    last_tile<tile_rows - 1, V>(rows, c, a, b, ld, depth);
+}
+
+// The N pivots at hand: their unit lower factor and the inverse of their upper one.
+struct Pivots {
+    double lower[block][block];
+    wide inverse[block][block_vectors];
+};
+
+// Eliminate N pivots within their N rows and columns.
+template <int N>
+inline void eliminate_pivots(double* f, i64 ld, Pivots& pivots) {
+    alignas(64) double upper[N][block];
+    double reciprocal[N];
+    for (int i = 0; i < N; ++i)
+        for (int v = 0; v < block_vectors; ++v)
+            store_wide(upper[i] + v * wide_lanes, load_wide(f + i * ld + v * wide_lanes));
+    for (int k = 0; k < N; ++k) {
+        reciprocal[k] = 1 / upper[k][k];
+        for (int i = k + 1; i < N; ++i) {  // whole rows: what is left of the diagonal of upper is not used
+            const double scale = pivots.lower[i][k] = upper[i][k] * reciprocal[k];
+            for (int v = 0; v < block_vectors; ++v) {
+                double* row = upper[i] + v * wide_lanes;
+                store_wide(row, load_wide(row) - scale * load_wide(upper[k] + v * wide_lanes));
+            }
+        }
+    }
+    for (int k = N; k-- > 0;) {
+        alignas(64) double unit[block] = {};
+        unit[k] = 1;
+        for (int v = 0; v < block_vectors; ++v) {
+            wide sum = load_wide(unit + v * wide_lanes);
+            for (int i = k + 1; i < N; ++i) sum -= upper[k][i] * pivots.inverse[i][v];
+            pivots.inverse[k][v] = sum * reciprocal[k];
+        }
+    }
+    for (int i = 0; i < N; ++i) {
+        for (int k = 0; k < i; ++k) f[i * ld + k] = pivots.lower[i][k];
+        f[i * ld + i] = reciprocal[i];
+        for (int k = i + 1; k < N; ++k) f[i * ld + k] = upper[i][k];
     }
 }
 
-inline void subtract(double* y, const double* x, double scale, i32 begin, i32 end) {
-    i32 j = begin;
-    for (; j + wide_lanes <= end; j += wide_lanes) store_wide(y + j, load_wide(y + j) - scale * load_wide(x + j));
-    for (; j < end; ++j) y[j] -= scale * x[j];
+// Eliminate N pivots: their rows and columns to the end. Pivots from start on were eliminated but not yet applied here.
+// N < block only where there are none of these.
+template <int N>
+void eliminate_block(double* f, i64 ld, i32 start, i32 begin, i32 size) {
+    const i32 depth = begin - start, end = begin + N;
+    Pivots pivots;
+    double* diagonal = f + begin * ld + begin;
+    if constexpr (N == block)
+        if (depth > 0) tiles<block_vectors>(size - begin, diagonal, f + begin * ld + start, f + start * ld + begin, ld, depth);
+    eliminate_pivots<N>(diagonal, ld, pivots);
+    for (i32 j = end; j < size; j += row_vectors * wide_lanes) {
+        wide sum[N][row_vectors];
+        for (int r = 0; r < N; ++r)
+            for (int v = 0; v < row_vectors; ++v) sum[r][v] = load_wide(f + (begin + r) * ld + j + v * wide_lanes);
+        for (i32 k = start; k < begin; ++k) {
+            wide row[row_vectors];
+            for (int v = 0; v < row_vectors; ++v) row[v] = load_wide(f + k * ld + j + v * wide_lanes);
+            for (int r = 0; r < N; ++r) {
+                const double scale = f[(begin + r) * ld + k];
+                for (int v = 0; v < row_vectors; ++v) sum[r][v] -= scale * row[v];
+            }
+        }
+        for (int k = 0; k < N; ++k)
+            for (int r = k + 1; r < N; ++r)
+                for (int v = 0; v < row_vectors; ++v) sum[r][v] -= pivots.lower[r][k] * sum[k][v];
+        for (int r = 0; r < N; ++r)
+            for (int v = 0; v < row_vectors; ++v) store_wide(f + (begin + r) * ld + j + v * wide_lanes, sum[r][v]);
+    }
+    for (i32 i = end; i < size; ++i) {
+        double* row = f + i * ld + begin;
+        wide sum[block_vectors];
+        for (int v = 0; v < block_vectors; ++v) {
+            sum[v] = row[0] * pivots.inverse[0][v];
+            for (int k = 1; k < N; ++k) sum[v] += row[k] * pivots.inverse[k][v];
+        }
+        if constexpr (N == block)
+            for (int v = 0; v < block_vectors; ++v) store_wide(row + v * wide_lanes, sum[v]);
+        else
+            std::memcpy(row, sum, N * sizeof(double));
+    }
+}
+
+template <int N>
+inline void eliminate_first(int count, double* f, i64 ld, i32 begin, i32 size) {
+    if constexpr (N > 0) {
+        if (count == N) eliminate_block<N>(f, ld, begin, begin, size);
+        else eliminate_first<N - 1>(count, f, ld, begin, size);
+    }
 }
 
 // Eliminate the first own pixels. Unit lower factor below the diagonal, upper above; the diagonal holds reciprocals of pivots.
+// Columns beyond size are zero. What is no whole panel or block comes first.
 void eliminate(double* f, i64 ld, i32 own, i32 size) {
-    for (i32 start = 0; start < own; start += panel) {
-        const i32 end = std::min(own, start + panel);
-        for (i32 i = start; i < size; ++i) {
-            double* row = f + i * ld;
-            const i32 last = std::min(i, end);
-            const i32 width = i < end ? size : end;  // rows of the panel to their end, rows below it only within it
-            for (i32 k = start; k < last; ++k) {
-                const double scale = row[k] *= f[k * ld + k];
-                if (scale != 0) subtract(row, f + k * ld, scale, k + 1, width);
-            }
-            if (i < end) row[i] = 1 / row[i];
-        }
-        if (end < size) update(f, ld, start, end, size);
+    for (i32 start = 0, end; start < own; start = end) {
+        end = start + (own - start - 1) % panel + 1;
+        i32 begin = start + (end - start - 1) % block + 1;
+        eliminate_first<block>(begin - start, f, ld, start, size);
+        for (; begin < end; begin += block) eliminate_block<block>(f, ld, start, begin, size);
+        for (i32 j = end; j < size; j += 2 * wide_lanes)
+            tiles<2>(size - end, f + end * ld + j, f + end * ld + start, f + start * ld + j, ld, end - start);
     }
+}
+
+inline void add(double* y, const double* x, i32 count) {
+    i32 j = 0;
+    for (; j + wide_lanes <= count; j += wide_lanes) store_wide(y + j, load_wide(y + j) + load_wide(x + j));
+    for (; j < count; ++j) y[j] += x[j];
 }
 
 void factor(const Plan& plan, const double* steps, double* factors, Scratch& front, Scratch& stack) {
@@ -279,7 +364,7 @@ void factor(const Plan& plan, const double* steps, double* factors, Scratch& fro
                     const double* source = top + (rows.from + r) * width;
                     for (i64 q = node.runs[c]; q < node.runs_end[c]; ++q) {
                         const Run columns = plan.runs[q];
-                        subtract(target + columns.to, source + columns.from, -1.0, 0, columns.length);
+                        add(target + columns.to, source + columns.from, columns.length);
                     }
                 }
             }
