@@ -50,8 +50,6 @@ inline void store(double* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
 inline void store_wide(double* p, wide v) { *reinterpret_cast<wide*>(p) = v; }
 inline vec broadcast(double x) { return vec{x, x, x, x}; }
 
-constexpr int status_ok = 0, status_memory = 2;
-
 constexpr int leaf_pixels = 6;
 constexpr int block = 8;   // pivots eliminated from a row or column at once
 constexpr int panel = 64;  // pivots whose effect on the rest of a front is applied at once
@@ -69,20 +67,6 @@ void advise_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] std::size_
     if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
 }
-
-class Scratch {  // doubles, uninitialised
-    double* data_;
-
-  public:
-    explicit Scratch(i64 n) : data_(static_cast<double*>(std::aligned_alloc(64, whole(std::max<i64>(n, 1)) * sizeof(double)))) {
-        if (!data_) throw std::bad_alloc();
-        advise_huge_pages(data_, n * sizeof(double));
-    }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
-    ~Scratch() { std::free(data_); }
-    double* data() { return data_; }
-};
 
 // ------------------------------------------------------------------------------------------------------------------- the plan
 
@@ -126,6 +110,12 @@ struct Plan {
     std::vector<Run> runs;
     i64 factor_size = 0, stack_sizes[2] = {0, 0};
     i32 largest = 0;
+
+    // Doubles of one image: its factors, and scratch for stacks or for right-hand sides.
+    i64 size() const {
+        const i64 sides = lanes * (i64(height) * width + largest);
+        return factor_size + whole(std::max(sides, stack_sizes[0] + stack_sizes[1]));
+    }
 
     Plan(i32 h, i32 w) : height(h), width(w), place(i64(h) * w, 0), stamp(i64(h) * w, -1) {
         split(0, h, 0, w, 0);
@@ -559,60 +549,46 @@ EXPORT void* wss_walk_plan(i32 height, i32 width) {
 
 EXPORT void wss_walk_free(void* plan) { delete static_cast<Plan*>(plan); }
 
-// Doubles of one image's factors.
-EXPORT i64 wss_walk_size(const void* plan) { return static_cast<const Plan*>(plan)->factor_size; }
+// Doubles of one image's factors, with scratch behind them.
+EXPORT i64 wss_walk_size(const void* plan) { return static_cast<const Plan*>(plan)->size(); }
 
 // steps (batch,4,H,W) to factors (batch,size).
-EXPORT int wss_walk_factor(const void* handle, const double* steps, double* factors, i64 batch, int threads) {
+EXPORT void wss_walk_factor(const void* handle, const double* steps, double* factors, i64 batch, int threads) {
     const Plan& plan = *static_cast<const Plan*>(handle);
     const i64 count = i64(plan.height) * plan.width;
-    int status = status_ok;
-    advise_huge_pages(factors, sizeof(double) * plan.factor_size * batch);
+    advise_huge_pages(factors, sizeof(double) * plan.size() * batch);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (i64 b = 0; b < batch; ++b) {
-        try {
-            Scratch even(plan.stack_sizes[0]), odd(plan.stack_sizes[1]);
-            double* const stacks[2] = {even.data(), odd.data()};
-            factor(plan, steps + 4 * count * b, factors + plan.factor_size * b, stacks);
-        } catch (const std::bad_alloc&) {
-#pragma omp critical
-            status = status_memory;
-        }
+        double* image = factors + plan.size() * b;
+        double* scratch = image + plan.factor_size;
+        double* const stacks[2] = {scratch, scratch + plan.stack_sizes[0]};
+        factor(plan, steps + 4 * count * b, image, stacks);
     }
-    return status;
 }
 
-// rhs and result (batch,labels,H,W).
-EXPORT int wss_walk_solve(const void* handle, double* factors, const double* rhs, double* result, i64 batch, i64 labels,
-                          int transposed, int threads) {
+// rhs and result (batch,labels,H,W). The scratch of the factors is written: one call at a time.
+EXPORT void wss_walk_solve(const void* handle, double* factors, const double* rhs, double* result, i64 batch, i64 labels,
+                           int transposed, int threads) {
     const Plan& plan = *static_cast<const Plan*>(handle);
     const i64 count = i64(plan.height) * plan.width;
-    int status = status_ok;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (i64 b = 0; b < batch; ++b) {
-        try {
-            std::vector<double> spread(lanes * count), near(lanes * i64(plan.largest));
-            vec* y = reinterpret_cast<vec*>(spread.data());
-            vec* local = reinterpret_cast<vec*>(near.data());
-            for (i64 first = 0; first < labels; first += lanes) {
-                const i64 used = std::min<i64>(lanes, labels - first);
-                const double* source = rhs + (b * labels + first) * count;
-                for (i64 p = 0; p < count; ++p) {
-                    vec value = broadcast(0);
-                    for (i64 l = 0; l < used; ++l) value[l] = source[l * count + p];
-                    y[p] = value;
-                }
-                double* own = factors + plan.factor_size * b;
-                if (transposed) substitute_transposed(plan, own, y, local);
-                else substitute(plan, own, y, local);
-                double* target = result + (b * labels + first) * count;
-                for (i64 l = 0; l < used; ++l)
-                    for (i64 p = 0; p < count; ++p) target[l * count + p] = y[p][l];
+        double* image = factors + plan.size() * b;
+        vec* y = reinterpret_cast<vec*>(image + plan.factor_size);
+        vec* local = y + count;
+        for (i64 first = 0; first < labels; first += lanes) {
+            const i64 used = std::min<i64>(lanes, labels - first);
+            const double* source = rhs + (b * labels + first) * count;
+            for (i64 p = 0; p < count; ++p) {
+                vec value = broadcast(0);
+                for (i64 l = 0; l < used; ++l) value[l] = source[l * count + p];
+                y[p] = value;
             }
-        } catch (const std::bad_alloc&) {
-#pragma omp critical
-            status = status_memory;
+            if (transposed) substitute_transposed(plan, image, y, local);
+            else substitute(plan, image, y, local);
+            double* target = result + (b * labels + first) * count;
+            for (i64 l = 0; l < used; ++l)
+                for (i64 p = 0; p < count; ++p) target[l * count + p] = y[p][l];
         }
     }
-    return status;
 }
