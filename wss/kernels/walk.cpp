@@ -234,7 +234,8 @@ inline void tile(double* c, i64 c_stride, const double* a, i64 a_stride, const d
 }
 
 template <int R, int V>
-inline void last_tile(int rows, double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride, int depth) {
+inline void last_tile(int rows, double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride,
+                      int depth) {
     if constexpr (R > 0) {
         if (rows == R) tile<R, V>(c, c_stride, a, a_stride, b, b_stride, depth);
         else last_tile<R - 1, V>(rows, c, c_stride, a, a_stride, b, b_stride, depth);
@@ -243,7 +244,8 @@ inline void last_tile(int rows, double* c, i64 c_stride, const double* a, i64 a_
 
 // The same for any number of rows.
 template <int V>
-inline void strip(i32 rows, double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride, int depth) {
+inline void strip(i32 rows, double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride,
+                  int depth) {
     for (; rows >= tile_rows; rows -= tile_rows, c += tile_rows * c_stride, a += tile_rows * a_stride)
         tile<tile_rows, V>(c, c_stride, a, a_stride, b, b_stride, depth);
     last_tile<tile_rows - 1, V>(rows, c, c_stride, a, a_stride, b, b_stride, depth);

@@ -100,9 +100,7 @@ class NativeElimination:
         self._jobs = jobs
         source = steps.detach().cpu().contiguous()
         self._factors = _memory(len(steps) * self._plan.size)
-        self._plan.lib.wss_walk_factor(
-            self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs
-        )
+        self._plan.lib.wss_walk_factor(self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs)
 
     def __del__(self) -> None:
         factors = getattr(self, "_factors", None)
