@@ -278,6 +278,25 @@ def test_jobs_do_not_matter(backend):
     assert hitting_probabilities(boundary, labels, 3, backend=backend, jobs=3).equal(one)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_wait_for_each_other(backend):
+    generator = torch.Generator().manual_seed(3)
+    scribble = torch.full((1, 9, 11), 255)
+    scribble[0, 1, 1], scribble[0, 7, 8] = 0, 1
+    upstream = torch.rand(1, 2, 9, 11, generator=generator, dtype=torch.float64)
+    boundaries = [3 * torch.rand(1, 9, 11, generator=generator, dtype=torch.float64) for _ in range(3)]
+    alone = []
+    for boundary in boundaries:
+        leaf = boundary.clone().requires_grad_()
+        hitting_probabilities(leaf, scribble, 2, backend=backend).backward(upstream)
+        alone.append(leaf.grad)
+    leaves = [boundary.clone().requires_grad_() for boundary in boundaries]
+    results = [hitting_probabilities(leaf, scribble, 2, backend=backend) for leaf in leaves]
+    for leaf, result, expected in zip(leaves, results, alone, strict=True):
+        result.backward(upstream)
+        torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=0)
+
+
 def test_native_is_asked_for_but_missing(monkeypatch):
     monkeypatch.setattr(walk, "library", lambda: None)
     boundary, labels = uniform(1, 3, 19), scribbles(1, 3, 19)

@@ -35,8 +35,13 @@ constexpr int lanes = 4;
 typedef double wide __attribute__((vector_size(64), aligned(8), may_alias));
 constexpr int wide_lanes = 8, tile_rows = 8;
 #else
+#if defined(__AVX__)
 typedef vec wide;
 constexpr int wide_lanes = lanes, tile_rows = 6;
+#else
+typedef double wide __attribute__((vector_size(16), aligned(8), may_alias));
+constexpr int wide_lanes = 2, tile_rows = 4;
+#endif
 #endif
 
 inline vec load(const double* p) { return *reinterpret_cast<const vec*>(p); }
@@ -45,10 +50,13 @@ inline void store(double* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
 inline void store_wide(double* p, wide v) { *reinterpret_cast<wide*>(p) = v; }
 inline vec broadcast(double x) { return vec{x, x, x, x}; }
 
-constexpr int status_ok = 0, status_memory = 2;
-
 constexpr int leaf_pixels = 6;
-constexpr int panel = 32;  // pivots whose effect on the rest of a front is applied at once
+constexpr int block = 8;   // pivots eliminated from a row or column at once
+constexpr int panel = 64;  // pivots whose effect on the rest of a front is applied at once
+constexpr int block_vectors = block / wide_lanes;
+
+// Numbers in whole blocks.
+inline i64 whole(i64 count) { return (count + block - 1) / block * block; }
 
 // Factors and fronts are large and fresh: page faults would take a good part of the time.
 void advise_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] std::size_t bytes) {
@@ -60,21 +68,14 @@ void advise_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] std::size_
 #endif
 }
 
-class Scratch {  // doubles, uninitialised
-    double* data_;
-
-  public:
-    explicit Scratch(i64 n) : data_(static_cast<double*>(std::malloc(n * sizeof(double)))) {
-        if (!data_) throw std::bad_alloc();
-        advise_huge_pages(data_, n * sizeof(double));
-    }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
-    ~Scratch() { std::free(data_); }
-    double* data() { return data_; }
-};
-
 // ------------------------------------------------------------------------------------------------------------------- the plan
+
+// A matrix in memory: its first number and the distance of its rows.
+struct Matrix {
+    double* data;
+    i64 stride;
+    double* at(i64 row, i64 column) const { return data + row * stride + column; }
+};
 
 struct Run {
     i32 from, to, length;  // places in the child's border and in the parent's front
@@ -88,11 +89,17 @@ struct Entry {
 struct Node {
     i32 own, border;      // numbers of pixels
     i64 pixels;           // first of own + border in Plan::pixels
-    i64 factor;           // first double: own rows of own + border, then border rows of own
+    i64 factor;           // first double: own rows of own + border, padded, then border rows of own
     i64 entries, entries_end;
     i32 children[2];      // -1 for leaves
     i64 runs[2], runs_end[2];
+    i32 depth;
     i32 size() const { return own + border; }
+    i64 stride() const { return whole(own) + whole(border); }
+    i64 factor_size() const { return own * stride() + whole(i64(own) * border); }
+    i64 rest_size() const { return border * whole(border); }
+    Matrix upper(double* factors) const { return {factors + factor + whole(own) - own, stride()}; }
+    Matrix lower(double* factors) const { return {factors + factor + own * stride(), own}; }
 };
 
 struct Plan {
@@ -101,11 +108,18 @@ struct Plan {
     std::vector<i32> pixels;
     std::vector<Entry> entries;
     std::vector<Run> runs;
-    i64 factor_size = 0, stack_size = 0;
+    i64 factor_size = 0, stack_sizes[2] = {0, 0};
     i32 largest = 0;
+
+    // Doubles of one image: its factors, and scratch for stacks or for right-hand sides.
+    i64 size() const {
+        const i64 sides = lanes * (i64(height) * width + largest);
+        return factor_size + whole(std::max(sides, stack_sizes[0] + stack_sizes[1]));
+    }
 
     Plan(i32 h, i32 w) : height(h), width(w), place(i64(h) * w, 0), stamp(i64(h) * w, -1) {
         split(0, h, 0, w, 0);
+        measure_stacks();
         place = {};
         stamp = {};
     }
@@ -113,9 +127,10 @@ struct Plan {
   private:
     std::vector<i32> place, stamp;
 
-    i32 split(i32 top, i32 bottom, i32 left, i32 right, i64 stacked) {
+    i32 split(i32 top, i32 bottom, i32 left, i32 right, i32 depth) {
         const i32 h = bottom - top, w = right - left;
         Node node{};
+        node.depth = depth;
         i32 own[4] = {top, bottom, left, right};
         node.children[0] = node.children[1] = -1;
         if (h * w > leaf_pixels) {
@@ -124,9 +139,8 @@ struct Plan {
             const i32 middle = axis == 0 ? top + (h - 1) / 2 : left + (w - 1) / 2;
             first[axis + 1] = own[axis] = middle;
             second[axis] = own[axis + 1] = middle + 1;
-            node.children[0] = split(first[0], first[1], first[2], first[3], stacked);
-            const i64 left_behind = nodes[node.children[0]].border;
-            node.children[1] = split(second[0], second[1], second[2], second[3], stacked + left_behind * left_behind);
+            node.children[0] = split(first[0], first[1], first[2], first[3], depth + 1);
+            node.children[1] = split(second[0], second[1], second[2], second[3], depth + 1);
         }
         node.pixels = i64(pixels.size());
         for (i32 y = own[0]; y < own[1]; ++y)
@@ -156,18 +170,28 @@ struct Plan {
                 const i32* around = &pixels[child.pixels + child.own];
                 for (i32 i = 0; i < child.border; ++i) {
                     const i32 at = place[around[i]];
-                    if (i > 0 && runs.back().to + runs.back().length == at) ++runs.back().length;
+                    if (i > 0 && at != node.own && runs.back().to + runs.back().length == at) ++runs.back().length;
                     else runs.push_back({i, at, 1});
                 }
             }
             node.runs_end[c] = i64(runs.size());
         }
         node.factor = factor_size;
-        factor_size += i64(node.own) * (node.size() + node.border);
+        factor_size += node.factor_size();
         largest = std::max(largest, node.size());
-        stack_size = std::max(stack_size, stacked + i64(node.border) * node.border);
         nodes.push_back(node);
         return self;
+    }
+
+    void measure_stacks() {
+        i64 used[2] = {0, 0};
+        for (const Node& node : nodes) {
+            const int parity = node.depth % 2;
+            used[parity] += node.rest_size();
+            stack_sizes[parity] = std::max(stack_sizes[parity], used[parity]);
+            for (const i32 child : node.children)
+                if (child >= 0) used[1 - parity] -= nodes[child].rest_size();
+        }
     }
 
     // The steps between own pixels and from or to the border: each step is an entry of the front where its first end goes.
@@ -191,173 +215,325 @@ struct Plan {
 
 // ---------------------------------------------------------------------------------------------------------- dense elimination
 
-// c -= a b for R rows of c and two vectors of columns; depth columns of a.
-template <int R>
-inline void tile(double* c, const double* a, const double* b, i64 ld, int depth) {
-    wide sum[R][2];
-    for (int r = 0; r < R; ++r) {
-        sum[r][0] = load_wide(c + r * ld);
-        sum[r][1] = load_wide(c + r * ld + wide_lanes);
-    }
+// c -= a b for R rows of c and V vectors of columns; depth columns of a.
+template <int R, int V>
+inline void tile(double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride, int depth) {
+    wide sum[R][V];
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) sum[r][v] = load_wide(c + r * c_stride + v * wide_lanes);
     for (int k = 0; k < depth; ++k) {
-        const wide b0 = load_wide(b + k * ld), b1 = load_wide(b + k * ld + wide_lanes);
+        wide row[V];
+        for (int v = 0; v < V; ++v) row[v] = load_wide(b + k * b_stride + v * wide_lanes);
         for (int r = 0; r < R; ++r) {
-            const double scale = a[r * ld + k];
-            sum[r][0] -= scale * b0;
-            sum[r][1] -= scale * b1;
+            const double scale = a[r * a_stride + k];
+            for (int v = 0; v < V; ++v) sum[r][v] -= scale * row[v];
         }
     }
-    for (int r = 0; r < R; ++r) {
-        store_wide(c + r * ld, sum[r][0]);
-        store_wide(c + r * ld + wide_lanes, sum[r][1]);
-    }
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) store_wide(c + r * c_stride + v * wide_lanes, sum[r][v]);
 }
 
-template <int R>
-inline void last_tile(int rows, double* c, const double* a, const double* b, i64 ld, int depth) {
+template <int R, int V>
+inline void last_tile(int rows, double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride,
+                      int depth) {
     if constexpr (R > 0) {
-        if (rows == R) tile<R>(c, a, b, ld, depth);
-        else last_tile<R - 1>(rows, c, a, b, ld, depth);
+        if (rows == R) tile<R, V>(c, c_stride, a, a_stride, b, b_stride, depth);
+        else last_tile<R - 1, V>(rows, c, c_stride, a, a_stride, b, b_stride, depth);
     }
 }
 
-// Rows and columns begin .. size of the front: f -= (columns start .. begin) (rows start .. begin). Columns beyond size are zero.
-void update(double* f, i64 ld, i32 start, i32 begin, i32 size) {
-    const int depth = begin - start;
-    for (i32 j = begin; j < size; j += 2 * wide_lanes) {
-        const double* b = f + start * ld + j;
-        i32 i = begin;
-        for (; i + tile_rows <= size; i += tile_rows) tile<tile_rows>(f + i * ld + j, f + i * ld + start, b, ld, depth);
-        last_tile<tile_rows - 1>(size - i, f + i * ld + j, f + i * ld + start, b, ld, depth);
+// The same for any number of rows.
+template <int V>
+inline void strip(i32 rows, double* c, i64 c_stride, const double* a, i64 a_stride, const double* b, i64 b_stride,
+                  int depth) {
+    for (; rows >= tile_rows; rows -= tile_rows, c += tile_rows * c_stride, a += tile_rows * a_stride)
+        tile<tile_rows, V>(c, c_stride, a, a_stride, b, b_stride, depth);
+    last_tile<tile_rows - 1, V>(rows, c, c_stride, a, a_stride, b, b_stride, depth);
+}
+
+// The same for any number of columns, rounded up to whole vectors.
+inline void update(i32 rows, i32 columns, Matrix c, Matrix a, Matrix b, int depth) {
+    i32 j = 0;
+    for (; j + wide_lanes < columns; j += 2 * wide_lanes)
+        strip<2>(rows, c.data + j, c.stride, a.data, a.stride, b.data + j, b.stride, depth);
+    if (j < columns) strip<1>(rows, c.data + j, c.stride, a.data, a.stride, b.data + j, b.stride, depth);
+}
+
+// One node's matrix: rows of own pixels; columns of own pixels in the rows of the border; the border's rows and columns. Rows of
+// the first and the last are padded with zeros to whole vectors of block columns, counted from the first border pixel.
+struct Front {
+    i32 own, border;
+    Matrix upper, lower, rest;
+
+    // From an entry on, to the end of the part that it lies in.
+    Matrix from(i32 row, i32 column) const {
+        if (row < own) return {upper.at(row, column), upper.stride};
+        if (column < own) return {lower.at(row - own, column), lower.stride};
+        return {rest.at(row - own, column - own), rest.stride};
     }
-}
+};
 
-inline void subtract(double* y, const double* x, double scale, i32 begin, i32 end) {
-    i32 j = begin;
-    for (; j + wide_lanes <= end; j += wide_lanes) store_wide(y + j, load_wide(y + j) - scale * load_wide(x + j));
-    for (; j < end; ++j) y[j] -= scale * x[j];
-}
+// The N pivots at hand: their unit lower factor and the inverse of their upper one.
+struct Pivots {
+    double lower[block][block];
+    wide inverse[block][block_vectors];
+};
 
-// Eliminate the first own pixels. Unit lower factor below the diagonal, upper above; the diagonal holds reciprocals of pivots.
-void eliminate(double* f, i64 ld, i32 own, i32 size) {
-    for (i32 start = 0; start < own; start += panel) {
-        const i32 end = std::min(own, start + panel);
-        for (i32 i = start; i < size; ++i) {
-            double* row = f + i * ld;
-            const i32 last = std::min(i, end);
-            const i32 width = i < end ? size : end;  // rows of the panel to their end, rows below it only within it
-            for (i32 k = start; k < last; ++k) {
-                const double scale = row[k] *= f[k * ld + k];
-                if (scale != 0) subtract(row, f + k * ld, scale, k + 1, width);
+// Eliminate N pivots within their N rows and columns.
+template <int N>
+inline void eliminate_pivots(double* f, i64 ld, Pivots& pivots) {
+    alignas(64) double upper[N][block];
+    double reciprocal[N];
+    for (int i = 0; i < N; ++i)
+        for (int v = 0; v < block_vectors; ++v)
+            store_wide(upper[i] + v * wide_lanes, load_wide(f + i * ld + v * wide_lanes));
+    for (int k = 0; k < N; ++k) {
+        reciprocal[k] = 1 / upper[k][k];
+        for (int i = k + 1; i < N; ++i) {  // whole rows: what is left of the diagonal of upper is not used
+            const double scale = pivots.lower[i][k] = upper[i][k] * reciprocal[k];
+            for (int v = 0; v < block_vectors; ++v) {
+                double* row = upper[i] + v * wide_lanes;
+                store_wide(row, load_wide(row) - scale * load_wide(upper[k] + v * wide_lanes));
             }
-            if (i < end) row[i] = 1 / row[i];
         }
-        if (end < size) update(f, ld, start, end, size);
+    }
+    for (int k = N; k-- > 0;) {
+        alignas(64) double unit[block] = {};
+        unit[k] = 1;
+        for (int v = 0; v < block_vectors; ++v) {
+            wide sum = load_wide(unit + v * wide_lanes);
+            for (int i = k + 1; i < N; ++i) sum -= upper[k][i] * pivots.inverse[i][v];
+            pivots.inverse[k][v] = sum * reciprocal[k];
+        }
+    }
+    for (int i = 0; i < N; ++i) {
+        for (int k = 0; k < i; ++k) f[i * ld + k] = pivots.lower[i][k];
+        f[i * ld + i] = reciprocal[i];
+        for (int k = i + 1; k < N; ++k) f[i * ld + k] = upper[i][k];
     }
 }
 
-void factor(const Plan& plan, const double* steps, double* factors, Scratch& front, Scratch& stack) {
-    double* top = stack.data();
+// columns N = a block of them: c times the inverse of the pivots' upper factor.
+template <int N>
+inline void divide(i32 rows, double* c, i64 stride, const Pivots& pivots) {
+    for (; rows > 0; --rows, c += stride) {
+        wide sum[block_vectors];
+        for (int v = 0; v < block_vectors; ++v) {
+            sum[v] = c[0] * pivots.inverse[0][v];
+            for (int k = 1; k < N; ++k) sum[v] += c[k] * pivots.inverse[k][v];
+        }
+        if constexpr (N == block)
+            for (int v = 0; v < block_vectors; ++v) store_wide(c + v * wide_lanes, sum[v]);
+        else
+            std::memcpy(c, sum, N * sizeof(double));
+    }
+}
+
+// Eliminate N pivots: their rows and columns to the end. Pivots from start on were eliminated but not yet applied here.
+// N < block only where there are none of these.
+template <int N>
+void eliminate_block(const Front& front, i32 start, i32 begin) {
+    const i32 depth = begin - start, end = begin + N, size = front.own + front.border;
+    const Matrix& upper = front.upper;
+    const i64 stride = upper.stride, lower_stride = front.lower.stride;
+    double* diagonal = upper.at(begin, begin);
+    double* lower = front.lower.data + begin;
+    Pivots pivots;
+    if constexpr (N == block) {
+        if (depth > 0) {
+            const double* b = upper.at(start, begin);
+            strip<block_vectors>(front.own - begin, diagonal, stride, upper.at(begin, start), stride, b, stride, depth);
+            strip<block_vectors>(front.border, lower, lower_stride, lower - depth, lower_stride, b, stride, depth);
+        }
+    }
+    eliminate_pivots<N>(diagonal, stride, pivots);
+    for (i32 j = end; j < size; j += wide_lanes) {
+        wide sum[N];
+        for (int r = 0; r < N; ++r) sum[r] = load_wide(upper.at(begin + r, j));
+        for (i32 k = start; k < begin; ++k) {
+            const wide row = load_wide(upper.at(k, j));
+            for (int r = 0; r < N; ++r) sum[r] -= *upper.at(begin + r, k) * row;
+        }
+        for (int k = 0; k < N; ++k)
+            for (int r = k + 1; r < N; ++r) sum[r] -= pivots.lower[r][k] * sum[k];
+        for (int r = 0; r < N; ++r) store_wide(upper.at(begin + r, j), sum[r]);
+    }
+    divide<N>(front.own - end, upper.at(end, begin), stride, pivots);
+    divide<N>(front.border, lower, lower_stride, pivots);
+}
+
+template <int N>
+inline void eliminate_first(int count, const Front& front, i32 begin) {
+    if constexpr (N > 0) {
+        if (count == N) eliminate_block<N>(front, begin, begin);
+        else eliminate_first<N - 1>(count, front, begin);
+    }
+}
+
+// Eliminate the own pixels. Unit lower factor below the diagonal, upper above; the diagonal holds reciprocals of pivots. What is
+// no whole panel or block comes first, so that whole vectors end with the own pixels.
+void eliminate(const Front& front) {
+    const i32 own = front.own, border = front.border;
+    const Matrix &upper = front.upper, &lower = front.lower;
+    for (i32 start = 0, end; start < own; start = end) {
+        end = start + (own - start - 1) % panel + 1;
+        i32 begin = start + (end - start - 1) % block + 1;
+        eliminate_first<block>(begin - start, front, start);
+        for (; begin < end; begin += block) eliminate_block<block>(front, start, begin);
+        const int depth = end - start;
+        const Matrix left{upper.at(end, start), upper.stride}, down{lower.at(0, start), lower.stride};
+        const Matrix right{upper.at(start, end), upper.stride}, border_right{upper.at(start, own), upper.stride};
+        update(own - end, own - end + border, {upper.at(end, end), upper.stride}, left, right, depth);
+        update(border, own - end, {lower.at(0, end), lower.stride}, down, right, depth);
+        update(border, border, front.rest, down, border_right, depth);
+    }
+}
+
+void add(Matrix y, Matrix x, i32 rows, i32 columns) {
+    for (; rows > 0; --rows, y.data += y.stride, x.data += x.stride) {
+        i32 j = 0;
+        for (; j + wide_lanes <= columns; j += wide_lanes) store_wide(y.data + j, load_wide(y.data + j) + load_wide(x.data + j));
+        for (; j < columns; ++j) y.data[j] += x.data[j];
+    }
+}
+
+// What is left of the fronts waits on two stacks, of even and of odd depth: a front is made while its children's wait.
+void factor(const Plan& plan, const double* steps, double* factors, double* const stacks[2]) {
+    double* tops[2] = {stacks[0], stacks[1]};
     for (const Node& node : plan.nodes) {
-        const i32 own = node.own, size = node.size(), border = node.border;
-        const i64 ld = size + 2 * wide_lanes;
-        double* f = front.data();
-        std::fill(f, f + size * ld + 2 * wide_lanes, 0.0);
-        for (i32 i = 0; i < own; ++i) f[i * ld + i] = 1;
+        const i32 own = node.own, border = node.border;
+        double*& top = tops[node.depth % 2];
+        double*& below = tops[1 - node.depth % 2];
+        const Front front{own, border, node.upper(factors), node.lower(factors), {top, whole(border)}};
+        std::fill_n(factors + node.factor, node.factor_size(), 0.0);
+        std::fill_n(top, node.rest_size(), 0.0);
+        top += node.rest_size();
+        for (i32 i = 0; i < own; ++i) *front.upper.at(i, i) = 1;
         for (i64 e = node.entries; e < node.entries_end; ++e) {
             const Entry& entry = plan.entries[e];
-            f[entry.row * ld + entry.column] = -steps[entry.step];
+            *front.from(entry.row, entry.column).data = -steps[entry.step];
         }
         for (int c = 1; c >= 0; --c) {
             if (node.children[c] < 0) continue;
-            const i64 width = plan.nodes[node.children[c]].border;
-            top -= width * width;
+            const Node& child = plan.nodes[node.children[c]];
+            below -= child.rest_size();
+            const Matrix rest{below, whole(child.border)};
             for (i64 p = node.runs[c]; p < node.runs_end[c]; ++p) {
                 const Run rows = plan.runs[p];
-                for (i32 r = 0; r < rows.length; ++r) {
-                    double* target = f + (rows.to + r) * ld;
-                    const double* source = top + (rows.from + r) * width;
-                    for (i64 q = node.runs[c]; q < node.runs_end[c]; ++q) {
-                        const Run columns = plan.runs[q];
-                        subtract(target + columns.to, source + columns.from, -1.0, 0, columns.length);
-                    }
+                for (i64 q = node.runs[c]; q < node.runs_end[c]; ++q) {
+                    const Run columns = plan.runs[q];
+                    add(front.from(rows.to, columns.to), {rest.at(rows.from, columns.from), rest.stride}, rows.length,
+                        columns.length);
                 }
             }
         }
-        eliminate(f, ld, own, size);
-        double* kept = factors + node.factor;
-        for (i32 i = 0; i < own; ++i, kept += size) std::memcpy(kept, f + i * ld, size * sizeof(double));
-        for (i32 i = own; i < size; ++i, kept += own) std::memcpy(kept, f + i * ld, own * sizeof(double));
-        for (i32 i = own; i < size; ++i, top += border) std::memcpy(top, f + i * ld + own, border * sizeof(double));
+        eliminate(front);
     }
 }
 
 // --------------------------------------------------------------------------------------------------------------- substitution
 
-// Four right-hand sides at a time, side by side at each pixel. y and local hold vec per pixel.
-void substitute(const Plan& plan, const double* factors, vec* y, vec* local) {
+// Four right-hand sides at a time, side by side at each pixel: y and local hold vec per pixel. Rows of the factors are taken a
+// few at a time: a sum alone waits for each of its additions.
+constexpr int group = 4;
+
+// y -= a x for R rows of a and count columns.
+template <int R>
+inline void subtract_rows(vec* y, Matrix a, const vec* x, i32 count) {
+    vec sum[R];
+    for (int r = 0; r < R; ++r) sum[r] = y[r];
+    for (i32 k = 0; k < count; ++k)
+        for (int r = 0; r < R; ++r) sum[r] -= broadcast(*a.at(r, k)) * x[k];
+    for (int r = 0; r < R; ++r) y[r] = sum[r];
+}
+
+// y -= a' x for R rows of a and count columns.
+template <int R>
+inline void subtract_columns(vec* y, Matrix a, const vec* x, i32 count) {
+    vec value[R];
+    for (int r = 0; r < R; ++r) value[r] = x[r];
+    for (i32 k = 0; k < count; ++k) {
+        vec sum = y[k];
+        for (int r = 0; r < R; ++r) sum -= broadcast(*a.at(r, k)) * value[r];
+        y[k] = sum;
+    }
+}
+
+// The same for any number of rows.
+inline void subtract_rows(vec* y, Matrix a, const vec* x, i32 rows, i32 count) {
+    i32 i = 0;
+    for (; i + group <= rows; i += group) subtract_rows<group>(y + i, {a.at(i, 0), a.stride}, x, count);
+    for (; i < rows; ++i) subtract_rows<1>(y + i, {a.at(i, 0), a.stride}, x, count);
+}
+
+inline void subtract_columns(vec* y, Matrix a, const vec* x, i32 rows, i32 count) {
+    i32 i = 0;
+    for (; i + group <= rows; i += group) subtract_columns<group>(y, {a.at(i, 0), a.stride}, x + i, count);
+    for (; i < rows; ++i) subtract_columns<1>(y, {a.at(i, 0), a.stride}, x + i, count);
+}
+
+void substitute(const Plan& plan, double* factors, vec* y, vec* local) {
     for (const Node& node : plan.nodes) {
-        const i32 own = node.own, size = node.size();
+        const i32 own = node.own, border = node.border;
         const i32* pixels = &plan.pixels[node.pixels];
-        const double* upper = factors + node.factor;
-        const double* lower = upper + i64(own) * size;
-        for (i32 i = 0; i < own; ++i) {
-            vec sum = y[pixels[i]];
-            for (i32 k = 0; k < i; ++k) sum -= broadcast(upper[i64(i) * size + k]) * local[k];
-            y[pixels[i]] = local[i] = sum;
+        const Matrix upper = node.upper(factors);
+        for (i32 i = 0; i < own + border; ++i) local[i] = y[pixels[i]];
+        for (i32 begin = 0; begin < own; begin += group) {
+            const i32 end = std::min(own, begin + group);
+            subtract_rows(local + begin, {upper.at(begin, 0), upper.stride}, local, end - begin, begin);
+            for (i32 i = begin + 1; i < end; ++i)
+                subtract_rows<1>(local + i, {upper.at(i, begin), upper.stride}, local + begin, i - begin);
         }
-        for (i32 i = own; i < size; ++i) {
-            vec sum = y[pixels[i]];
-            const double* row = lower + i64(i - own) * own;
-            for (i32 k = 0; k < own; ++k) sum -= broadcast(row[k]) * local[k];
-            y[pixels[i]] = sum;
-        }
+        subtract_rows(local + own, node.lower(factors), local, border, own);
+        for (i32 i = 0; i < own + border; ++i) y[pixels[i]] = local[i];
     }
     for (auto node = plan.nodes.rbegin(); node != plan.nodes.rend(); ++node) {
         const i32 own = node->own, size = node->size();
         const i32* pixels = &plan.pixels[node->pixels];
-        const double* upper = factors + node->factor;
-        for (i32 i = own; i < size; ++i) local[i] = y[pixels[i]];
-        for (i32 i = own; i-- > 0;) {
-            vec sum = y[pixels[i]];
-            const double* row = upper + i64(i) * size;
-            for (i32 k = i + 1; k < size; ++k) sum -= broadcast(row[k]) * local[k];
-            y[pixels[i]] = local[i] = sum * broadcast(row[i]);
+        const Matrix upper = node->upper(factors);
+        for (i32 i = 0; i < size; ++i) local[i] = y[pixels[i]];
+        for (i32 end = own, begin; end > 0; end = begin) {
+            begin = std::max(end - group, 0);
+            subtract_rows(local + begin, {upper.at(begin, end), upper.stride}, local + end, end - begin, size - end);
+            for (i32 i = end; i-- > begin;) {
+                subtract_rows<1>(local + i, {upper.at(i, i + 1), upper.stride}, local + i + 1, end - i - 1);
+                local[i] *= broadcast(*upper.at(i, i));
+            }
         }
+        for (i32 i = 0; i < own; ++i) y[pixels[i]] = local[i];
     }
 }
 
 // The same with the transposes of both factors.
-void substitute_transposed(const Plan& plan, const double* factors, vec* y, vec* local) {
+void substitute_transposed(const Plan& plan, double* factors, vec* y, vec* local) {
     for (const Node& node : plan.nodes) {
         const i32 own = node.own, size = node.size();
         const i32* pixels = &plan.pixels[node.pixels];
-        const double* upper = factors + node.factor;
+        const Matrix upper = node.upper(factors);
         for (i32 i = 0; i < size; ++i) local[i] = y[pixels[i]];
-        for (i32 i = 0; i < own; ++i) {
-            const double* row = upper + i64(i) * size;
-            const vec value = local[i] *= broadcast(row[i]);
-            for (i32 k = i + 1; k < size; ++k) local[k] -= broadcast(row[k]) * value;
+        for (i32 begin = 0; begin < own; begin += group) {
+            const i32 end = std::min(own, begin + group);
+            for (i32 i = begin; i < end; ++i) {
+                local[i] *= broadcast(*upper.at(i, i));
+                subtract_columns<1>(local + i + 1, {upper.at(i, i + 1), upper.stride}, local + i, end - i - 1);
+            }
+            subtract_columns(local + end, {upper.at(begin, end), upper.stride}, local + begin, end - begin, size - end);
         }
         for (i32 i = 0; i < size; ++i) y[pixels[i]] = local[i];
     }
     for (auto node = plan.nodes.rbegin(); node != plan.nodes.rend(); ++node) {
         const i32 own = node->own, size = node->size();
         const i32* pixels = &plan.pixels[node->pixels];
-        const double* upper = factors + node->factor;
-        const double* lower = upper + i64(own) * size;
-        for (i32 i = 0; i < own; ++i) local[i] = y[pixels[i]];
-        for (i32 i = own; i < size; ++i) {
-            const vec value = y[pixels[i]];
-            const double* row = lower + i64(i - own) * own;
-            for (i32 k = 0; k < own; ++k) local[k] -= broadcast(row[k]) * value;
+        const Matrix upper = node->upper(factors);
+        for (i32 i = 0; i < size; ++i) local[i] = y[pixels[i]];
+        subtract_columns(local, node->lower(factors), local + own, size - own, own);
+        for (i32 end = own, begin; end > 0; end = begin) {
+            begin = std::max(end - group, 0);
+            for (i32 i = end; i-- > begin;)
+                subtract_columns<1>(local + begin, {upper.at(i, begin), upper.stride}, local + i, i - begin);
+            subtract_columns(local, {upper.at(begin, 0), upper.stride}, local + begin, end - begin, begin);
         }
-        for (i32 i = own; i-- > 0;) {
-            const vec value = local[i];
-            const double* row = upper + i64(i) * size;
-            for (i32 k = 0; k < i; ++k) local[k] -= broadcast(row[k]) * value;
-            y[pixels[i]] = value;
-        }
+        for (i32 i = 0; i < own; ++i) y[pixels[i]] = local[i];
     }
 }
 
@@ -375,60 +551,46 @@ EXPORT void* wss_walk_plan(i32 height, i32 width) {
 
 EXPORT void wss_walk_free(void* plan) { delete static_cast<Plan*>(plan); }
 
-// Doubles of one image's factors.
-EXPORT i64 wss_walk_size(const void* plan) { return static_cast<const Plan*>(plan)->factor_size; }
+// Doubles of one image's factors, with scratch behind them.
+EXPORT i64 wss_walk_size(const void* plan) { return static_cast<const Plan*>(plan)->size(); }
 
 // steps (batch,4,H,W) to factors (batch,size).
-EXPORT int wss_walk_factor(const void* handle, const double* steps, double* factors, i64 batch, int threads) {
+EXPORT void wss_walk_factor(const void* handle, const double* steps, double* factors, i64 batch, int threads) {
     const Plan& plan = *static_cast<const Plan*>(handle);
     const i64 count = i64(plan.height) * plan.width;
-    int status = status_ok;
-    advise_huge_pages(factors, sizeof(double) * plan.factor_size * batch);
+    advise_huge_pages(factors, sizeof(double) * plan.size() * batch);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (i64 b = 0; b < batch; ++b) {
-        try {
-            Scratch front(i64(plan.largest) * (plan.largest + 2 * wide_lanes) + 2 * wide_lanes);
-            Scratch stack(std::max<i64>(plan.stack_size, 1));
-            factor(plan, steps + 4 * count * b, factors + plan.factor_size * b, front, stack);
-        } catch (const std::bad_alloc&) {
-#pragma omp critical
-            status = status_memory;
-        }
+        double* image = factors + plan.size() * b;
+        double* scratch = image + plan.factor_size;
+        double* const stacks[2] = {scratch, scratch + plan.stack_sizes[0]};
+        factor(plan, steps + 4 * count * b, image, stacks);
     }
-    return status;
 }
 
-// rhs and result (batch,labels,H,W).
-EXPORT int wss_walk_solve(const void* handle, const double* factors, const double* rhs, double* result, i64 batch, i64 labels,
-                          int transposed, int threads) {
+// rhs and result (batch,labels,H,W). The scratch of the factors is written: one call at a time.
+EXPORT void wss_walk_solve(const void* handle, double* factors, const double* rhs, double* result, i64 batch, i64 labels,
+                           int transposed, int threads) {
     const Plan& plan = *static_cast<const Plan*>(handle);
     const i64 count = i64(plan.height) * plan.width;
-    int status = status_ok;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (i64 b = 0; b < batch; ++b) {
-        try {
-            std::vector<double> spread(lanes * count), near(lanes * i64(plan.largest));
-            vec* y = reinterpret_cast<vec*>(spread.data());
-            vec* local = reinterpret_cast<vec*>(near.data());
-            for (i64 first = 0; first < labels; first += lanes) {
-                const i64 used = std::min<i64>(lanes, labels - first);
-                const double* source = rhs + (b * labels + first) * count;
-                for (i64 p = 0; p < count; ++p) {
-                    vec value = broadcast(0);
-                    for (i64 l = 0; l < used; ++l) value[l] = source[l * count + p];
-                    y[p] = value;
-                }
-                const double* own = factors + plan.factor_size * b;
-                if (transposed) substitute_transposed(plan, own, y, local);
-                else substitute(plan, own, y, local);
-                double* target = result + (b * labels + first) * count;
-                for (i64 l = 0; l < used; ++l)
-                    for (i64 p = 0; p < count; ++p) target[l * count + p] = y[p][l];
+        double* image = factors + plan.size() * b;
+        vec* y = reinterpret_cast<vec*>(image + plan.factor_size);
+        vec* local = y + count;
+        for (i64 first = 0; first < labels; first += lanes) {
+            const i64 used = std::min<i64>(lanes, labels - first);
+            const double* source = rhs + (b * labels + first) * count;
+            for (i64 p = 0; p < count; ++p) {
+                vec value = broadcast(0);
+                for (i64 l = 0; l < used; ++l) value[l] = source[l * count + p];
+                y[p] = value;
             }
-        } catch (const std::bad_alloc&) {
-#pragma omp critical
-            status = status_memory;
+            if (transposed) substitute_transposed(plan, image, y, local);
+            else substitute(plan, image, y, local);
+            double* target = result + (b * labels + first) * count;
+            for (i64 l = 0; l < used; ++l)
+                for (i64 p = 0; p < count; ++p) target[l * count + p] = y[p][l];
         }
     }
-    return status;
 }

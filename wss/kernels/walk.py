@@ -30,7 +30,9 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.wss_walk_size.argtypes = [_POINTER]
     lib.wss_walk_size.restype = _LONG
     lib.wss_walk_factor.argtypes = [_POINTER, _POINTER, _POINTER, _LONG, _INT]
+    lib.wss_walk_factor.restype = None
     lib.wss_walk_solve.argtypes = [_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _INT, _INT]
+    lib.wss_walk_solve.restype = None
     return lib
 
 
@@ -62,8 +64,31 @@ def _plan(height: int, width: int) -> _Plan:
     return _Plan(height, width)
 
 
+_KEPT_BYTES = 2**28
+_kept: list[Tensor] = []
+"""Memory of factors that nobody holds any more: at most one, of at most ``_KEPT_BYTES``. Fresh memory costs more than what is
+computed in it."""
+
+
+def _memory(size: int) -> Tensor:
+    """Return at least ``size`` numbers, float64, of any value."""
+    try:
+        kept = _kept.pop()
+    except IndexError:
+        kept = torch.empty(0, dtype=torch.float64)
+    if len(kept) >= size:
+        return kept
+    del kept
+    try:
+        return torch.empty(size, dtype=torch.float64)
+    except RuntimeError as error:
+        raise WssError(
+            f"the random-walk solver cannot have {size * 8 / 2**20:.0f} MiB of memory: use fewer or smaller images at a time"
+        ) from error
+
+
 class NativeElimination:
-    """Factors of I - T for a batch; see ``wss.ops.random_walk.Elimination``.
+    """Factors of I - T for a batch; see ``wss.ops.random_walk.Elimination``. One solve at a time.
 
     Args:
         steps: T, (B,4,H,W) float64, on the CPU or brought there.
@@ -74,12 +99,13 @@ class NativeElimination:
         self._plan = _plan(*steps.shape[2:])
         self._jobs = jobs
         source = steps.detach().cpu().contiguous()
-        self._factors = torch.empty(len(steps), self._plan.size, dtype=torch.float64)
-        self._check(
-            self._plan.lib.wss_walk_factor(
-                self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs
-            )
-        )
+        self._factors = _memory(len(steps) * self._plan.size)
+        self._plan.lib.wss_walk_factor(self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs)
+
+    def __del__(self) -> None:
+        factors = getattr(self, "_factors", None)
+        if factors is not None and factors.nbytes <= _KEPT_BYTES:
+            _kept[:] = [max([*_kept, factors], key=len)]
 
     def solve(self, rhs: Tensor) -> Tensor:
         """Return z of (I - T) z = rhs; (B,L,H,W) float64."""
@@ -92,15 +118,8 @@ class NativeElimination:
     def _apply(self, rhs: Tensor, transposed: int) -> Tensor:
         source = rhs.detach().cpu().contiguous()
         result = torch.empty_like(source)
-        self._check(
-            self._plan.lib.wss_walk_solve(
-                *(self._plan.handle, self._factors.data_ptr(), source.data_ptr(), result.data_ptr()),
-                *(rhs.shape[0], rhs.shape[1], transposed, self._jobs),
-            )
+        self._plan.lib.wss_walk_solve(
+            *(self._plan.handle, self._factors.data_ptr(), source.data_ptr(), result.data_ptr()),
+            *(rhs.shape[0], rhs.shape[1], transposed, self._jobs),
         )
         return result.to(rhs.device)
-
-    @staticmethod
-    def _check(status: int) -> None:
-        if status:
-            raise WssError("the random-walk solver ran out of memory: use fewer or smaller images at a time")

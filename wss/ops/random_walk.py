@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +11,6 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad
 
 from wss import devices
 from wss.errors import DataError, UsageError, WssError
@@ -105,9 +103,9 @@ def hitting_probabilities(
     found: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
         boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads(), potential
     )
+    found = found.to(torch.promote_types(boundary.dtype, torch.float32))
     probs = found.new_zeros(len(found), num_classes, *found.shape[2:]).scatter(1, slots.expand_as(found), found)
-    probs = torch.where(reach[:, None], probs, 1 / num_classes)
-    return probs.to(torch.promote_types(boundary.dtype, torch.float32))
+    return torch.where(reach[:, None], probs, 1 / num_classes)
 
 
 def reachable(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -133,7 +131,7 @@ def reachable(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) ->
 class _Round(NamedTuple):
     """Images solved with one scaling; later rounds supersede earlier ones."""
 
-    images: Tensor
+    images: Tensor | slice
     elimination: Elimination
 
 
@@ -154,26 +152,30 @@ class _Walk(torch.autograd.Function):
         free = reach & ~labelled
         finite = torch.where(free, boundary, 0)
         # Without a start there is no scaling at first: most images need none.
-        images = torch.arange(len(boundary), device=boundary.device)
-        potential = torch.zeros_like(finite) if start is None else torch.where(free, start, 0)
-        weights = source.to(torch.float64)
-        total = labelled.to(torch.float64)
+        images: Tensor | slice = slice(None)
+        potential = None if start is None else torch.where(free, start, 0)
+        weights = total = labelled.to(torch.float64)
         ctx.rounds = []
         for attempt in range(_ROUNDS):
-            system = (finite[images], free[images], source[images])
-            steps, rhs = _system(*system, potential)
+            unknown = free[images]
+            steps, rhs = _system(finite[images], unknown, source[images], potential)
             elimination = _eliminate(steps, backend, jobs)
             ctx.rounds.append(_Round(images, elimination))
-            solved = torch.where(system[1][:, None], elimination.solve(rhs), system[2].to(torch.float64))
-            weights[images] = solved
+            solved = elimination.solve(rhs)
             sums = solved.sum(1)
-            total[images] = sums
-            low = ((sums < _FLOOR) & system[1]).flatten(1).any(1)
+            if attempt == 0:
+                weights, total = solved, sums
+            else:
+                weights[images] = solved
+                total[images] = sums
+            low = ((sums < _FLOOR) & unknown).flatten(1).any(1)
             if not low.any():
                 break
-            known = labelled[images] | ((sums > _KNOWN) & system[1] & (attempt > 0 or start is not None))
-            level = potential + sums.clamp(min=_KNOWN).log()
-            images = images[low]
+            known = labelled[images] | ((sums > _KNOWN) & unknown & (potential is not None))
+            level = sums.clamp(min=_KNOWN).log()
+            if potential is not None:
+                level += potential
+            images = torch.arange(len(boundary), device=boundary.device)[images][low]
             potential = _potential(finite[images], free[images], known[low], level[low])
         else:
             raise WssError(
@@ -192,6 +194,9 @@ class _Walk(torch.autograd.Function):
         # An absent label (Z = 0 everywhere) has no part in the derivative with respect to B.
         used = free[:, None] & (weights > 0).flatten(2).any(2)[..., None, None]
         rhs = torch.where(used, centred / torch.where(free, total, 1)[:, None], 0)
+        if len(ctx.rounds) == 1:
+            derivative = (ctx.rounds[0].elimination.solve_transposed(rhs) * weights).sum(1).neg()
+            return torch.where(free, derivative, 0), None, None, None, None, None
         result = torch.zeros_like(total)
         later = torch.zeros(len(total), dtype=torch.bool, device=total.device)
         for images, elimination in reversed(ctx.rounds):
@@ -208,29 +213,34 @@ def _eliminate(steps: Tensor, backend: Backend, jobs: int) -> Elimination:
     return walk.NativeElimination(steps, jobs) if backend == "native" else SparseElimination(steps, jobs)
 
 
-def _system(boundary: Tensor, free: Tensor, source: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
-    """T among free pixels and the weights of steps onto labels, (B,4,H,W) and (B,L,H,W), with Z scaled by exp(-potential).
+def _system(boundary: Tensor, free: Tensor, source: Tensor, potential: Tensor | None) -> tuple[Tensor, Tensor]:
+    """T among free pixels, (B,4,H,W), and the weights of steps onto labels, (B,L,H,W), with Z scaled by exp(-potential).
 
-    T_xx' = exp(potential_x' - potential_x - B_x) / 4.
+    T_xx' = exp(potential_x' - potential_x - B_x) / 4. At labelled pixels the weights are 1 for their label, as Z is.
     """
-    steps = []
-    rhs = torch.zeros_like(source, dtype=torch.float64)
+    steps = boundary.new_zeros(len(boundary), len(_STEPS), *boundary.shape[1:])
+    onto = source.to(torch.float64)
+    rhs = onto.clone()
+    leaving = torch.where(free, 0.25 * torch.exp(-boundary), 0) if potential is None else boundary
     reach = free | source.any(1)
-    for of_neighbour in _NEIGHBOURS:
-        step = 0.25 * torch.exp(of_neighbour(potential) - potential - boundary)
-        step = torch.where(free & of_neighbour(reach), step, 0)
-        steps.append(torch.where(of_neighbour(free), step, 0))
-        rhs += step[:, None] * of_neighbour(source)
-    return torch.stack(steps, 1), rhs
+    for direction, (here, there) in enumerate(_STEPS):
+        if potential is None:
+            step = leaving[here]
+        else:
+            step = 0.25 * torch.exp(potential[there] - potential[here] - boundary[here])
+            step = torch.where(free[here] & reach[there], step, 0)
+        steps[:, direction][here] = torch.where(free[there], step, 0)
+        rhs[here] += step[:, None] * onto[there]
+    return steps, rhs
 
 
-_NEIGHBOURS: tuple[Callable[[Tensor], Tensor], ...] = (
-    lambda x: pad(x[..., :-1, :], (0, 0, 1, 0)),  # up
-    lambda x: pad(x[..., :-1], (1, 0)),
-    lambda x: pad(x[..., 1:], (0, 1)),
-    lambda x: pad(x[..., 1:, :], (0, 0, 0, 1)),
+_STEPS = (
+    ((..., slice(1, None), slice(None)), (..., slice(None, -1), slice(None))),  # up
+    ((..., slice(1, None)), (..., slice(None, -1))),
+    ((..., slice(None, -1)), (..., slice(1, None))),
+    ((..., slice(None, -1), slice(None)), (..., slice(1, None), slice(None))),  # down
 )
-"""Each pixel's value of a neighbour: above, left, right, below; 0 outside the image."""
+"""Where steps up, left, right and down begin, and where they end."""
 
 
 def _potential(boundary: Tensor, free: Tensor, known: Tensor, level: Tensor) -> Tensor:
