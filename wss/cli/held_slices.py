@@ -46,7 +46,8 @@ class HeldSlices:
             held = self._held.setdefault(number, {})
             held[source[0]] = source, files
             if len(held) == len(self._volumes[number]):
-                yield from self._reduced([self._held.pop(number)[name] for name in self._volumes[number]])
+                del self._held[number]
+                yield from self._reduced([held[name] for name in self._volumes[number]])
 
     def _reduced(self, slices: Sequence[tuple[Source, Files]]) -> Iterator[tuple[Source, Files]]:
         labels = {source[0]: _labels(files) for source, files in slices if not isinstance(files, str)}
