@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import artifact, assert_whole, call
+from test_predict_regions import write_slices
 
 from wss.store import Store
 
@@ -144,6 +145,27 @@ def test_files_are_segmented_by_all_and_written_by_one(server, alone, tmp_path):
         masks.append({path.name: path.read_bytes() for path in (folder / "masks").iterdir()})
     assert len(masks[0]) == 15
     assert masks[0] == masks[1]
+
+
+def test_volumes_are_reduced_to_their_largest_region_by_one(server, tmp_path):
+    root = tmp_path / "scans"
+    root.mkdir()
+    write_slices(root / "slices")
+    (root / "wss.yaml").write_text("dataset: {kind: folder, root: ../scans/slices}\n")
+    phases = "train.phases=[{steps: 60, terms: {pce: 1}, lr: 0.01, head_multiplier: 1}]"
+    small = ["--set", "train.network.widths=[4,8]", "--set", phases]
+    codes, said = server.run(root, 1, "train", "--jobs", "1", *small)
+    assert codes == [0], said
+    masks = []
+    for size, option in ((1, "--all-regions"), (1, "--largest-region"), (3, "--largest-region")):
+        folder = tmp_path / f"{size}{option}"
+        shutil.copytree(root, folder)
+        codes, said = server.run(folder, size, "predict", "--out", "masks", option)
+        assert codes == [0] * size, said
+        assert not any(said[1:])
+        masks.append({path.name: path.read_bytes() for path in (folder / "masks").iterdir()})
+    assert masks[0] != masks[1]
+    assert masks[1] == masks[2]
 
 
 @pytest.mark.parametrize(
