@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, contex
         todo = pending(ids, output)
         if not todo:
             continue
-        labels_of = _stack(samples, predictions, ids)
+        labels_of = stacked(samples, ids, partial(predictions.get, "labels"))
         outside = outside_largest(labels_of, background) if applied else np.zeros(labels_of.shape, bool)
         for image_id, drop in zip(ids, outside, strict=True):
             if image_id in todo:
@@ -103,7 +104,7 @@ def _trial(samples: Store, predictions: Store, labels: Store, background: int) -
     """Compare training volumes with and without their smaller regions; None where nothing labelled is predicted."""
     scores = []
     for ids in groups(samples, predictions.ids):
-        predicted = _stack(samples, predictions, ids)
+        predicted = stacked(samples, ids, partial(predictions.get, "labels"))
         known = np.stack(
             [
                 labels.get("labels", i) if i in labels else np.full(p.shape, 255, np.uint8)
@@ -124,9 +125,15 @@ def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return 2 * int((found & truth).sum()) / (int(found.sum()) + int(truth.sum()))
 
 
-def _stack(samples: Store, predictions: Store, ids: Sequence[str]) -> NDArray[np.uint8]:
-    """Predicted labels (D,H,W), 255 where an image has no data: nothing is connected there."""
-    return np.stack([_with_data(samples, i, predictions.get("labels", i)) for i in ids])
+def stacked(samples: Store, ids: Sequence[str], labels_of: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Labels of images of one size, uint8 (D,H,W), 255 where they have no data: nothing is connected there.
+
+    Args:
+        samples: The data set.
+        ids: The images.
+        labels_of: Gives the labels of one, uint8 (H,W).
+    """
+    return np.stack([_with_data(samples, i, labels_of(i)) for i in ids])
 
 
 def _with_data(samples: Store, image_id: str, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
