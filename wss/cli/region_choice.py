@@ -68,7 +68,7 @@ def of_pipeline(session: Session, pipeline: Pipeline, asked: bool | None) -> Cho
         UsageError: The largest are asked for, and the data set has no background class.
     """
     training = pipeline.up_to("train")
-    node = None if asked is not None else _deciding(pipeline)
+    node = None if asked is not None else deciding(pipeline)
     if node is None:
         background = _require_background(session.catalogues(training)["train"].background) if asked else None
         said = None if asked is None else _LARGEST if asked else _ALL
@@ -115,7 +115,7 @@ def _check(session: Session, pipeline: Pipeline) -> None:
     check_pipeline(adapted(pipeline, known)[0], known)
 
 
-def _deciding(pipeline: Pipeline) -> Node | None:
+def deciding(pipeline: Pipeline) -> Node | None:
     """The last stage ``largest-region`` for predictions of the network ``train``."""
     for node in reversed(list(pipeline.nodes.values())):
         if isinstance(node.params, LargestRegionParams):
