@@ -22,7 +22,8 @@ from wss.viz import overlay
 SHORT = [*QUICK, "--set", "train.network.widths=[4,8]", "--set", "train.augment.crop=16"]
 SHAPE = (20, 24)
 ORGAN = (slice(4, 14), slice(4, 14))
-ISLAND = (slice(16, 19), slice(16, 22))
+END = (slice(8, 10), slice(8, 10))
+ISLAND, OTHER = (slice(16, 19), slice(16, 22)), (slice(16, 19), slice(2, 8))
 GEO = [(33550, 12, 3, (10.0, 10.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)]
 PALETTE = np.array([[0, 0, 0], [128, 0, 0]], np.uint8)
 
@@ -44,8 +45,12 @@ def _slice(*areas):
 
 
 def _volume(islands=True):
-    """Four slices: the organ in the first three; in the last, and beside the organ in the second, an island."""
-    return [_slice(ORGAN), _slice(ORGAN, *[ISLAND] * islands), _slice(ORGAN), _slice(*[ISLAND] * islands)]
+    """Four slices: the organ in the first three, and islands in the last three.
+
+    In the third the island is larger than the organ's end, and in the last there is an island alone.
+    """
+    island, other = [ISLAND] * islands, [OTHER] * islands
+    return [_slice(ORGAN), _slice(ORGAN, *island), _slice(END, *island), _slice(*other)]
 
 
 KEPT = np.stack([s > 128 for s in _volume(islands=False)])
@@ -60,16 +65,16 @@ def _scribble(on_island):
     return scribble
 
 
-def write_scans(root, on_island=False, val=True):
-    """A data set of kind nifti. Scribbles touch the organ, in the slices that have it, and islands if so asked."""
+def write_scans(root, on_island=False, val=True, masks=True):
+    """A data set of kind nifti. Scribbles touch the organ in one slice, and islands if so asked."""
     for name in ("v0", "v1", "v2")[: 3 if val else 2]:
         scribble = np.full((*SHAPE, 4), 255, np.uint8)
         scribble[..., 1] = _scribble(on_island)
         if on_island:
-            scribble[17, 17:20, 3] = 1
-        for part, values in (("images", _volume()), ("masks", _volume(islands=False))):
-            values = np.stack(values, -1)
-            save(root / part / f"{name}.nii.gz", values if part == "images" else (values > 128).astype(np.uint8))
+            scribble[17, 3:6, 3] = 1
+        save(root / "images" / f"{name}.nii.gz", np.stack(_volume(), -1))
+        if masks:
+            save(root / "masks" / f"{name}.nii.gz", KEPT.transpose(1, 2, 0).astype(np.uint8))
         save(root / "scribbles" / f"{name}.nii.gz", scribble)
     (root / "classes.txt").write_text("background\norgan\n")
     (root / "train.txt").write_text("v0\nv1\n")
@@ -175,9 +180,11 @@ def test_the_decision_against_it_holds_too(scans, wss):
     np.testing.assert_array_equal(_found("one/v0.nii.gz"), KEPT)
 
 
-def test_without_held_out_images_training_images_decide(scans, wss):
-    work = scans(val=False)
-    assert wss("run", "dmpls-scans", "--jobs", 1, *SHORT).code != 0  # there is nothing to score
+@pytest.mark.parametrize("masks", [True, False])
+def test_without_held_out_images_training_images_decide(scans, wss, masks):
+    work = scans(val=False, masks=masks)
+    refused = wss("run", "dmpls-scans", "--jobs", 1, *SHORT, "--dry-run").code != 0
+    assert refused == masks  # scores of training images are none of held-out ones
     result = _predict(wss, "scans/images/v0.nii.gz", "-o", "out", "--no-overlays")
     assert "as the pipeline decided on training images" in result.said
     np.testing.assert_array_equal(_found("out/v0.nii.gz"), KEPT)
@@ -272,6 +279,7 @@ def test_slices_in_folders_are_volumes(wss, tmp_path, monkeypatch):
         np.testing.assert_array_equal(drawn, overlay(rgb, KEPT[number].astype(np.uint8), palette, unpainted=0))
     # files are images by themselves
     np.testing.assert_array_equal(read_label(Path("files/patient002_frame01_slice_03.png")), ALL[3])
+    np.testing.assert_array_equal(read_label(Path("files/patient002_frame01_slice_02.png")), ALL[2] & ~KEPT[2])
     np.testing.assert_array_equal(read_label(Path("files/patient002_frame01_slice_01.png")), KEPT[1])
 
 
