@@ -76,7 +76,8 @@ def export_model(
 ) -> Exported:
     """Write the network of a model store for use without wss, once its output is what the network's own is.
 
-    The file is the network alone: scales, flip, window and walk of test time are no part of it.
+    The file is the network alone: scales, flip, window and walk of test time are no part of it, nor is the choice of a pipeline
+    to keep only the largest region of foreground.
 
     An ONNX or TorchScript file takes RGB images (B,3,H,W) of values in 0..255 and gives (B,K,H,W) float32 at the images' size;
     normalisation is inside. A file of plain tensors is ``{"state_dict": tensors by name, "wss": metadata as JSON}``, which

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import artifact, assert_whole, call
+from test_predict_regions import write_slices
 
 from wss.store import Store
 
@@ -144,6 +145,27 @@ def test_files_are_segmented_by_all_and_written_by_one(server, alone, tmp_path):
         masks.append({path.name: path.read_bytes() for path in (folder / "masks").iterdir()})
     assert len(masks[0]) == 15
     assert masks[0] == masks[1]
+
+
+def test_volumes_are_reduced_to_their_largest_region_by_one(server, alone, tmp_path):
+    write_slices(tmp_path / "slices")
+    (network,) = (alone / "artifacts" / "train").glob("*.h5")
+    masks = []
+    for size, option in ((1, "--all-regions"), (1, "--largest-region"), (3, "--largest-region")):
+        folder = tmp_path / f"{size}{option}"
+        folder.mkdir()
+        (folder / "wss.yaml").write_text("dataset: {kind: folder, root: ../slices}\n")
+        given = ("--checkpoint", network, "--out", "masks", option, "--jobs", "1", "--json")
+        codes, said = server.run(folder, size, "predict", *given, bright=True)
+        assert codes == [0] * size, said
+        assert not any(said[1:])
+        assert len(json.loads((folder / "out.0").read_text())["files"]) == 8
+        masks.append({path.name: path.read_bytes() for path in (folder / "masks").iterdir()})
+    changed = [name for name in masks[0] if masks[0][name] != masks[1][name]]
+    assert sorted(changed) == sorted(
+        f"patient002_frame01_slice_{n:02d}{e}.png" for n in (1, 2, 3) for e in ("", "_overlay")
+    )
+    assert masks[1] == masks[2]
 
 
 @pytest.mark.parametrize(

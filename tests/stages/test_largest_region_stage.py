@@ -39,11 +39,11 @@ def _image(*boxes):
     return labels
 
 
-def _run(tmp_path, predicted, scribbles, background=0, **params):
+def _run(tmp_path, predicted, scribbles, background=0, valid=None, **params):
     samples = _store(
         tmp_path / "samples.h5",
         SAMPLES,
-        {i: {"image": np.zeros((12, 16, 3), np.uint8)} for i in IDS},
+        {i: {"image": np.zeros((12, 16, 3), np.uint8), **({} if valid is None else {"valid": valid})} for i in IDS},
         background=background,
         volumes={name: {"ids": ids, "spacing_mm": None} for name, ids in VOLUMES.items()},
     )
@@ -108,6 +108,20 @@ def test_slices_of_a_part_of_a_volume_and_single_images_count_too(tmp_path):
     out, _ = _run(tmp_path, {i: ISLANDS[i] for i in ("a3", "a1")}, None, when="always")
     np.testing.assert_array_equal(out.get("labels", "a3"), _image((2, 2, 4, 4)))
     assert out.ids == ["a1", "a3"]
+
+
+def test_pixels_without_data_connect_nothing_and_count_nowhere(tmp_path):
+    """They keep their labels, and where they are the largest region the largest one with data stays."""
+    valid = np.ones((12, 16), np.uint8)
+    valid[:, 8:] = 0
+    predicted = dict.fromkeys(IDS, _image((2, 2, 4, 4), (9, 2, 2, 2), (0, 8, 12, 8)))
+    out, _ = _run(tmp_path, predicted, None, valid=valid, when="always")
+    np.testing.assert_array_equal(out.get("labels", "a1"), _image((2, 2, 4, 4), (0, 8, 12, 8)))
+    predicted = dict.fromkeys(IDS, _image((2, 2, 4, 6), (9, 2, 2, 6), (0, 8, 12, 8)))
+    (tmp_path / "joined").mkdir()
+    out, _ = _run(tmp_path / "joined", predicted, _scribbles((3, 3)), valid=valid)
+    np.testing.assert_array_equal(out.get("labels", "a1"), _image((2, 2, 4, 6), (0, 8, 12, 8)))
+    assert out.meta["largest_region"]["without"] == pytest.approx(2 * 24 / (24 + 24 + 12))
 
 
 def test_nothing_labelled_is_predicted(tmp_path):

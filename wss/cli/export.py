@@ -99,6 +99,7 @@ def _method(store: Path) -> str:
 
 def _store(session: Session, checkpoint: str | None) -> Path:
     """The store that is meant: a file, the beginning of a key in the workspace, or what was trained last."""
+    from wss.cli.region_choice import deciding
     from wss.errors import DataError, UsageError
     from wss.stages.predict import PredictParams
 
@@ -113,6 +114,10 @@ def _store(session: Session, checkpoint: str | None) -> Path:
         predicts = (node.params for node in pipeline.nodes.values() if isinstance(node.params, PredictParams))
         if any(params.test_time.walk for params in predicts):
             session.terminal.say("test_time.walk of the stage predict is no part of the network, nor of this file")
+        if (node := deciding(pipeline)) is not None:
+            session.terminal.say(
+                f"keeping the largest region alone (stage {node.id}) is no part of the network, nor of this file"
+            )
         return session.run(pipeline.up_to("train"))["train"].store.path
     if Path(checkpoint).is_file():
         return Path(checkpoint)

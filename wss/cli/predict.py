@@ -10,8 +10,9 @@ import typer
 from wss.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from wss.cli.held_slices import Files, Source
     from wss.cli.session import Session
     from wss.datasets.images import Picture, PixelOptions
     from wss.pipeline.spec import Pipeline
@@ -38,6 +39,14 @@ def predict(
         bool, typer.Option("--walk", help="Let features walk to what resembles them before they are classified.")
     ] = False,
     probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too, float16 (K,H,W) .npy.")] = False,
+    largest_region: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest-region/--all-regions",
+            help="Of each volume or image keep only the largest region of foreground, or all; default: as the network's pipeline "
+            "decided, else all.",
+        ),
+    ] = None,
     overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write overlays for looking at.")] = True,
     settings: Annotated[
         list[str] | None,
@@ -61,17 +70,25 @@ def predict(
     does not grow with them. TIFFs of more than 80 million pixels are also read and written in blocks. Masks of GeoTIFFs are
     written as GeoTIFF too. Images that cannot be read are left out and listed at the end.
 
+    Where the network's pipeline keeps only the largest region of foreground (stage largest-region), so does this command: of
+    each volume over all its slices, else of each image. Probabilities stay the network's, and TIFFs that are written in blocks
+    keep all regions.
+
     Example: [bold]wss predict holiday/*.jpg --out masks[/bold]
     """
     from functools import partial
 
     from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
+    from wss.cli.held_slices import HeldSlices
+    from wss.cli.region_choice import of_checkpoint, of_pipeline
     from wss.cli.segmentation import Segmentation, computed_in
     from wss.cli.session import Session
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import shared
     from wss.errors import DataError, UsageError
+    from wss.stages.largest_region import groups
+    from wss.stages.samples import split_ids
     from wss.store.atomic import remove_leftovers, write_bytes
 
     if settings and not images:
@@ -94,40 +111,61 @@ def predict(
         session.guard(out, None if named is None else [*(name for name, _ in named), *scans])
         pipeline = session.pipeline(*session.trained()) if checkpoint is None or named is None else None
         test_time = _test_time(session, pipeline if checkpoint is None else None, asked)
-        network = checkpoint or session.run(_up_to(pipeline, "train"))["train"].store.path
+        if checkpoint is not None:
+            network, background, said = of_checkpoint(checkpoint, largest_region)
+        else:
+            network, background, said = of_pipeline(session, _given(pipeline), largest_region)
         reading = None if not settings else _reading(settings, network)
         volumes = VolumeMasks(out, network, reading)
         if named is None:
-            sources = volumes.of_split(_split(session, _up_to(pipeline, "samples"), split), session)
+            samples = session.run(_given(pipeline).up_to("samples"))["samples"].store
+            ids = split_ids(samples, split)
+            sources = volumes.of_split([(i, partial(_stored, samples, i)) for i in ids], session)
+            slices = [group for group in groups(samples, ids) if len(group) > 1]
         else:
             sources = named + volumes.of_files(scans, session)
+            slices = volumes.slices()
+        if said is not None:
+            session.terminal.say(f"predict: {said}")
         remove_leftovers(out / f"{name}{ending}" for name, _ in sources for ending in _ENDINGS)
         place = str(session.context.device)
         precision = computed_in(network, place, test_time.passes, sources)
         if precision.times is not None:
             session.terminal.say(f"predict: {precision}")
-        segment = Segmentation(network, place, test_time, out, reading, probs, overlays, precision.used)
+        held_back = frozenset(name for group in slices for name in group)
+        segment = Segmentation(
+            network, place, test_time, out, reading, probs, overlays, precision.used, background, held_back
+        )
         advance = session.context.progress.task("predicting", len(sources))
         segment.note = partial(advance, 0)
         written: list[Path] = []
         done = 0
         faults: dict[str, str] = volumes.faults
-        for (name, _), found in shared(segment, sources):
+        results = _counted(shared(segment, sources), advance)
+        if background is not None:
+            results = HeldSlices(segment, slices, background).complete(results)
+        for (name, _), found in results:
             if isinstance(found, str):
                 faults[volumes.owner(name)] = found
             else:
                 done += 1
+                if background is not None and ".png" not in found:
+                    session.terminal.say(f"{name}: predicted in blocks, so that all its regions are kept")
                 found, masks = volumes.take(name, found)
                 written += masks
                 for ending, data in found.items():
                     written.append(out / f"{name}{ending}")
                     if data is not None:
                         write_bytes(written[-1], data)
-            advance(1, name)
         if faults and not done:
             raise DataError(next(iter(faults.values())) if len(faults) == 1 else _left_out(faults, len(sources)))
         session.terminal.result(
-            {"images": done, "files": [str(path) for path in written], "faults": faults},
+            {
+                "images": done,
+                "files": [str(path) for path in written],
+                "faults": faults,
+                "largest_region": background is not None,
+            },
             lambda: session.terminal.line(f"{done} images -> {len(written)} files in {out}"),
         )
         if faults:
@@ -153,9 +191,18 @@ def _left_out(faults: dict[str, str], count: int) -> str:
     return f"{len(faults)} of {count} images left out:{reasons}"
 
 
-def _up_to(pipeline: Pipeline | None, target: str) -> Pipeline:
+def _given(pipeline: Pipeline | None) -> Pipeline:
     assert pipeline is not None
-    return pipeline.up_to(target)
+    return pipeline
+
+
+def _counted(
+    results: Iterable[tuple[Source, Files]], advance: Callable[[int, str], None]
+) -> Iterator[tuple[Source, Files]]:
+    """Results as they are; progress is told of each."""
+    for source, files in results:
+        advance(1, source[0])
+        yield source, files
 
 
 def _test_time(session: Session, pipeline: Pipeline | None, asked: dict[str, Any]) -> InferenceParams:
@@ -216,15 +263,6 @@ def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str
             if other != path:
                 raise UsageError(f"{other} and {path} would both write {target}; predict them separately")
     return [(name, path) for path, name in sources.items()]
-
-
-def _split(session: Session, pipeline: Pipeline, split: str) -> list[tuple[str, Any]]:
-    from functools import partial
-
-    from wss.stages.samples import split_ids
-
-    store = session.run(pipeline)["samples"].store
-    return [(image_id, partial(_stored, store, image_id)) for image_id in split_ids(store, split)]
 
 
 def _stored(store: Store, image_id: str) -> Picture:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.datasets.images import MAX_PIXELS, PixelOptions, read_header, read_picture
+from wss.datasets.images import MAX_PIXELS, Picture, PixelOptions, read_header, read_picture
 from wss.errors import DataError
+from wss.ops.largest_region import outside_largest
 from wss.store.atomic import replace_file
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Segmentation:
         probs: Give probabilities too.
         overlays: Give overlays.
         amp: Autocast to bfloat16.
+        background: Keep only the largest region of foreground of each image, this being the index of the background. Images that
+            are segmented block by block keep all. None keeps all regions of all images.
+        slices: Names of images that keep all regions, because they are slices of volumes.
 
     Attributes:
         note: Told which part of a large picture is done, in the process that shows progress.
@@ -51,9 +55,12 @@ class Segmentation:
         probs: bool,
         overlays: bool,
         amp: bool = False,
+        background: int | None = None,
+        slices: frozenset[str] = frozenset(),
     ) -> None:
         self._network, self._device, self._test_time, self._out = network, device, test_time, out
         self._given, self._probs, self._overlays, self._amp = reading, probs, overlays, amp
+        self._background, self._slices = background, slices
         self.note: Callable[[str], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,13 +94,37 @@ class Segmentation:
         """
         name, given = source
         try:
-            if not isinstance(given, Path):
-                return self._segmented(name, *given())[1]
-            if _is_tiff(given):
+            if isinstance(given, Path) and _is_tiff(given):
                 return self._tiff(name, given)
-            return self._segmented(name, *read_picture(given, self._reading))[1]
+            return self._segmented(name, *self._read(given))[1]
         except DataError as error:
             return str(error)
+
+    def drawn(self, source: tuple[str, Any], labels: NDArray[np.uint8]) -> dict[str, bytes | None]:
+        """The mask of an image, and its overlay, with other labels than the network's.
+
+        Args:
+            source: See ``__call__``.
+            labels: uint8 (H,W).
+
+        Raises:
+            DataError: The image cannot be read any more.
+        """
+        from wss.viz import indexed_png
+
+        files: dict[str, bytes | None] = {".png": indexed_png(labels, self._predictor.palette)}
+        if self._overlays:
+            files["_overlay.png"] = self._overlay(self._read(source[1]).rgb, labels)
+        return files
+
+    def _read(self, given: Any) -> Picture:
+        picture: Picture = read_picture(given, self._reading) if isinstance(given, Path) else given()
+        return picture
+
+    def _overlay(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> bytes:
+        from wss.viz import encode_png, overlay
+
+        return encode_png(overlay(image, labels, self._predictor.palette, unpainted=self._predictor.background))
 
     def _segmented(
         self, name: str, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None
@@ -110,16 +141,15 @@ class Segmentation:
                     probs[(slice(None), *area)] = maps
         if valid is not None:
             labels[~valid] = 255
+        if self._background is not None and name not in self._slices:
+            labels[outside_largest(labels, self._background)] = self._background
         return labels, {".png": indexed_png(labels, predictor.palette), **self._others(image, labels)}
 
     def _others(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> dict[str, bytes | None]:
         """The files beside the mask."""
-        from wss.viz import encode_png, overlay
-
         files: dict[str, bytes | None] = {}
         if self._overlays:
-            drawn = overlay(image, labels, self._predictor.palette, unpainted=self._predictor.background)
-            files["_overlay.png"] = encode_png(drawn)
+            files["_overlay.png"] = self._overlay(image, labels)
         if self._probs:
             files["_probs.npy"] = None
         return files

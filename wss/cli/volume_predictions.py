@@ -159,6 +159,13 @@ class VolumeMasks:
             self._files[name] = (source.volume(name), source.axis)
         return sources
 
+    def slices(self) -> list[list[str]]:
+        """Names of the slices of each volume, in order."""
+        found: dict[str, list[str]] = {}
+        for name, owner in self._owner.items():
+            found.setdefault(owner, []).append(name)
+        return list(found.values())
+
     def owner(self, name: str) -> str:
         """The volume that a slice belongs to, or the name of an image that is no slice."""
         return self._owner.get(name, name)

@@ -1,7 +1,8 @@
 """One training with its predictions, as a process of its own: ``python -m wss.draw.job FOLDER``.
 
 It runs ``wss run`` with the pipeline and budget of ``FOLDER/job.json``, then predicts every image of the data set with the
-network that came out. What it does is in ``status.json``, replaced atomically, so that a server that was killed finds it again.
+network that came out, and keeps only the largest region of foreground where the pipeline does. What it does is in
+``status.json``, replaced atomically, so that a server that was killed finds it again.
 Stopped and run again, it goes on where it was.
 """
 
@@ -14,10 +15,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wss.errors import WssError
 from wss.store.atomic import write_bytes, write_text
@@ -104,7 +107,14 @@ def _train(folder: Path, job: dict[str, Any], status: Status) -> int:
         rows = json.loads(output.strip().splitlines()[-1])
         networks = [row["store"] for row in rows if row["stage"] == "train"]
         records = [row["record"] for row in rows if row["stage"] == "evaluate" and row["record"]]
-        status.tell(network=networks[-1] if networks else None, record=records[0] if records else None)
+        reduced = [row["store"] for row in rows if row["stage"] == "largest-region" and _applied(row["store"])]
+        samples = next((row["store"] for row in rows if row["stage"] == "samples"), None)
+        shown = [record for record in records if record.get("largest_region", {}).get("applied")] if reduced else []
+        status.tell(
+            network=networks[-1] if networks else None,
+            record=next(iter(shown or records), None),
+            largest_region_of=samples if reduced else None,
+        )
     return code
 
 
@@ -137,7 +147,35 @@ def _predict(folder: Path, workspace: Path, status: Status) -> None:
         write_bytes(out / f"{name}.uncertainty.png", encode_png(doubt), flush=False)
         index[name] = float(doubt.mean() / 255)
         status.tell(done=number)
+    if status.values.get("largest_region_of") is not None:
+        _keep_largest(out, Path(status.values["largest_region_of"]), names, predictor.palette)
     write_text(folder / "index.json", json.dumps(index))
+
+
+def _applied(largest_region: str) -> bool:
+    """True if a stage ``largest-region`` kept the largest regions only."""
+    from wss.store import PREDICTIONS, Store
+
+    return bool(Store(Path(largest_region), PREDICTIONS).meta["largest_region"]["applied"])
+
+
+def _keep_largest(out: Path, samples: Path, names: Sequence[str], palette: NDArray[np.uint8]) -> None:
+    """Remove all but the largest region of foreground from the masks in ``out``: of each volume, else of each image."""
+    from wss.datasets.images import read_label
+    from wss.ops.largest_region import outside_largest
+    from wss.stages.largest_region import groups, stacked
+    from wss.store import SAMPLES, Store
+    from wss.viz import indexed_png
+
+    store = Store(samples, SAMPLES)
+    background = store.meta["background"]
+    for ids in groups(store, [name for name in names if name in store]):
+        masks = {name: read_label(out / f"{name}.png") for name in ids}
+        outside = outside_largest(stacked(store, ids, masks.__getitem__), background)
+        for name, drop in zip(ids, outside, strict=True):
+            if drop.any():
+                labels = np.where(drop, np.uint8(background), masks[name])
+                write_bytes(out / f"{name}.png", indexed_png(labels, palette), flush=False)
 
 
 def _last_error(folder: Path) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,8 +37,29 @@ class Trial(NamedTuple):
     with_it: float
 
 
+def groups(samples: Store, ids: Sequence[str]) -> list[list[str]]:
+    """Images that belong together: the slices of each volume in order, then every other image by itself.
+
+    Of a volume that is there in part, the slices that are there are taken; slices of several sizes stay apart.
+
+    Args:
+        samples: The data set.
+        ids: The images.
+    """
+    found: list[list[str]] = []
+    given, seen = set(ids), set()
+    for volume in samples.meta["volumes"].values():
+        slices = [i for i in volume["ids"] if i in given]
+        if len({tuple(samples.shape("image", i)[:2]) for i in slices}) == 1:
+            found.append(slices)
+            seen.update(slices)
+    return found + [[i] for i in ids if i not in seen]
+
+
 def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Keep the largest region of each volume, or of each image that is no slice of a predicted volume.
+
+    Pixels without data connect nothing, and keep their labels.
 
     Raises:
         UsageError: The data set has no background class.
@@ -54,15 +76,16 @@ def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, contex
     advance = context.progress.task(
         "largest region", len(predictions), len(predictions) - len(pending(predictions.ids, output))
     )
-    for ids in _groups(samples, predictions):
+    for ids in groups(samples, predictions.ids):
         todo = pending(ids, output)
         if not todo:
             continue
-        labels_of = _stack(predictions, ids)
+        labels_of = stacked(samples, ids, partial(predictions.get, "labels"))
         outside = outside_largest(labels_of, background) if applied else np.zeros(labels_of.shape, bool)
-        for image_id, one, drop in zip(ids, labels_of, outside, strict=True):
+        for image_id, drop in zip(ids, outside, strict=True):
             if image_id in todo:
-                output.append(image_id, {"labels": np.where(drop, np.uint8(background), one)})
+                labels = np.where(drop, np.uint8(background), predictions.get("labels", image_id))
+                output.append(image_id, {"labels": labels})
                 advance(1, image_id)
     output.meta.update(predictions.meta)
     output.meta["largest_region"] = {"applied": applied, **({} if trial is None else trial._asdict())}
@@ -80,8 +103,8 @@ def _reason(trial: Trial | None, applied: bool) -> str:
 def _trial(samples: Store, predictions: Store, labels: Store, background: int) -> Trial | None:
     """Compare training volumes with and without their smaller regions; None where nothing labelled is predicted."""
     scores = []
-    for ids in _groups(samples, predictions):
-        predicted = _stack(predictions, ids)
+    for ids in groups(samples, predictions.ids):
+        predicted = stacked(samples, ids, partial(predictions.get, "labels"))
         known = np.stack(
             [
                 labels.get("labels", i) if i in labels else np.full(p.shape, 255, np.uint8)
@@ -102,23 +125,21 @@ def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return 2 * int((found & truth).sum()) / (int(found.sum()) + int(truth.sum()))
 
 
-def _groups(samples: Store, predictions: Store) -> list[list[str]]:
-    """Predicted images that belong together: the slices of each volume in order, then every other image by itself.
+def stacked(samples: Store, ids: Sequence[str], labels_of: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Labels of images of one size, uint8 (D,H,W), 255 where they have no data: nothing is connected there.
 
-    Of a volume that is predicted in part, the slices that are there are taken; slices of several sizes stay apart.
+    Args:
+        samples: The data set.
+        ids: The images.
+        labels_of: Gives the labels of one, uint8 (H,W).
     """
-    groups: list[list[str]] = []
-    seen: set[str] = set()
-    for volume in samples.meta["volumes"].values():
-        ids = [i for i in volume["ids"] if i in predictions]
-        if len({tuple(samples.shape("image", i)[:2]) for i in ids}) == 1:
-            groups.append(ids)
-            seen.update(ids)
-    return groups + [[i] for i in predictions.ids if i not in seen]
+    return np.stack([_with_data(samples, i, labels_of(i)) for i in ids])
 
 
-def _stack(predictions: Store, ids: Sequence[str]) -> NDArray[np.uint8]:
-    return np.stack([predictions.get("labels", i) for i in ids])
+def _with_data(samples: Store, image_id: str, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if not samples.has("valid", image_id):
+        return labels
+    return np.where(samples.get("valid", image_id) > 0, labels, np.uint8(255))
 
 
 def _check(params: LargestRegionParams, catalogue: Catalogue) -> None:
@@ -129,7 +150,7 @@ def _check(params: LargestRegionParams, catalogue: Catalogue) -> None:
 
 STAGE = Stage(
     "largest-region",
-    1,
+    2,
     LargestRegionParams,
     {
         "samples": Input(SAMPLES),
