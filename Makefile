@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: setup demo test check bench board gpu-check test-slow test-reliability lint embedded-edges clean
+.PHONY: setup demo test check bench board gpu-check test-slow test-reliability lint docs embedded-edges clean
 
 setup: $(VENV)/.installed
 
@@ -34,6 +34,14 @@ lint: setup
 	$(BIN)/mypy
 
 check: lint test
+
+# The pages as a site with an API reference, in build/site. A broken link is an error.
+docs: $(VENV)/.documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
 
 # All quick benchmarks, with the goals that are met and missed.
 bench: setup

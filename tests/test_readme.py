@@ -53,18 +53,59 @@ def test_there_are_commands_to_check():
     assert len(COMMANDS) > 15
 
 
-def test_the_readme_names_every_command_and_every_method():
+def test_the_page_of_commands_names_every_command():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert "](docs/commands.md)" in README
     for name, command in typer.main.get_command(app).commands.items():
-        assert f"wss {name}" in README, name
+        assert f"wss {name}" in page, name
         for below in getattr(command, "commands", ()):
-            assert f"{name} {below}" in README, below
+            assert f"wss {name} {below}" in page, below
+
+
+def test_the_readme_names_every_method_and_the_page_of_studies_every_study():
+    studies = (ROOT / "docs" / "studies.md").read_text()
+    assert "](docs/studies.md" in README
     for name in shipped_pipelines():
-        assert f"`{name}`" in README or f"wss run {name}" in README, name
+        text = studies if name.startswith("study-") else README
+        assert f"`{name}`" in text or f"wss run {name}" in text, name
 
 
-def test_files_that_the_readme_names_exist():
-    for name in re.findall(r"`((?:data|pipelines|docker)/[\w.-]+|[A-Z]\w+\.md|constraints\.txt)`", README):
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 200
+
+
+def test_files_that_the_texts_name_exist():
+    named = {
+        name
+        for text in (README, *(page.read_text() for page in PAGES))
+        for name in re.findall(
+            r"`((?:data|pipelines|docker|wss|tests|benchmarks)/[\w./-]+\.\w+|[A-Z]\w+\.md|constraints\.txt)`", text
+        )
+    }
+    assert len(named) > 10
+    for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_every_page_is_in_the_list_of_pages():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in PAGES:
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name == "README.md" or f"]({name}" in index, name
+
+
+def test_headings_that_links_name_exist():
+    for page in [ROOT / "README.md", *PAGES]:
+        for link, heading in re.findall(r"\]\(([^)#]*)#([^)]+)\)", page.read_text()):
+            if link.startswith("https://"):
+                continue
+            target = (page.parent / link) if link else page
+            headings = {
+                re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+                for line in target.read_text().splitlines()
+                if line.startswith("#")
+            }
+            assert heading in headings, f"{page.name}: {link}#{heading}"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.relative_to(ROOT).as_posix())
