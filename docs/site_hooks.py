@@ -1,6 +1,6 @@
-"""What ``mkdocs build`` does to the pages: those in the root of the repository join the site, and links to other files become names.
+"""Hooks of ``mkdocs build``: pages of the repository's root join the site, and links to other files become plain names.
 
-The pages are written to be read in the repository as well, so that they link to source files and results, which the site does not have.
+The pages are also read in the repository. There they link to source files and results, which the site does not have.
 """
 
 from __future__ import annotations

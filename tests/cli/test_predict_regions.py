@@ -159,6 +159,15 @@ def test_volumes_keep_what_the_pipeline_keeps(scans, wss):
     np.testing.assert_array_equal(_found("split/v2.nii.gz"), KEPT)
 
 
+def test_evaluate_scores_the_masks_that_predict_writes(scans, wss):
+    scans()
+    result = wss("evaluate", "--json")
+    assert result.code == 0, result.err
+    assert result.json["largest_region"]["applied"] is True and result.json["miou"] == 1
+    result = wss("evaluate", "--set", "largest-region.when=auto", "--trimap", "2")
+    assert "+ largest region" in result.out and "within 2 px" in result.out
+
+
 def test_all_regions_stay_when_asked(scans, wss):
     work = scans()
     result = _predict(wss, "scans/images/v0.nii.gz", "-o", "out", "--all-regions", "--no-overlays", "--json")

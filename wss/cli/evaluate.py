@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wss.cli import options
+
+if TYPE_CHECKING:
+    from wss.pipeline.spec import Pipeline
 
 
 def evaluate(
@@ -57,7 +60,6 @@ def evaluate(
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
     if kernels and not crf:
         raise UsageError("--crf-preset and --crf-backend are settings of the dense CRF; give --crf with them")
-    target = "evaluate-crf" if crf else "evaluate"
     with (
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
@@ -65,18 +67,28 @@ def evaluate(
         name, changes = session.trained()
         changes = merge(changes, {"predict": {"split": split, "test_time": test_time}})
         changes = merge(changes, {"crf": kernels}) if kernels else changes
-        changes = merge(changes, {target: scored}) if scored else changes
         given = parse_overrides(settings or [])
         pipeline = session.pipeline(name, changes, given)
+        target = "evaluate-crf" if crf else _scoring(pipeline)
+        changes = merge(changes, {target: scored}) if scored else changes
         node = pipeline.nodes.get("crf") if crf else None
         if node is not None and getattr(node.params, "preset", None) == "auto":  # asked for, so it is not left out
             changes = merge(changes, {"crf": {"may_leave_out": False}})
-            pipeline = session.pipeline(name, changes, given)
-        pipeline = pipeline.up_to(target)
+        pipeline = session.pipeline(name, changes, given).up_to(target)
         require_scores(pipeline, session.catalogues(pipeline))
         outcome = session.run(pipeline)[target]
         record = outcome.store.meta["record"]
         session.terminal.result(record, lambda: render(session.terminal, record, outcome.published))
+
+
+def _scoring(pipeline: Pipeline) -> str:
+    """Id of the stage that scores the masks that `wss predict` writes: those of largest regions, where the pipeline has them."""
+    from wss.cli.region_choice import deciding
+
+    node = deciding(pipeline)
+    stages = pipeline.nodes.values()
+    scoring = [n.id for n in stages if n.stage.name == "evaluate" and node and n.inputs["predictions"] == (node.id,)]
+    return scoring[0] if scoring else "evaluate"
 
 
 def parse_scales(text: str) -> list[float]:
