@@ -54,7 +54,7 @@ def differentiable_mean_field(
             CRF-as-RNN.
         roi: (B,H,W) bool, True where there is an image. Padding neither gives nor receives; it keeps log softmax(logits).
             None is everywhere.
-        backend: Of the filter, see ``BilateralFilter``; ``auto`` takes torch for logits in float64.
+        backend: Backend of the filter, see ``BilateralFilter``; ``auto`` takes torch for logits in float64.
         exact: Sum over all pairs of pixels, quadratic in their number.
 
     Returns:
