@@ -113,7 +113,7 @@ def _check(settings, classes=3):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class_weights": [1, 2]}, "class_weights has 2 numbers, and there are 3 classes"),
+        ({"class_weights": [1, 2]}, "class_weights has 2 numbers, but there are 3 classes"),
         (
             {"class_weights": [1, -2, 1]},
             r"class_weights: expected auto, null, or a list of numbers from 0 on, [^;]*\)$",
