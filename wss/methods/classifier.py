@@ -53,7 +53,7 @@ class Classifier(Method):
     def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
         """See ``Method.check``: at least one class besides the background is needed."""
         if num_classes < 1 + (background is not None):
-            raise UsageError("a classifier needs at least one class beside the background")
+            raise UsageError("a classifier needs at least one class besides the background")
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``.
@@ -64,7 +64,7 @@ class Classifier(Method):
         scores, tags = pooled(model(batch.rgb), batch.valid), batch.image_tags
         foreground = [k for k in range(tags.shape[1]) if k != batch.background]
         if not foreground:
-            raise UsageError("a classifier needs at least one class beside the background")
+            raise UsageError("a classifier needs at least one class besides the background")
         wanted = tags[:, foreground].to(scores.dtype)
         loss = functional.binary_cross_entropy_with_logits(scores[:, foreground], wanted, reduction="none")
         return {"bce": mean_over_batch(loss)}
