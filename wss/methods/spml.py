@@ -168,10 +168,9 @@ class Spml(CrossEntropyMethod):
         classes of an image are its tags, or the classes of its labelled pixels if the labels have no tags. In the paper
         ``affinity`` gives every segment the label of the nearest labelled segment of the batch and the memory bank, at
         any distance: ``affinity_within: batch`` and ``affinity_threshold: null``. If few segments are labelled, many of
-            these labels are
-        wrong. The restriction to the image and the cosine of 0.95 are from the authors' code for DensePose. That code
-        compares a tenth of the embedding together with positions and colours, and takes segments that stay unlabelled
-        as positive to all. Here embeddings are compared, as in the paper, and segments that stay unlabelled do not
+        these labels are wrong. The restriction to the image and the cosine of 0.95 are from the authors' code for
+        DensePose. That code compares a tenth of the embedding together with positions and colours, and takes segments
+        that stay unlabelled as positive to all. Here embeddings are compared, as in the paper, and segments that stay unlabelled do not
         count.
     """
 

@@ -35,7 +35,7 @@ class Candidates(NamedTuple):
 
 
 def assigned(candidates: Candidates, present: NDArray[np.bool_], backend: Backend = "auto") -> NDArray[np.bool_]:
-    """Assign the present rows of each step to columns, one to one: as many pairs as possible, then the least total cost.
+    """Assign the present rows of each step to columns, one to one, with the most pairs and then the least total cost.
 
     Each step starts from the assignment of the previous step and repairs it for the rows that came or went. So steps
     with small differences are fast.

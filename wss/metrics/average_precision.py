@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 
 def average_precision(scores: NDArray[np.floating], present: NDArray[np.bool_]) -> float:
-    """Average precision: for each image with the class the precision among all images with at least its score; the mean of these.
+    """Average precision of one class.
+
+    It is the mean, over the images with the class, of the precision among all images that score at least as high.
 
     Args:
         scores: Score of the class per image, (N,).

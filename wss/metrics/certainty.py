@@ -11,7 +11,7 @@ PER_HALVING = 8
 
 
 def certainty_levels(doubt: ArrayLike) -> NDArray[np.uint8]:
-    """Levels of certainty: each halving of the doubt adds 8 levels, from level 0 (doubt 1) to 254 (doubt 2e-10 or less).
+    """Levels of certainty: each halving of the doubt adds 8 levels, from 0 (doubt 1) to 254 (doubt 2e-10 or less).
 
     Most labels propagated by walks or networks have a probability close to 1. To separate the least certain 6 % from
     the rest, differences among these labels matter. Equal steps of confidence would put them all on one level.

@@ -67,7 +67,9 @@ class RegionScores:
 
 @dataclass(frozen=True)
 class Contingency:
-    """Numbers of common pixels of pairs of regions, one of a segmentation and one of the truth. Pairs without any are left out.
+    """Contingency table: numbers of common pixels of pairs of regions, one of a segmentation and one of the truth.
+
+    Pairs without common pixels are left out.
 
     Attributes:
         regions: int64 (P,), the region of the segmentation.
@@ -80,11 +82,11 @@ class Contingency:
     counts: NDArray[np.int64]
 
     def merged(self, ids: NDArray[Any]) -> Contingency:
-        """The table of a coarser segmentation: ``ids[n]``, an integer from 0, is its region that contains the region n."""
+        """Table of a coarser segmentation: ``ids[n]``, an integer from 0, is its region that contains region n."""
         return _table(ids[self.regions], self.truths, self.counts)
 
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Numbers of pixels of the segmentation's regions, (N,), and of the truth's, (G,); 0 for ids that do not occur."""
+        """Pixels of each region of the segmentation, (N,), and of the truth, (G,); 0 for ids that do not occur."""
         own, theirs = (np.bincount(ids, self.counts).astype(np.int64) for ids in (self.regions, self.truths))
         return own, theirs
 

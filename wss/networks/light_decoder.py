@@ -18,10 +18,8 @@ class LightDecoder(SegmentationNetwork):
     """A decoder with 0.8 million parameters for features of 384 channels. On stored features it trains in seconds.
 
     The second and the last feature map are projected and added, at the size of the second. Two 3x3 convolutions follow.
-    The
-    decoder does not see the image: a version with convolutions of the image at strides 4 and 2 scored lower with
-        scribbles. A
-    dense CRF recovers the outlines.
+    The decoder does not see the image, because a version with convolutions of the image at strides 4 and 2 scored lower
+    with scribbles. A dense CRF recovers the outlines.
 
     Args:
         backbone: Any backbone. Logits have the stride of its second feature map: 8, or with DINOv2 its

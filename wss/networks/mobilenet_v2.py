@@ -61,9 +61,8 @@ class MobileNetV2(Backbone):
             ``features.17``.
         padding: Padding of the convolutions of stride 2. ``symmetric`` pads one pixel on each side, as torchvision
             does. ``same`` is TensorFlow's SAME (``SameConv2d``), for weights that were trained there. The choice shifts
-            the
-            sampling grid: with ``symmetric`` the feature of cell i at stride s is centred on pixel s i, with ``same``
-            (sides divisible by s) on pixel s i + s - 1.
+            the sampling grid: with ``symmetric`` the feature of cell i at stride s is centred on pixel s i, with
+            ``same`` (sides divisible by s) on pixel s i + s - 1.
 
     Source: Sandler et al. 2018, arXiv:1801.04381, table 2.
     Differs: without ``num_classes`` the last 1x1 convolution is left out, as in DeepLabv3+ with this backbone.
