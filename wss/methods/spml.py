@@ -170,8 +170,8 @@ class Spml(CrossEntropyMethod):
         any distance: ``affinity_within: batch`` and ``affinity_threshold: null``. If few segments are labelled, many of
         these labels are wrong. The restriction to the image and the cosine of 0.95 are from the authors' code for
         DensePose. That code compares a tenth of the embedding together with positions and colours, and takes segments
-        that stay unlabelled as positive to all. Here embeddings are compared, as in the paper, and segments that stay unlabelled do not
-        count.
+        that stay unlabelled as positive to all. Here embeddings are compared, as in the paper, and segments that stay
+        unlabelled do not count.
     """
 
     name: Literal["spml"] = "spml"
