@@ -55,7 +55,7 @@ def dense_crf_loss(
         images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
         sigma_rgb: Standard deviation of the affinity in colour, 0-255 units. Published: 15 (VGG networks), 13 (ResNet-101).
         sigma_xy: Standard deviation in pixels of the full-size image. Published: 100 (VGG), 80 (ResNet-101).
-        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None is True everywhere.
+        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None means True everywhere.
         labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
         variant: ``plain``: as published. ``clamped``: S is one-hot on labelled pixels. These pixels get no gradient,
             and neither do the channels of classes without a label in the image. Images without labels are as in

@@ -44,8 +44,9 @@ def gated_crf_loss(
             not change with ``scale``, because the window does not change either.
         colour_weight: w_c, weight of the kernel of colour and position.
         position_weight: w_p, weight of the kernel of position alone.
-        sources: bool (B,H,W), pixels with which others are compared. None is all pixels. It must be False on padding.
-        destinations: bool (B,H,W), pixels whose energy counts. None is all pixels.
+        sources: bool (B,H,W), pixels with which others are compared. None means all pixels. It must be False on
+            padding.
+        destinations: bool (B,H,W), pixels whose energy counts. None means all pixels.
         scale: Factor in (0,1] by which S, images and gates are reduced first, see ``soft_segments``. A reduced gate is
             open if it is open on at least half of the area.
 

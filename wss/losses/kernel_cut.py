@@ -42,7 +42,7 @@ def kernel_cut_loss(
         nc_sigma_rgb: Like ``sigma_rgb`` for the normalised cut. None uses ``sigma_rgb``.
         nc_sigma_xy: Like ``sigma_xy`` for the normalised cut. None uses ``sigma_xy``. If both values are shared, the
             filter runs once instead of twice.
-        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None is True everywhere.
+        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None means True everywhere.
         labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
         variant: ``plain`` or ``clamped``, see ``dense_crf_loss``.
         units: Units of the CRF loss, see ``dense_crf_loss``.

@@ -38,7 +38,7 @@ def normalized_cut_loss(
         images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
         sigma_rgb: Standard deviation of the affinity in colour, 0-255 units.
         sigma_xy: Standard deviation in pixels of the full-size image.
-        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None is True everywhere.
+        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None means True everywhere.
         labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
         variant: ``plain`` or ``clamped``, see ``dense_crf_loss``.
         scale: Factor in (0,1] by which S and images are reduced first.

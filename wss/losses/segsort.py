@@ -14,7 +14,8 @@ from wss.errors import UsageError
 from wss.losses.mean import over_batch
 
 LARGEST_CONCENTRATION = 40.0
-"""Largest kappa for which exp(-2 kappa), the weight of an opposite segment, is a normal float32."""
+"""Largest allowed kappa. From about 44 on, the weight of an opposite segment, exp(-2 kappa), is not a normal
+float32."""
 _ENTRIES = {"cpu": 2**20}
 _ENTRIES_ELSEWHERE = 2**26
 """Number of similarities computed at a time: few enough for a CPU's cache, enough to keep a GPU busy."""

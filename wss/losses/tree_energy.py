@@ -32,7 +32,7 @@ def tree_targets(
         features: High-level features, float (B,F,H,W), at the resolution of P.
         sigma_colour: Scale of colour distances, positive. A larger value averages over less similar colours.
         sigma_feature: Scale of feature distances, positive. A larger value averages over less similar features.
-        valid: bool (B,H,W), False on padding, which takes no part in the averages. None is True everywhere.
+        valid: bool (B,H,W), False on padding, which takes no part in the averages. None means True everywhere.
         backend: Backend of the trees, see ``spanning_tree``.
 
     Returns:

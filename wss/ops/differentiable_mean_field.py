@@ -53,7 +53,7 @@ def differentiable_mean_field(
         normalisation: ``symmetric``: D^-1/2 W D^-1/2 with D = diag(W 1), as in pydensecrf. ``rows``: D^-1 W, weighted
             averages, as in CRF-as-RNN.
         roi: (B,H,W) bool, True on the image, False on padding. Padding takes no part and keeps log softmax(logits).
-            None is True everywhere.
+            None means True everywhere.
         backend: Backend of the filter, see ``BilateralFilter``; ``auto`` takes torch for logits in float64.
         exact: Sum over all pairs of pixels. The time is quadratic in the number of pixels.
 

@@ -60,9 +60,9 @@ def vote(similarity: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         num_classes: K.
 
     Returns:
-        (Q,K) in 0..1, summing to 1; all 0 without any vote. The largest share has the class with the most votes. If
-        several classes have equally many, it is the class with the largest sum of similarities: they change the shares
-        only a little.
+        (Q,K) in 0..1, summing to 1; all 0 without any vote. The class with the most votes has the largest share. If
+        several classes have equally many votes, the class with the largest sum of similarities has a slightly larger
+        share.
     """
     weights = torch.where(similarity.isfinite(), 1 + similarity / (4 * similarity.shape[1]), 0)
     votes = weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights)

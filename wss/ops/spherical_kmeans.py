@@ -33,7 +33,7 @@ def spherical_kmeans(
         iterations: Number of iterations, at least 0; 0 returns the grid.
         location_scale: Factor of the positions, at least 0. A larger value gives more compact clusters; 0 ignores
             positions.
-        valid: bool (B,H,W), False on padding. None is True everywhere.
+        valid: bool (B,H,W), False on padding. None means True everywhere.
 
     Returns:
         int64 (B,H,W): clusters 0 to rows * columns - 1, some of which may be empty; -1 where not valid. The result is

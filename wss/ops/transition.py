@@ -60,7 +60,7 @@ def random_walk_step(
     """
     values = features if values is None else values
     if values.ndim != 4 or values.shape[0] != features.shape[0] or values.shape[2:] != features.shape[2:]:
-        raise UsageError(f"values must be (B,D,h,w) beside features {tuple(features.shape)}; got {tuple(values.shape)}")
+        raise UsageError(f"values must be (B,D,h,w) like features {tuple(features.shape)}; got {tuple(values.shape)}")
     queries, keys = _positions(features, keys, scale)
     moved = values.flatten(2).transpose(1, 2).to(queries.dtype)
     width, more = moved.shape[2], moved.shape[2] - queries.shape[2]

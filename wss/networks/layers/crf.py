@@ -67,7 +67,7 @@ class CRFLayer(nn.Module):
             logits: Scores before softmax, float (B,K,H,W).
             rgb: Images (B,3,H,W) in 0..255. Values are rounded and clamped, because interpolated values can be slightly
                 outside.
-            roi: bool (B,H,W), True on the image, False on padding. None is True everywhere.
+            roi: bool (B,H,W), True on the image, False on padding. None means True everywhere.
 
         Returns:
             Log-probabilities (B,K,H,W), float32 or float64.
