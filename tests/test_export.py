@@ -177,10 +177,10 @@ def test_what_needs_one_size_says_so(checkpoint, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "_onnx", fail)
     with pytest.raises(
-        UsageError, match=r"cannot be exported to onnx for images of any size \(no such operator\); choose"
+        UsageError, match=r"cannot be exported to onnx for images of any size \(no such operator\); set a size"
     ):
         export_model(checkpoint, tmp_path / "net.onnx")
-    with pytest.raises(WssError, match=r"images of 48x96 \(no such operator\); take another size or --format torch"):
+    with pytest.raises(WssError, match=r"images of 48x96 \(no such operator\); use another size or --format torch"):
         export_model(checkpoint, tmp_path / "net.onnx", size=(48, 96))
     assert not (tmp_path / "net.onnx").exists()
 
@@ -188,7 +188,7 @@ def test_what_needs_one_size_says_so(checkpoint, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_crf_layer_has_no_such_form(tmp_path, kind):
     checkpoint = trained(tmp_path, CrfRnn())
-    with pytest.raises(UsageError, match=r"'crf-rnn' ends in a CRF layer.*--format torch"):
+    with pytest.raises(UsageError, match=r"'crf-rnn' ends with a CRF layer.*--format torch"):
         export_model(checkpoint, tmp_path / "net", kind=kind)
     assert not (tmp_path / "net").exists()
     assert (

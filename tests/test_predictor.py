@@ -170,7 +170,7 @@ def test_embeddings_walk_before_their_classifier():
 
 
 def test_a_model_without_features_is_refused():
-    with pytest.raises(UsageError, match=r"test_time\.walk needs .* Brightness names none"):
+    with pytest.raises(UsageError, match=r"test_time\.walk needs .* Brightness has none"):
         _predictor(walk=True)
 
 

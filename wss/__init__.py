@@ -1,4 +1,4 @@
-"""Weakly supervised semantic segmentation: cheap annotations in, a trained network and dense masks out."""
+"""Weakly supervised semantic segmentation: from cheap annotations to a trained network and dense masks."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ __all__ = ["__version__", "draw", "load_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``load_checkpoint`` and ``draw`` when they are first used, so that ``import wss`` stays quick."""
+    """Import ``load_checkpoint`` and ``draw`` at their first use, so that ``import wss`` is fast."""
     if name == "draw":
         return import_module("wss.draw")
     if name == "load_checkpoint":

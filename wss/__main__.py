@@ -1,4 +1,4 @@
-"""``python -m wss`` is the ``wss`` command."""
+"""``python -m wss`` runs the command ``wss``."""
 
 from wss.cli.main import main
 

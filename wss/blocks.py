@@ -1,4 +1,4 @@
-"""Blocks of a large image that go through a network one at a time."""
+"""Blocks of a large image, which a network processes one at a time."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BLOCK = 1280
-"""Side of a block, in pixels: a multiple of the tiles in which masks are written."""
+"""Side of a block in pixels. It is a multiple of the tile size in which masks are written."""
 
 MARGIN = 128
-"""Width of what the network sees around a block, in pixels: with it, blocks start at multiples of 128."""
+"""Width in pixels of the margin around a block that the network also sees. Blocks with it start at multiples of 128."""
 
 WHOLE = 4_000_000
-"""Images of at most so many pixels go through the network whole."""
+"""Images with at most this number of pixels are processed as a whole."""
 
 Area = tuple[slice, slice]
 """Rows and columns."""
 
 
 class Block(NamedTuple):
-    """A block and its surroundings.
+    """A block and its margin.
 
     Attributes:
         inside: Rows and columns of the block in the image.
-        seen: Rows and columns of the block and its margin in the image.
-        kept: Rows and columns of the block in what is seen.
+        seen: Rows and columns of the block with its margin in the image.
+        kept: Rows and columns of the block within ``seen``.
     """
 
     inside: Area
@@ -33,11 +33,11 @@ class Block(NamedTuple):
 
 
 def blocks(height: int, width: int) -> Iterator[Block]:
-    """The blocks that cover an image, row by row. They do not overlap.
+    """Yield the blocks that cover an image, row by row, without overlap.
 
     Args:
-        height: Rows of the image.
-        width: Columns of the image.
+        height: Number of rows of the image.
+        width: Number of columns of the image.
     """
     for top in range(0, height, BLOCK):
         for left in range(0, width, BLOCK):

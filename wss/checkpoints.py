@@ -1,4 +1,4 @@
-"""Trained networks in model stores: writing them, and loading them back as predictors."""
+"""Trained networks in model stores: their metadata, and loading them as predictors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from wss.store import MODEL, Store
 def model_meta(
     method: Method, network: NetworkSpec, initialisation: dict[str, Any], catalogue: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a model store says about its network, enough to build it again.
+    """Metadata of a model store from which its network can be built again.
 
     Args:
-        method: What it was trained with.
-        network: Its architecture.
-        initialisation: Which weights training started from.
-        catalogue: The data set's ``classes``, ``palette`` and ``background``; and ``pixels``, how its files become RGB
-            (``PixelOptions``), where it is made of files; and ``slices``, how its volumes are cut, where it has such.
+        method: Method of the training.
+        network: Architecture of the network.
+        initialisation: Initial weights of the training.
+        catalogue: The data set's ``classes``, ``palette`` and ``background``. If the data set consists of files, also
+            ``pixels``, the conversion of their values to RGB (``PixelOptions``). If it has volumes, also ``slices``, the
+            settings with which they are cut into slices.
     """
     return {
         "method": method.model_dump(mode="json"),
@@ -43,7 +44,7 @@ def model_meta(
 
 
 def build_model(store: Store) -> nn.Module:
-    """The network of a model store with its trained weights, on the CPU.
+    """Build the network of a model store with its trained weights, on the CPU.
 
     Raises:
         StoreError: The store is damaged.
@@ -55,7 +56,7 @@ def build_model(store: Store) -> nn.Module:
         model.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:  # load_state_dict raises RuntimeError
         raise StoreError(
-            f"{store.path}: damaged, or of another wss: {str(error)[:200]}; remove it and make it again with `wss train`"
+            f"{store.path}: damaged, or from another version of wss: {str(error)[:200]}; remove it and run `wss train`"
         ) from error
     return model
 
@@ -66,16 +67,16 @@ def load_checkpoint(
     """Load a trained network from the store that ``wss train`` wrote.
 
     Args:
-        path: ``artifacts/train/<key>.h5``.
+        path: Path of the store, ``artifacts/train/<key>.h5``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        test_time: Scales, flip and sliding window.
+        test_time: Scales, flip, sliding window and random walk.
         amp: Autocast to bfloat16.
 
     Returns:
         A predictor: call it with an image, uint8 (H,W,3), to get labels, uint8 (H,W).
 
     Raises:
-        StoreError: Not a model store of this version.
+        StoreError: The file is not a model store of this version.
     """
     store = Store(Path(path), MODEL)
     palette = np.array(store.meta["palette"], np.uint8)
@@ -91,12 +92,12 @@ def load_checkpoint(
 
 
 def pixel_options(path: str | Path) -> PixelOptions:
-    """Return how the values of image files became RGB in training, so that prediction reads files alike.
+    """Return the conversion of image files to RGB in training, so that prediction reads files in the same way.
 
     Args:
-        path: ``artifacts/train/<key>.h5``.
+        path: Path of the store, ``artifacts/train/<key>.h5``.
 
     Raises:
-        StoreError: Not a model store of this version.
+        StoreError: The file is not a model store of this version.
     """
     return PixelOptions.model_validate(Store(Path(path), MODEL).meta.get("pixels") or {})

@@ -1,4 +1,4 @@
-"""A training step on a GPU should not wait for the device: where work runs, and checks whose outcome is read later."""
+"""Checks of tensor values that do not make a training step wait for the GPU: their results are read later."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Check:
     """A check of values on a device.
 
     Attributes:
-        numbers: float64 (1+n,): whether it failed, then what its message names.
-        error: Makes the error out of the n numbers.
+        numbers: float64 (1+n,): 1 if the check failed, otherwise 0; then n numbers for the message.
+        error: Builds the error from the n numbers.
     """
 
     numbers: Tensor
     error: Callable[..., WssError]
 
     def settle(self, numbers: Sequence[float]) -> None:
-        """Raise the error if the numbers, now on the host, say so."""
+        """Raise the error if the check failed. ``numbers`` are the same numbers, copied to the host."""
         if numbers[0]:
             raise self.error(*numbers[1:])
 
@@ -35,17 +35,17 @@ _postponed: ContextVar[list[Check] | None] = ContextVar("postponed", default=Non
 
 
 def on_host(tensor: Tensor) -> bool:
-    """True if the tensor is in the memory of the host, so that reading its values does not wait."""
+    """True if the tensor is in the memory of the host. Reading its values then does not wait."""
     return tensor.device.type == "cpu"
 
 
 def refuse(wrong: Tensor, error: Callable[..., WssError], *named: Tensor) -> None:
-    """Raise an error if ``wrong`` holds: now, or within ``postponed`` when somebody reads the outcome.
+    """Raise an error if ``wrong`` is True: now, or inside ``postponed`` when the caller settles the checks.
 
     Args:
-        wrong: bool ().
-        error: Makes the error out of the named numbers.
-        named: Numbers () that the message names.
+        wrong: Bool scalar.
+        error: Builds the error from the named numbers.
+        named: Scalars for the message.
     """
     numbers = torch.stack([n.detach().double() for n in (wrong, *named)])
     check, waiting = Check(numbers, error), _postponed.get()
@@ -57,7 +57,7 @@ def refuse(wrong: Tensor, error: Callable[..., WssError], *named: Tensor) -> Non
 
 @contextmanager
 def postponed() -> Iterator[list[Check]]:
-    """Let checks of values that are not on the host gather in the list that this gives, whose owner has to settle them."""
+    """Context that collects checks of values on a GPU in the list that it yields. The caller must settle them."""
     checks: list[Check] = []
     token = _postponed.set(checks)
     try:

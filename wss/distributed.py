@@ -1,17 +1,19 @@
-"""Several processes that work as one, as ``torchrun`` starts them: the first leads, the others follow its calls.
+"""Distributed training with ``torchrun``: the first process is the leader, the other processes follow its calls.
 
-Only the leader runs commands, pipelines and stages, so that it alone reads states, holds locks, writes and prints. What takes
-time it has done by all: ``everywhere`` calls one function in every process at once, ``shared`` spreads calls over them.
+Only the leader runs commands, pipelines and stages: only it reads states, holds locks, writes files and prints. It
+gives long computations to all processes. ``everywhere`` calls one function in all processes at the same time.
+``shared`` distributes calls over the processes.
 
-A training step inside ``everywhere`` is that of one process with the whole batch, of which every process holds a part (``mine``):
+Inside ``everywhere`` each process holds a part of the batch (``mine``). A training step gives the same result as that
+of a single process with the whole batch:
 
-- A loss is a sum over the process's own part, divided by what counts in the whole batch (``whole``). These shares add up to the
-  loss, and so do their gradients (``add_gradients``). A loss that is no sum over pixels or images is made of sums over the whole
-  batch (``summed``) in every process, which takes its ``share``.
+- A loss is a sum over the process's own part, divided by a count over the whole batch (``whole``). The sum over all
+  processes is the loss. The gradients are summed too (``add_gradients``). If a loss is not a sum over pixels or images,
+  every process computes all of it from sums over the whole batch (``summed``), and uses a ``share`` of it.
 - Batch normalisation uses the statistics of the whole batch.
-- All processes draw the same random numbers, those of the whole batch, and each uses the rows of its part (``drawn``).
+- All processes draw the same random numbers for the whole batch; each process uses the rows of its part (``drawn``).
 
-In one process, and outside ``everywhere``, all of these leave their arguments as they are.
+With one process, and outside ``everywhere``, these functions return their arguments unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PATIENCE = timedelta(days=30)
-"""How long followers wait for the leader, which may be busy alone for hours; the end of a process ends the wait at once."""
+"""Longest time that followers wait for the leader, which may work alone for hours. If a process ends, the wait ends at
+once."""
 
 
 class LostProcessError(WssError):
@@ -46,11 +49,11 @@ class _Team:
     """The processes of this run.
 
     Attributes:
-        rank: Number of this process, 0 for the leader.
+        rank: Rank of this process, 0 for the leader.
         size: Number of processes.
-        store: Small values that all of them see.
-        together: Whether all are in the same call of ``everywhere`` now.
-        lost: Whether a call was left halfway, so that the followers no longer listen.
+        store: Key-value store that all processes share.
+        together: True while all processes are in the same call of ``everywhere``.
+        lost: True after a call was aborted; the followers then no longer wait for calls.
     """
 
     rank: int
@@ -64,13 +67,13 @@ _team: _Team | None = None
 
 
 def join() -> bool:
-    """Meet the other processes; each takes the GPU of its ``LOCAL_RANK`` where there is one.
+    """Join the other processes. Each process takes the GPU of its ``LOCAL_RANK`` if it exists.
 
     Returns:
-        Whether this process leads.
+        True if this process is the leader.
     """
     global _team
-    from torch.distributed.distributed_c10d import PrefixStore  # PyTorch can be built without these
+    from torch.distributed.distributed_c10d import PrefixStore  # PyTorch can be built without these modules
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, size = next(rendezvous("env://"))
@@ -89,22 +92,22 @@ def join() -> bool:
 
 
 def follow() -> None:
-    """Do what the leader calls for until it leaves.
+    """Perform the leader's calls until the leader leaves.
 
     Raises:
-        LostProcessError: It has ended.
+        LostProcessError: Another process has ended.
     """
     while (call := _spread(None)) is not None:
         _perform(*call)
 
 
 def leave() -> None:
-    """Let the followers go, unless a call was left halfway: then they notice when this process ends."""
+    """Release the followers. After an aborted call this is skipped; the followers notice that this process ends."""
     global _team
     if _team is not None and not _team.lost:
         if _team.rank == 0:
             _spread(None)
-            # what a process has sent may be lost to those that have not read it when it ends
+            # Wait for the followers: data that a process has sent can be lost if it ends before they read it.
             with suppress(RuntimeError):
                 _team.store.wait([f"left {rank}" for rank in range(1, _team.size)], timedelta(seconds=10))
         else:
@@ -114,12 +117,12 @@ def leave() -> None:
 
 
 def speaks_first() -> bool:
-    """Whether no other process has told of a failure yet: what follows from the first one is not worth telling."""
+    """True if no other process has reported a failure yet. Later failures follow from the first; they are not shown."""
     if _team is None:
         return True
     try:
         return bool(_team.store.add("failures", 1) == 1)
-    except RuntimeError:  # the keeper of the store is gone
+    except RuntimeError:  # the process that holds the store has ended
         return False
 
 
@@ -134,15 +137,16 @@ def neighbours() -> int:
 
 
 def check_parts(batch_size: int) -> None:
-    """See that all processes can have an equal part of a batch.
+    """Check that a batch can be divided into equal parts for all processes.
 
     Raises:
-        UsageError: They cannot.
+        UsageError: The batch size is not a multiple of the number of processes.
     """
     if batch_size % processes():
         raise UsageError(
-            f"a batch of {batch_size} images has no equal parts for {processes()} processes; set batch_size to a multiple of "
-            f"{processes()} (of all training images where these are fewer), or start another number of processes"
+            f"a batch of {batch_size} images has no equal parts for {processes()} processes; set batch_size to a "
+            f"multiple of {processes()} (if there are fewer training images, their number counts), or start another "
+            "number of processes"
         )
 
 
@@ -150,9 +154,9 @@ def everywhere(function: Callable[..., Result], *arguments: Any, **here: Any) ->
     """Call a function in all processes at once, with the same arguments and the same random state.
 
     Args:
-        function: At the top level of a module, so that it can be pickled.
-        arguments: Can be pickled.
-        here: Further arguments for this process only: what it alone writes and tells.
+        function: A function at the top level of a module, so that it can be pickled.
+        arguments: Arguments for all processes; they must be picklable.
+        here: Additional arguments for this process only, for example for saving and logging.
 
     Raises:
         LostProcessError: Another process has ended.
@@ -166,11 +170,11 @@ def everywhere(function: Callable[..., Result], *arguments: Any, **here: Any) ->
 
 
 def shared(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
-    """Call a function with each item, in all processes in turn, and give items and results in order.
+    """Call a function with each item, distributed over all processes in turn. Yield items and results in order.
 
     Args:
-        function: Can be pickled; it is, once.
-        items: Can be pickled.
+        function: A picklable function; it is pickled once.
+        items: Picklable items.
 
     Raises:
         LostProcessError: Another process has ended.
@@ -186,7 +190,7 @@ def shared(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterato
 
 
 def shares_batch() -> bool:
-    """Whether this process holds a part of a batch, and others the rest."""
+    """True if the batch is distributed over several processes."""
     return _whole_team() is not None
 
 
@@ -197,7 +201,7 @@ def mine(items: Any) -> Any:
 
 
 def whole(number: Tensor) -> Tensor:
-    """A number or numbers of the whole batch: the sum over its parts; no gradient flows."""
+    """Sum of a tensor over all processes, without gradient: a count over the whole batch."""
     if _whole_team() is None:
         return number
     total = number.detach().clone()
@@ -207,7 +211,7 @@ def whole(number: Tensor) -> Tensor:
 
 
 def summed(values: Tensor) -> Tensor:
-    """Sums over the parts of the whole batch; gradients flow back to every process."""
+    """Sum of a tensor over all processes, with gradients to every process."""
     if _whole_team() is None:
         return values
     result: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
@@ -215,13 +219,13 @@ def summed(values: Tensor) -> Tensor:
 
 
 def share(loss: Tensor) -> Tensor:
-    """This process's share of a loss that every process knows in full, from what is ``summed``."""
+    """This process's share of a loss that every process computes completely (from ``summed`` values)."""
     team = _whole_team()
     return loss if team is None else loss / team.size
 
 
 def gathered(values: Tensor) -> Tensor:
-    """Values of equal shape from all processes, stacked: (W,...); no gradient flows."""
+    """Stack the values of all W processes, (W,...), without gradient. Their shapes must be equal."""
     team = _whole_team()
     if team is None:
         return values[None]
@@ -232,18 +236,18 @@ def gathered(values: Tensor) -> Tensor:
 
 
 def drawn(draw: Callable[[int], Tensor], count: int) -> Tensor:
-    """Random rows for the ``count`` images of this process's part, out of those that ``draw`` gives for the whole batch."""
+    """Random rows for this process's ``count`` images, selected from those of ``draw`` for the whole batch."""
     team = _whole_team()
     rows: Tensor = mine(draw(count if team is None else count * team.size))
     return rows
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their sums over all processes."""
+    """Replace gradients by their sums over all processes, in place."""
     if _whole_team() is None:
         return
     parameters = [p for p in parameters if p.requires_grad]
-    # what got no gradient in any process must have none afterwards, since an optimiser lets it alone then
+    # A parameter without gradient in all processes must stay without, because the optimiser then skips it.
     used = whole(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
     learning = [p for p, number in zip(parameters, used, strict=True) if number]
     if not learning:
@@ -258,12 +262,12 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def all_rows(rows: Tensor) -> Tensor:
-    """Rows (N,...) of all processes, which may have different numbers of them: the same in every process; no gradient flows."""
+    """Concatenate the rows (N,...) of all processes, without gradient. N may differ; the result is equal everywhere."""
     return rows.detach() if _whole_team() is None else _all_rows(rows)[0]
 
 
 def others_behind(rows: Tensor) -> Tensor:
-    """Rows (N,...) of this process, and behind them those of the others; gradients flow back to every process."""
+    """Concatenate the rows (N,...) of this process and then those of the others, with gradients to every process."""
     if _whole_team() is None:
         return rows
     every, start = _AllRows.apply(rows) if rows.requires_grad else _all_rows(rows)  # type: ignore[no-untyped-call]
@@ -296,7 +300,7 @@ class _AllRows(torch.autograd.Function):
 
 
 def _all_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """Rows of all processes in their order, and where this one's begin."""
+    """Rows of all processes in order of rank, and the index of this process's first row."""
     counts = [int(count) for count in gathered(torch.tensor(len(rows))).tolist()]
     start = sum(counts[: 0 if _team is None else _team.rank])
     values = rows.detach().to(torch.uint8) if rows.dtype == torch.bool else rows.detach()
@@ -308,12 +312,12 @@ def _all_rows(rows: Tensor) -> tuple[Tensor, int]:
 
 
 def _whole_team() -> _Team | None:
-    """The team while all of it is in the same call."""
+    """The team if all processes are in the same call of ``everywhere``, otherwise None."""
     return _team if _team is not None and _team.together else None
 
 
 def _perform(function: Callable[..., Any], arguments: tuple[Any, ...], random: Tensor, graphics: Tensor | None) -> None:
-    """A follower's part of a call."""
+    """Perform a call in a follower."""
     torch.set_rng_state(random)
     if graphics is not None:
         torch.cuda.set_rng_state(graphics)
@@ -339,7 +343,7 @@ def _take_turns(function: Callable[[Item], Any], items: Sequence[Item]) -> None:
 
 
 def _rounds(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, list[Result]]]:
-    """The number of a round's first item, and results that only the leader gets."""
+    """Yield for each round the index of its first item and its results. Only the leader gets the results."""
     if _team is None:
         raise RuntimeError("a call for all processes without a team")
     for start in range(0, len(items), _team.size):
@@ -352,7 +356,7 @@ def _rounds(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
 
 
 def _spread(value: Any) -> Any:
-    """The leader's value, in all processes."""
+    """Broadcast the leader's value to all processes and return it."""
     box = [value]
     with _talking():
         dist.broadcast_object_list(box)
@@ -365,13 +369,14 @@ def _talking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LostProcessError(
-            "another process of this run has ended without a word, killed or out of memory; run the same command again to go on"
+            "another process of this run has ended without a message (killed or out of memory); run the same command "
+            "again to continue"
         ) from error
 
 
 @contextmanager
 def _halfway() -> Iterator[None]:
-    """The leader's part of a call."""
+    """Context of a call in the leader. An exception marks the team as lost."""
     try:
         yield
     except BaseException:

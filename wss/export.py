@@ -31,7 +31,8 @@ Dtype = Literal["uint8", "float32"]
 OPSET = 18
 TRACED_SIZE = (72, 88)
 CHECKED_SIZES = ((72, 88), (97, 50))
-"""Of images through a file that takes any size; the second differs in everything that a trace could have kept."""
+"""Sizes of the test images for a file that takes any size. The second differs in all values that a trace could have
+fixed."""
 TOLERANCE = 1e-3
 
 _Run = Callable[[Tensor], NDArray[np.float32]]
@@ -39,12 +40,13 @@ _Run = Callable[[Tensor], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """An exported file.
 
     Attributes:
         path: The file.
-        metadata: What the file says about itself, see ``metadata``.
-        difference: Largest difference from the network's own output on random images; 0 for plain tensors.
+        metadata: Metadata in the file, see ``metadata``.
+        difference: Largest difference between the outputs of the file and the network on random images; 0 for plain
+            tensors.
     """
 
     path: Path
@@ -53,7 +55,7 @@ class Exported:
 
 
 class _Whole(nn.Module):
-    """Images in, logits or probabilities out."""
+    """The module to export, from images to logits or probabilities."""
 
     def __init__(self, model: nn.Module, output: Output) -> None:
         super().__init__()
@@ -74,29 +76,31 @@ def export_model(
     output: Output = "probs",
     dtype: Dtype = "uint8",
 ) -> Exported:
-    """Write the network of a model store for use without wss, once its output is what the network's own is.
+    """Export the network of a model store for use without wss.
 
-    The file is the network alone: scales, flip, window and walk of test time are no part of it, nor is the choice of a pipeline
-    to keep only the largest region of foreground.
+    The file is only written if its output agrees with that of the network. It contains only the network, without
+    test-time scales, flip, window and walk, and without the choice of a pipeline to keep only the largest region of
+    foreground.
 
-    An ONNX or TorchScript file takes RGB images (B,3,H,W) of values in 0..255 and gives (B,K,H,W) float32 at the images' size;
-    normalisation is inside. A file of plain tensors is ``{"state_dict": tensors by name, "wss": metadata as JSON}``, which
-    ``torch.load(..., weights_only=True)`` reads and ``wss train --weights`` takes the backbone from. A safetensors file holds
-    the same tensors. All carry the metadata: in ONNX's ``metadata_props``, in TorchScript's extra file ``wss.json``, and under
-    ``wss`` in the ``__metadata__`` of safetensors.
+    An ONNX or TorchScript file takes RGB images (B,3,H,W) with values in 0..255 and returns float32 (B,K,H,W) at the
+    size of the images; it includes the normalisation. A file of plain tensors is ``{"state_dict": tensors by name,
+    "wss": metadata as JSON}``. ``torch.load(..., weights_only=True)`` reads it, and ``wss train --weights`` takes the
+    backbone from it. A safetensors file holds the same tensors. All files contain the metadata: ONNX in
+    ``metadata_props``, TorchScript in the extra file ``wss.json``, safetensors under ``wss`` in ``__metadata__``.
 
     Args:
         checkpoint: Store that ``wss train`` wrote.
         path: The file to write.
-        kind: Its format.
-        size: Height and width of the images it takes, one at a time; None takes batches of any size.
+        kind: Format of the file.
+        size: Height and width of the images; the file then takes one image at a time. None takes batches of any size.
         output: Probabilities or logits.
-        dtype: Of the images; TorchScript takes both.
+        dtype: Dtype of the images; TorchScript takes both.
 
     Raises:
-        StoreError: Not a model store, or the file cannot be written.
-        UsageError: Packages are missing, or this network has no form in which it could be exported; the message says what to do.
-        WssError: The file's output differs from the network's.
+        StoreError: The checkpoint is not a model store, or the file cannot be written.
+        UsageError: Packages are missing, or this network cannot be exported to this format; the message says what to
+            do.
+        WssError: The output of the file differs from that of the network.
     """
     store = Store(checkpoint, MODEL)
     model = build_model(store).eval()
@@ -114,8 +118,8 @@ def export_model(
         return Exported(path, meta, 0.0)
     if any(isinstance(module, CRFLayer) for module in model.modules()):
         raise UsageError(
-            f"{checkpoint}: method {store.meta['method']['name']!r} ends in a CRF layer, which has no form in {kind}; take "
-            "--format torch, or export a network that was trained without one"
+            f"{checkpoint}: the network of method {store.meta['method']['name']!r} ends with a CRF layer, which cannot "
+            f"be exported to {kind}; use --format torch, or export a network that was trained without a CRF layer"
         )
     whole = _Whole(model, output).eval()
     try:
@@ -132,7 +136,7 @@ def export_model(
 
 
 def metadata(store: Store, *, size: tuple[int, int] | None, output: Output, dtype: Dtype) -> dict[str, Any]:
-    """What a file says about itself: ``classes``, ``palette``, ``background``, ``input``, ``output``, where it comes from."""
+    """Metadata of an exported file: ``classes``, ``palette``, ``background``, ``input``, ``output``, and its origin."""
     network = store.meta["network"]
     batch, height, width = ("B", "H", "W") if size is None else (1, *size)
     return {
@@ -156,10 +160,10 @@ def _onnx(whole: nn.Module, meta: dict[str, Any], size: tuple[int, int] | None, 
         import onnxruntime
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"--format onnx needs the package {error.name}: pip install 'wss[onnx]' (the file is checked before it is kept); or "
-            "take --format torchscript"
+            f"--format onnx needs the package {error.name}: pip install 'wss[onnx]' (the file is checked before it is "
+            "kept); or use --format torchscript"
         ) from error
-    # By tracing: the exporter of torch.export took over thirty times as long on a U-Net, and needs onnxscript.
+    # Export by tracing: the exporter of torch.export took over thirty times as long on a U-Net and needs onnxscript.
     axes = {} if size else {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", "output")}
     older: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     buffer = io.BytesIO()
@@ -180,7 +184,7 @@ def _onnx(whole: nn.Module, meta: dict[str, Any], size: tuple[int, int] | None, 
     onnx.checker.check_model(model)
     data = model.SerializeToString()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is said below
+    options.log_severity_level = 4  # errors are reported by our own messages
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return data, lambda images: session.run(None, {"image": images.numpy()})[0]
 
@@ -206,7 +210,7 @@ def _torchscript(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings about tracing, whether a trace holds for other sizes is tried out afterwards, nor graphs that failed."""
+    """Suppress tracing warnings and dumps of failed graphs. The exported file is checked at other sizes afterwards."""
     getattr(torch._C, "_jit_set_onnx_log_enabled", lambda enabled: None)(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -214,7 +218,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _difference(whole: nn.Module, run: _Run, size: tuple[int, int] | None, dtype: Dtype) -> float:
-    """The largest difference between a file's output and the network's, relative to the largest output beyond 1."""
+    """Largest difference between the outputs of the file and the network, divided by the largest output if above 1."""
     largest = 0.0
     for batch, checked in [(1, size)] if size else [(n + 1, each) for n, each in enumerate(CHECKED_SIZES)]:
         images = _images(checked, batch, dtype, seed=batch)
@@ -239,9 +243,10 @@ def _refusal(checkpoint: Path, store: Store, kind: Format, size: tuple[int, int]
     reason = reason.strip().split("\n")[0][:200]
     if size is None:
         return UsageError(
-            f"{checkpoint}: {what} cannot be exported to {kind} for images of any size ({reason}); choose one with --size H W"
+            f"{checkpoint}: {what} cannot be exported to {kind} for images of any size ({reason}); "
+            "set a size with --size H W"
         )
     return WssError(
-        f"{checkpoint}: {what} cannot be exported to {kind} for images of {size[0]}x{size[1]} ({reason}); take another size or "
-        "--format torch"
+        f"{checkpoint}: {what} cannot be exported to {kind} for images of {size[0]}x{size[1]} ({reason}); use another "
+        "size or --format torch"
     )

@@ -1,4 +1,4 @@
-"""Segmentation of TIFF files of any size, block by block, in bounded memory."""
+"""Segmentation of TIFF files of any size, block by block, with bounded memory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from wss.datasets.regions import RegionReader
 from wss.predictor import Predictor
 
 PREVIEW = 2000
-"""Longest side of the reduced picture and labels."""
+"""Longest side of the reduced image and labels, in pixels."""
 
 
 @dataclass
 class Preview:
-    """A reduced picture with its labels: every n-th pixel.
+    """A reduced image with its labels: every n-th pixel in both directions.
 
     Attributes:
-        rgb: uint8 (h, w, 3).
-        labels: uint8 (h, w).
+        rgb: Image, uint8 (h, w, 3).
+        labels: Labels, uint8 (h, w).
     """
 
     rgb: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
@@ -41,21 +41,21 @@ def predict_tiff(
     probs: NDArray[np.float16] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Preview:
-    """Segment a TIFF of any size into a TIFF.
+    """Segment a TIFF file of any size and write the mask to a TIFF file.
 
-    The network sees one block at a time with a margin (``wss.blocks``). Labels may differ from those of the whole picture where
-    the network looks farther than the margin. Pixels without data are 255.
+    The network sees one block with its margin at a time (``wss.blocks``). If the field of view of the network is larger
+    than the margin, labels can differ from those for the whole image. Pixels without data get the label 255.
 
     Args:
         predictor: The trained network.
-        path: The picture.
-        out: The mask's file, indexed and tiled, with the picture's GeoTIFF tags.
-        options: How values become RGB of 8 bits.
-        probs: Filled with class probabilities, float16 (K, H, W). It may lie in a file (``numpy.memmap``).
-        progress: Called with the number of blocks that are done and of all.
+        path: File of the image.
+        out: File of the mask: indexed and tiled, with the image's GeoTIFF tags.
+        options: Conversion of values to 8-bit RGB.
+        probs: Array that is filled with class probabilities, float16 (K, H, W). It may be a ``numpy.memmap``.
+        progress: Called with the number of finished blocks and the number of all blocks.
 
     Returns:
-        The reduced picture.
+        The reduced image with its labels.
 
     Raises:
         DataError: See ``RegionReader``.
@@ -93,7 +93,7 @@ def _segment(
     step: int,
     probs: NDArray[np.float16] | None,
 ) -> NDArray[np.uint8]:
-    """Labels of a block, uint8 (h, w). They are entered into the preview, and probabilities into ``probs``."""
+    """Labels of a block, uint8 (h, w). Labels are also written to the preview, and probabilities to ``probs``."""
     seen_rows, seen_columns = block.seen
     rgb, valid = reader.read(
         seen_rows.start,

@@ -1,7 +1,7 @@
-"""Names of files that are not UTF-8.
+"""File names that are not valid UTF-8.
 
-Python reads such a name into a string whose odd bytes are lone surrogates (PEP 383): opening the file works, and so do JSON and
-pickling, but no encoding of Unicode can hold the string. These functions say how it is written elsewhere.
+Python decodes such a name to a string with lone surrogates in place of the invalid bytes (PEP 383). Opening the file,
+JSON and pickling work, but the string cannot be encoded as UTF-8. These functions convert such names for other uses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _ODD = re.compile("[\udc80-\udcff]")
 
 
 def name_bytes(name: str) -> bytes:
-    """The bytes of a name, for hashes and stores; of a name that is UTF-8 its UTF-8."""
+    """The bytes of a name, for hashes and stores. For a valid name this is its UTF-8 encoding."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -22,15 +22,15 @@ def name_of(data: bytes) -> str:
 
 
 def readable(text: str) -> str:
-    r"""Text for people, in which odd bytes of names are written as ``\xe9``."""
+    r"""Text for display, with invalid bytes of names written as ``\xe9``."""
     return _ODD.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
 
 
 def is_odd(text: str) -> bool:
-    """True if a text holds bytes of names that are not UTF-8."""
+    """True if a text contains invalid bytes of names."""
     return _ODD.search(text) is not None
 
 
 def without_odd(text: str) -> str:
-    """The text without odd bytes."""
+    """The text without invalid bytes of names."""
     return _ODD.sub("", text)

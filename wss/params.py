@@ -1,4 +1,4 @@
-"""Typed parameters: frozen, validated, and refusing unknown names with the nearest known one."""
+"""Typed parameters: frozen and validated. Errors for unknown names suggest the nearest known name."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 LOCAL: dict[str, JsonValue] = {"local": True}
-"""Marks a field that says where something is on this machine, and not what it is."""
+"""Marks a field that holds a location on this machine, such as a path. It is not part of keys."""
 
 LATER: dict[str, JsonValue] = {"later": True}
-"""Marks a field that was added after stores were written. Keys leave it out while it has its default, which must mean what the
-stage did before the field existed: so those stores are still found."""
+"""Marks a field that was added after stores had been written. Keys leave it out while it has its default, so those
+stores are still found. The default must mean the behaviour of the stage before the field existed."""
 
 
 class Params(BaseModel):
-    """Base of all parameter models. Numbers are finite, which keys and JSON need."""
+    """Base class of all parameter models. Numbers must be finite, because keys and JSON need this."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _no_truth_for_numbers(cls, values: Any) -> Any:
-        """Refuse true and false for numbers, which would count as 1 and 0."""
+        """Refuse true and false for numbers. Pydantic would convert them to 1 and 0."""
         for name, value in values.items() if isinstance(values, dict) else ():
             if isinstance(value, bool) and name in cls.model_fields:
                 kinds = set(_kinds(cls.model_fields[name].annotation))
@@ -41,7 +41,7 @@ class Params(BaseModel):
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """The types of a field, through unions and annotations; of a list or tuple only itself."""
+    """Yield the types of a field, through unions and annotations. A list or tuple is one type."""
     if get_origin(annotation) in (Union, UnionType, Annotated):
         for argument in get_args(annotation):
             yield from _kinds(argument)
@@ -50,7 +50,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: ``; did you mean 'x'?`` or the list of known names."""
+    """Hint for an unknown name: ``; did you mean 'x'?`` or the list of known names."""
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
@@ -61,11 +61,11 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
 
     Args:
         model: The parameter model.
-        values: Plain values as they come from YAML or the command line.
-        where: Named in the error, for example ``pipelines/pce.yaml: stage train``.
+        values: Plain values from YAML or the command line.
+        where: Source of the values for error messages, for example ``pipelines/pce.yaml: stage train``.
 
     Raises:
-        UsageError: A value is of the wrong type or out of range, or a name is unknown.
+        UsageError: A value has the wrong type or is out of range, or a name is unknown.
     """
     try:
         return model.model_validate(values)
@@ -90,7 +90,7 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
 
 
 def _hint(name: str, owner: type[BaseModel]) -> str:
-    """A hint for a name that a model lacks: where one of its parameters has it, or the nearest name."""
+    """Hint for a name that a model does not have: a nested parameter with this name, or the nearest name."""
     places = [
         f"{field}.*.{name}" if get_origin(info.annotation) in (list, tuple) else f"{field}.{name}"
         for field, info in owner.model_fields.items()
@@ -127,21 +127,21 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _as_before(value: BaseModel, name: str, field: FieldInfo) -> bool:
-    """Whether a field that was added later has its default."""
+    """True for a field that was added later and has its default."""
     default = field.get_default(call_default_factory=True, validated_data={})
     return field.json_schema_extra == LATER and bool(getattr(value, name) == default)
 
 
 def canonical(value: Any, tagged: bool = True) -> Any:
-    """Parameters as plain JSON values that do not depend on the machine, for keys and provenance.
+    """Convert parameters to plain JSON values that do not depend on the machine, for keys and provenance.
 
-    Fields declared with ``json_schema_extra=LOCAL`` (paths) are left out: what they point to counts by its content. Fields
-    declared with ``json_schema_extra=LATER`` are left out of tagged values while they have their default.
+    Fields declared with ``json_schema_extra=LOCAL`` (paths) are left out; the content of their files enters keys
+    separately. Fields declared with ``json_schema_extra=LATER`` are left out of tagged values while they have their
+    default. Values have the type of their field, so ``1`` and ``1.0`` give the same result.
 
     Args:
         value: A parameter model, or a value inside one.
-        tagged: With the class name of every nested model, which keeps two models with equal fields apart. Values have the
-            field's type, so ``1`` and ``1.0`` agree.
+        tagged: Add the class name of every nested model, to distinguish models with equal fields.
     """
     if isinstance(value, BaseModel):
         fields = {

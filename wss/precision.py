@@ -1,4 +1,4 @@
-"""bfloat16 where it saves time: what the machine can do, and a short measurement on the network itself."""
+"""Choice between bfloat16 and float32: by the machine's instructions, and by a short measurement of the network."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ import torch
 from torch import Tensor, nn
 
 Amp = bool | Literal["auto"]
-"""Autocast to bfloat16: always, never, or where it saves time on this machine."""
+"""Autocast to bfloat16: True, False, or ``auto`` if it saves time on this machine."""
 
 Step = Callable[[bool], object]
-"""One unit of work, with autocast to bfloat16 or without."""
+"""One unit of work. The argument is True for autocast to bfloat16."""
 
 GAIN = 1.05
-"""So many times as fast bfloat16 must be to be chosen; less is within the noise of a measurement."""
+"""Smallest speed-up for which bfloat16 is chosen. Smaller speed-ups are within the noise of the measurement."""
 BUDGET_S = 1.0
-"""Once the measurement has taken so long it begins no further pair."""
+"""Time in seconds after which the measurement starts no further pair."""
 PAIRS = 5
 MIN_STEPS = 100
-"""Fewer training steps than this are not worth the measurement, which takes as long as about ten of them."""
+"""Smallest number of training steps for a measurement, which takes as long as about ten steps."""
 MIN_PASSES = 100
-"""The same for passes of single images through a network."""
+"""Smallest number of forward passes of single images for a measurement."""
 TRIAL_PX = 2 * 321**2
-"""On a CPU the measurement sees as many images of the batch as have so many pixels, and at least two."""
+"""On a CPU the measurement uses images of the batch up to this number of pixels in total, but at least two images."""
 TRIAL_SIDE = 513
-"""At most so many pixels a side of an image that predictions are measured on."""
+"""Largest side in pixels of the image for measurements of predictions."""
 CPU_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
-"""Flags of processors that multiply bfloat16: Intel's and AMD's, and ``bf16`` of Arm's."""
+"""Flags of processors with bfloat16 multiplication: of Intel and AMD, and ``bf16`` of Arm."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What was decided.
+    """The chosen precision.
 
     Attributes:
-        used: Autocast to bfloat16.
-        reason: Why, for people.
-        times: So many times as fast as float32 bfloat16 was; None where it was not measured.
+        used: True for autocast to bfloat16.
+        reason: Reason of the choice, for messages.
+        times: Measured speed-up of bfloat16 over float32; None without a measurement.
     """
 
     used: bool
@@ -54,12 +54,12 @@ class Precision:
         return f"{'bfloat16' if self.used else 'float32'}: {self.reason}"
 
     def record(self) -> dict[str, Any]:
-        """Plain values, from which ``Precision(**record)`` is the same."""
+        """Plain values; ``Precision(**record)`` restores the object."""
         return asdict(self)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for it. Without them bfloat16 is emulated and loses time."""
+    """True if the device has instructions for bfloat16. Without them bfloat16 is emulated and slow."""
     if device.type == "cuda":
         if torch.version.hip is not None:
             return bool(torch.cuda.is_bf16_supported())
@@ -72,16 +72,17 @@ def decide(
 ) -> Precision:
     """Choose between bfloat16 and float32.
 
-    With ``auto``, bfloat16 is measured where the device has instructions for it and the work is long enough, and is used where
-    it is at least ``GAIN`` times as fast. The random state stays as it was.
+    With ``auto``, bfloat16 is measured if the device has instructions for it and the work is long enough. It is used if
+    it is at least ``GAIN`` times as fast as float32. The random state is not changed.
 
     Args:
-        asked: What the parameters say; True and False are taken at their word.
-        device: Where the work runs.
-        count: Units of work to come.
-        least: Fewer units are done in float32, without a measurement.
-        prepare: Gives a unit of work to measure, which must leave no trace. Not called where nothing is measured.
-        what: Name of the units.
+        asked: Value of the parameter. True and False decide without a measurement.
+        device: Device of the work.
+        count: Number of units of work.
+        least: Smallest number of units for a measurement. Fewer units are done in float32.
+        prepare: Returns a unit of work to measure, which must have no side effects. It is called only for a
+            measurement.
+        what: Name of the units, for messages.
     """
     if asked != "auto":
         return Precision(asked, "as asked")
@@ -98,7 +99,7 @@ def decide(
 
 
 def measured(step: Step, device: torch.device) -> float:
-    """The time of a float32 step over that of a bfloat16 step: the median of pairs, after a step of each that warms up."""
+    """Speed-up of bfloat16: median of float32 time / bfloat16 time over pairs of steps, after warm-up steps."""
     start = time.perf_counter()
     for amp in (False, True):
         step(amp)
@@ -112,14 +113,14 @@ def measured(step: Step, device: torch.device) -> float:
 def decide_inference(
     asked: Amp, device: torch.device, passes: int, example: Callable[[], tuple[nn.Module, Tensor]]
 ) -> Precision:
-    """Choose for predictions.
+    """Choose between bfloat16 and float32 for predictions.
 
     Args:
         asked: See ``decide``.
-        device: Where the network is.
-        passes: Images to come, each counted once for every scale and mirror image.
-        example: Gives the network, RGB (B,3,H,W) in 0..255 in, in evaluation mode, and an image (1,3,H,W), both on the device.
-            Of a large image the first ``TRIAL_SIDE`` pixels of each side are used.
+        device: Device of the network.
+        passes: Number of forward passes: images x scales x mirror images.
+        example: Returns the network, which takes RGB (B,3,H,W) in 0..255, in evaluation mode, and an image (1,3,H,W).
+            Both are on the device. Only the first ``TRIAL_SIDE`` rows and columns of a large image are used.
     """
 
     def prepare() -> Step:
@@ -147,7 +148,7 @@ def _clock(device: torch.device) -> float:
 
 
 def _cpu_flags() -> set[str]:
-    """Flags of the first processor; none where the system has no such list."""
+    """Flags of the first processor; empty if the system does not list them."""
     try:
         lines = CPU_INFO.read_text().splitlines()
     except OSError:

@@ -20,46 +20,48 @@ from wss.params import LATER, Params
 
 
 class WalkParams(Params):
-    """One step of a lazy random walk on the features that the network's classifier reads, f <- (alpha P f + f) / (1 + alpha).
+    """One step of a lazy random walk on the features before the classifier: f <- (alpha P f + f) / (1 + alpha).
 
-    P = softmax(scale c) over rows, where c is the cosine of two features. Nothing is trained for it: any network can take it.
+    P = softmax(scale c) over rows, with c the cosines of pairs of features. It needs no training, so it works with any
+    network.
 
     Source: none; an option of this toolkit. The random walk of the paper RW-SS takes part in training (method ``rw-ss``).
     """
 
     stride: Literal[4, 8, 16, 32] = 8
-    """Side in pixels of the cells between which features walk. Networks with coarser features walk at their own stride."""
+    """Side in pixels of the cells between which features walk. Networks with a larger stride use their own."""
     scale: float = Field(default=5.0, gt=0)
-    """Multiplies cosines: larger ones keep features with what is most alike."""
+    """Factor of the cosines. A larger value restricts the walk to more similar features."""
     alpha: float = Field(default=0.5, ge=0)
-    """Weight of the step; 0 changes nothing."""
+    """Weight of the step. A larger value smooths features more; 0 changes nothing."""
 
 
 @runtime_checkable
 class Walks(Protocol):
-    """A model that can let its features walk before they are classified."""
+    """A model that can apply a random walk to its features before they are classified."""
 
     def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
-        """Let features take one step of a lazy walk from now on."""
+        """Insert one step of a lazy walk before the last classifier."""
 
 
 class InferenceParams(Params):
-    """How images go through the network at test time."""
+    """Settings of inference at test time."""
 
     scales: tuple[Annotated[float, Field(ge=0.05, le=8)], ...] = Field(default=(1.0,), min_length=1)
-    """Image scales whose probabilities are averaged."""
+    """Image scales whose probabilities are averaged. Each scale adds to the time."""
     flip: bool = False
-    """Average with the mirrored image."""
+    """Average with the probabilities of the mirrored image. It doubles the time."""
     window: int | None = Field(default=None, ge=16)
-    """Side of a sliding window in pixels of the scaled image; None sees the whole image at once."""
+    """Side of a sliding window in pixels of the scaled image. None processes the whole image at once."""
     overlap: float = Field(default=1 / 3, ge=0, lt=1)
-    """Share of a window that the next one sees again."""
+    """Share of a window that the next window overlaps. A larger value takes more time."""
     walk: WalkParams | None = Field(default=None, json_schema_extra=LATER)
-    """Let features take one step of a random walk before they are classified; ``true`` stands for its defaults. None does not."""
+    """One step of a random walk on the features before they are classified. ``true`` uses the default settings. None:
+    no walk."""
 
     @property
     def passes(self) -> int:
-        """How often an image goes through the network."""
+        """Number of forward passes per image."""
         return len(self.scales) * (2 if self.flip else 1)
 
     @field_validator("walk", mode="before")
@@ -69,19 +71,19 @@ class InferenceParams(Params):
 
 
 class Predictor:
-    """A trained network, ready for images of any size.
+    """A trained network for images of any size.
 
     Args:
-        model: RGB (B,3,H,W) in 0..255 in, logits (B,K,H,W) out.
+        model: Model from RGB (B,3,H,W) in 0..255 to logits (B,K,H,W).
         classes: Class names by index.
-        palette: uint8 (K,3).
-        device: Where the model runs.
-        test_time: Scales, flip, window, and a walk of features. With a walk the predictor works on a copy of the model.
+        palette: Colours of the classes, uint8 (K,3).
+        device: Device of the model.
+        test_time: Scales, flip, window and random walk. With a walk the predictor uses a copy of the model.
         amp: Autocast to bfloat16.
-        background: Index of the background class, which overlays leave unpainted, or None.
+        background: Index of the background class, which overlays do not paint, or None.
 
     Raises:
-        UsageError: Features are to walk, and the model has no place for it.
+        UsageError: ``test_time`` has a walk, but the model does not support it.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Predictor:
         return labels
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean of the softmax over scales and flips."""
+        """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean over scales and flips."""
         if image.shape[0] * image.shape[1] <= WHOLE:
             return self._whole(image)
         result = np.empty((len(self.classes), *image.shape[:2]), np.float32)
@@ -120,13 +122,13 @@ class Predictor:
         return result
 
     def parts(self, image: NDArray[np.uint8]) -> Iterator[tuple[Area, NDArray[np.float32]]]:
-        """Class probabilities part by part, so that memory does not grow with the image.
+        """Class probabilities part by part, so that memory does not grow with the size of the image.
 
         Args:
-            image: RGB, uint8 (H,W,3). More than 4 million pixels go through the network in blocks (``wss.blocks``).
+            image: RGB, uint8 (H,W,3). Images with more than 4 million pixels are processed in blocks (``wss.blocks``).
 
         Yields:
-            Rows and columns of a part, and its probabilities, float32 (K,h,w). Parts do not overlap and cover the image.
+            Rows and columns of a part, and its probabilities, float32 (K,h,w). Parts cover the image without overlap.
         """
         height, width = image.shape[:2]
         if height * width <= WHOLE:
@@ -171,15 +173,16 @@ class Predictor:
 
 
 def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """An image (H,W,3) as the networks take it, float32 (1,3,H,W)."""
+    """Convert an image (H,W,3) to the input of networks, float32 (1,3,H,W)."""
     return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
 
 
 def _walking(model: nn.Module, walk: WalkParams) -> nn.Module:
-    """A copy of the model whose features walk."""
+    """A copy of the model with a random walk before the classifier."""
     if not isinstance(model, Walks):
         raise UsageError(
-            f"test_time.walk needs a network whose classifier reads features, and {type(model).__name__} names none: leave it out"
+            f"test_time.walk needs a network with a classifier on features, but {type(model).__name__} has none: "
+            "leave test_time.walk out"
         )
     model = copy.deepcopy(model)
     model.walk_before_classifying(stride=walk.stride, scale=walk.scale, alpha=walk.alpha)
@@ -193,7 +196,7 @@ def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _positions(length: int, window: int, overlap: float) -> list[int]:
-    """Evenly spread window starts that cover ``length`` with at least the given overlap."""
+    """Start positions of windows that cover ``length`` evenly with at least the given overlap."""
     if length <= window:
         return [0]
     count = math.ceil((length - window) / (window * (1 - overlap))) + 1

@@ -1,4 +1,4 @@
-"""Where the files that come with the package are: data set cards and pipelines."""
+"""Location of the files in the package: data set cards and pipelines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import wss
 
 
 def shipped(folder: str) -> Path:
-    """The folder ``data`` or ``pipelines``, in an installed wheel or in a checkout of the repository.
+    """Path of the folder ``data`` or ``pipelines``, in an installed wheel or in a checkout of the repository.
 
     Args:
-        folder: Name of a folder at the root of the repository; a wheel carries it as ``wss/_shipped/<folder>``.
+        folder: Name of a folder at the root of the repository. A wheel contains it as ``wss/_shipped/<folder>``.
     """
     package = Path(wss.__file__).parent
     installed = package / "_shipped" / folder

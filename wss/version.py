@@ -1,3 +1,3 @@
-"""The package's version, read by the build and written into every store."""
+"""The package's version. The build reads it, and every store records it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Read YAML as it is written: a name that comes twice is an error, where the YAML library takes the last one and says nothing."""
+"""YAML parser that refuses duplicate names in a mapping; the YAML library would silently take the last one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Loader(yaml.SafeLoader):
         self._checked: set[int] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Check the names of a mapping, once, before ``<<`` adds those of others, which it may replace."""
+        """Check the names of a mapping once, before ``<<`` merges other mappings, whose names it may override."""
         seen: set[str] = set()
         for key, _ in () if id(node) in self._checked else node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -29,10 +29,10 @@ class _Loader(yaml.SafeLoader):
 def parse(text: str) -> Any:
     """Read the plain values of a YAML text. JSON is YAML too.
 
-    A text that was read lately is not parsed again: one command reads the same pipelines several times.
+    Recent texts are cached, because one command reads the same pipelines several times.
 
     Raises:
-        yaml.YAMLError: It is not YAML, or a name comes twice in one mapping.
+        yaml.YAMLError: The text is not YAML, or a name occurs twice in a mapping.
     """
     return copy.deepcopy(_parsed(text))
 

@@ -184,7 +184,7 @@ def test_one_failure_ends_all_and_training_goes_on_with_any_number(server, alone
         assert "scan.png: not what it was" in said
     elif how == "killed":
         assert said.count("error:") == 1
-        assert "another process of this run has ended without a word" in said
+        assert "another process of this run has ended without a message" in said
     else:
         assert said.count("Traceback") == 1
         assert "ZeroDivisionError: a fault of wss" in said

@@ -93,8 +93,8 @@ def test_hed_from_a_file(tmp_path):
     ("values", "message"),
     [
         ({"detector": "canny"}, "embedded"),
-        ({"detector": "hed"}, "comes without weights"),
-        ({"detector": "structured"}, "comes without weights"),
+        ({"detector": "hed"}, "has no weights in the package"),
+        ({"detector": "structured"}, "has no weights in the package"),
         ({"detector": "gradient", "weights": "x.pt"}, "no weights"),
         ({"alignment": "interpolated"}, "hed"),
         ({"scales": [0]}, "above 0"),

@@ -13,7 +13,7 @@ TERMS = {"terms": {"pce": 1.0}}
     ("length", "message"),
     [
         ({}, r"a phase needs its length: epochs \(passes over the images\) or steps \(of the optimiser\)$"),
-        ({"epochs": 2, "steps": 9}, r"or steps .*, and not both \(epochs 2, steps 9\)"),
+        ({"epochs": 2, "steps": 9}, r"or steps .*, not both \(epochs 2, steps 9\)"),
         ({"epochs": 0}, "epochs: .*greater than or equal to 1"),
         ({"steps": 0}, "steps: .*greater than or equal to 1"),
         ({"step": 9}, "unknown parameter 'step'; did you mean 'steps'"),

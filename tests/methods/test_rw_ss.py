@@ -271,7 +271,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(UsageError, match="location to before"):
         method.losses(_model(method), _batch(), {"consistency"})
     assert "consistency" in RwSs(walk=False, location="before").losses(_model(method), _batch(), {"consistency"})
-    with pytest.raises(UsageError, match="multiple of the network's, 4"):
+    with pytest.raises(UsageError, match="multiple of the network's stride, 4"):
         _model(RwSs(stride=6), "v3plus")
     with pytest.raises(UsageError, match="leaves nothing"):
         Transform(rows=9).image(_batch().rgb, 8)

@@ -128,5 +128,5 @@ def test_result_is_float32_under_autocast():
 def test_refuses_to_split_without_background_or_foreground():
     with pytest.raises(UsageError, match="the data set has none"):
         foreground_background(_logits(), None)
-    with pytest.raises(UsageError, match="beside the background"):
+    with pytest.raises(UsageError, match="besides the background"):
         foreground_background(_logits(classes=1), 0)

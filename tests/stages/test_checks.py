@@ -102,8 +102,8 @@ def test_training_that_cannot_begin_is_refused(params, message):
     ("method", "terms", "classes", "background", "message"),
     [
         ({"name": "bpg", "boundary": "fg-bg"}, {"pce": 1.0, "boundary": 1.0}, 3, None, "needs a background class"),
-        ({"name": "bpg", "boundary": "fg-bg"}, {"pce": 1.0, "boundary": 1.0}, 1, 0, "a class beside the background"),
-        ({"name": "classifier"}, {"bce": 1.0}, 1, 0, "one class beside the background"),
+        ({"name": "bpg", "boundary": "fg-bg"}, {"pce": 1.0, "boundary": 1.0}, 1, 0, "a class besides the background"),
+        ({"name": "classifier"}, {"bce": 1.0}, 1, 0, "one class besides the background"),
     ],
     ids=["no-background", "only-background", "classifier"],
 )

@@ -61,7 +61,7 @@ def test_refuses_what_is_no_image(image):
 
 def test_edges_are_asked_for_and_checked():
     image = np.zeros((4, 5, 3), np.uint8)
-    with pytest.raises(UsageError, match="along edges, and none are given"):
+    with pytest.raises(UsageError, match="need an edge map, but none is given"):
         Ucm().segment(image)
     for wrong in (np.zeros((4, 4)), np.zeros((4, 5), np.uint8), np.full((4, 5), 1.5), np.full((4, 5), np.nan)):
         with pytest.raises(DataError, match=r"edge map as floating point \(4, 5\) in 0..1"):

@@ -113,10 +113,10 @@ def _check(settings, classes=3):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class_weights": [1, 2]}, "class_weights has 2 numbers, and there are 3 classes"),
+        ({"class_weights": [1, 2]}, "class_weights has 2 numbers, but there are 3 classes"),
         (
             {"class_weights": [1, -2, 1]},
-            r"class_weights: expected auto, null, or a list of numbers from 0 on, [^;]*\)$",
+            r"class_weights: expected auto, null, or a list with a number of at least 0 for each class [^;]*\)$",
         ),
         ({"class_weights": [True, 2, 1]}, "expected auto, null, or a list"),
         ({"class_weights": [0, 0, 0]}, "all 0, which leaves nothing to learn"),

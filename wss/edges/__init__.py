@@ -1,4 +1,4 @@
-"""Detectors of boundaries: photographs in, edge maps in [0,1] out."""
+"""Edge detectors: from images to edge maps in [0,1]."""
 
 from wss.edges.build import DetectorParams, build_detector
 from wss.edges.detector import Detect, EdgeMap, Image, averaged

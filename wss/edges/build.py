@@ -1,4 +1,4 @@
-"""From settings to a detector."""
+"""Build an edge detector from its settings."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from wss.networks.small_edges import SmallEdgeNet, load_small
 from wss.params import LOCAL, Params
 
 EMBEDDED = Path(__file__).parent / "weights" / "embedded.pt"
-"""Weights of the small network that come with the package; ``embedded.md`` beside it tells where they come from."""
+"""Weights of the small network in the package; ``embedded.md`` in the same folder describes their origin."""
 
 
 class DetectorParams(Params):
-    """Which detector, and how it is applied."""
+    """Edge detector and the way it is applied."""
 
     detector: Literal["embedded", "hed", "structured", "gradient"] = "embedded"
-    """``embedded`` and ``hed`` are networks, ``structured`` OpenCV's forests, ``gradient`` needs no learning."""
+    """Detector. ``embedded``: the small network in the package. ``hed``: the network HED. ``structured``: OpenCV's
+    structured forests. ``gradient``: colour gradients, without learning."""
     weights: str | None = Field(default=None, json_schema_extra=LOCAL)
-    """File of weights: HED's, OpenCV's model of forests, or another small network's in place of the shipped one."""
+    """File with weights: of HED, of OpenCV's structured forests, or of a small network that replaces the one in the
+    package."""
     alignment: Alignment = "caffe"
-    """HED's geometry: the published one, or that of the common PyTorch conversion."""
+    """Geometry of HED: the published one (``caffe``), or that of the common PyTorch conversion."""
     scales: tuple[float, ...] = Field(default=(0.5, 1.0, 1.5), min_length=1)
-    """Factors on the image's sides whose edge maps are averaged. Where they are not given, other detectors than ``embedded`` see
-    the image at its own size only."""
+    """Scales of the image whose edge maps are averaged. The default of detectors other than ``embedded`` is 1 only."""
     flip: bool = False
-    """Average with the mirrored image."""
+    """Average with the edge map of the mirrored image."""
     nms: bool = False
-    """Keep ridges only, one pixel wide."""
+    """Non-maximum suppression: keep only ridges, one pixel wide."""
 
     @model_validator(mode="before")
     @classmethod
@@ -54,18 +55,18 @@ class DetectorParams(Params):
             raise ValueError("scales are factors above 0 and up to 8")
         if self.detector in ("hed", "structured") and self.weights is None:
             raise ValueError(
-                f"detector {self.detector!r} comes without weights; give a file (`wss edges --weights FILE`, or --set "
-                "edges.weights=FILE)"
+                f"detector {self.detector!r} has no weights in the package; give a file "
+                "(`wss edges --weights FILE`, or --set edges.weights=FILE)"
             )
         if self.detector == "gradient" and self.weights is not None:
             raise ValueError("detector 'gradient' has no weights")
         if self.detector != "hed" and self.alignment != "caffe":
-            raise ValueError("alignment is about the detector 'hed' only")
+            raise ValueError("alignment is a setting of the detector 'hed' only")
         return self
 
     @property
     def file(self) -> Path | None:
-        """The file of weights, given or shipped."""
+        """The file with weights: the given file or the one in the package."""
         if self.detector == "embedded" and self.weights is None:
             return EMBEDDED
         return None if self.weights is None else Path(self.weights)
@@ -74,7 +75,7 @@ class DetectorParams(Params):
         """SHA-256 of the weights.
 
         Raises:
-            DataError: No such file.
+            DataError: The file cannot be read.
         """
         if self.file is None:
             return None
@@ -85,14 +86,14 @@ class DetectorParams(Params):
 
 
 def build_detector(params: DetectorParams, device: torch.device | None = None) -> Detect:
-    """The detector with scales, mirroring and suppression.
+    """Build the detector with its scales, mirroring and non-maximum suppression.
 
     Args:
         params: See ``DetectorParams``.
-        device: Where a network runs; the CPU by default.
+        device: Device of a network; the CPU by default.
 
     Raises:
-        DataError: The weights are missing, damaged or of another network.
+        DataError: The weights are missing, damaged or from another network.
         UsageError: OpenCV lacks structured forests.
     """
     detect = _single(params, device)

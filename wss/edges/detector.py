@@ -1,4 +1,4 @@
-"""What a detector is, and averaging one over scales and mirror images."""
+"""The type of edge detectors, and averages over scales and mirror images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Image = NDArray[np.uint8]
 EdgeMap = NDArray[np.float32]
 """float32 (H,W) in [0,1]."""
 Detect = Callable[[Image], EdgeMap]
-"""Gives the edge map of an image, of the same size."""
+"""Function from an image to its edge map of the same size."""
 
 
 def averaged(detect: Detect, image: Image, *, scales: Sequence[float] = (1.0,), flip: bool = False) -> EdgeMap:
-    """Mean of the edge maps at several scales, each brought back to the image's size.
+    """Mean of the edge maps at several scales, each resized to the size of the image.
 
     Args:
         detect: The detector.
         image: uint8 (H,W,3).
-        scales: Factors on the image's sides, above 0, at least one.
-        flip: Average with the mirrored image at each scale.
+        scales: Scales of the image, above 0, at least one.
+        flip: Average with the edge map of the mirrored image at each scale.
 
     Returns:
         Float32 (H,W) in [0,1].

@@ -1,4 +1,4 @@
-"""Edges without learning: where colour and texture change, at several scales."""
+"""Edges without learning: changes of colour and texture at several scales."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from wss.edges.detector import EdgeMap, Image
 SIGMAS_PX = (1.0, 2.0, 4.0)
 TEXTURE_WEIGHT = 1.0
 STRONG_LAB = 12.0
-"""A change of this many CIELAB units within a scale's reach counts as fully an edge in an image that has no stronger ones."""
+"""Strength in CIELAB units that becomes an edge value of 1, for images without stronger edges."""
 QUANTILE = 0.97
-"""In images of more contrast, the strength that this share of the pixels stays below takes its place."""
+"""For images with more contrast, this quantile of the strengths becomes an edge value of 1."""
 
 
 def gradient_edges(image: Image) -> EdgeMap:
     """Strength of the gradient of colour and local contrast in CIELAB, averaged over scales.
 
-    At each scale sigma the four channels L, a, b and texture (the local deviation of L) are smoothed; the strength is the
-    square root of the largest eigenvalue of their joint structure tensor, times sigma: the change across an edge, not its
-    slope. Weak strengths stay proportional; strong ones saturate at 1.
+    At each scale sigma the four channels L, a, b and texture (the local standard deviation of L) are smoothed. The
+    strength is sigma times the square root of the largest eigenvalue of their joint structure tensor. It measures the
+    change across an edge, not its slope. Weak strengths stay proportional; strong ones saturate at 1.
 
     Args:
         image: uint8 (H,W,3), RGB.

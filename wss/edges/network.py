@@ -10,11 +10,12 @@ from wss.edges.detector import Detect, EdgeMap, Image
 
 
 def network_detector(network: nn.Module, device: torch.device | None = None) -> Detect:
-    """A detector that gives the last map of an edge network.
+    """Make a detector that returns the last edge map of a network.
 
     Args:
-        network: Gives logits (B,S,H,W) of RGB images in 0..255. Moved to the device, in evaluation mode.
-        device: Where it runs; the CPU by default.
+        network: Network from RGB images in 0..255 to logits (B,S,H,W). It is moved to the device and set to evaluation
+            mode.
+        device: Device of the network; the CPU by default.
     """
     place = device or torch.device("cpu")
     network = network.to(place).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

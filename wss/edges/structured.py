@@ -1,4 +1,4 @@
-"""Structured forests, as OpenCV's contributed modules run them."""
+"""Structured forests, from OpenCV's contributed modules."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wss.errors import DataError, UsageError
 
 
 def structured_forest(model: Path) -> Detect:
-    """A detector from a structured forest in OpenCV's format (``model.yml.gz``).
+    """Make a detector from a structured forest in OpenCV's format (``model.yml.gz``).
 
     Raises:
         UsageError: OpenCV was built without its contributed modules.
-        DataError: The file is missing or no such model.
+        DataError: The file is missing or is not such a model.
 
     Source: Dollar and Zitnick 2015, arXiv:1406.5549, in ``cv2.ximgproc``.
     """
@@ -30,7 +30,7 @@ def structured_forest(model: Path) -> Detect:
     try:
         forest = cv2.ximgproc.createStructuredEdgeDetection(str(model))
     except cv2.error as error:
-        raise DataError(f"weights {model}: OpenCV reads no structured forest from it ({error.err})") from error
+        raise DataError(f"weights {model}: OpenCV cannot read a structured forest from it ({error.err})") from error
 
     def detect(image: Image) -> EdgeMap:
         edges: EdgeMap = forest.detectEdges(image.astype(np.float32) / 255)

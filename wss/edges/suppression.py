@@ -1,4 +1,4 @@
-"""Thin edge maps: keep ridges only."""
+"""Non-maximum suppression: thin edge maps by keeping only ridges."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def suppress_non_maxima(
 
     Args:
         edges: Float32 (H,W) in [0,1].
-        radius_px: How far to compare.
+        radius_px: Largest distance of the values that are compared.
         smooth: Average with the neighbours first (binomial weights over 3x3), which breaks plateaus.
-        orientation_sigma_px: Gaussian deviation at which derivatives are taken.
-        border_px: Strengths within this distance of the image's border fall linearly to 0 there, where detectors answer
-            to the border itself.
+        orientation_sigma_px: Standard deviation of the Gaussian before the derivatives.
+        border_px: Within this distance of the image's border, strengths fall linearly to 0 at the border, because
+            detectors respond to the border itself.
 
     Returns:
-        Float32 (H,W), one pixel wide.
+        Float32 (H,W), with ridges one pixel wide.
 
     Raises:
-        DataError: Not a float map (H,W).
+        DataError: The map is not a float array (H,W).
 
     Source: Canny 1986, with orientation and border as in the published evaluation of structured forests (Dollar and
         Zitnick 2015, arXiv:1406.5549).
-    Differs: the orientation is an eigenvector of the Hessian, which needs no case for its sign. That evaluation also keeps
-        pixels up to 1 % below their neighbours and thins afterwards; here nothing but the crest stays. For maps that
-        saturate, as those of class-balanced losses do, the 1 % makes bands of several pixels.
+    Differs: the orientation is an eigenvector of the Hessian, whose sign does not matter. The published evaluation also
+        keeps pixels up to 1 % below their neighbours and thins afterwards; here only the crest is kept. Maps that
+        saturate, as with class-balanced losses, would give bands of several pixels with the 1 %.
     """
     if edges.ndim != 2 or edges.dtype.kind != "f":
         raise DataError(f"expected an edge map as float (H,W) in [0,1], got {edges.dtype} {edges.shape}")
@@ -66,7 +66,7 @@ def _across(values: EdgeMap, sigma: float) -> tuple[EdgeMap, EdgeMap]:
         cv2.Sobel(soft, cv2.CV_32F, dx, dy, ksize=3, borderType=cv2.BORDER_REPLICATE)
         for dx, dy in ((2, 0), (0, 2), (1, 1))
     )
-    # Sobel's second derivatives carry a smoothing of sum 4, the mixed one two differences of step 2 each
+    # Scales: Sobel's second derivatives smooth with weights of sum 4; the mixed one takes two differences of step 2.
     angle = 0.5 * np.arctan2(-2 * xy, yy - xx)
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 

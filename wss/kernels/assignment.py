@@ -1,4 +1,4 @@
-"""The native assignment (assignment.cpp), loaded with ctypes when it was built and the machine can run it."""
+"""The native assignment (assignment.cpp), loaded with ctypes if it is built and the machine can run it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The fastest build that this processor runs, or None when none was installed."""
+    """The fastest build that this processor can run, or None if none is installed."""
     lib = load("_assignment")
     if lib is not None:
         lib.wss_assigned.argtypes = [_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _LONG]
@@ -36,11 +36,11 @@ def assigned(
     present: NDArray[np.bool_],
     outside: int,
 ) -> NDArray[np.bool_]:
-    """Rows (T,R) with a partner; see ``wss.metrics.assignment.assigned``.
+    """Rows with a partner, bool (T,R); see ``wss.metrics.assignment.assigned``.
 
     Raises:
         UsageError: The kernel is not installed.
-        WssError: Not enough memory.
+        WssError: The memory is not sufficient.
     """
     lib = library()
     if lib is None:

@@ -1,4 +1,4 @@
-"""How positions in feature space become keys of the permutohedral lattice: worked out once, so that all backends agree."""
+"""Mapping from positions in feature space to keys of the permutohedral lattice, shared by all backends."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from wss.errors import UsageError
 
-# Coordinates of the five-dimensional lattice get 12 bits each, so that a key is one 64-bit integer with room for a sign. In two
-# dimensions there is room for more; 16 bits still leave float32 coordinates eight bits of fraction.
+# Coordinates of the five-dimensional lattice get 12 bits each, so a key fits into a signed 64-bit integer. Two
+# dimensions leave room for more bits; with 16 bits, float32 coordinates still have eight bits of fraction.
 _COORDINATE_BITS = {5: 12, 2: 16}
 
 
@@ -16,16 +16,18 @@ _COORDINATE_BITS = {5: 12, 2: 16}
 class Geometry:
     """The embedding of (x, y) or (x, y, r, g, b) into the permutohedral lattice for one image size.
 
-    A vertex has integer coordinates c_0 ... c_(d-1) (coordinate d follows: they sum to zero) and the key
-    ``origin + sum_i c_i stride_i``, unique over every vertex that an image of this size can touch and two steps beyond.
+    A vertex has integer coordinates c_0 ... c_(d-1). Coordinate d follows, because all coordinates sum to zero. Its key
+    is ``origin + sum_i c_i stride_i``. Keys are unique over all vertices that an image of this size can touch, and two
+    steps beyond.
 
     Attributes:
-        dims: d, 2 for positions alone and 5 for positions and colour.
-        scale: what pixel units and 0-255 intensities are multiplied by before the elevation, one per feature.
-        stride: key distance of each coordinate.
-        origin: key of the lattice point 0.
-        span: keys are in [0, span).
-        blurs: 1, or 2 to blur there and back over a finer lattice with one more ring of vertices (more accurate, slower).
+        dims: d, 2 for positions only and 5 for positions and colour.
+        scale: Factors of pixel positions and 0-255 intensities before the elevation, one per feature.
+        stride: Key distance of each coordinate.
+        origin: Key of the lattice point 0.
+        span: Number of keys; they are in [0, span).
+        blurs: 1, or 2 to blur forwards and backwards on a finer lattice with one more ring of vertices (more accurate,
+            slower).
 
     Source: Adams, Baek, Davis: Fast high-dimensional filtering using the permutohedral lattice, 2010, section 3.1.
     """
@@ -39,22 +41,22 @@ class Geometry:
 
     @classmethod
     def of(cls, height: int, width: int, sigma_xy: float, sigma_rgb: float | None, blurs: int = 1) -> Geometry:
-        """Work out the lattice for images of one size.
+        """Compute the geometry for images of one size.
 
         Args:
-            height: rows.
-            width: columns.
-            sigma_xy: standard deviation in pixels.
-            sigma_rgb: standard deviation in intensity units of 0-255, or None for a kernel of positions alone.
-            blurs: 1 or 2, see above.
+            height: Number of rows.
+            width: Number of columns.
+            sigma_xy: Standard deviation in pixels.
+            sigma_rgb: Standard deviation in intensity units of 0-255, or None for a kernel of positions only.
+            blurs: 1 or 2, see ``Geometry``.
 
         Raises:
-            UsageError: the standard deviations are so small that lattice coordinates do not fit their bits.
+            UsageError: The standard deviations are so small that lattice coordinates do not fit their bits.
         """
         sigmas = (sigma_xy, sigma_xy) if sigma_rgb is None else (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb)
         largest = (width - 1, height - 1, 255, 255, 255)
         dims = len(sigmas)
-        # Splat and slice spread by (d+1)^2/12 each, a blur by (d+1)^2/2: together the unit variance of scaled features.
+        # Splat and slice add a variance of (d+1)^2/12 each, a blur (d+1)^2/2. With this scale the sum is unit variance.
         deviation = (dims + 1) * math.sqrt(1 / 6 + blurs / 2)
         scale = tuple(deviation / math.sqrt((j + 1) * (j + 2)) / sigma for j, sigma in enumerate(sigmas))
         reach = [s * top for s, top in zip(scale, largest, strict=False)]
@@ -68,23 +70,24 @@ class Geometry:
             rgb = "" if sigma_rgb is None else f", sigma_rgb={sigma_rgb:g}"
             raise UsageError(
                 f"the lattice for {width}x{height} pixels with sigma_xy={sigma_xy:g}{rgb} needs {max(extent)} steps along "
-                f"one coordinate and has {limit} ({_COORDINATE_BITS[dims]} bits): use larger standard deviations, smaller "
-                "images, or exact=True"
+                f"one coordinate but has {limit} ({_COORDINATE_BITS[dims]} bits): use larger standard deviations, "
+                "smaller images, or exact=True"
             )
         stride = tuple(math.prod(extent[:i]) for i in range(dims))
         origin = -sum(c * s for c, s in zip(low, stride, strict=True))
         return cls(dims, scale, stride, origin, math.prod(extent), blurs)
 
     def step(self, direction: int) -> int:
-        """Key distance between neighbours along one of the d + 1 lattice directions: +1 everywhere, -d in the one named."""
+        """Key distance of neighbours along a direction, 0 to d: its coordinate changes by -d, all others by +1."""
         return sum(self.stride) - ((self.dims + 1) * self.stride[direction] if direction < self.dims else 0)
 
     @property
     def factor(self) -> float:
-        """What splat, blur and slice are multiplied by.
+        """Factor of the result of splat, blur and slice.
 
-        With one blur this is the customary constant of public DenseCRF code, 1 / (1 + 2^-d): row sums of W come out at about 0.6
-        of the Gaussian's. With two it makes the kernel's integral that of exp(-|d|^2 / 2), (2 pi)^(d/2).
+        With one blur it is the usual constant of public DenseCRF code, 1 / (1 + 2^-d). Row sums of W are then about 0.6
+        times those of the Gaussian. With two blurs it makes the integral of the kernel equal that of exp(-|d|^2 / 2),
+        (2 pi)^(d/2).
         """
         if self.blurs == 1:
             return 1 / (1 + math.ldexp(1, -self.dims))

@@ -1,4 +1,4 @@
-"""The native lattice (lattice.cpp), loaded with ctypes when it was built and the machine can run it."""
+"""The native lattice (lattice.cpp), loaded with ctypes if it is built and the machine can run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss.kernels.geometry import Geometry
 from wss.kernels.library import load
 
 FORWARD, REVERSE, MEAN, THERE_AND_BACK = range(4)
-"""Orders of the blur directions: 0..d, d..0, the mean of both, and one after the other."""
+"""Orders of the blur directions: 0..d, d..0, the mean of both, and both in sequence."""
 
 NOT_FINITE, OUT_OF_MEMORY, REFUSED = 1, 2, 3
 
@@ -40,7 +40,7 @@ class _Geometry(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The fastest build that this processor runs, or None when none was installed."""
+    """The fastest build that this processor can run, or None if none is installed."""
     lib = load("_lattice")
     return None if lib is None else _declare(lib)
 
@@ -65,7 +65,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def available() -> bool:
-    """Whether the native kernels are installed and load."""
+    """True if the native kernels are installed and load."""
     return library() is not None
 
 
@@ -73,7 +73,7 @@ def require() -> ctypes.CDLL:
     """Return the library.
 
     Raises:
-        UsageError: it was not built.
+        UsageError: The library is not built.
     """
     lib = library()
     if lib is None:
@@ -92,10 +92,10 @@ def _check(status: int) -> None:
 
 
 class NativeLattice:
-    """One lattice per image of a batch, held by the library and freed with this object.
+    """One lattice per image of a batch. The library owns the memory; it is freed with this object.
 
     Args:
-        geometry: the embedding.
+        geometry: The embedding.
         images: (B,3,H,W) float32, contiguous, CPU.
         roi: (B,H,W) bool, contiguous, or None.
     """
@@ -114,11 +114,11 @@ class NativeLattice:
         self.factor = geometry.factor
 
     def vertices(self) -> int:
-        """Number of vertices, over all images."""
+        """Number of vertices of all images."""
         return sum(int(require().wss_lattice_vertices(handle)) - 1 for handle in self._handles)
 
     def filter(self, x: torch.Tensor, order: int) -> tuple[torch.Tensor, bool]:
-        """Return W x and whether x was finite; x is (B,C,H,W), computed in float32."""
+        """Return W x for x (B,C,H,W), computed in float32, and True if x is finite."""
         source = x.to(torch.float32).contiguous()
         result = torch.empty_like(source)
         status = require().wss_lattice_filter(
@@ -147,9 +147,9 @@ def mean_field(
     Args:
         logits: (B,K,H,W) float32, contiguous, CPU; K at most ``MAX_CLASSES``.
         images: (B,3,H,W) float32, contiguous, CPU.
-        colour: embedding of (x, y, r, g, b) and weight of the kernel; 0 leaves it out.
-        position: embedding of (x, y) and weight of the kernel; 0 leaves it out.
-        iterations: 0 returns the softmax.
+        colour: Embedding of (x, y, r, g, b) and weight of the kernel; 0 leaves it out.
+        position: Embedding of (x, y) and weight of the kernel; 0 leaves it out.
+        iterations: Number of updates; 0 returns the softmax.
     """
     probs = torch.empty_like(logits)
     _check(

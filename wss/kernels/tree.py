@@ -1,4 +1,4 @@
-"""The native spanning trees (tree.cpp), loaded with ctypes when they were built and the machine can run them."""
+"""The native spanning trees (tree.cpp), loaded with ctypes if they are built and the machine can run them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINTER, _LONG, _INT, _SIDE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ct
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The fastest build that this processor runs, or None when none was installed."""
+    """The fastest build that this processor can run, or None if none is installed."""
     lib = load("_tree")
     if lib is not None:
         lib.wss_tree_build.argtypes = [_POINTER, _LONG, _SIDE, _SIDE, _POINTER, _POINTER, _POINTER, _INT]
@@ -25,7 +25,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def available() -> bool:
-    """Whether the native spanning trees are installed and load."""
+    """True if the native spanning trees are installed and load."""
     return library() is not None
 
 
@@ -44,12 +44,12 @@ def build(lengths: Tensor, height: int, width: int, jobs: int) -> tuple[Tensor, 
 
     Args:
         lengths: (B,E) float32 on the CPU, contiguous, at least 0 or infinite.
-        height: Of the images.
-        width: Of the images.
-        jobs: Images at a time.
+        height: Height of the images.
+        width: Width of the images.
+        jobs: Number of images at a time.
 
     Returns:
-        Order and parents, int32 (B,N), and lengths of the edges to them, float32 (B,N).
+        Order and parents, int32 (B,N), and lengths of the edges to the parents, float32 (B,N).
     """
     order = torch.empty(len(lengths), height * width, dtype=torch.int32)
     parent, length = torch.empty_like(order), torch.empty(order.shape)
@@ -63,7 +63,7 @@ def build(lengths: Tensor, height: int, width: int, jobs: int) -> tuple[Tensor, 
 
 
 def sums(order: Tensor, parent: Tensor, weight: Tensor, values: Tensor, jobs: int) -> Tensor:
-    """Sums over the trees of values (B,N,C) float64; all on the CPU and contiguous."""
+    """Sums of values, float64 (B,N,C), over the trees. All tensors must be contiguous and on the CPU."""
     result = torch.empty_like(values)
     _check(
         _require().wss_tree_filter(

@@ -12,22 +12,24 @@ from wss.losses.mean import mean_over_batch
 def absent_class_loss(logits: Tensor, present: Tensor, *, valid: Tensor | None = None) -> Tensor:
     """Mean over pixels of the sum over absent classes c of -log(1 - p_c).
 
-    An image of which no class is known to be present has no absent ones either: its pixels do not count.
+    In an image without any known class, no class counts as absent: its pixels are left out of the mean.
 
     Args:
         logits: Before softmax, float (B,K,H,W). Half precision is computed in float32.
-        present: bool (B,K), the classes in each image.
-        valid: bool (B,H,W), pixels that count, so that padding does not; None is all.
+        present: bool (B,K), True for the classes that are in the image.
+        valid: bool (B,H,W), True on pixels that count, False on padding. None counts all pixels.
 
     Returns:
-        A scalar, finite also where an absent class has nearly all probability. Where nothing counts it is a differentiable 0.
+        A scalar. It is finite even if an absent class has nearly all the probability. If no pixel counts, it is a
+        differentiable 0.
 
     Raises:
         UsageError: Shapes disagree.
 
     Source: Bearman et al. 2016, "What's the Point: Semantic Segmentation with Point Supervision", arXiv:1506.02106, second term
         of (2).
-    Differs: the paper has one pixel for each absent class, where the class is most probable; here all pixels count.
+    Differs: the paper takes one pixel per absent class, the one where the class is most probable. Here all pixels
+        count.
     """
     if logits.ndim != 4:
         raise UsageError(f"logits must be (B,K,H,W); got {tuple(logits.shape)}")
@@ -49,8 +51,8 @@ def absent_class_loss(logits: Tensor, present: Tensor, *, valid: Tensor | None =
 def _log_of_the_others(logits: Tensor) -> Tensor:
     """log(1 - p) of each class, (B,K,H,W), K >= 2.
 
-    Where p is at most 1/2, that is log1p(-p). Only the most probable class can have more: the others' probabilities are summed
-    for it, because 1 - p would be rounded to 0.
+    The most probable class may have p > 1/2, where 1 - p can be rounded to 0. For it, the probabilities of the other
+    classes are summed instead. All other classes have p <= 1/2 and use log1p(-p).
     """
     first = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.argmax(1, keepdim=True), True)
     total = logits.logsumexp(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The boundary regression loss: how far predicted edges are from given ones."""
+"""The boundary regression loss: mean squared difference between predicted and given edge maps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def boundary_regression_loss(predicted: Tensor, edges: Tensor, *, valid: Tensor 
     """Mean squared error of edge maps.
 
     Args:
-        predicted: Float (B,H,W) in 0..1. Half precision is computed in float32.
-        edges: The edge maps to reach, float (B,H,W) in 0..1; no gradient flows into them.
-        valid: bool (B,H,W), the pixels that count; None is all.
+        predicted: Predicted edge maps, float (B,H,W) in 0..1. Half precision is computed in float32.
+        edges: Target edge maps, float (B,H,W) in 0..1. They receive no gradient.
+        valid: bool (B,H,W), True on pixels that count. None counts all pixels.
 
     Returns:
         A scalar. Without valid pixels it is a differentiable 0.
@@ -24,8 +24,9 @@ def boundary_regression_loss(predicted: Tensor, edges: Tensor, *, valid: Tensor 
         UsageError: Shapes or dtypes disagree.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (3).
-    Differs: the paper sums over pixels, but reports edge losses that can only be means (Table 2). Beside a mean over labelled
-        pixels, a sum over all pixels is this mean divided by the labelled share: about 30 times as much for scribbles.
+    Differs: the paper writes a sum over pixels, but the edge losses it reports can only be means (Table 2). If all
+        losses were sums, the edge loss would weigh more relative to the cross-entropy: 1 / (labelled share) times as
+        much, about 30 times for scribbles.
     """
     if predicted.ndim != 3 or edges.shape != predicted.shape or not edges.is_floating_point():
         raise UsageError(

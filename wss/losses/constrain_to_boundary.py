@@ -1,4 +1,4 @@
-"""The constrain-to-boundary loss: the network's output should be what a CRF makes of it."""
+"""The constrain-to-boundary loss: divergence between the network's output and its refinement by a dense CRF."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ def constrain_to_boundary_loss(
     Args:
         logits: Scores before softmax, float (B,K,H,W). Half precision is computed in float32.
         images: (B,3,H,W) RGB in 0-255, any dtype.
-        iterations: Mean-field iterations; like the five parameters of the kernels, see ``mean_field``.
+        iterations: Number of mean-field iterations. ``mean_field`` describes it and the five kernel parameters.
         pos_weight: Weight of the position kernel.
-        pos_xy_std: Its standard deviation in pixels of the full-size image.
+        pos_xy_std: Standard deviation of the position kernel, in pixels of the full-size image.
         bi_weight: Weight of the bilateral kernel.
-        bi_xy_std: Its standard deviation in pixels of the full-size image.
-        bi_rgb_std: Its standard deviation in colour, 0-255 units.
-        backprop: Whether the gradient also flows through Q, which depends on S. False keeps Q as a proposal.
-        roi: bool (B,H,W), True where there is an image; padding neither counts nor takes part. None is everywhere.
-        scale: Reduce logits and images by this factor (0,1] first: SEC works on maps of an eighth.
-        backend: Of the filter, see ``BilateralFilter``.
-        exact: Sum over all pairs of pixels, quadratic in their number.
+        bi_xy_std: Spatial standard deviation of the bilateral kernel, in pixels of the full-size image.
+        bi_rgb_std: Colour standard deviation of the bilateral kernel, 0-255 units.
+        backprop: True: the gradient also flows through Q, which depends on S. False: Q is a constant proposal.
+        roi: bool (B,H,W), True on the image, False on padding. Padding is left out of the CRF and of the mean. None is
+            True everywhere.
+        scale: Factor in (0,1] by which logits and images are reduced first. SEC works at 1/8 of the resolution.
+        backend: Backend of the filter, see ``BilateralFilter``.
+        exact: Sum over all pairs of pixels. The time is quadratic in the number of pixels.
 
     Returns:
-        A scalar. Where the region of interest is empty it is a differentiable 0.
+        A scalar. If the region of interest is empty, it is a differentiable 0.
 
     Raises:
         UsageError: Shapes, parameters or scale are unusable, or the images seem to be in 0..1.
@@ -57,10 +58,11 @@ def constrain_to_boundary_loss(
 
     Source: Kolesnikov and Lampert 2016, "Seed, Expand and Constrain", arXiv:1603.06098, (5). Tang et al. 2018, "On
         Regularized Losses for Weakly-supervised CNN Segmentation", Table 3, for ``backprop=False``.
-    Differs: the authors keep S above 1e-4 before the CRF; here S is as the network gives it. Their code divides both deviations
-        in pixels by 12 for maps of an eighth, where ``scale`` 0.125 divides them by 8: ``pos_xy_std`` 2 and ``bi_xy_std`` 53.3
-        with that scale are theirs. Their code gives the logits (1 - Q) times the gradient with respect to log Q; here
-        ``backprop`` differentiates the inference.
+    Differs: the authors clamp S to at least 1e-4 before the CRF; here S is not clamped. For maps at 1/8 of the
+        resolution their code divides both spatial standard deviations by 12; ``scale=0.125`` divides them by 8. To get
+        their values with this scale, set ``pos_xy_std=2`` and ``bi_xy_std=53.3``. In their code the gradient to the
+        logits is (1 - Q) times the gradient with respect to log Q; here ``backprop`` differentiates the mean-field
+        inference.
     """
     if not 0 < scale <= 1:
         raise UsageError(f"scale is the factor by which the loss reduces the image, in (0,1]; got {scale}")
@@ -82,7 +84,7 @@ def constrain_to_boundary_loss(
         "bi_rgb_std": bi_rgb_std,
         "backend": backend,
     }
-    # the same numbers, several times faster on a CPU; elsewhere nobody waits to learn whether there is padding
+    # mean_field gives the same numbers, several times faster on a CPU. On a GPU, roi.all() would wait for the device.
     if not backprop and not exact and (roi is None or (devices.on_host(roi) and bool(roi.all()))):
         log_q = mean_field(log_probs, images, **crf).clamp(min=torch.finfo(log_probs.dtype).tiny).log()
     else:

@@ -1,4 +1,4 @@
-"""The soft Dice loss: how little predicted and labelled regions overlap."""
+"""The soft Dice loss: 1 minus the overlap of predicted and labelled regions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wss.errors import UsageError
 def dice_loss(probs: Tensor, labels: Tensor, *, ignore_index: int = 255, smooth: float = 1e-5) -> Tensor:
     """Mean over classes of 1 - (2 sum p_k y_k + s) / (sum p_k^2 + sum y_k + s), with sums over the batch's labelled pixels.
 
-    A class that is neither labelled nor predicted anywhere adds about 0, one that is not labelled but predicted about 1, with
-    hardly any gradient.
+    A class that is neither labelled nor predicted anywhere adds about 0. A class that is predicted but not labelled
+    adds about 1, with a gradient near 0.
 
     Args:
-        probs: Soft segments p, float (B,K,H,W). Half precision is computed in float32.
-        labels: Class indices, int64 (B,H,W), ``ignore_index`` where pixels do not count.
-        ignore_index: That code.
-        smooth: s, positive.
+        probs: Probabilities p, float (B,K,H,W). Half precision is computed in float32.
+        labels: Class indices y, int64 (B,H,W), ``ignore_index`` on pixels that do not count.
+        ignore_index: The label of pixels that do not count.
+        smooth: Smoothing term s, positive.
 
     Returns:
         A scalar in 0..1. Without any labelled pixel it is a differentiable 0.

@@ -17,26 +17,26 @@ def edge_loss(
     negative_weight: float = 1.1,
     side_weight: float = 1.0,
 ) -> Tensor:
-    """Cross-entropy of several edge maps with one truth, edges and other pixels balanced in every image.
+    """Cross-entropy of several edge maps with one target; edge and non-edge pixels are balanced in each image.
 
     Args:
-        logits: Scores before the sigmoid, float (B,S,H,W): S maps of each image, the result last.
-        edges: (B,H,W), 1 on edges, 0 elsewhere.
-        valid: Bool (B,H,W), False on pixels that do not count: padding, and those on which annotators disagree. None
-            counts all.
-        negative_weight: lambda, the weight of pixels without edge.
-        side_weight: Weight of each map before the last, whose weight is 1.
+        logits: Scores before the sigmoid, float (B,S,H,W): S maps per image. The last map is the network's result.
+        edges: Target (B,H,W), 1 on edges, 0 elsewhere.
+        valid: Bool (B,H,W), False on pixels that do not count: padding, and pixels where annotators disagree. None
+            counts all pixels.
+        negative_weight: lambda, the factor in the weight of non-edge pixels.
+        side_weight: Weight of each map before the last. The last map has weight 1.
 
     Returns:
-        A scalar: per image, beta = share of pixels without edge among those that count, and lambda (1 - beta), are the
-        weights of the two classes; the weighted cross-entropy is averaged over the valid pixels of the batch and summed
-        over the maps. A differentiable 0 without any valid pixel.
+        A scalar. In each image, beta is the share of non-edge pixels among the valid pixels. Edge pixels have the
+        weight beta, non-edge pixels the weight lambda (1 - beta). The weighted cross-entropy is averaged over the valid
+        pixels of the batch and summed over the maps. Without any valid pixel it is a differentiable 0.
 
     Raises:
         WssError: Shapes disagree.
 
     Source: Liu et al. 2017, arXiv:1612.02103 (RCF), equation (1); summed over maps as in its equation (3).
-    Differs: the mean over pixels replaces the sum; ``side_weight`` is 1 there.
+    Differs: RCF sums over pixels, here the mean is taken. RCF has no ``side_weight``; its value there is 1.
     """
     expected = logits.shape[:1] + logits.shape[2:]
     if logits.ndim != 4 or edges.shape != expected or (valid is not None and valid.shape != expected):

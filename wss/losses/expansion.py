@@ -1,4 +1,4 @@
-"""The expansion loss: classes that are in the image cover some of it, absent ones nothing."""
+"""The expansion loss: tagged classes should cover a part of the image, absent classes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wss.errors import UsageError
 from wss.losses.mean import mean_over_batch
 
 SEC_MAP_PX = 41 * 41
-"""Pixels of the maps for which the decays are published."""
+"""Number of pixels of the maps for which the decays are published."""
 
 _FLOOR = 1e-6
 
@@ -27,30 +27,31 @@ def expansion_loss(
 ) -> Tensor:
     """Tie the share of an image that each class covers to the image's tags, by global weighted rank-pooling.
 
-    With the scores of class c in descending order, G_c(d) = sum_j d^(j-1) S_(j),c / sum_j d^(j-1): their maximum at d = 0,
-    their mean at d = 1. The loss of an image is -mean log G_c(d+) over its classes, -mean log(1 - G_c(d-)) over the others,
-    and -log G(d_bg) of the background where that is tagged.
+    Let S_(j),c be the scores of class c in descending order. Their weighted mean is G_c(d) = sum_j d^(j-1) S_(j),c /
+    sum_j d^(j-1). It is the maximum for d = 0 and the mean for d = 1. The loss of an image is the sum of three terms:
+    -mean log G_c(d+) over its classes, -mean log(1 - G_c(d-)) over the absent classes, and -log G(d_bg) for the
+    background if it is tagged.
 
     Args:
         probs: S, float (B,K,H,W), in 0..1. Half precision is computed in float32.
         tags: bool (B,K), True where the class is in the image.
         background: Index of the background class, or None.
-        present_decay: d+, in 0..1.
-        absent_decay: d-, in 0..1.
-        background_decay: d_bg, in 0..1.
-        map_px: The number of pixels for which the decays are meant. In an image of N pixels the exponent is
-            (j - 1) map_px / N, so that a decay asks for the same share of the image at any resolution; None takes j - 1.
-        roi: bool (B,H,W), pixels that count; None is all.
+        present_decay: d+ of tagged classes, in 0..1. A larger value asks for a larger area.
+        absent_decay: d- of absent classes, in 0..1.
+        background_decay: d_bg of the background, in 0..1.
+        map_px: Number of pixels for which the decays are defined. In an image of N pixels the exponent is
+            (j - 1) map_px / N, so a decay asks for the same share of the image at any resolution. None uses j - 1.
+        roi: bool (B,H,W), True on pixels that count. None counts all pixels.
 
     Returns:
-        A scalar, the mean over the images that have a pixel in ``roi``. Without any it is a differentiable 0.
+        A scalar, the mean over the images that have a pixel in ``roi``. Without such an image it is a differentiable 0.
 
     Raises:
         UsageError: Shapes disagree, or a decay is not in 0..1.
 
     Source: Kolesnikov and Lampert 2016, "Seed, Expand and Constrain", arXiv:1603.06098, (3) and (4).
-    Differs: decays go with a share of the image, above; scores are kept 1e-6 away from 0 and 1 in the logarithms, where the
-        authors keep S above 1e-4.
+    Differs: decays refer to a share of the image (``map_px``). In the logarithms, scores are kept at least 1e-6 away
+        from 0 and 1; the authors keep S above 1e-4.
     """
     if probs.ndim != 4 or tags.shape != probs.shape[:2] or tags.dtype != torch.bool:
         raise UsageError(
@@ -82,7 +83,7 @@ def expansion_loss(
 
 
 def _weights(decay: float, counts: Tensor, size: int, map_px: int | None) -> Tensor:
-    """Weights (B,N) float64 of the ranks, of sum 1 over the first ``counts`` and 0 beyond."""
+    """Weights of the ranks, float64 (B,N). They sum to 1 over the first ``counts`` ranks and are 0 after them."""
     ranks = torch.arange(size, dtype=torch.float64, device=counts.device)
     unit = torch.ones_like(counts, dtype=torch.float64) if map_px is None else map_px / counts.clamp(min=1).double()
     weights = decay ** (ranks * unit[:, None]) * (ranks < counts[:, None])

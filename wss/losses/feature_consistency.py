@@ -1,4 +1,4 @@
-"""Self-supervision on features: those of an image and of its transform should agree."""
+"""Self-supervision on features: the features of an image and of its transform should agree."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def feature_consistency_loss(features: Tensor, target: Tensor, *, valid: Tensor 
     """Mean squared difference of feature maps.
 
     Args:
-        features: T(f(x)), float (B,C,h,w), of the image (``wss.ops.Transform.features``).
-        target: f(t(x)), the same of the transformed image; no gradient flows into it.
-        valid: bool (B,h,w), positions that count, so that padding does not; None is all.
+        features: T(f(x)), float (B,C,h,w): features of the image, transformed by ``wss.ops.Transform.features``.
+        target: f(t(x)), float (B,C,h,w): features of the transformed image. They receive no gradient.
+        valid: bool (B,h,w), True at positions that count, False on padding. None counts all positions.
 
     Returns:
         A scalar, at least float32. Without valid positions it is a differentiable 0.
@@ -25,7 +25,7 @@ def feature_consistency_loss(features: Tensor, target: Tensor, *, valid: Tensor 
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (6) and Table 1.
-    Differs: the paper does not name the metric of its comparison on features.
+    Differs: the paper does not say how it measures the difference of features; we use the squared difference.
     """
     if features.ndim != 4 or target.shape != features.shape:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The gated CRF loss: how much affinity to near pixels the soft segments cut, between pixels that gates let through."""
+"""The gated CRF loss: affinity that soft segments cut within a local window, between pixels that the gates select."""
 
 from __future__ import annotations
 
@@ -30,27 +30,29 @@ def gated_crf_loss(
     """Potts energy of soft segments S in a window: 1/|D| sum_i in D sum_j in S(i) k_ij (1 - S_i' S_j).
 
     k_ij = w_c exp(-|rgb_i - rgb_j|^2 / 2 sigma_rgb^2 - |xy_i - xy_j|^2 / 2 sigma_xy^2) + w_p exp(-|xy_i - xy_j|^2 / 2 sigma_xy^2)
-    over the other pixels at most ``radius`` away in x and y. It takes no lattice and no filtering of the whole image: pixels far
-    apart are left to the network. Value and gradient come from one pass over half the window, the other half being its mirror
-    image, in the memory of a few copies of S.
+    S(i) is the set of other source pixels at most ``radius`` away from i in x and y, D the set of destination pixels.
+    The loss needs no lattice and no filter of the whole image; it does not relate pixels that are far apart. One pass
+    over half of the window gives value and gradient, because the other half is its mirror image. The memory is that of
+    a few copies of S.
 
     Args:
         probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.
         images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
-        radius: Of the window, in pixels at which the loss is computed.
+        radius: Radius of the window, in pixels of the reduced image (see ``scale``).
         sigma_rgb: Standard deviation in colour, 0-255 units.
-        sigma_xy: Standard deviation in pixels at which the loss is computed: unlike in ``dense_crf_loss`` it does not change
-            with ``scale``, as it belongs to the window.
-        colour_weight: w_c, of the kernel of colour and position.
-        position_weight: w_p, of the kernel of position alone.
-        sources: bool (B,H,W), pixels that others are compared with; None is all. Padding must not be among them.
-        destinations: bool (B,H,W), pixels whose energy counts; None is all.
-        scale: Reduce S, images and gates by this factor (0,1] first, see ``soft_segments``; gates stay open where they are so
-            for half of the area.
+        sigma_xy: Standard deviation of position, in pixels of the reduced image. Unlike in ``dense_crf_loss`` it does
+            not change with ``scale``, because the window does not change either.
+        colour_weight: w_c, weight of the kernel of colour and position.
+        position_weight: w_p, weight of the kernel of position alone.
+        sources: bool (B,H,W), pixels with which others are compared. None means all pixels. It must be False on
+            padding.
+        destinations: bool (B,H,W), pixels whose energy counts. None means all pixels.
+        scale: Factor in (0,1] by which S, images and gates are reduced first, see ``soft_segments``. A reduced gate is
+            open if it is open on at least half of the area.
 
     Returns:
-        A scalar from 0 to the number of pixels in the window, times the weights. Where no destination has a source it is a
-        differentiable 0.
+        A scalar, at least 0 and at most the number of pixels in the window times the sum of the weights. If no
+        destination has a source, it is a differentiable 0.
 
     Raises:
         UsageError: Shapes or settings are unusable, or the images seem to be in 0..1.
@@ -58,8 +60,8 @@ def gated_crf_loss(
 
     Source: Obukhov et al. 2019, "Gated CRF Loss for Weakly Supervised Semantic Image Segmentation", arXiv:1906.04651: the energy
         with the Potts compatibility, and its published settings (radius 5, sigma 6 and 0.1 of the range of colours).
-    Differs: pixels outside the image are no neighbours, where the published code sees black ones there, whose energy is constant;
-        gates are open from half of the area on, where it asks for all of it.
+    Differs: pixels outside the image are no neighbours; the published code takes them as black pixels, whose energy is
+        constant. A reduced gate is open if half of its area is open; the published code requires the whole area.
     """
     if radius < 1 or radius != int(radius):
         raise UsageError(f"radius is a whole number of pixels, at least 1; got {radius}")
@@ -95,7 +97,7 @@ _Place = tuple[slice, slice, slice, slice]
 
 
 def _pairs(height: int, width: int, radius: int) -> Iterator[tuple[_Place, _Place, int]]:
-    """For half of the window's offsets: places of the first and of the second pixels of all pairs, and their squared distance."""
+    """Yield for each offset in half of the window: slices of first pixels, of second pixels, squared distance."""
     every = slice(None)
     for down in range(min(radius, height - 1) + 1):
         for right in range(-min(radius, width - 1), min(radius, width - 1) + 1):

@@ -1,4 +1,4 @@
-"""The kernel cut loss: CRF and normalised cut together."""
+"""The kernel cut loss: dense CRF loss plus normalised cut loss."""
 
 from __future__ import annotations
 
@@ -34,27 +34,28 @@ def kernel_cut_loss(
     Args:
         probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.
         images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
-        gamma: Weight of the normalised cut, >= 0, relative to a CRF loss in the chosen units. Not published. With ``paper`` the
-            CRF loss is about -1e8 to -5e8 at crops of 321, and a gamma of g / w makes the normalised cut count g where w is
-            the weight of the sum.
-        sigma_rgb: Standard deviation of the affinity in colour, 0-255 units.
-        sigma_xy: Standard deviation in pixels of the full-size image.
-        nc_sigma_rgb: The same for the normalised cut; None shares the CRF's.
-        nc_sigma_xy: The same for the normalised cut; None shares the CRF's. Sharing both halves the filtering.
-        roi: bool (B,H,W), True where there is an image; padding neither gives nor receives. None is everywhere.
+        gamma: Weight of the normalised cut, >= 0, relative to the CRF loss in the chosen units. No value is published.
+            In ``paper`` units the CRF loss is about -1e8 to -5e8 at crops of 321. If the whole loss has the weight w,
+            then gamma = g / w gives the normalised cut the weight g.
+        sigma_rgb: Standard deviation of the CRF's affinity in colour, 0-255 units.
+        sigma_xy: Standard deviation of the CRF's affinity in pixels of the full-size image.
+        nc_sigma_rgb: Like ``sigma_rgb`` for the normalised cut. None uses ``sigma_rgb``.
+        nc_sigma_xy: Like ``sigma_xy`` for the normalised cut. None uses ``sigma_xy``. If both values are shared, the
+            filter runs once instead of twice.
+        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None means True everywhere.
         labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
         variant: ``plain`` or ``clamped``, see ``dense_crf_loss``.
-        units: Of the CRF part, see ``dense_crf_loss``.
-        scale: Reduce S and images by this factor (0,1] first.
-        backend: Of the filter, see ``BilateralFilter``.
-        exact: Sum over all pairs of pixels, quadratic in their number.
+        units: Units of the CRF loss, see ``dense_crf_loss``.
+        scale: Factor in (0,1] by which S and images are reduced first.
+        backend: Backend of the filter, see ``BilateralFilter``.
+        exact: Sum over all pairs of pixels. The time is quadratic in the number of pixels.
 
     Returns:
-        A scalar. Where the region of interest is empty it is a differentiable 0.
+        A scalar. If the region of interest is empty, it is a differentiable 0.
 
     Raises:
         UsageError: Shapes, sigmas, gamma, scale or names are unusable, or the images seem to be in 0..1.
-        DataError: probs hold NaN or are not in 0..1, images are not in 0-255, or labels are no classes.
+        DataError: probs hold NaN or are not in 0..1, images are not in 0-255, or a label is not a class.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (6) and (12).
     Differs: see ``dense_crf_loss`` and ``normalized_cut_loss``.

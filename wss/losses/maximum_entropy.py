@@ -1,4 +1,4 @@
-"""The loss that RW-SS calls maximum entropy: the entropy of predictions, to be minimised, which makes them confident."""
+"""The entropy of predictions. RW-SS calls it maximum-entropy loss; minimising it makes predictions confident."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def maximum_entropy_loss(
 ) -> Tensor:
     """E(s) = -1/(HW) sum over pixels and classes of s log s.
 
-    Despite its name a training minimises it.
+    Despite the name, training minimises this entropy.
 
     Args:
-        logits: Before softmax, float (B,K,H,W).
-        valid: bool (B,H,W), pixels that count, so that padding does not; None is all.
-        reduction: ``mean`` over the valid pixels of the batch, ``sum`` over them, or ``none`` for the map (B,H,W), 0 elsewhere.
+        logits: Scores before softmax, float (B,K,H,W).
+        valid: bool (B,H,W), True on pixels that count, False on padding. None counts all pixels.
+        reduction: ``mean`` or ``sum`` over the valid pixels of the batch, or ``none`` for a map (B,H,W) that is 0 on
+            other pixels.
 
     Returns:
         A scalar in 0..log K for ``mean``; at least float32. Without valid pixels it is a differentiable 0.

@@ -1,4 +1,4 @@
-"""Means over a batch, of which several processes may each hold a part."""
+"""Means over a batch that may be distributed over several processes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from wss.distributed import whole
 
 
 def mean_over_batch(values: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Mean of values (...) over the batch; where this process holds a part of it, the part's share of that mean.
+    """Mean of values over the batch. With several processes: the part of that mean that this process contributes.
 
-    Shares add up to the mean, which a mean of the processes' own means is not: they have different numbers of labelled pixels.
+    The contributions of all processes sum to the mean over the whole batch. The average of the processes' own means
+    would be wrong, because the processes have different numbers of labelled pixels.
 
     Args:
-        values: One for each pixel, row or image of this process.
-        counted: bool like values, those that count; None is all.
+        values: Values of any shape, one for each pixel, row or image of this process.
+        counted: bool like values, True for values that count. None counts all.
 
     Returns:
-        A scalar. Where nothing counts it is a differentiable 0.
+        A scalar. If nothing counts, it is a differentiable 0.
     """
     if counted is None:
         return values.sum() / over_batch(values.numel(), values)
@@ -26,5 +27,5 @@ def mean_over_batch(values: Tensor, counted: Tensor | None = None) -> Tensor:
 
 
 def over_batch(number: int, like: Tensor) -> Tensor:
-    """A number that this process counts, summed over the whole batch: int64, on the device of ``like``, at least 1."""
+    """Sum of ``number`` over all processes, at least 1: an int64 scalar on the device of ``like``."""
     return whole(torch.full((), number, device=like.device)).clamp(min=1)

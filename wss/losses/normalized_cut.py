@@ -1,4 +1,4 @@
-"""The normalised cut loss: how much of its own affinity each soft segment loses to the others."""
+"""The normalised cut loss: the share of each soft segment's affinity that goes to the other segments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wss.losses.pairwise import Variant, images_with_pixels, soft_segments, with
 from wss.ops.bilateral import Backend
 
 EMPTY = 1e-12
-"""Segments with less than this share of the image's affinity do not exist: (5) is 0/0 for them."""
+"""Segments with at most this share of the image's affinity are ignored, because (5) is 0/0 for them."""
 
 
 def normalized_cut_loss(
@@ -27,32 +27,33 @@ def normalized_cut_loss(
 ) -> Tensor:
     """Relaxed normalised cut, sum_k S_k' W (1 - S_k) / d'S_k, with the bilateral Gaussian W and its degrees d = W 1.
 
-    It is a sum of ratios, so crop, resolution (if sigma_xy grows with it), batch size and the scale of W do not matter, and
-    there are no units to choose. A segment adds from 0 (nothing cut) to 1 (everything cut). A class with hardly any
-    probability adds nearly 1 and next to no gradient with respect to logits, so that classes which do not occur leave the
-    others' gradients alone; that is why the sum is not divided by K. The mean is over images with a region of interest.
+    The loss is a sum of ratios. It does not depend on the crop, the resolution (if sigma_xy grows with it), the batch
+    size or the scale of W, so there are no units to choose. A segment adds a value from 0 (nothing is cut) to 1
+    (everything is cut). A class with hardly any probability adds nearly 1, and its gradient with respect to the logits
+    is nearly 0. Classes that do not occur therefore do not change the gradients of the others; this is why the sum is
+    not divided by K. The mean is over images with a region of interest.
 
     Args:
         probs: S, float (B,K,H,W), in 0..1 and summing to 1 over K. Half precision is computed in float32.
         images: (B,3,H,W) RGB in 0-255, any dtype, not normalised.
         sigma_rgb: Standard deviation of the affinity in colour, 0-255 units.
         sigma_xy: Standard deviation in pixels of the full-size image.
-        roi: bool (B,H,W), True where there is an image; padding neither gives nor receives. None is everywhere.
+        roi: bool (B,H,W), True on the image, False on padding, which the filter leaves out. None means True everywhere.
         labels: int64 (B,H,W), 255 = unlabelled; the variant ``clamped`` needs them.
         variant: ``plain`` or ``clamped``, see ``dense_crf_loss``.
-        scale: Reduce S and images by this factor (0,1] first.
-        backend: Of the filter, see ``BilateralFilter``.
-        exact: Sum over all pairs of pixels, quadratic in their number.
+        scale: Factor in (0,1] by which S and images are reduced first.
+        backend: Backend of the filter, see ``BilateralFilter``.
+        exact: Sum over all pairs of pixels. The time is quadratic in the number of pixels.
 
     Returns:
-        A scalar in 0..K. Where the region of interest is empty it is a differentiable 0.
+        A scalar in 0..K. If the region of interest is empty, it is a differentiable 0.
 
     Raises:
         UsageError: Shapes, sigmas, scale or names are unusable, or the images seem to be in 0..1.
-        DataError: probs hold NaN or are not in 0..1, images are not in 0-255, or labels are no classes.
+        DataError: probs hold NaN or are not in 0..1, images are not in 0-255, or a label is not a class.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (5) and the second part of (12).
-    Differs: a segment without any probability adds 0; the standard deviations, which are not published, are ours.
+    Differs: a segment without any probability adds 0. The standard deviations are not published; the defaults are ours.
     """
     segments = soft_segments(probs, images, roi, labels, variant, scale)
     with torch.no_grad():

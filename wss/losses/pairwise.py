@@ -1,4 +1,4 @@
-"""What the regularised losses have in common: soft segments S, and one filtering that gives value and gradient."""
+"""Common parts of the regularised losses: soft segments S, and one call of the filter for value and gradient."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Units = Literal["normalised", "paper"]
 
 @dataclass(frozen=True)
 class SoftSegments:
-    """Soft segments as the losses see them: on the pixels of the region of interest, at the resolution of the filter.
+    """Soft segments within the region of interest, at the resolution of the filter.
 
     Attributes:
-        probs: S, (B,K,h,w) float32 or float64, 0 outside ``roi``; carries the gradient to the caller's probs.
+        probs: S, (B,K,h,w) float32 or float64, 0 outside ``roi``. Gradients flow through it to the caller's probs.
         images: (B,3,h,w) RGB in 0-255.
-        roi: (B,h,w) bool, or None for everywhere.
-        scale: h / H; standard deviations in pixels shrink with it.
+        roi: (B,h,w) bool; None means the whole image.
+        scale: h / H. Standard deviations in pixels are multiplied by it.
     """
 
     probs: Tensor
@@ -37,7 +37,7 @@ class SoftSegments:
     scale: float
 
     def filtered(self, sigma_rgb: float, sigma_xy: float, backend: Backend, exact: bool) -> tuple[Tensor, Tensor]:
-        """Return W S, (B,K,h,w), and the degrees d = W 1, (B,1,h,w), from one call of the filter. No gradient flows."""
+        """Return W S, (B,K,h,w), and the degrees d = W 1, (B,1,h,w), from one call of the filter, without gradient."""
         affinity = BilateralFilter(
             self.images, sigma_rgb, sigma_xy * self.scale, self.roi, backend, mode="symmetric", exact=exact
         )
@@ -51,21 +51,22 @@ class SoftSegments:
 def soft_segments(
     probs: Tensor, images: Tensor, roi: Tensor | None, labels: Tensor | None, variant: Variant, scale: float
 ) -> SoftSegments:
-    """Check the arguments of a regularised loss, clamp S to the scribbles if asked to, and reduce the resolution.
+    """Check the arguments of a regularised loss, clamp S to the labels for ``clamped``, and reduce the resolution.
 
     Args:
         probs: (B,K,H,W) floating point in 0..1, summing to 1 over K; half precision becomes float32.
         images: (B,3,H,W) RGB in 0-255.
         roi: (B,H,W) bool, or None.
         labels: int64 (B,H,W), 255 = unlabelled; read by the variant ``clamped`` only.
-        variant: ``clamped``: S is one-hot on labelled pixels, and constant there and in the channels of classes that no
-            pixel of the image is labelled with. Images without labels stay as they are.
-        scale: in (0,1]: S and images are interpolated bilinearly, at 0.5 averages of 2x2 pixels, from pixels of the region of
-            interest alone: S stays on the simplex and padding stays out. Places less than half inside are dropped.
+        variant: ``plain`` leaves S as it is. ``clamped``: S is one-hot on labelled pixels. It gets no gradient there,
+            nor in the channels of classes without a label in the image. Images without labels are not changed.
+        scale: Factor in (0,1]. S and images are interpolated bilinearly; 0.5 averages 2x2 pixels. Only pixels in the
+            region of interest take part, so S still sums to 1 and padding is left out. A reduced pixel with less than
+            half of its area in the region of interest is left out.
 
     Raises:
-        UsageError: shapes disagree, the scale or variant is unknown, or ``clamped`` without labels.
-        DataError: probs hold NaN or values outside 0..1, labels are no classes, or the images are not RGB in 0-255.
+        UsageError: Shapes disagree, the scale or variant is unknown, or ``clamped`` is used without labels.
+        DataError: probs hold NaN or values outside 0..1, a label is not a class, or the images are not RGB in 0-255.
     """
     check_images(images)
     if probs.ndim != 4 or not probs.is_floating_point() or probs.shape[1] < 1:
@@ -130,7 +131,7 @@ def _reduce(probs: Tensor, images: Tensor, roi: Tensor | None, scale: float) -> 
 
     colours = images.to(probs.dtype)
     if roi is None:
-        # weights of an interpolation sum to 1 up to rounding, which makes 255.00002 of white
+        # Interpolation weights sum to 1 only up to rounding: white can become 255.00002.
         return SoftSegments(reduced(probs), reduced(colours).clamp(0, 255), None, scale)
     inside = roi[:, None].to(probs.dtype)
     share = reduced(inside)
@@ -141,7 +142,7 @@ def _reduce(probs: Tensor, images: Tensor, roi: Tensor | None, scale: float) -> 
 
 
 def images_with_pixels(degrees: Tensor) -> Tensor:
-    """How many images of the whole batch have a region of interest (at least 1): their losses are averaged.
+    """Number of images with a region of interest in the whole batch, at least 1. It divides the sum of their losses.
 
     Args:
         degrees: (B,1,h,w), 0 outside the region of interest.
@@ -150,10 +151,10 @@ def images_with_pixels(degrees: Tensor) -> Tensor:
 
 
 def with_gradient(probs: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """A scalar with this value, and this gradient with respect to probs.
+    """Return a scalar with the given value and the given gradient with respect to probs.
 
-    The filter is linear and W symmetric, so that one filtering gives both; differentiating through the filter would run it
-    a second time.
+    The filter is linear and W is symmetric, so one call of the filter gives both. Autograd would run the filter a
+    second time.
     """
     return _WithGradient.apply(probs, value, gradient)  # type: ignore[no-untyped-call, no-any-return]
 

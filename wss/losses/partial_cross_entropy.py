@@ -27,10 +27,11 @@ def partial_cross_entropy(
         logits: Scores before softmax, float (B, K, H, W).
         labels: Class indices, int64 (B, H, W), ``ignore_index`` where unlabelled or padded.
         ignore_index: The unlabelled code.
-        class_weights: Weight per class, float (K,); None weighs all alike.
-        focal_gamma: Above 0, a pixel whose class has the probability p counts (1 - p)^gamma: what is right already counts less.
+        class_weights: Weight per class, float (K,). None gives all classes equal weight.
+        focal_gamma: If above 0, the loss of a pixel is multiplied by (1 - p)^gamma, with p the probability of its
+            label. Larger values give less weight to pixels that are already right.
         reduction: ``mean`` over the labelled pixels of the whole batch (weighted mean with class weights), ``sum``, or
-            ``none`` for the map (B, H, W) with 0 on unlabelled pixels.
+            ``none`` for a map (B, H, W) with 0 on unlabelled pixels.
 
     Returns:
         A scalar, or (B, H, W) for ``none``. Without any labelled pixel it is a differentiable 0.
@@ -40,8 +41,8 @@ def partial_cross_entropy(
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", first term of (2); Lin et al. 2017,
         "Focal Loss for Dense Object Detection", (5), for ``focal_gamma``.
-    Differs: the paper sums over pixels; the mean keeps the learning rate independent of how much is labelled. The factor of the
-        focal loss does not enter the divisor of the mean.
+    Differs: the paper sums over pixels. The mean makes the learning rate independent of the number of labelled pixels.
+        The factor of the focal loss does not enter the divisor of the mean.
     """
     if logits.ndim != 4 or labels.shape != logits.shape[:1] + logits.shape[2:]:
         raise WssError(
@@ -69,6 +70,6 @@ def partial_cross_entropy(
 
 
 def _focal(loss: Tensor, gamma: float) -> Tensor:
-    """Cross-entropy -log p times (1 - p)^gamma; finite gradients also where p is 1."""
+    """Multiply the cross-entropy -log p by (1 - p)^gamma. Gradients are finite even for p = 1."""
     wrong = -torch.expm1(-loss)
     return wrong.clamp(min=torch.finfo(loss.dtype).tiny).pow(gamma) * loss

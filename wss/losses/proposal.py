@@ -1,4 +1,4 @@
-"""The proposal loss: how far the network's output is from soft labels that were proposed for it."""
+"""The proposal loss: cross-entropy or divergence between the network's output and soft proposals."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def proposal_loss(
 ) -> Tensor:
     """Mean over pixels of H(X, S) or KL(X || S), with proposals X and S = softmax(logits).
 
-    KL(X || S) = H(X, S) - H(X), and no gradient flows into X, so that the gradients of both are the same, S - X per pixel;
-    the value of KL is 0 where network and proposal agree.
+    KL(X || S) = H(X, S) - H(X), and X receives no gradient. Both therefore have the same gradient, S - X per pixel. The
+    value of KL is 0 where the network and the proposal agree.
 
     Args:
         logits: Scores before softmax, float (B,K,H,W). Half precision is computed in float32.
         proposals: X, float (B,K,H,W), in 0..1 and summing to 1 over K.
-        mask: bool (B,H,W), the pixels that count; None is all.
+        mask: bool (B,H,W), True on pixels that count. None counts all pixels.
         divergence: ``ce`` or ``kl``.
 
     Returns:
-        A scalar. Where the mask is empty it is a differentiable 0.
+        A scalar. If the mask is empty, it is a differentiable 0.
 
     Raises:
         UsageError: Shapes disagree or the divergence is unknown.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", second terms of (7) and (10).
-    Differs: the paper sums over pixels; the mean keeps the learning rate independent of their number.
+    Differs: the paper sums over pixels. The mean makes the learning rate independent of their number.
     """
     if logits.ndim != 4 or proposals.shape != logits.shape:
         raise UsageError(

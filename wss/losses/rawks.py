@@ -1,4 +1,4 @@
-"""The RAWKS loss: labels propagated by random walks and the segmentation network learn from each other."""
+"""The RAWKS loss: random-walk label probabilities and the segmentation network are trained on each other."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ def rawks_loss(
 ) -> Tensor:
     """sum_x w(x) KL(P(x) || Q(x)) + H(P(x)) with w = exp(-alpha H(P)).
 
-    P learns from Q and Q from P: gradients flow to both, and with the paper's plain back-propagation also through w. Where P is 0
-    its gradient is taken as 0, the limit of what reaches the boundaries (their influence on P_l is proportional to P_l).
+    P is the random walk's distribution, Q = softmax(logits) the network's. Gradients flow to both. As in the paper,
+    they also flow through w. Where P is 0, its gradient is set to 0. This is the limit of the gradient that reaches the
+    boundary network, because the influence of the boundaries on P_l is proportional to P_l.
 
     Args:
         walk_probs: P, float (B,K,H,W) summing to 1 over K, from ``wss.ops.hitting_probabilities``.
-        logits: Of Q, before softmax, float (B,K,H,W).
-        alpha: How fast uncertain pixels lose weight, at least 0; unpublished. 0 is equation (2), soft cross-entropy.
-        valid: bool (B,H,W), pixels that count: ``wss.ops.reachable``, without padding. None is all.
-        detach_weights: Treat w as a constant.
-        reduction: ``mean`` over the valid pixels of the batch, ``sum`` over them, or ``none`` for the map (B,H,W), 0 elsewhere.
+        logits: Scores of Q before softmax, float (B,K,H,W).
+        alpha: Rate at which uncertain pixels lose weight, at least 0. A larger value ignores uncertain pixels more. 0
+            gives equation (2), soft cross-entropy. The paper does not publish its value.
+        valid: bool (B,H,W), True on pixels that count: those of ``wss.ops.reachable``, without padding. None counts
+            all.
+        detach_weights: Treat w as a constant: no gradient flows through it.
+        reduction: ``mean`` or ``sum`` over the valid pixels of the batch, or ``none`` for a map (B,H,W) that is 0 on
+            other pixels.
 
     Returns:
         A scalar, or (B,H,W) for ``none``; at least float32. Without valid pixels it is a differentiable 0.
@@ -42,7 +46,7 @@ def rawks_loss(
         DataError: walk_probs are not in 0..1.
 
     Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation", (11).
-    Differs: the paper sums over pixels; the mean keeps the learning rate independent of resolution and batch.
+    Differs: the paper sums over pixels. The mean makes the learning rate independent of resolution and batch size.
     """
     if logits.shape != walk_probs.shape or logits.ndim != 4:
         raise UsageError(
@@ -69,11 +73,11 @@ def rawks_loss(
 
 
 def uncertainty_weights(walk_probs: Tensor, *, alpha: float) -> Tensor:
-    """Weights exp(-alpha H(P)), (B,H,W) in 0..1: 1 where P is certain; the paper abstains where w < 0.5.
+    """Weights w = exp(-alpha H(P)), (B,H,W) in 0..1: 1 where P is certain. The paper abstains where w < 0.5.
 
     Args:
         walk_probs: P, float (B,K,H,W) summing to 1 over K.
-        alpha: At least 0.
+        alpha: Rate at which uncertain pixels lose weight, at least 0.
 
     Raises:
         UsageError: alpha is negative.

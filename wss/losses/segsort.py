@@ -1,4 +1,4 @@
-"""The SegSort+ loss: pixels are drawn to the segments that are like theirs, and away from the others."""
+"""The SegSort+ contrastive loss: pulls pixels towards their positive segments and away from negative segments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from wss.errors import UsageError
 from wss.losses.mean import over_batch
 
 LARGEST_CONCENTRATION = 40.0
-"""Beyond it exp(-2 kappa), the weight of an opposite segment, is no float32."""
+"""Largest allowed kappa. From about 44 on, the weight of an opposite segment, exp(-2 kappa), is not a normal
+float32."""
 _ENTRIES = {"cpu": 2**20}
 _ENTRIES_ELSEWHERE = 2**26
-"""Similarities that exist at a time: as many as stay in a CPU's cache, or keep a GPU busy."""
+"""Number of similarities computed at a time: few enough for a CPU's cache, enough to keep a GPU busy."""
 
 
 def segsort_loss(
@@ -31,21 +32,24 @@ def segsort_loss(
     alone: Literal["own", "skip"] = "own",
     reduction: Literal["mean", "sum", "none"] = "mean",
 ) -> Tensor:
-    """-log of the share of a pixel's positive segments, other than its own, among these and its negative segments.
+    """-log of the ratio (positive segments) / (positive and negative segments), over pixels.
 
-    Segment t counts exp(kappa mu_t . e_i) for pixel i. What is positive or negative to a pixel depends on its segment only, hence
-    two small matrices; a segment that is neither does not count. Segments may be a bank's, without pixels among these.
+    For pixel i, segment t has the weight exp(kappa mu_t . e_i). The pixel's own segment is left out of both sums. The
+    segment of a pixel decides which segments are positive or negative for it, so two small matrices are enough. A
+    segment that is neither is ignored. Segments may come from a memory bank and have no pixels here.
 
     Args:
         embeddings: e, float (N,C) of unit length. Half precision is computed in float32.
-        prototypes: mu, float (T,C) of unit length: first the S segments of the pixels, then any others.
-        own: int64 (N,), each pixel's segment, 0 to S - 1; -1 for pixels that do not count.
-        positive: bool (S,T). A row without any True leaves out the segment's pixels.
-        negative: bool (S,T); where both are True, positive counts.
-        concentration: kappa, above 0 and at most 40.
-        alone: Where no positive segment but the own one is left, the numerator is empty: ``own`` puts the own segment there,
-            which is (2); ``skip`` leaves out the pixel.
-        reduction: ``mean`` over the pixels that count, ``sum``, or ``none`` for all pixels (N,), 0 on those that do not count.
+        prototypes: mu, float (T,C) of unit length: first the S segments of the pixels, then any other segments.
+        own: int64 (N,), the segment of each pixel, 0 to S - 1; -1 for pixels that do not count.
+        positive: bool (S,T), True where segment t is positive for the pixels of segment s. Pixels of a segment without
+            any positive segment are left out.
+        negative: bool (S,T), the same for negative segments. Where both matrices are True, the segment is positive.
+        concentration: kappa, above 0 and at most 40. Larger values give near segments more weight.
+        alone: Rule for pixels whose only positive segment is their own, so that the numerator is empty. ``own`` puts
+            the own segment there, as in (2); ``skip`` leaves the pixel out.
+        reduction: ``mean`` or ``sum`` over the pixels that count, or ``none`` for values (N,), 0 for pixels that do not
+            count.
 
     Returns:
         A scalar, or (N,) for ``none``; at least float32. Where no pixel counts it is a differentiable 0.
@@ -53,11 +57,12 @@ def segsort_loss(
     Raises:
         UsageError: Shapes, dtypes or options are unusable.
 
-    Memory is bounded: similarities are computed in parts, with the gradient at once, for ``none`` again. Time is that of (pixels
-    that count) x (segments that count for any pixel of a part).
+    Memory is bounded, because similarities are computed in parts. The gradient is computed in the same pass; for
+    ``none`` a second pass computes it. The time is proportional to (pixels that count) x (segments that count for a
+    part).
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", (3).
-    Differs: the paper does not say what (3) is without positive segments; ``own`` is what the authors' code does.
+    Differs: the paper does not define (3) without positive segments. ``own`` follows the authors' code.
     """
     _check(embeddings, prototypes, own, positive, negative, concentration)
     if alone not in ("own", "skip") or reduction not in ("mean", "sum", "none"):
@@ -72,12 +77,12 @@ def segsort_loss(
         counted = (own >= 0) & numerator.any(1)[place]
         case = embeddings.to(dtype), prototypes.to(dtype), place, numerator, denominator
         if not devices.on_host(own):
-            # a GPU computes them all sooner than the host learns which count
+            # On a GPU it is faster to compute all pixels than to tell the host which of them count.
             found = _Contrast.apply(*case, counted, concentration, reduction != "none")  # type: ignore[no-untyped-call]
             if reduction == "none":
                 return found if len(found) == count else embeddings.new_zeros(count, dtype=dtype)
             return found if reduction == "sum" else found / whole(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
-        # Most pixels and segments take no part in a relation of labels: finding out which costs less than computing them.
+        # In a relation of labels most pixels and segments do not count: selecting them first is cheaper.
         pixels, columns = counted.nonzero()[:, 0], denominator.any(0).nonzero()[:, 0]
         found = _Contrast.apply(  # type: ignore[no-untyped-call]
             case[0][pixels],
@@ -96,7 +101,7 @@ def segsort_loss(
 
 
 def _sets(positive: Tensor, negative: Tensor, alone: str) -> tuple[Tensor, Tensor]:
-    """What is in numerator and denominator of (3), bool (S,T) both, by the segment of a pixel."""
+    """Segments in the numerator and in the denominator of (3): two bool (S,T), one row per segment of the pixels."""
     own = torch.eye(*positive.shape, dtype=torch.bool, device=positive.device)
     numerator = positive & ~own
     if alone == "own":
@@ -105,7 +110,7 @@ def _sets(positive: Tensor, negative: Tensor, alone: str) -> tuple[Tensor, Tenso
 
 
 class _Contrast(torch.autograd.Function):
-    """(3) for each of n pixels, or its sum; where ``counted`` is None, all of them have a positive segment."""
+    """Equation (3) for each of n pixels, or its sum. If ``counted`` is None, all pixels have a positive segment."""
 
     @staticmethod
     def forward(
@@ -120,7 +125,7 @@ class _Contrast(torch.autograd.Function):
         summed: bool,
     ) -> Tensor:
         case = (embeddings, prototypes, own, numerator, denominator)
-        # What the gradient of the sum needs is at hand now; those of single pixels wait for what is asked of them.
+        # The gradient of the sum can be computed now. Gradients of single pixels depend on the incoming gradient.
         scale = embeddings.new_ones(len(embeddings)) if summed and any(ctx.needs_input_grad) else None
         loss, *gradients = _contrast(case, counted, concentration, scale)
         ctx.save_for_backward(*(gradients if summed else (*case, counted)))
@@ -141,7 +146,7 @@ class _Contrast(torch.autograd.Function):
 def _contrast(
     case: tuple[Tensor, ...], counted: Tensor | None, concentration: float, scale: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Losses (n,) and, unless ``scale`` is None, gradients of their sum, each times its scale (n,)."""
+    """Losses (n,) and, unless ``scale`` is None, the gradients of sum(scale * losses); scale is (n,)."""
     embeddings, prototypes, own, numerator, denominator = case
     loss = embeddings.new_empty(len(embeddings))
     to_embeddings, to_prototypes = torch.empty_like(embeddings), torch.zeros_like(prototypes)
@@ -152,11 +157,11 @@ def _contrast(
         weights.sub_(concentration).exp_()  # at most 1
         above, below = (sets[:, columns].index_select(0, own[part]) for sets in chosen)
         top, bottom = torch.linalg.vecdot(weights, above), torch.linalg.vecdot(weights, below)
-        if counted is not None:  # elsewhere log 1 - log 1
+        if counted is not None:  # other pixels get log 1 - log 1 = 0
             top, bottom = top.where(counted[part], 1), bottom.where(counted[part], 1)
         loss[part] = bottom.log() - top.log()
         if scale is not None:
-            # the gradient with respect to kappa mu . e: a segment's share of the denominator less that of the numerator
+            # Gradient with respect to kappa mu . e: the segment's share of the denominator minus that of the numerator.
             factor = concentration * scale[part]
             if counted is not None:
                 factor = factor.where(counted[part], 0)
@@ -168,9 +173,9 @@ def _contrast(
 
 
 def _parts(own: Tensor, denominator: Tensor, device: str) -> list[tuple[slice, slice]]:
-    """Pixels that are computed at a time, with the range of segments that count for any of them.
+    """Slices of pixels that are computed together, each with the range of segments that count for any of them.
 
-    Pixels and segments of an image lie together, so that a relation within images has narrow ranges.
+    Pixels and segments of an image are adjacent, so a relation within images has narrow ranges.
     """
     count, total = len(own), denominator.shape[1]
     size = max(1, _ENTRIES.get(device, _ENTRIES_ELSEWHERE) // max(1, total))

@@ -1,4 +1,4 @@
-"""Soft eigenspace self-supervision: transition matrices of an image and of its transform should agree."""
+"""Soft eigenspace self-supervision: the transition matrices of an image and of its transform should agree."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ def transition_consistency_loss(
     reduction: RowReduction = "mean",
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Kullback-Leibler divergence of rows, plus gamma times the difference of traces.
+    """Kullback-Leibler divergence of rows, plus gamma times the absolute difference of traces.
 
-    Equal matrices have equal eigenvectors, and the trace is the sum of the eigenvalues: so the eigenspaces are compared without
-    decomposing anything.
+    Equal matrices have equal eigenvectors, and the trace is the sum of the eigenvalues. The loss therefore compares the
+    eigenspaces without an eigendecomposition.
 
     Args:
-        transition: T(P(x)), float (B,N,N) with rows summing to 1, of the image (``wss.ops.transform_transition``).
-        target: P(t(x)), the same of the transformed image; no gradient flows into it.
-        log: Both are logarithms. They are exact where probabilities underflow, which those of confident features do; without,
-            probabilities below the smallest normal number count as that.
-        gamma: Weight of the traces, at least 0.
-        direction: ``target-found``, KL(target || transition), which weighs what the target holds likely; or ``found-target``.
-        reduction: Of the divergences: ``mean`` over rows and images; ``batchmean``, sum over rows and mean over images;
-            ``entries``, mean over the N entries of each row as well, so that rows weigh N times less beside the traces and other
-            losses; ``none``, mean over rows for each image (B,). Traces are sums over rows always, and their absolute differences
-            (the norm of a number) are averaged over images.
-        valid: bool (B,N), rows that count, so that padding does not; None is all.
+        transition: T(P(x)), float (B,N,N) with rows summing to 1: the matrix of the image, transformed by
+            ``wss.ops.transform_transition``.
+        target: P(t(x)), float (B,N,N): the matrix of the transformed image. It receives no gradient.
+        log: Both matrices hold logarithms. These stay exact where probabilities underflow, as they do for confident
+            features. If False, probabilities are clamped to the smallest normal number.
+        gamma: Weight of the difference of traces, at least 0.
+        direction: ``target-found`` is KL(target || transition), which weights entries by the target's probabilities;
+            ``found-target`` is KL(transition || target).
+        reduction: Reduction of the divergences. ``mean``: over rows and images. ``batchmean``: sum over rows, mean over
+            images. ``entries``: mean over the N entries of each row too, so that rows weigh N times less relative to
+            the traces and to other losses. ``none``: mean over rows for each image, (B,). The trace is always a sum
+            over rows; absolute differences of traces are averaged over images.
+        valid: bool (B,N), True for rows that count, False on padding. None counts all rows.
 
     Returns:
         A scalar, or (B,) for ``none``; at least float32. Without valid rows it is a differentiable 0.
@@ -50,8 +52,8 @@ def transition_consistency_loss(
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (8).
-    Differs: the paper leaves the divergence's direction and reduction open. The authors' later code
-        (github.com/panzhiyi/URSS) has ``entries``.
+    Differs: the paper does not state the direction and the reduction of the divergence. The authors' later code
+        (github.com/panzhiyi/URSS) uses ``entries``.
     """
     _check(transition, target, gamma, direction, reduction, valid)
     dtype = torch.promote_types(transition.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""The tree energy loss: how far predictions are from their averages along the spanning trees of image and features."""
+"""The tree energy loss: distance of predictions to their averages along spanning trees of image and features."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def tree_targets(
     valid: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Soft labels: predictions averaged along the spanning tree of the colours, and these along that of the features.
+    """Soft labels: predictions averaged along the spanning tree of the colours, then along that of the features.
 
-    Averages weigh other pixels by exp(-D / sigma), D the sum of squared differences along the tree, see ``tree_filter``. They are
-    computed on the CPU, whatever the device.
+    In an average, another pixel has the weight exp(-D / sigma); D is the sum of squared differences along the tree, see
+    ``tree_filter``. The averages are computed on the CPU, for tensors of any device.
 
     Args:
-        probs: P, float (B,K,H,W), in 0..1 and summing to 1 over K; read as constants.
-        colours: float (B,C,H,W), low-level features: the image as the network sees it.
-        features: float (B,F,H,W), high-level features, at the resolution of P.
-        sigma_colour: Scale of distances between colours, positive.
-        sigma_feature: Scale of distances between features, positive.
-        valid: bool (B,H,W), False on padding, which neither gives nor receives. None is everywhere.
-        backend: Of the trees, see ``spanning_tree``.
+        probs: P, float (B,K,H,W), in 0..1 and summing to 1 over K; taken as constants.
+        colours: Low-level features, float (B,C,H,W): the normalised image that the network gets.
+        features: High-level features, float (B,F,H,W), at the resolution of P.
+        sigma_colour: Scale of colour distances, positive. A larger value averages over less similar colours.
+        sigma_feature: Scale of feature distances, positive. A larger value averages over less similar features.
+        valid: bool (B,H,W), False on padding, which takes no part in the averages. None means True everywhere.
+        backend: Backend of the trees, see ``spanning_tree``.
 
     Returns:
         (B,K,H,W) like P, in 0..1 and summing to 1 over K. It carries no gradient.
@@ -58,11 +58,11 @@ def tree_energy_loss(probs: Tensor, targets: Tensor, *, counted: Tensor | None =
 
     Args:
         probs: P, float (B,K,H,W), in 0..1. Half precision is computed in float32.
-        targets: Y, (B,K,H,W), constants: ``tree_targets``.
-        counted: bool (B,H,W), pixels that count: the unlabelled ones of the image. None is all.
+        targets: Y, (B,K,H,W), from ``tree_targets``; taken as constants.
+        counted: bool (B,H,W), True on pixels that count: the image's unlabelled pixels. None counts all pixels.
 
     Returns:
-        A scalar in 0..2. Where nothing counts it is a differentiable 0.
+        A scalar in 0..2. If nothing counts, it is a differentiable 0.
 
     Raises:
         UsageError: Shapes disagree.

@@ -1,4 +1,4 @@
-"""Methods, one file per paper: which network, which loss terms, which extra inputs."""
+"""Methods, one file per paper: its network, its loss terms and its extra inputs."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""BPG: predictions refined with detail from the image, and edge maps that teach where regions end."""
+"""BPG: a branch refines predictions with image detail, another learns region boundaries from edge maps."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from wss.networks.layers.refinement import PredictionRefinement
 
 
 class BoundaryGuided(Segmenter):
-    """A segmentation network with the branches of BPG beside each other on its logits.
+    """A segmentation network with the two branches of BPG, which both take its logits.
 
     Args:
         spec: The network.
         num_classes: K, background included.
-        refine: With a refinement branch.
-        regressed: Maps that the boundary branch sees; 0 for no such branch.
+        refine: Add the refinement branch.
+        regressed: Number of input channels of the boundary branch; 0 adds no boundary branch.
     """
 
     def __init__(self, spec: NetworkSpec, num_classes: int, *, refine: bool, regressed: int) -> None:
@@ -39,13 +39,13 @@ class BoundaryGuided(Segmenter):
 
         Args:
             rgb: Images.
-            coarse: Give the network's own logits, (B,K,h,w) at its stride.
+            coarse: Return the network's own logits instead, (B,K,h,w) at its stride.
         """
         logits: Tensor = self.network(self.normalise(rgb)).float()
         return logits if coarse else self.refine(logits, rgb)
 
     def refine(self, logits: Tensor, rgb: Tensor) -> Tensor:
-        """Logits (B,K,H,W) of the network's own: refined, or interpolated where there is no refinement branch."""
+        """Logits (B,K,H,W) from the network's own logits: refined, or interpolated if there is no refinement branch."""
         if self.refinement is None:
             return functional.interpolate(logits, rgb.shape[2:], mode="bilinear", align_corners=False)
         refined: Tensor = self.refinement(logits, self.normalise(rgb))
@@ -55,23 +55,26 @@ class BoundaryGuided(Segmenter):
 class Bpg(CrossEntropyMethod):
     """Boundary perception guidance.
 
-    The term ``pce`` is partial cross-entropy of the refined prediction, ``boundary`` the error of the edges regressed from the
-    network's own logits; its weight is the paper's lambda, or 30 times that (see below). Edges are learned from in training only.
+    The term ``pce`` is the partial cross-entropy of the refined prediction. The term ``boundary`` is the error of the
+    edges that are regressed from the network's own logits. Its weight is the paper's lambda, or 30 times lambda (see
+    below). Edge maps are needed in training only.
 
-    With ``boundary: level`` there is no boundary branch: the edges are 4 p (1 - p), p being the probability of the background.
-    That is 1 where the network cannot tell background from objects and 0 where it is sure. A branch with convolutions of its
-    own can draw the edges from other traces in the logits and leave the borders of the prediction where they are.
+    With ``boundary: level`` there is no boundary branch. The edges are 4 p (1 - p), with p the probability of the
+    background: 1 where the network cannot tell background from objects, 0 where it is certain. A branch with its own
+        convolutions can read
+    the edges from other patterns in the logits; then the borders of the prediction need not move.
 
-    ``refine`` and ``boundary`` are the ablations of the paper: False and ``none`` train the plain network. Without a boundary
-    branch the term ``boundary`` is 0, so that these two settings are all that an ablation changes.
+    ``refine`` and ``boundary`` are the ablations of the paper: False and ``none`` train the plain network. With
+    ``boundary: none`` the term ``boundary`` is 0, so an ablation changes only these two settings.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (2) to (4),
         Tables 1 and 2.
-    Differs: the paper writes both losses as sums over pixels; we take means, over labelled pixels and over all (see
-        ``boundary_regression_loss``). By its formulas its lambda of 1 is then a weight of one over the labelled share of the
-        pixels, about 30 for scribbles; by its figures, which are means, it is a weight of 1. The paper does not say which
-        logits edges are regressed from when there is a refinement: we take its two branches as parallel, both on the network's
-        logits. ``boundary: level`` is ours.
+    Differs: the paper writes both losses as sums over pixels. We take means, over labelled pixels for ``pce`` and over
+        all pixels for ``boundary`` (see ``boundary_regression_loss``). By the paper's formulas its lambda of 1 then
+        equals a weight of 1 / (labelled share of the pixels), about 30 for scribbles. By its reported numbers, which
+        are means, it equals a weight of 1. The paper does not say from which logits the edges are regressed if there is
+        a refinement branch. We take the two branches as parallel, both on the network's logits. ``boundary: level`` is
+        ours.
     """
 
     name: Literal["bpg"] = "bpg"
@@ -84,10 +87,11 @@ class Bpg(CrossEntropyMethod):
     needs: ClassVar[frozenset[str]] = frozenset({"edges"})
 
     refine: bool = True
-    """Refine predictions up to full resolution with detail from the image (PRN)."""
+    """Refine predictions to full resolution with detail from the image (PRN). False interpolates them."""
     boundary: Literal["none", "fg-bg", "all", "level"] = "fg-bg"
-    """What edges are regressed from: nothing; by convolutions (BRN) from the largest foreground logit and the background's, or
-    from all logits; or, without convolutions, from the doubt about the background (``level``)."""
+    """Input from which edges are regressed. ``none``: no edges. ``fg-bg``: convolutions (BRN) on the largest foreground
+    logit and the background logit. ``all``: convolutions on all logits. ``level``: no convolutions; edges are where the
+    probability of the background is near 1/2."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""
@@ -95,7 +99,7 @@ class Bpg(CrossEntropyMethod):
         return BoundaryGuided(network, num_classes, refine=self.refine, regressed=regressed)
 
     def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
-        """See ``Method.check``: the classes that the boundary branch tells apart are there."""
+        """See ``Method.check``: ``fg-bg`` and ``level`` need a background class and a foreground class."""
         super().check(terms, num_classes, background)
         if "boundary" in terms and self.boundary in ("fg-bg", "level"):
             foreground_background(torch.empty(1, num_classes, 1, 1), background)
@@ -119,16 +123,17 @@ class Bpg(CrossEntropyMethod):
     def regressed_edges(
         self, model: BoundaryGuided, logits: Tensor, background: int | None, size: Sequence[int]
     ) -> Tensor:
-        """Edge maps, float32 (B,H,W) in 0..1, that the boundary branch regresses.
+        """Edge maps regressed from the logits, float32 (B,H,W) in 0..1.
 
         Args:
-            model: A network with a boundary branch, or any of this method where ``boundary`` is ``level``.
-            logits: Its own logits (B,K,h,w), before refinement.
+            model: A network with a boundary branch. With ``boundary: level`` any network of this method.
+            logits: The network's own logits (B,K,h,w), before refinement.
             background: Index of the background class.
             size: H and W.
 
         Raises:
-            UsageError: No boundary branch; or ``boundary`` is ``fg-bg`` or ``level`` and there is no background class.
+            UsageError: The network has no boundary branch, or ``boundary`` is ``fg-bg`` or ``level`` and there is no
+                background class.
         """
         if self.boundary == "level":
             return background_level(logits, background, size)

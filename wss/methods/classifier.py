@@ -1,4 +1,4 @@
-"""A network that names the classes of an image, whose map of class scores says where it saw them."""
+"""Image classification from tags; the class score maps of the network locate the classes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from wss.networks import NetworkSpec
 
 
 class ClassMaps(Segmenter):
-    """A segmentation network whose classifier is replaced by one 1x1 convolution without bias: class maps (B,K,H,W).
+    """A segmentation network that gives class maps (B,K,H,W): one 1x1 convolution without bias replaces its classifier.
 
-    Averaged over the image they are the logits of image-level classification, so that one forward pass gives class
-    activation maps and their classes. The convolution starts at zero and the background is not trained, hence its map stays
-    zero, and the largest class at a pixel is the background where no class has evidence: a rough segmentation.
+    The means of the maps over the image are the logits of image classification. One forward pass therefore gives the
+    class activation maps and the classes. The convolution starts at zero and the background is not trained, so the
+    background's map stays zero. Where no class has a positive score, the largest map is the background's: a rough
+    segmentation.
 
     Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", arXiv:1512.04150, (1) and (2).
     """
@@ -34,9 +35,10 @@ class ClassMaps(Segmenter):
 class Classifier(Method):
     """Multi-label classification: global average pooling of class maps, binary cross-entropy with the image's tags.
 
-    Any network serves. A DeepLab-v2 is its backbone here, since its pyramid is the classifier that is replaced. In a
-    DeepLabv3+ every pixel sees the mean of the image, which blurs where a class is. What a map shows is what tells images with
-    a class from those without: of a class that nearly every image has, it is positive everywhere and says nothing.
+    Every network can be used. Of a DeepLab-v2 only the backbone remains, because its pyramid is the classifier that is
+    replaced. In a DeepLabv3+ every pixel sees the mean of the image, which blurs the position of a class. A map shows
+    what distinguishes images with the class from images without it. If nearly every image has the class, its map is
+    positive everywhere and useless.
     """
 
     name: Literal["classifier"] = "classifier"
@@ -49,26 +51,26 @@ class Classifier(Method):
         return ClassMaps(network, num_classes)
 
     def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
-        """See ``Method.check``: there is a class beside the background."""
+        """See ``Method.check``: at least one class besides the background is needed."""
         if num_classes < 1 + (background is not None):
-            raise UsageError("a classifier needs at least one class beside the background")
+            raise UsageError("a classifier needs at least one class besides the background")
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``.
 
         Raises:
-            UsageError: There is no class but the background.
+            UsageError: The background is the only class.
         """
         scores, tags = pooled(model(batch.rgb), batch.valid), batch.image_tags
         foreground = [k for k in range(tags.shape[1]) if k != batch.background]
         if not foreground:
-            raise UsageError("a classifier needs at least one class beside the background")
+            raise UsageError("a classifier needs at least one class besides the background")
         wanted = tags[:, foreground].to(scores.dtype)
         loss = functional.binary_cross_entropy_with_logits(scores[:, foreground], wanted, reduction="none")
         return {"bce": mean_over_batch(loss)}
 
 
 def pooled(maps: Tensor, valid: Tensor) -> Tensor:
-    """Class scores (B,K): means of class maps (B,K,H,W) over the valid pixels, bool (B,H,W)."""
+    """Class scores (B,K): means of class maps (B,K,H,W) over the pixels where ``valid``, bool (B,H,W), is True."""
     inside = valid[:, None].to(maps.dtype)
     return (maps * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)

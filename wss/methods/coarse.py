@@ -1,4 +1,4 @@
-"""Label maps, ids and masks on the coarser grid on which some methods compute."""
+"""Label maps, ids and masks on the coarse grid of some methods: one cell for ``stride`` x ``stride`` pixels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from torch.nn import functional
 
 
 def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
-    """Labels on a grid of ``stride`` pixels a side: the class with the most labelled pixels of a cell (the lower of equals), or
-    255 where none is labelled, so that no stroke is too thin to stay.
+    """Label of each cell: the most frequent label among its labelled pixels, or 255 if it has none.
+
+    If several classes are equally frequent, the lowest index wins. Unlabelled pixels do not vote, so thin strokes
+    remain.
 
     Args:
         labels: int64 (B,H,W), 255 = unlabelled.
-        stride: Side of a cell.
+        stride: Side of a cell in pixels.
         num_classes: K.
 
     Returns:
@@ -27,14 +29,14 @@ def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
 
 
 def cell_means(maps: Tensor, stride: int) -> Tensor:
-    """Means of maps (B,...,H,W) over cells, those at the margin as if what lies beyond were 0."""
+    """Means of maps (B,...,H,W) over cells. Cells at the margin are padded with 0."""
     height, width = maps.shape[-2:]
     padded = functional.pad(maps, (0, -width % stride, 0, -height % stride))
     return functional.avg_pool2d(padded, stride)
 
 
 def cell_centres(maps: Tensor, stride: int) -> Tensor:
-    """Values of maps (B,...,H,W) at the centres of cells, below and right of the middle where that is between pixels."""
+    """Values of maps (B,...,H,W) at the centres of cells; for even sides, the pixel below and right of the centre."""
     rows, columns = (
         torch.arange(stride // 2, side + stride // 2, stride, device=maps.device).clamp(max=side - 1)
         for side in maps.shape[-2:]

@@ -1,4 +1,4 @@
-"""Proposals from a CRF in every step, as alternating directions to the CRF loss."""
+"""CRF proposals in every training step: the alternating direction method (ADM) for the dense CRF loss."""
 
 from __future__ import annotations
 
@@ -17,45 +17,47 @@ from wss.ops import differentiable_mean_field, mean_field
 
 
 class CrfAdm(CrossEntropyMethod):
-    """Partial cross-entropy, then also the distance to proposals that mean-field inference makes of the network's output.
+    """Partial cross-entropy, then also the distance to proposals from mean-field inference on the network's output.
 
-    The term ``adm`` is the mean of H(X, S) or KL(X || S) over unlabelled pixels; no gradient flows through X. The term
-    ``densecrf`` is the loss that both this method and gradient descent (method ``densecrf``) minimise. With weight 0 it is
-    recorded beside the others, for comparison, and costs one filtering a step.
+    The term ``adm`` is the mean of H(X, S) or KL(X || S) over unlabelled pixels, with the proposals X and the network's
+    output S. No gradient flows through X. The term ``densecrf`` is the loss that both this method and gradient descent
+    (method ``densecrf``) minimise. With weight 0 it is only recorded, for comparison; it costs one call of the filter
+    per step.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (7)-(10), section 4.2, Fig. 3.
-    Differs: the paper sums over pixels, labelled and unlabelled alike; here either term is a mean of its own.
+    Differs: the paper sums over all pixels, labelled and unlabelled; here each term is a separate mean.
     """
 
     name: Literal["crf-adm"] = "crf-adm"
     summary: ClassVar[str] = "partial cross-entropy, then also cross-entropy to online CRF proposals"
     differs: ClassVar[str] = (
-        "the pipeline weighs adm by 0.1, the paper's equations as means by 1; its CRF is for images of about 100x130"
+        "the pipeline gives adm the weight 0.1, the paper's equations give 1; its CRF is for images of about 100x130"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "adm", "densecrf"})
     uses_unlabelled: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     pos_weight: float = Field(default=3.0, ge=0)
-    """Weight of the CRF's position kernel. Published: 3, as SEC."""
+    """Weight of the CRF's position kernel. A larger value smooths more. Published: 3, as in SEC."""
     pos_xy_std: float = Field(default=3.0, gt=0)
-    """Its standard deviation in pixels. Published: 3, for images of 321x321."""
+    """Standard deviation of the position kernel in pixels. Published: 3, for images of 321x321."""
     bi_weight: float = Field(default=10.0, ge=0)
-    """Weight of the CRF's bilateral kernel. Published: 10."""
+    """Weight of the CRF's bilateral kernel. A larger value pulls masks more towards colour edges. Published: 10."""
     bi_xy_std: float = Field(default=80.0, gt=0)
-    """Its standard deviation in pixels. Published: 80, for images of 321x321."""
+    """Spatial standard deviation of the bilateral kernel in pixels. Published: 80, for images of 321x321."""
     bi_rgb_std: float = Field(default=13.0, gt=0)
-    """Its standard deviation in colour, 0-255 units. Published: 13."""
+    """Colour standard deviation of the bilateral kernel, 0-255 units. Published: 13."""
     iterations: int = Field(default=10, ge=1)
-    """Mean-field iterations. Published: 10."""
+    """Number of mean-field iterations. Published: 10."""
     clamp: bool = True
-    """X is the label on labelled pixels throughout the inference, as in the paper; False infers X there too, as public code."""
+    """True, as in the paper: X equals the label on labelled pixels during the whole inference. False, as in public
+    code: X is inferred there too."""
     divergence: Literal["ce", "kl"] = "ce"
-    """``ce``: H(X, S), equation (7); ``kl``: KL(X || S), (10). Gradients are the same."""
+    """``ce``: H(X, S), equation (7). ``kl``: KL(X || S), equation (10). Both have the same gradient."""
     sigma_rgb: float = Field(default=15.0, gt=0)
-    """Of the term ``densecrf``: standard deviation in colour, as in the method of that name."""
+    """Colour standard deviation of the term ``densecrf``, 0-255 units, as in the method of that name."""
     sigma_xy: float = Field(default=100.0, gt=0)
-    """Of the term ``densecrf``: standard deviation in pixels."""
+    """Spatial standard deviation of the term ``densecrf`` in pixels."""
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
@@ -73,10 +75,10 @@ class CrfAdm(CrossEntropyMethod):
 
     @torch.no_grad()
     def proposals(self, logits: Tensor, batch: Batch) -> Tensor:
-        """X, (B,K,H,W), from the network's logits (B,K,H,W); softmax(logits) beyond the image."""
+        """Proposals X, (B,K,H,W), from the network's logits (B,K,H,W). On padding they are softmax(logits)."""
         scores = logits.detach()
         if self.clamp:
-            # Forbidding all other classes keeps X at the label, and labelled pixels speak for their label from the start.
+            # Scores of -inf for all other classes keep X at the label. Labelled pixels support it from the start.
             classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
             labels = batch.labels[:, None]
             scores = scores.masked_fill((labels != 255) & (labels != classes), float("-inf"))
@@ -88,7 +90,7 @@ class CrfAdm(CrossEntropyMethod):
             "bi_xy_std": self.bi_xy_std,
             "bi_rgb_std": self.bi_rgb_std,
         }
-        # the same numbers, several times faster on a CPU; elsewhere nobody waits to learn whether there is padding
+        # mean_field gives the same numbers, several times faster on a CPU. On a GPU, valid.all() would be a wait.
         if devices.on_host(batch.valid) and bool(batch.valid.all()):
             return mean_field(scores, batch.rgb, **settings)
         return differentiable_mean_field(scores, batch.rgb, roi=batch.valid, **settings).exp()

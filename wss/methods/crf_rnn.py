@@ -16,12 +16,12 @@ from wss.networks.layers.crf import CRFLayer
 
 
 class RefinedSegmenter(Segmenter):
-    """A segmentation network with a CRF layer behind it.
+    """A segmentation network followed by a CRF layer.
 
     Args:
         spec: The network.
         num_classes: K, background included.
-        crf: Takes logits and images, see ``CRFLayer``.
+        crf: The CRF layer. It takes logits and images, see ``CRFLayer``.
     """
 
     def __init__(self, spec: NetworkSpec, num_classes: int, crf: CRFLayer) -> None:
@@ -33,23 +33,24 @@ class RefinedSegmenter(Segmenter):
 
         Args:
             rgb: Images.
-            every: Leave the CRF out and give a list: the logits of the network itself, and those of each scale (``Segmenter``).
-            valid: bool (B,H,W), False where a crop reaches beyond its image, which takes no part in the CRF.
+            every: Skip the CRF and return a list: the logits of the network, and those of each scale (see
+                ``Segmenter``).
+            valid: bool (B,H,W), False on padding beyond the image. Padding takes no part in the CRF.
         """
         outputs = super().forward(rgb, every)
         return outputs if every else self.crf(outputs, rgb, valid)
 
 
 class CrfRnn(CrossEntropyMethod):
-    """Partial cross-entropy of a network, then of network and CRF layer together.
+    """Partial cross-entropy of a network, then of the network and a CRF layer together.
 
-    The term ``pce`` is that of the network's own output and runs no CRF; the term ``crf`` is that of the CRF's output. At test
-    time the CRF always takes part, also after a first phase that has not trained it. Where the network sees several scales,
-    the CRF refines their largest logits.
+    The term ``pce`` is the partial cross-entropy of the network's own output; it does not run the CRF. The term ``crf``
+    is the partial cross-entropy of the CRF's output. At test time the CRF always runs, even after a first phase that
+    did not train it. If the network sees several scales, the CRF refines the maximum of their logits.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", section 4.3 and Table 4; Zheng et
     al. 2015, "Conditional Random Fields as Recurrent Neural Networks".
-    Differs: the paper does not publish the CRF's settings; ours are those of Zheng et al.'s code.
+    Differs: the paper does not publish the CRF's settings; the defaults are those of Zheng et al.'s code.
     """
 
     name: Literal["crf-rnn"] = "crf-rnn"
@@ -63,23 +64,25 @@ class CrfRnn(CrossEntropyMethod):
     multi_scale: ClassVar[bool] = True
 
     pos_weight: float = Field(default=3.0, ge=0)
-    """Initial weight of the position kernel; the trained one may leave it, class by class."""
+    """Initial weight of the position kernel. Training changes it for each class."""
     pos_xy_std: float = Field(default=3.0, gt=0)
-    """Its standard deviation in pixels."""
+    """Standard deviation of the position kernel in pixels."""
     bi_weight: float = Field(default=5.0, ge=0)
-    """Initial weight of the bilateral kernel."""
+    """Initial weight of the bilateral kernel. Training changes it for each class."""
     bi_xy_std: float = Field(default=160.0, gt=0)
-    """Its standard deviation in pixels, for images of 375x500."""
+    """Spatial standard deviation of the bilateral kernel in pixels, for images of 375x500."""
     bi_rgb_std: float = Field(default=3.0, gt=0)
-    """Its standard deviation in colour, 0-255 units."""
+    """Colour standard deviation of the bilateral kernel, 0-255 units."""
     normalisation: Literal["rows", "symmetric"] = "rows"
-    """``rows``: averages, as CRF-as-RNN; ``symmetric``: as the ``crf`` stage."""
+    """Normalisation of the filter. ``rows``: weighted averages, as in CRF-as-RNN. ``symmetric``: as in the stage
+    ``crf``."""
     iterations: int = Field(default=5, ge=1)
-    """Mean-field iterations in training."""
+    """Number of mean-field iterations in training."""
     test_iterations: int = Field(default=10, ge=1)
-    """Mean-field iterations at test time."""
+    """Number of mean-field iterations at test time."""
     rate: float = Field(default=1.0, ge=0)
-    """Learning rate of the CRF's parameters as a multiple of the phase's ``lr``; 0 keeps them fixed. They have no decay."""
+    """Learning rate of the CRF's parameters as a multiple of the phase's ``lr``. 0 keeps them fixed. They have no
+    weight decay."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""

@@ -1,6 +1,6 @@
-"""Cross-entropy on labelled pixels, alone or beside other terms.
+"""Cross-entropy on labelled pixels, alone or with other loss terms.
 
-Alone it is the two baselines every weakly supervised method is compared with: on scribbles and on dense masks.
+Alone it gives the two baselines of every weakly supervised method: training on scribbles and training on dense masks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wss.params import LATER
 
 
 class CrossEntropyMethod(Method):
-    """A method one of whose terms is cross-entropy on labelled pixels.
+    """Base class of methods with a term that is cross-entropy on labelled pixels.
 
     Source: Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-scale Convolutional
         Architecture", section 6.3.2, for ``class_weights: auto``; Lin et al. 2017, "Focal Loss for Dense Object Detection", for
@@ -28,29 +28,32 @@ class CrossEntropyMethod(Method):
     """
 
     cross_entropy_terms: ClassVar[frozenset[str]] = frozenset({"pce", "ce"})
-    """Loss terms that ``cross_entropy`` computes: class weights, focal loss and Dice loss act on them alone."""
+    """Loss terms that ``cross_entropy`` computes. Class weights, focal loss and Dice loss act on these terms only."""
     supervised_terms: ClassVar[frozenset[str]] = frozenset({"pce", "ce"})
 
     class_weights: Literal["auto"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         default=None, json_schema_extra=LATER
     )
-    """Weights of the classes in the cross-entropy: None weighs all pixels alike; one number for each class, in their order; or
-    ``auto``, median-frequency balancing, where rare classes weigh more: computed from the labels of the training images."""
+    """Weight of each class in the cross-entropy. None: all pixels have equal weight. A list: one number per class, in
+    the order of the classes. ``auto``: median-frequency balancing from the labels of the training images; rare classes
+    get larger weights."""
     focal_gamma: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
-    """Focal loss: pixels whose class already has the probability p count (1 - p)^gamma in the cross-entropy. 0 is the plain
-    one; published for detection: 2."""
+    """Focal loss: the cross-entropy of a pixel is multiplied by (1 - p)^gamma, with p the probability of its label. A
+    larger value gives less weight to pixels that are already right. 0 is plain cross-entropy. Published for detection:
+    2."""
 
     dice: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
-    """Weight of the soft Dice loss of labelled pixels beside their cross-entropy. It weighs all classes alike."""
+    """Weight of a soft Dice loss on labelled pixels, added to their cross-entropy. It gives all classes equal
+    weight."""
 
     @field_validator("class_weights", mode="before")
     @classmethod
     def _weights_or_auto(cls, value: object) -> object:
-        """One message in the place of one for each kind of value that is allowed."""
+        """Give one error message instead of one per member of the union type."""
         numbers = isinstance(value, list | tuple) and all(type(w) in (int, float) and w >= 0 for w in value)
         if value is None or value == "auto" or numbers:
             return value
-        raise ValueError("expected auto, null, or a list of numbers from 0 on, one for each class")
+        raise ValueError("expected auto, null, or a list with a number of at least 0 for each class")
 
     @field_validator("class_weights")
     @classmethod
@@ -60,32 +63,32 @@ class CrossEntropyMethod(Method):
         return value
 
     def check(self, terms: Collection[str], num_classes: int, background: int | None) -> None:
-        """See ``Method.check``: there is one weight for each class."""
+        """See ``Method.check``: a list of class weights must have one number per class."""
         if isinstance(self.class_weights, tuple) and len(self.class_weights) != num_classes:
             raise UsageError(
-                f"class_weights has {len(self.class_weights)} numbers, and there are {num_classes} classes; give one for each, "
-                "in the order of the classes, or auto"
+                f"class_weights has {len(self.class_weights)} numbers, but there are {num_classes} classes; give one number "
+                "per class, in the order of the classes, or auto"
             )
 
     def check_phases(self, phases: Sequence[Phase]) -> None:
-        """See ``Method.check_phases``: a Dice loss needs a cross-entropy beside which it stands.
+        """See ``Method.check_phases``: a Dice loss needs a cross-entropy term to which it is added.
 
         Raises:
-            ValueError: ``dice`` has a weight, and no phase has a term that it would be added to.
+            ValueError: ``dice`` has a weight, but no phase has a cross-entropy term.
         """
         used = {term for phase in phases for term in phase.terms}
         if self.dice and not used & self.cross_entropy_terms:
             raise ValueError(
                 f"method {self.name!r}: dice is added to the terms "
-                f"{', '.join(sorted(self.cross_entropy_terms & self.term_names))}, and no phase has one of them; leave dice out"
+                f"{', '.join(sorted(self.cross_entropy_terms & self.term_names))}, but no phase has one; leave dice out"
             )
 
     def weighted(self, weights: tuple[float, ...]) -> CrossEntropyMethod:
-        """The same method with these weights in the place of ``auto``."""
+        """A copy of the method with these class weights instead of ``auto``."""
         return self.model_copy(update={"class_weights": weights})
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with this method's weights, and the Dice loss if it has a weight.
+        """Cross-entropy of logits (B,K,H,W) on labelled pixels, with class weights, plus the weighted Dice loss.
 
         Raises:
             UsageError: ``class_weights`` is still ``auto``, see ``weighted``.
@@ -99,13 +102,14 @@ class CrossEntropyMethod(Method):
         return loss + self.dice * dice_loss(logits.float().softmax(1), batch.labels) if self.dice else loss
 
     def cross_entropy_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The output of a ``Segmenter``, logits (B,K,H,W), and its cross-entropy on labelled pixels.
+        """Run a ``Segmenter`` and return its logits (B,K,H,W) and their cross-entropy on labelled pixels.
 
-        Where the network sees several scales (``NetworkSpec.multi_scale``), the loss is the sum of the cross-entropies of the
-        output, which is the largest logit of all scales at every pixel, and of each scale's own logits.
+        If the network sees several scales (``NetworkSpec.multi_scale``), the output is the maximum of their logits at
+        each pixel. The loss is the cross-entropy of the output plus that of each scale's own logits.
 
         Source: Chen et al. 2017, "DeepLab", arXiv:1606.00915, section 4.1.2, and the published network definition.
-        Differs: all logits are interpolated to the size of the labels; there labels are reduced to that of the logits.
+        Differs: logits are interpolated to the size of the labels; the published code reduces labels to the size of the
+            logits.
         """
         outputs: list[Tensor] = model(batch.rgb, every=True)
         loss = self.cross_entropy(outputs[0], batch)
@@ -116,14 +120,15 @@ class CrossEntropyMethod(Method):
 
 @lru_cache(maxsize=16)
 def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
-    """Weights as a tensor, copied once: a copy in every step would let a GPU wait."""
+    """Weights as a tensor, cached per device, because a copy in every step would make a GPU wait."""
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 class PartialCrossEntropy(CrossEntropyMethod):
-    """Partial cross-entropy: the loss sees labelled pixels only, the lower bound.
+    """Partial cross-entropy: the loss uses labelled pixels only. It is the lower bound of comparisons.
 
-    The term ``absent``, which no pipeline has, is the absent-class penalty: for images whose labels name all their classes.
+    The term ``absent`` is the absent-class penalty. It is meant for images whose labels name all their classes. No
+    pipeline uses it.
     """
 
     name: Literal["pce"] = "pce"
@@ -143,7 +148,7 @@ class PartialCrossEntropy(CrossEntropyMethod):
 
 
 class Dense(CrossEntropyMethod):
-    """The same loss on dense masks, the upper bound."""
+    """Cross-entropy on dense masks. It is the upper bound of comparisons."""
 
     name: Literal["dense"] = "dense"
     summary: ClassVar[str] = "cross-entropy on dense masks; the upper bound (needs masks)"

@@ -1,4 +1,4 @@
-"""DMPLS: two branches on one encoder, whose predictions are mixed anew in every step into labels for both."""
+"""DMPLS: two branches on one encoder; in each step a random mixture of their predictions gives labels for both."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from wss.params import LATER
 
 
 class DualBranchSegmenter(Segmenter):
-    """A segmentation network, which makes the predictions, with a second branch beside its decoder for training.
+    """A segmentation network with a second decoder branch that is used in training only.
 
     Args:
         spec: The network.
         num_classes: K, background included.
-        dropout: Rate at which the second branch loses channels of what it is given.
+        dropout: Dropout rate of the channels that enter the second branch.
     """
 
     def __init__(self, spec: NetworkSpec, num_classes: int, dropout: float) -> None:
@@ -32,7 +32,7 @@ class DualBranchSegmenter(Segmenter):
         self.second = self.network.second_branch(dropout)
 
     def both(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B,K,H,W) float32 of either branch, of RGB images (B,3,H,W) in 0..255."""
+        """Logits (B,K,H,W) float32 of both branches, of RGB images (B,3,H,W) in 0..255."""
         first, second = (
             functional.interpolate(logits.float(), rgb.shape[2:], mode="bilinear", align_corners=False)
             for logits in self.network.both(self.normalise(rgb), self.second)
@@ -43,18 +43,19 @@ class DualBranchSegmenter(Segmenter):
 class Dmpls(CrossEntropyMethod):
     """Dual-branch network with dynamically mixed pseudo-labels.
 
-    The term ``pce`` is the mean of both branches' partial cross-entropy, ``mixed`` (0.5 in the paper) the mean of their Dice
-    losses against argmax(b p_1 + (1 - b) p_2), with b drawn uniformly from 0..1 for every batch. The labels take no gradient.
-    With ``soft``, which is DMSPS, the mixture itself is the label, and ``mixed`` (8 in that paper) the mean of both branches'
-    cross-entropies against it. At test time the first branch predicts alone. The term ``absent``, which no pipeline has, is the
-    mean of both branches' absent-class penalties: for images whose labels name all their classes.
+    The term ``pce`` is the mean partial cross-entropy of both branches. The term ``mixed`` (weight 0.5 in the paper) is
+    the mean of their Dice losses against the labels argmax(b p_1 + (1 - b) p_2). For each batch b is drawn uniformly
+    from 0..1. The labels receive no gradient. With ``soft`` (DMSPS) the mixture itself is the label, and ``mixed``
+    (weight 8 in that paper) is the mean cross-entropy of both branches against it. At test time only the first branch
+    predicts. The term ``absent`` is the mean of both branches' absent-class penalties. It is meant for images whose
+    labels name all their classes. No pipeline uses it.
 
     Source: Luo et al. 2022, "Scribble-Supervised Medical Image Segmentation via Dual-Branch Network and Dynamically Mixed
         Pseudo Labels Supervision", arXiv:2203.02106; Han et al. 2024, "DMSPS: Dynamically mixed soft pseudo-label supervision
         for scribble-supervised medical image segmentation", Medical Image Analysis 97, for ``soft``.
-    Differs: only a U-Net has a second decoder; other networks' second branch is a second classifier on the same features, which
-        differs less from the first. Padding does not count. The authors' first code of DMSPS takes the softmax of probabilities
-        once more in its cross-entropy; their later one does not, nor does this.
+    Differs: only a U-Net gets a second decoder. In other networks the second branch is a second classifier on the same
+        features, so the branches differ less. Padding does not count. The authors' first code of DMSPS applies softmax
+        twice in its cross-entropy; their later code and this code apply it once.
     """
 
     name: Literal["dmpls"] = "dmpls"
@@ -65,10 +66,11 @@ class Dmpls(CrossEntropyMethod):
     uses_unlabelled: ClassVar[bool] = True
 
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Rate at which the second branch loses channels of what it is given, in training."""
+    """Dropout rate of the channels that enter the second branch, in training. A larger value makes the branches differ
+    more."""
     soft: bool = Field(default=False, json_schema_extra=LATER)
-    """Probabilities of the mixture as labels, with a cross-entropy (DMSPS), in the place of its most probable classes, with a
-    Dice loss (DMPLS)."""
+    """Labels from the mixture. False (DMPLS): its most probable classes, with a Dice loss. True (DMSPS): its
+    probabilities, with a cross-entropy."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""

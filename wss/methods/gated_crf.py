@@ -1,4 +1,4 @@
-"""Gated CRF: partial cross-entropy, and near pixels of like colour asked to agree."""
+"""Gated CRF: partial cross-entropy, and a loss that asks nearby pixels of similar colour to agree."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ from wss.methods.method import Batch
 
 
 class GatedCRF(CrossEntropyMethod):
-    """Partial cross-entropy and the gated CRF loss, trained together from the beginning.
+    """Partial cross-entropy and the gated CRF loss, both from the start of the training.
 
-    The term ``gated-crf`` (0.1 in the published settings) takes all pixels of the image as sources.
+    The term ``gated-crf`` (weight 0.1 in the published settings) takes all pixels of the image as sources.
 
     Source: Obukhov et al. 2019, "Gated CRF Loss for Weakly Supervised Semantic Image Segmentation", arXiv:1906.04651; sigmas,
         radius and weight as in its published code, which the ACDC benchmark of Luo et al. 2022 (arXiv:2203.02106) uses too.
-    Differs: colours are compared in 0-255 units whatever the network's normalisation; a grey image has three equal channels,
-        where the benchmark has one, as if sigma_rgb were smaller by the root of 3. At the full resolution unless ``scale`` says
-        otherwise, where the published code reduces photographs to a quarter.
+    Differs: colours are always compared in 0-255 units, independent of the network's normalisation. A grey image has
+        three equal channels, in the benchmark one channel; this acts like a sigma_rgb smaller by the factor sqrt(3).
+        The default ``scale`` is the full resolution; the published code reduces photographs to a quarter.
     """
 
     name: Literal["gated-crf"] = "gated-crf"
-    summary: ClassVar[str] = "partial cross-entropy with a CRF loss between near pixels beside it"
+    summary: ClassVar[str] = "partial cross-entropy plus a CRF loss between nearby pixels"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "gated-crf"})
     uses_unlabelled: ClassVar[bool] = True
     stored_features: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
     radius: int = Field(default=5, ge=1)
-    """Which pixels meet: those at most so far apart in x and y, in pixels of the reduced image (``scale``)."""
+    """Largest distance in x and y of pixels that are compared, in pixels of the reduced image (``scale``). The time
+    grows with its square."""
     sigma_rgb: float = Field(default=25.5, gt=0)
-    """Standard deviation in colour, 0-255 units."""
+    """Standard deviation in colour, 0-255 units. A larger value asks pixels of less similar colour to agree."""
     sigma_xy: float = Field(default=6.0, gt=0)
-    """Standard deviation in pixels of the reduced image."""
+    """Standard deviation of position in pixels of the reduced image. A larger value gives far pixels more weight."""
     colour_weight: float = Field(default=1.0, ge=0)
     """Weight of the kernel of colour and position."""
     position_weight: float = Field(default=0.0, ge=0)
     """Weight of the kernel of position alone."""
     destinations: Literal["all", "unlabelled"] = "all"
-    """Pixels whose energy counts: ``unlabelled`` leaves labelled ones to the cross-entropy."""
+    """Pixels whose energy counts: ``all`` pixels, or only ``unlabelled`` pixels."""
     scale: float = Field(default=1.0, gt=0, le=1)
-    """Compute the loss at this fraction of the resolution: the window reaches farther in the image, at less cost. 0.25 for
-    photographs."""
+    """Fraction of the resolution at which the loss is computed. With a smaller value the window covers more of the
+    image and the loss takes less time. Published for photographs: 0.25."""
 
     @model_validator(mode="after")
     def _some_kernel(self) -> GatedCRF:
         if self.colour_weight + self.position_weight == 0:
-            raise ValueError("colour_weight and position_weight are both 0, which leaves no kernel")
+            raise ValueError("colour_weight and position_weight are both 0; one of them must be larger")
         return self
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Mean teacher: an average of the network over its training gives pseudo-labels where it fits the scribbles better."""
+"""Mean teacher: pseudo-labels from the network or its moving average, whichever fits the scribbles better."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from wss.networks.average import MovingAverage
 
 
 class TaughtSegmenter(Segmenter):
-    """A segmentation network, the student, and its moving average, the teacher, for training.
+    """A segmentation network (the student) with its moving average (the teacher), which is used in training only.
 
-    The teacher is no submodule: its weights are neither trained nor part of the state dict.
+    The teacher is not a submodule: its weights are neither trained nor part of the state dict.
 
     Args:
         spec: The network.
         num_classes: K, background included.
-        decay: Of the average.
+        decay: Decay of the moving average.
     """
 
     def __init__(self, spec: NetworkSpec, num_classes: int, decay: float) -> None:
@@ -34,7 +34,7 @@ class TaughtSegmenter(Segmenter):
         self.teacher: MovingAverage | None = None
 
     def follow(self) -> nn.Module:
-        """The teacher, after it took in the present weights; in the first call it is a copy of them. In evaluation mode."""
+        """Update the teacher with the current weights and return it in evaluation mode. The first call copies them."""
         if self.teacher is None:
             self.teacher = MovingAverage(self, self.decay)
         else:
@@ -42,25 +42,25 @@ class TaughtSegmenter(Segmenter):
         return self.teacher.model.eval()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up the state of a former teacher."""
+        """Load the state of a teacher from a checkpoint."""
         self.teacher = None
         self.teacher = MovingAverage(self, self.decay)
         self.teacher.load_state_dict(state)
 
 
 class MeanTeacher(CrossEntropyMethod):
-    """Partial cross-entropy, and pseudo-labels of whichever of student and teacher fits the scribbles better.
+    """Partial cross-entropy, and pseudo-labels from the student or the teacher, whichever fits the scribbles better.
 
-    The teacher is a moving average of the student's weights. For each image, the predictions of the one whose cross-entropy on
-    the labelled pixels is lower, the teacher's if both are equal or nothing is labelled, become hard labels of the unlabelled
-    pixels. The term ``pseudo`` is the mean of the student's cross-entropy and Dice loss against them. The network that is stored
-    is the student, or the average of the parameter ``average`` of stage train.
+    The teacher is a moving average of the student's weights. For each image, the network with the lower cross-entropy
+    on the labelled pixels gives hard labels for the unlabelled pixels. If both are equal or nothing is labelled, the
+    teacher gives them. The term ``pseudo`` is the mean of the student's cross-entropy and its Dice loss against these
+    labels. The stored network is the student, or its average if the parameter ``average`` of the stage train is set.
 
     Source: Tarvainen and Valpola 2017, "Mean teachers are better role models", arXiv:1703.01780; Wang et al. 2024, "ScribbleVS",
         arXiv:2411.10237, for the choice between student and teacher, the two losses and the decay.
-    Differs: ScribbleVS chooses for a whole batch, diffuses labels into regions and raises the weight of the term to 1 over a
-        fifth of the training. Here the teacher follows the student closely in the first steps (``MovingAverage``), and it is in
-        evaluation mode.
+    Differs: ScribbleVS chooses once per batch, diffuses labels into regions, and raises the weight of the term to 1
+        during a fifth of the training. Here the teacher follows the student closely in the first steps
+        (``MovingAverage``) and runs in evaluation mode.
     """
 
     name: Literal["mean-teacher"] = "mean-teacher"
@@ -71,7 +71,7 @@ class MeanTeacher(CrossEntropyMethod):
     uses_unlabelled: ClassVar[bool] = True
 
     decay: float = Field(default=0.99, ge=0, lt=1)
-    """Decay of the teacher: it averages about the last 1 / (1 - decay) steps."""
+    """Decay of the teacher's moving average: it covers about the last 1 / (1 - decay) steps."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
         """See ``Method.build``."""
@@ -90,7 +90,7 @@ class MeanTeacher(CrossEntropyMethod):
         return found
 
     def carried(self, model: nn.Module) -> dict[str, Any]:
-        """See ``Method.carried``: the teacher, once there is one."""
+        """See ``Method.carried``: the state of the teacher, if there is one yet."""
         teacher = cast(TaughtSegmenter, model).teacher
         return {} if teacher is None else {"teacher": teacher.state_dict()}
 
@@ -101,15 +101,16 @@ class MeanTeacher(CrossEntropyMethod):
 
 
 def pseudo_labels(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """For each image the predictions of the one that fits its labels better, on its unlabelled pixels.
+    """Hard labels for the unlabelled pixels, for each image from the network that fits its labels better.
 
     Args:
-        student: Logits, float (B,K,H,W).
-        teacher: Logits of the same images.
+        student: Logits of the student, float (B,K,H,W).
+        teacher: Logits of the teacher, float (B,K,H,W).
         labels: int64 (B,H,W), 255 = unlabelled.
 
     Returns:
-        int64 (B,H,W), 255 on labelled pixels. Where both fit equally well, or nothing is labelled, they are the teacher's.
+        int64 (B,H,W), 255 on labelled pixels. If both fit equally well or nothing is labelled, the labels are the
+        teacher's.
     """
     fits = [partial_cross_entropy(each, labels, reduction="none").sum((1, 2)) for each in (student, teacher)]
     better = torch.where((fits[0] < fits[1])[:, None, None], student.argmax(1), teacher.argmax(1))

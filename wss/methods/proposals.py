@@ -1,4 +1,4 @@
-"""Methods that train on labels spread from the scribbles beforehand, as if they were dense masks."""
+"""Methods that first propagate the scribbles to proposals, and then train on these as if they were dense masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wss.methods.method import Batch
 
 
 class Proposals(CrossEntropyMethod):
-    """Cross-entropy on proposals; how they are made, and how often, is the pipeline's matter."""
+    """Cross-entropy on proposals. The pipeline decides how and how often they are computed."""
 
     term_names: ClassVar[frozenset[str]] = frozenset({"ce"})
     multi_scale: ClassVar[bool] = True
@@ -23,28 +23,28 @@ class Proposals(CrossEntropyMethod):
 
 
 class GrabCut(Proposals):
-    """Proposals made once, by GrabCut.
+    """Cross-entropy on proposals that GrabCut computes once.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", table 2, first column.
     """
 
     name: Literal["grabcut"] = "grabcut"
-    summary: ClassVar[str] = "cross-entropy on masks that GrabCut made of the scribbles, once"
+    summary: ClassVar[str] = "cross-entropy on masks that GrabCut computes once from the scribbles"
 
 
 class RandomWalk(Proposals):
-    """Proposals made once, by random walks around detected edges: what ``rawks`` learns, without learning."""
+    """Cross-entropy on proposals from random walks that avoid detected edges: ``rawks`` without learned edges."""
 
     name: Literal["random-walk"] = "random-walk"
-    summary: ClassVar[str] = "cross-entropy on masks that random walks around edges made of the scribbles, once"
+    summary: ClassVar[str] = "cross-entropy on masks that random walks between edges give once from the scribbles"
 
 
 class ScribbleSup(Proposals):
-    """Proposals by graph cuts on superpixels, made anew with the network's help after each round of training.
+    """Cross-entropy on proposals by graph cuts on superpixels. After each round of training, the network updates them.
 
     Source: Lin, Dai, Jia, He, Sun: ScribbleSup, 2016.
     """
 
     name: Literal["scribblesup"] = "scribblesup"
-    summary: ClassVar[str] = "graph cuts on superpixels and training in turn, three rounds"
-    differs: ClassVar[str] = "the energy is scaled to images of any size; the presets voc2012-* have the published one"
+    summary: ClassVar[str] = "graph cuts on superpixels, alternating with training for three rounds"
+    differs: ClassVar[str] = "the energy is scaled to images of any size; presets voc2012-* have the published energy"

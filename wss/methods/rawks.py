@@ -1,4 +1,4 @@
-"""RAWKS: a boundary network propagates scribbles by random walks, and learns together with the segmentation network."""
+"""RAWKS: a boundary network that propagates scribbles by random walks, trained with the segmentation network."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from wss.networks import NetworkSpec, build_network
 from wss.ops import colour_gradient, hitting_probabilities, reachable
 
 _FAINT, _WALL = 0.01, 1e3
-"""Least and largest boundaries of an image: so that the network can still raise the one and tear down the other."""
+"""Limits of the image's own boundaries. Within them the network can still raise a low one and lower a high one."""
 
 
 class RawksNetwork(Segmenter):
-    """The segmentation network Q, which makes the predictions, and beside it the boundary network B.
+    """The segmentation network Q, which makes the predictions, and the boundary network B.
 
     Args:
-        spec: Architecture of both.
+        spec: Architecture of both networks.
         num_classes: K, background included.
-        stride: Random walks run on a grid of this many pixels a side.
+        stride: Side in pixels of the grid cells on which the random walks run.
         edge_strength: See ``Rawks``.
         edge_power: See ``Rawks``.
     """
@@ -47,8 +47,8 @@ class RawksNetwork(Segmenter):
 
         Args:
             rgb: Images.
-            stride: Pixels a side of the cells that are scored; None is the stride of training. A walk through a cell crosses
-                ``stride`` pixels, so that scores of smaller ones are smaller.
+            stride: Side of the scored cells in pixels; None is the stride of training. A walk through a cell crosses
+                ``stride`` pixels, so smaller cells have smaller scores.
         """
         stride = stride or self.stride
         scores = functional.softplus(self._on_grid(self.boundary_network, rgb, stride))[:, 0]
@@ -56,7 +56,7 @@ class RawksNetwork(Segmenter):
 
     @torch.no_grad()
     def _seen(self, rgb: Tensor, stride: int) -> Tensor:
-        """Boundaries of the image itself."""
+        """Boundaries from the image's colour gradient, on the grid."""
         seen = self.edge_strength * colour_gradient(rgb.float()) ** self.edge_power
         return (stride * cell_means(seen, stride)).clamp(_FAINT, _WALL)
 
@@ -66,7 +66,7 @@ class RawksNetwork(Segmenter):
 
     def _on_grid(self, network: nn.Module, rgb: Tensor, stride: int) -> Tensor:
         height, width = rgb.shape[2:]
-        whole = (0, -width % stride, 0, -height % stride)  # so that cells lie where those of the labels do
+        whole = (0, -width % stride, 0, -height % stride)  # aligns the cells with those of the labels
         maps = network(functional.pad(self.normalise(rgb), whole, mode="replicate")).float()
         size = [-(-side // stride) for side in (height, width)]
         return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
@@ -75,37 +75,42 @@ class RawksNetwork(Segmenter):
 class Rawks(CrossEntropyMethod):
     """Random-walk label propagation learned with the network.
 
-    Terms: ``rawks`` trains Q and B together on equation (11); ``fixed`` is the same loss with P taken as given, so that only Q
-    learns (the protocol "train P, Q, then Q"; freeze ``boundary_network`` in such a phase); ``pce`` is partial cross-entropy.
+    The term ``rawks`` trains Q and B together on equation (11). The term ``fixed`` is the same loss with a constant P,
+    so only Q is trained. It is the second phase of the protocol "train P, Q, then Q"; freeze ``boundary_network`` in
+    such a phase. The term ``pce`` is partial cross-entropy.
 
     Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation",
         (11) and section 4.
-    Differs: alpha, the nonlinearity of B (softplus) and the rates are not published. The paper's B is learned from nothing;
-        ``edge_strength`` above 0 lets it start from the colour gradients of the image.
+    Differs: alpha, the nonlinearity of B (softplus) and the learning rates are not published. The paper learns B from
+        scratch; with ``edge_strength`` above 0 it starts from the colour gradients of the image.
     """
 
     name: Literal["rawks"] = "rawks"
     summary: ClassVar[str] = "random-walk label propagation learned together with the network"
     differs: ClassVar[str] = (
-        "alpha, rates and lengths are ours: the paper gives none; the pipeline walks at full resolution instead of stride 4"
+        "alpha, learning rates and lengths are ours: the paper gives none; the pipeline walks at stride 1, not stride 4"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"rawks", "fixed", "pce"})
     supervised_terms: ClassVar[frozenset[str]] = term_names
 
     alpha: float = Field(default=1.0, ge=0)
-    """How fast uncertain propagated labels lose weight; not published."""
+    """Rate at which uncertain propagated labels lose weight. A larger value ignores uncertain pixels more. Not
+    published."""
     stride: int = Field(default=4, ge=1)
-    """Walks run on a grid of this many pixels a side; the paper's networks have outputs at a quarter of the resolution."""
+    """Side in pixels of the grid cells on which random walks run. A larger value is faster and coarser. The paper's
+    networks have outputs at a quarter of the resolution."""
 
     edge_strength: float = Field(default=0.0, ge=0)
-    """Above 0, what the boundary network says is multiplied by this and the colour gradient to the power ``edge_power``: B starts
-    near the boundaries of the propagation ``random-walk``. 0 is the paper's B, which sees no such thing."""
+    """If above 0, the boundary network's output is multiplied by ``edge_strength`` x (colour gradient)^``edge_power``.
+    B then starts near the boundaries of the propagation ``random-walk``. 0 is the paper's B, which does not use the
+    gradient."""
     edge_power: float = Field(default=2.0, gt=0)
-    """Above 1, weak gradients count for less. At 2 with a strength of 300 walks stay uncertain where boundaries are weak, and the
-    weights of the loss mean something; at 4 with 1e6 nearly all pixels are certain from the start."""
+    """Exponent of the colour gradient. A larger value gives weak gradients less influence. With 2 and a strength of
+    300, walks stay uncertain at weak boundaries, so the weights of the loss have an effect. With 4 and 1e6 nearly all
+    pixels are certain from the start."""
 
     def build(self, network: NetworkSpec, num_classes: int) -> nn.Module:
-        """Both networks."""
+        """Build both networks, see ``RawksNetwork``."""
         return RawksNetwork(network, num_classes, self.stride, self.edge_strength, self.edge_power)
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
@@ -117,7 +122,7 @@ class Rawks(CrossEntropyMethod):
         if "rawks" in terms or "fixed" in terms:
             logits = both.logits(batch.rgb)
             learns = "rawks" in terms
-            both.boundary_network.train(both.training and learns)  # what is fixed keeps its statistics too
+            both.boundary_network.train(both.training and learns)  # a fixed network also keeps its statistics
             with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
                 boundary = both.boundary(batch.rgb)
             scribble = coarse_labels(batch.labels, self.stride, logits.shape[1])

@@ -1,4 +1,4 @@
-"""Regularised losses: partial cross-entropy first, then fine-tuning with a CRF, normalised cut or kernel cut loss beside it."""
+"""Regularised losses: partial cross-entropy, then fine-tuning with an added CRF, normalised cut or kernel cut loss."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from wss.methods.method import Batch
 
 
 class RegularisedLoss(CrossEntropyMethod):
-    """Partial cross-entropy and one regulariser, the term of the method's own name, at full resolution.
+    """Partial cross-entropy and one regulariser at full resolution. The regulariser's term has the method's name.
 
-    A phase without the regulariser among its terms does not compute it, so that one method serves both phases of the paper.
+    A phase computes the regulariser only if it is among the phase's terms. So one method serves both phases of the
+    paper.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", (2) and section 4.
     """
@@ -31,11 +32,13 @@ class RegularisedLoss(CrossEntropyMethod):
     sigma_xy: float = Field(default=100.0, gt=0)
     """Standard deviation of the affinity in pixels. Published: 100 (VGG), 80 (ResNet-101), for images of 375x500."""
     variant: Literal["plain", "clamped"] = "plain"
-    """``clamped``: labelled pixels count as their labels and get no gradient, nor do classes absent from the labels."""
+    """``plain``: as published. ``clamped``: labelled pixels are one-hot and get no gradient from the regulariser, and
+    neither do classes without a label in the image."""
     scale: float = Field(default=1.0, gt=0, le=1)
-    """Compute the regulariser at this fraction of the resolution, for speed."""
+    """Fraction of the resolution at which the regulariser is computed. A smaller value is faster."""
     images: Literal["all", "unlabelled"] = "all"
-    """Which images are regularised: ``unlabelled`` leaves out those with any labelled pixel (semi-supervision)."""
+    """Images that are regularised: ``all``, or only ``unlabelled`` images, which have no labelled pixel
+    (semi-supervision)."""
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
@@ -53,22 +56,22 @@ class RegularisedLoss(CrossEntropyMethod):
 
     @abstractmethod
     def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
-        """The regularisation loss of soft segments (B,K,H,W) inside ``roi``, bool (B,H,W)."""
+        """Regularisation loss of probabilities (B,K,H,W) on the pixels where ``roi``, bool (B,H,W), is True."""
 
 
 class DenseCRF(RegularisedLoss):
-    """The relaxed Potts energy of the fully connected CRF."""
+    """Partial cross-entropy and the relaxed Potts energy of the fully connected CRF."""
 
     name: Literal["densecrf"] = "densecrf"
-    summary: ClassVar[str] = "partial cross-entropy, then with a dense CRF loss beside it"
+    summary: ClassVar[str] = "partial cross-entropy, then plus a dense CRF loss"
     differs: ClassVar[str] = (
-        "the loss is normalised: weight 1 is not the authors' 2e-9 or 1e-8 (presets voc2012-pytorch-weights, -caffe-weights)"
+        "normalised loss: weight 1 is not the authors' 2e-9 or 1e-8 (presets voc2012-pytorch-weights, -caffe-weights)"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "densecrf"})
 
     units: Literal["normalised", "paper"] = "normalised"
-    """``normalised``: the share of affinity that is cut, in 0..1. ``paper``: as the authors' code, whose weight is 1e-8 in Caffe.
-    That is as much as 2 to 5 in normalised units, at crops of 321."""
+    """``normalised``: the share of affinity that is cut, in 0..1. ``paper``: the value of the authors' code. Its weight
+    in their Caffe code, 1e-8, equals about 2 to 5 in normalised units at crops of 321."""
 
     def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
         """See ``dense_crf_loss``."""
@@ -86,10 +89,10 @@ class DenseCRF(RegularisedLoss):
 
 
 class NormalizedCut(RegularisedLoss):
-    """The relaxed normalised cut."""
+    """Partial cross-entropy and the relaxed normalised cut."""
 
     name: Literal["ncut"] = "ncut"
-    summary: ClassVar[str] = "partial cross-entropy, then with a normalised cut loss beside it"
+    summary: ClassVar[str] = "partial cross-entropy, then plus a normalised cut loss"
     differs: ClassVar[str] = "sigma_xy 40 and the weight 0.3 are ours: the paper gives neither"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "ncut"})
 
@@ -111,22 +114,23 @@ class NormalizedCut(RegularisedLoss):
 
 
 class KernelCut(RegularisedLoss):
-    """CRF and normalised cut together."""
+    """Partial cross-entropy, the CRF loss and the normalised cut together."""
 
     name: Literal["kernelcut"] = "kernelcut"
-    summary: ClassVar[str] = "partial cross-entropy, then with a kernel cut loss (CRF + normalised cut) beside it"
-    differs: ClassVar[str] = "gamma 0.2 is ours: the paper gives none; the loss is normalised as that of densecrf"
+    summary: ClassVar[str] = "partial cross-entropy, then plus a kernel cut loss (CRF + normalised cut)"
+    differs: ClassVar[str] = "gamma 0.2 is ours: the paper gives none; the loss is normalised like that of densecrf"
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "kernelcut"})
 
     units: Literal["normalised", "paper"] = "normalised"
-    """Units of the CRF part: ``normalised`` is the share of affinity that is cut, in 0..1; ``paper`` the authors' code's. Then
-    ``gamma`` is relative to values of about 1e8."""
+    """Units of the CRF loss. ``normalised``: the share of affinity that is cut, in 0..1. ``paper``: the value of the
+    authors' code; ``gamma`` is then relative to values of about 1e8."""
     gamma: float = Field(default=0.2, ge=0)
     """Weight of the normalised cut relative to the CRF loss; not published."""
     nc_sigma_rgb: float | None = Field(default=None, gt=0)
-    """``sigma_rgb`` of the normalised cut; None shares the CRF's."""
+    """``sigma_rgb`` of the normalised cut. None uses the CRF's value."""
     nc_sigma_xy: float | None = Field(default=None, gt=0)
-    """``sigma_xy`` of the normalised cut; None shares the CRF's. Sharing both halves the filtering."""
+    """``sigma_xy`` of the normalised cut. None uses the CRF's value. If both are shared, the filter runs once, not
+    twice."""
 
     def regulariser(self, probs: Tensor, batch: Batch, roi: Tensor) -> Tensor:
         """See ``kernel_cut_loss``."""

@@ -1,4 +1,4 @@
-"""RW-SS: features walk to what resembles them, and should resemble the same in the image and in its transform."""
+"""RW-SS: a random walk averages similar features; self-supervision compares the walk in an image and its transform."""
 
 from __future__ import annotations
 
@@ -31,38 +31,39 @@ from wss.params import LATER
 Head = Literal["network", "convolutions"]
 
 HEAD_DROPOUT = 0.1
-"""Of whole channels, in front of the last convolution of the head ``convolutions``."""
+"""Rate of channel dropout before the last convolution of the head ``convolutions``."""
 ROWS_WEIGHT, ENTRIES_WEIGHT = 1.0, 30.0
-"""Weights of ``consistency`` with which the divergence was published: as a mean over rows (the paper) and over entries of P."""
+"""Published weights of ``consistency``: for the mean over rows of P (paper) and for the mean over its entries (later
+code)."""
 
 NOTHING_TO_COMPARE = "without a walk there is no transition matrix to compare: set location to before"
 
 
 class WalkingSegmenter(Segmenter):
-    """A segmentation network whose features walk at random before they are classified.
+    """A segmentation network with a random walk on the features before the classifier.
 
-    The walk is on the input of the classifier. With the head ``network`` that is the network's own. Where its input has more
-    channels than ``width``, a 1x1 convolution with normalisation and ReLU reduces it, and the convolutions of the classifier that
-    read it are made anew for that width. With the head ``convolutions`` a 3x3 convolution reduces it, the classifier is another
-    3x3 convolution and, behind dropout, a 1x1 convolution, and the walk is between the two 3x3 convolutions.
+    The head ``network`` is the network's own classifier; the walk is on its input. If this input has more channels than
+    ``width``, a 1x1 convolution with normalisation and ReLU reduces it. The convolutions of the classifier that read it
+    then get new weights for the smaller width. The head ``convolutions`` is: a 3x3 convolution that reduces the
+    channels, the walk, another 3x3 convolution, dropout, and a 1x1 convolution.
 
     Args:
         spec: The network.
         num_classes: K, background included.
-        walk: False leaves the walk out, and keeps the reduction.
+        walk: False leaves out the walk but keeps the reduction.
         embed: See ``RandomWalk``.
         head: ``network`` or ``convolutions``.
-        width: Most channels of the features that walk.
-        stride: Side in pixels of the cells between which they walk, for networks with finer features; where those of the
-            network are as coarse or coarser it has no effect.
+        width: Largest number of channels of the features in the walk.
+        stride: Side in pixels of the cells between which features walk. It has no effect if the network's own stride is
+            at least as large.
         scale: See ``RandomWalk``.
 
     Attributes:
         stride: Side of the cells in pixels: the larger of the argument and the network's stride.
-        cell: The same in positions of the features.
+        cell: Side of the cells in positions of the feature map.
 
     Raises:
-        UsageError: The stride is no multiple of the network's.
+        UsageError: The stride is not a multiple of the network's stride.
 
     Source: the head ``convolutions`` is that of the authors' later code (github.com/panzhiyi/URSS, ``model_RW.py``).
     """
@@ -84,7 +85,8 @@ class WalkingSegmenter(Segmenter):
         self.stride = max(stride, network.output_stride)
         if self.stride % network.output_stride:
             raise UsageError(
-                f"the stride of a random walk must be a multiple of the network's, {network.output_stride}; got {stride}"
+                "the stride of a random walk must be a multiple of the network's stride, "
+                f"{network.output_stride}; got {stride}"
             )
         channels, walking = network.feature_channels, min(network.feature_channels, width)
         self.reduction: nn.Module | None = None
@@ -102,15 +104,15 @@ class WalkingSegmenter(Segmenter):
             self.random_walk = RandomWalk(walking, embed=embed, cell=self.cell, scale=scale)
 
     def features(self, rgb: Tensor) -> Tensor:
-        """f^{L-1}, (B,C,h,w) at the network's stride, of RGB images (B,3,H,W) in 0..255."""
+        """Features f^{L-1} before the walk, (B,C,h,w) at the network's stride, of RGB images (B,3,H,W) in 0..255."""
         features = self.network.forward_features(self.normalise(rgb))
         return features if self.reduction is None else cast(Tensor, self.reduction(features))
 
     def walk(self, features: Tensor, transition: bool = False) -> Walk:
-        """The walk on features of ``features``; without a walk they stay, and there is no transition matrix.
+        """Apply the random walk. If ``walk`` is False, features stay as they are and there is no transition matrix.
 
         Args:
-            features: (B,C,h,w).
+            features: (B,C,h,w), from ``features``.
             transition: Keep log P, see ``RandomWalk``.
         """
         if self.random_walk is None:
@@ -119,7 +121,7 @@ class WalkingSegmenter(Segmenter):
         return cast(Walk, self.random_walk(features, transition))
 
     def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B,K,H,W), float32, of features (B,C,h,w) that have walked, interpolated to ``size``."""
+        """Logits (B,K,H,W), float32, of features (B,C,h,w) after the walk, interpolated to ``size``."""
         logits = self.network.classify(features)
         return functional.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
@@ -129,7 +131,7 @@ class WalkingSegmenter(Segmenter):
 
 
 def _convolutions(channels: int, num_classes: int) -> nn.Sequential:
-    """The head ``convolutions`` behind the walk."""
+    """The part of the head ``convolutions`` after the walk."""
     convolution, last = conv_bn_relu(channels, channels, 3), nn.Conv2d(channels, num_classes, 1)
     initialise(convolution)
     initialise_classifier(last)
@@ -137,7 +139,7 @@ def _convolutions(channels: int, num_classes: int) -> nn.Sequential:
 
 
 def _reconnect(classifier: nn.Module, before: int, after: int) -> None:
-    """Let the convolutions that read ``before`` channels read ``after``, with new weights."""
+    """Change the input channels of all convolutions with ``before`` input channels to ``after``, with new weights."""
     for module in classifier.modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == before and module.groups == 1:
             module.in_channels = after
@@ -148,77 +150,81 @@ def _reconnect(classifier: nn.Module, before: int, after: int) -> None:
 class RwSs(CrossEntropyMethod):
     """Random walk on neural representation and self-supervision on its eigenspace.
 
-    The term ``pce`` is partial cross-entropy after the walk, ``entropy`` the maximum-entropy loss (of weight 0.2 in the paper)
-    and ``consistency`` the self-supervision (1). In a phase without the latter no transformed image is seen and P is not held.
-    The transformed image is the target: it takes no gradient, so that training keeps nothing of its pass in memory.
+    The term ``pce`` is the partial cross-entropy after the walk. The term ``entropy`` is the maximum-entropy loss
+    (weight 0.2 in the paper). The term ``consistency`` is the self-supervision (weight 1 in the paper). A phase without
+    ``consistency`` neither computes the transformed image nor keeps P. The transformed image gives the target. It
+    receives no gradient, so training keeps no activations of its forward pass.
 
-    ``walk``, ``location`` and ``transform`` are the rows of the paper's Table 1. A phase whose only term is ``pce`` is its first
-    phase, and with ``walk: false`` its baseline.
+    ``walk``, ``location`` and ``transform`` give the rows of the paper's Table 1. A phase whose only term is ``pce`` is
+    the paper's first phase; with ``walk: false`` it is the paper's baseline.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", (11), Tables 1 and 2.
-    Differs: means over labelled and over all pixels where the paper has a sum and a mean. Networks with fine features
-        (U-Net, DeepLabv3+) walk between cells of ``stride`` pixels instead of single positions, for a U-Net's 513x513
-        positions would be a matrix of 69 billion. Rows of P whose cells are padding do not count. ``cosine`` is not in
-        the paper. The paper does not say how the divergence is averaged: we take its mean over rows with the paper's
-        weight of 1, and offer the mean over entries, which the authors' later code multiplies by 30. A walk at
-        prediction alone is an option of the ``predict`` stage, ``test_time.walk``.
+    Differs: ``pce`` is a mean over labelled pixels, in the paper a sum; ``entropy`` is a mean over all pixels, as in
+        the paper. In networks with fine features (U-Net, DeepLabv3+) the walk is between cells of ``stride`` pixels
+        instead of single positions, because the 513x513 positions of a U-Net would give a matrix of 69 billion entries.
+        Rows of P whose cells are padding do not count. ``cosine`` is not in the paper. The paper does not say how the
+        divergence is averaged. We take the mean over rows with the paper's weight of 1. The mean over entries, which
+        the authors' later code multiplies by 30, is an option. A walk at prediction only is an option of the stage
+        predict, ``test_time.walk``.
     """
 
     name: Literal["rw-ss"] = "rw-ss"
     summary: ClassVar[str] = "random walk on features, self-supervision on its eigenspace"
     differs: ClassVar[str] = (
-        "similarities are the text's (embed none); the published numbers were run with qkv, as the presets are"
+        "embed none is the paper's text; the published numbers were run with embed qkv, as the presets are"
     )
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "entropy", "consistency"})
 
     walk: bool = True
-    """Features walk before they are classified."""
+    """Apply the random walk to the features before they are classified."""
     embed: Embedding = "none"
-    """Similarity of the features themselves (``none``, the paper), of 1x1 convolutions of them (``qkv``, the authors' later code
-    and the parameters of Table 5), or of their directions (``cosine``, with a ``scale`` of about 5; not published: long features
-    do not draw others to themselves)."""
+    """Similarity in the walk. ``none``: inner products of the features, the paper's text. ``qkv``: inner products of
+    1x1 convolutions of them, the authors' later code and the parameter count of Table 5. ``cosine``: cosines of the
+    features, with a ``scale`` of about 5; not published. With cosines, long features do not attract all others."""
     head: Head = Field(default="network", json_schema_extra=LATER)
-    """What classifies features: the network's own classifier (``network``), or a 3x3 convolution before the walk and another one
-    behind it (``convolutions``, the authors' later code; their baseline has atrous pyramid pooling instead)."""
+    """Classifier of the features. ``network``: the network's own. ``convolutions``: a 3x3 convolution before the walk
+    and another one after it, as in the authors' later code; their baseline has atrous pyramid pooling instead."""
     width: int = Field(default=512, ge=1)
-    """Most channels of features that walk; wider ones are reduced."""
+    """Largest number of channels of the features in the walk. Features with more channels are reduced to it."""
     stride: int = Field(default=8, ge=1)
-    """Side in pixels of the cells between which features walk. Networks with a larger stride walk at theirs."""
+    """Side in pixels of the cells between which features walk. A smaller value is finer and takes more memory. Networks
+    with a larger stride use their own."""
     scale: float = Field(default=1.0, gt=0)
-    """Multiplies inner products of features. 1 is the paper's; smaller ones let features walk farther. Cosines want about 5."""
+    """Factor of the similarities. The paper's is 1. With a smaller value features walk farther. Cosines need about
+    5."""
     location: Literal["transition", "before", "after"] = "transition"
-    """What is compared with that of the transformed image: the transition matrix P, or the features before the walk, f^{L-1}, or
-    after it, f^L."""
+    """Quantity that is compared between the image and its transform: the matrix P (``transition``), the features before
+    the walk, f^{L-1} (``before``), or after it, f^L (``after``)."""
     transform: TransformKind = "random"
-    """``flip`` left and right, vertical ``translation``, or one of them at random for each batch."""
+    """Transform of the images: ``flip`` (left to right), vertical ``translation``, or ``random``, one of them for each
+    batch."""
     max_shift: float = Field(default=0.25, gt=0, lt=1)
-    """Largest translation as a share of the height; not published."""
+    """Largest translation as a share of the height. Not published."""
     gamma: float = Field(default=0.01, ge=0)
-    """Weight of the traces beside the divergence of P."""
+    """Weight of the difference of traces, relative to the divergence of P."""
     direction: Direction = "target-found"
-    """Direction of the divergence, see ``transition_consistency_loss``."""
+    """Direction of the divergence: ``target-found`` is KL(target || P), ``found-target`` is KL(P || target)."""
     reduction: Literal["mean", "batchmean", "entries"] = "mean"
-    """Divergences of rows: their mean (for the paper's weight of ``consistency``, 1), their sum for each image, or the mean
-    over all entries of P (for the weight of the authors' later code, 30)."""
+    """Reduction of the divergence. ``mean``: over rows of P, for the paper's weight of ``consistency``, 1.
+    ``batchmean``: sum over rows, mean over images. ``entries``: mean over all entries of P, for the weight of the
+    authors' later code, 30."""
 
     @model_validator(mode="before")
     @classmethod
     def _learned(cls, values: Any) -> Any:
-        """Networks that were stored with ``alpha: null`` learned it; another value was the walk at prediction alone."""
+        """Accept ``alpha: null`` of older stores, where alpha was learned. Other values meant a walk at prediction."""
         if not isinstance(values, Mapping) or "alpha" not in values:
             return values
         if values["alpha"] is not None:
             raise ValueError(
-                "alpha is learned: leave it out; for a walk at prediction alone, which needs no training, set "
+                "alpha is learned: leave it out; for a walk at prediction only, which needs no training, set "
                 "test_time.walk of the predict stage (`wss predict --walk`)"
             )
         return {name: value for name, value in values.items() if name != "alpha"}
 
     def check_phases(self, phases: Sequence[Phase]) -> None:
-        """See ``Method.check_phases``: there is a P to compare, and its divergence is not averaged in one published way and
-        weighed in the other.
-        """
+        """See ``Method.check_phases``: ``location: transition`` needs a walk; weight and reduction must match."""
         super().check_phases(phases)
         weights = [phase.terms["consistency"] for phase in phases if "consistency" in phase.terms]
         if not weights or self.location != "transition":
@@ -228,8 +234,9 @@ class RwSs(CrossEntropyMethod):
         foreign = ROWS_WEIGHT if self.reduction == "entries" else ENTRIES_WEIGHT
         if foreign in weights:
             raise ValueError(
-                f"method 'rw-ss' has reduction {self.reduction!r} and the term consistency the weight {foreign:g}, which was "
-                f"published with another reduction: take reduction 'mean' with the weight {ROWS_WEIGHT:g} (the paper), or "
+                f"method 'rw-ss' has reduction {self.reduction!r}, but the weight {foreign:g} of the term consistency "
+                "was published with another reduction: "
+                f"use reduction 'mean' with the weight {ROWS_WEIGHT:g} (the paper), or "
                 f"reduction 'entries' with the weight {ENTRIES_WEIGHT:g} (the authors' later code)"
             )
 
@@ -250,7 +257,7 @@ class RwSs(CrossEntropyMethod):
         """See ``Method.losses``.
 
         Raises:
-            UsageError: P is to be compared where nothing walks.
+            UsageError: ``location`` is ``transition``, but ``walk`` is False.
         """
         walking = cast(WalkingSegmenter, model)
         compares = "consistency" in terms
@@ -290,5 +297,5 @@ class RwSs(CrossEntropyMethod):
 
 
 def _cells(valid: Tensor, stride: int) -> Tensor:
-    """Which cells of ``stride`` pixels a side hold a valid pixel: bool (B,ceil(H/stride),ceil(W/stride)) of (B,H,W)."""
+    """Cells with a valid pixel: bool (B,H,W) to bool (B,ceil(H/stride),ceil(W/stride))."""
     return functional.max_pool2d(valid[:, None].float(), stride, ceil_mode=True)[:, 0] > 0

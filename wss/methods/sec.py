@@ -1,4 +1,4 @@
-"""Seed, expand and constrain: a segmentation network from image tags and the seeds of class activation maps."""
+"""Seed, expand and constrain (SEC): segmentation from image tags and from seeds of class activation maps."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from wss.methods.method import Batch
 
 
 class Sec(CrossEntropyMethod):
-    """Cross-entropy on seeds (``seed``), tags that ask for area (``expand``) and a CRF's boundaries (``constrain``).
+    """Losses on seeds (``seed``), on the area of tagged classes (``expand``) and on boundaries (``constrain``).
 
-    ``densecrf`` is the CRF loss in the place of ``constrain``, which needs no inference. A phase computes the terms that it
-    names. Images are seen whole, since tags say nothing about a crop.
+    ``seed`` is the cross-entropy on the seeds. ``constrain`` is the divergence from the output of a CRF. ``densecrf``
+    is the dense CRF loss, which can replace ``constrain`` and needs no inference. A phase computes only the terms that
+    it names. Images are not cropped, because tags do not describe a crop.
 
     Source: Kolesnikov and Lampert 2016, "Seed, Expand and Constrain", arXiv:1603.06098; Tang et al. 2018, "On Regularized
         Losses for Weakly-supervised CNN Segmentation", section 4.2 and Table 3, for ``densecrf`` and ``backprop``.
-    Differs: losses are computed at image resolution unless ``scale`` says otherwise, the authors' at an eighth of it; the
-        seeding loss is the mean over the seeds of the batch, not of the mean of each image. See ``constrain_to_boundary_loss``
-        for the deviations that the authors' code uses at that resolution, and for its gradient through the CRF.
+    Differs: by default losses are computed at image resolution, in the authors' code at 1/8 of it (see ``scale``). The
+        seeding loss is the mean over all seeds of the batch, not the mean over images of each image's mean. See
+        ``constrain_to_boundary_loss`` for the standard deviations that the authors' code uses at 1/8, and for its
+        gradient through the CRF.
     """
 
     name: Literal["sec"] = "sec"
@@ -36,31 +38,34 @@ class Sec(CrossEntropyMethod):
     needs: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     present_decay: float = Field(default=0.996, ge=0, le=1)
-    """Decay of the ranks of pixels, for classes in the image. Published: 0.996."""
+    """Decay of the pixel ranks in ``expand``, for classes in the image. A larger value asks for a larger area.
+    Published: 0.996."""
     absent_decay: float = Field(default=0.0, ge=0, le=1)
-    """For classes that are not: 0 looks at their largest score alone. Published: 0."""
+    """Decay of the pixel ranks in ``expand``, for classes that are not in the image. 0 uses only their largest score.
+    Published: 0."""
     background_decay: float = Field(default=0.999, ge=0, le=1)
-    """For the background. Published: 0.999."""
+    """Decay of the pixel ranks in ``expand``, for the background. Published: 0.999."""
     pos_weight: float = Field(default=3.0, ge=0)
-    """Weight of the CRF's position kernel. Published: 3."""
+    """Weight of the CRF's position kernel. A larger value smooths more. Published: 3."""
     pos_xy_std: float = Field(default=3.0, gt=0)
-    """Its standard deviation in pixels. Published: 3, for images of 321x321."""
+    """Standard deviation of the position kernel in pixels. Published: 3, for images of 321x321."""
     bi_weight: float = Field(default=10.0, ge=0)
-    """Weight of the CRF's bilateral kernel. Published: 10."""
+    """Weight of the CRF's bilateral kernel. A larger value pulls masks more towards colour edges. Published: 10."""
     bi_xy_std: float = Field(default=80.0, gt=0)
-    """Its standard deviation in pixels. Published: 80, for images of 321x321."""
+    """Spatial standard deviation of the bilateral kernel in pixels. Published: 80, for images of 321x321."""
     bi_rgb_std: float = Field(default=13.0, gt=0)
-    """Its standard deviation in colour, 0-255 units. Published: 13."""
+    """Colour standard deviation of the bilateral kernel, 0-255 units. Published: 13."""
     iterations: int = Field(default=10, ge=1)
-    """Mean-field iterations. Published: 10."""
+    """Number of mean-field iterations. Published: 10."""
     backprop: bool = True
-    """Whether the gradient of ``constrain`` also flows through the CRF."""
+    """True: the gradient of ``constrain`` also flows through the CRF. False: the CRF's output is constant."""
     sigma_rgb: float = Field(default=15.0, gt=0)
-    """Of the term ``densecrf``: standard deviation in colour, as in the method of that name."""
+    """Colour standard deviation of the term ``densecrf``, 0-255 units, as in the method of that name."""
     sigma_xy: float = Field(default=100.0, gt=0)
-    """Of the term ``densecrf``: standard deviation in pixels."""
+    """Spatial standard deviation of the term ``densecrf`` in pixels."""
     scale: float = Field(default=1.0, gt=0, le=1)
-    """Compute all terms but ``seed`` at this fraction of the resolution, for speed; SEC's is 1/8."""
+    """Fraction of the resolution at which all terms except ``seed`` are computed. A smaller value is faster. SEC:
+    1/8."""
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""

@@ -1,4 +1,4 @@
-"""A network together with the normalisation its weights expect: RGB in, logits at image resolution out."""
+"""A network with the normalisation that its weights expect: from RGB images to logits at image resolution."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from wss.networks.layers.lazy_walk import LazyWalk
 
 
 class Segmenter(nn.Module):
-    """Wraps a segmentation network so that callers give RGB values in 0..255 and get full-resolution logits.
+    """Wrapper of a segmentation network that takes RGB values in 0..255 and returns logits at full resolution.
 
     Args:
         spec: The network.
         num_classes: K, background included.
 
     Attributes:
-        scales: At which the network sees each image beside its own size (``NetworkSpec.multi_scale``).
+        scales: Scales at which the network sees each image besides its own size (``NetworkSpec.multi_scale``).
     """
 
     mean: Tensor
@@ -37,20 +37,20 @@ class Segmenter(nn.Module):
         self.register_buffer("std", _per_channel(spec.std), persistent=False)
 
     def normalise(self, rgb: Tensor) -> Tensor:
-        """Scale RGB values, uint8 or float 0..255 (B,3,H,W), to what the network's weights expect."""
+        """Normalise RGB values, uint8 or float 0..255 (B,3,H,W), with the mean and std that the weights expect."""
         return (rgb.to(self.mean.dtype) - self.mean) / self.std
 
     def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
-        """From now on let features take one step of a ``LazyWalk`` before the last classifier reads them.
+        """Insert one step of a ``LazyWalk`` before the last classifier.
 
         Args:
-            stride: Side in pixels of the cells between which they walk; features that are as coarse or coarser walk at their
-                own stride.
+            stride: Side in pixels of the cells between which features walk. Features with a larger stride use their
+                own.
             scale: See ``LazyWalk``.
             alpha: See ``LazyWalk``.
 
         Raises:
-            UsageError: The stride is no multiple of the features'.
+            UsageError: The stride is not a multiple of the stride of the features.
         """
         step = lazy_walk(stride, self.network.output_stride, scale, alpha)
         self.network.classifier = nn.Sequential(step, self.network.classifier)
@@ -58,11 +58,12 @@ class Segmenter(nn.Module):
     def forward(self, rgb: Tensor, every: bool = False) -> Any:
         """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255, interpolated bilinearly from the network's stride.
 
-        Where the network sees several scales, they are the largest of all.
+        If the network sees several scales, the result is the maximum of their logits at each pixel.
 
         Args:
             rgb: Images.
-            every: Give a list: these logits, and where there are several scales those of each, the images' own first.
+            every: Return a list: these logits, then, if there are several scales, the logits of each scale. The images'
+                own size comes first among the scales.
 
         Source: Chen et al. 2017, "DeepLab", arXiv:1606.00915, section 4.1.2, for several scales.
         """
@@ -82,19 +83,19 @@ class Segmenter(nn.Module):
 
 
 def lazy_walk(stride: int, own: int, scale: float, alpha: float) -> LazyWalk:
-    """A ``LazyWalk`` between cells of ``stride`` pixels a side, on features at the stride ``own``.
+    """A ``LazyWalk`` between cells of ``stride`` x ``stride`` pixels, on features with the stride ``own``.
 
     Raises:
-        UsageError: ``stride`` is larger and no multiple of ``own``.
+        UsageError: ``stride`` is larger than ``own`` but not a multiple of it.
     """
     side = max(stride, own)
     if side % own:
-        raise UsageError(f"the stride of a random walk must be a multiple of the features', {own}; got {stride}")
+        raise UsageError(f"the stride of a random walk must be a multiple of the features' stride, {own}; got {stride}")
     return LazyWalk(cell=side // own, scale=scale, alpha=alpha)
 
 
 def _at_scale(images: Tensor, scale: float) -> Tensor:
-    """Images (B,3,H,W) scaled to whole pixels, rounded down; those too small for that stay as they are."""
+    """Images (B,3,H,W) scaled to whole pixels, rounded down. Images that would have no pixel left are not scaled."""
     if min(images.shape[2:]) * scale < 1:
         return images
     return functional.interpolate(
@@ -103,8 +104,9 @@ def _at_scale(images: Tensor, scale: float) -> Tensor:
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:
-    """Values of RGB from [0,1] as 0..255, (1,3,1,1).
+    """RGB values in [0,1] as a tensor (1,3,1,1) in 0..255.
 
-    NumPy multiplies: on the meta device, where networks are only checked, arithmetic of torch imports its compiler.
+    NumPy does the multiplication, because on the meta device, where networks are only checked, torch arithmetic would
+    import torch's compiler.
     """
     return torch.tensor((np.asarray(values, np.float32) * np.float32(255)).tolist()).view(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""SPML: pixels embedded so that those of one meaning are close, and a classifier that reads their classes off."""
+"""SPML: a contrastive pixel embedding by superpixel, label and co-occurring classes, with a classifier on top."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ CONTRASTS = frozenset({"similarity", "annotation", "cooccurrence", "affinity"})
 class EmbeddingSegmenter(Segmenter):
     """A network that embeds pixels on the unit sphere, with a softmax classifier on the embedding.
 
-    The last layer of the network, which usually gives logits, gives the embedding instead: of a DeepLab-v2 the summed ASPP, of
-    others one convolution of their features.
+    The last layer of the network, which usually gives logits, gives the embedding instead. In a DeepLab-v2 this layer
+    is the summed ASPP, in other networks a convolution of the features.
 
     Args:
         spec: The network.
         num_classes: K, background included.
         dimension: Channels of the embedding.
-        stride: Of the embedding, in pixels.
+        stride: Stride of the embedding in pixels.
         classifier: ``linear`` or ``convolution``, see ``Spml.classifier``.
-        dropout: In front of the last of ``convolution``.
-        bank_batches: Batches that ``bank`` remembers in training.
+        dropout: Dropout rate before the last layer of the classifier ``convolution``.
+        bank_batches: Number of batches that ``bank`` keeps in training.
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3.2,
         A.4: DeepLab with ResNet-101, unit-length embeddings of 64 channels, a softmax classifier on the fixed embedding. The
-        form ``convolution`` of the classifier and the doubling of the embedding from stride 8 to 4 are those of the authors'
+        classifier ``convolution`` and the upsampling of the embedding from stride 8 to 4 are those of the authors'
         code.
-    Differs: networks of other strides are brought to ``stride`` too: finer ones by averaging, coarser ones by bilinear
-        interpolation.
+    Differs: networks of any stride are brought to ``stride``: by averaging if they are finer, by bilinear interpolation
+        if they are coarser.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EmbeddingSegmenter(Segmenter):
         """Embedding, float32 (B,C,ceil(H/stride),ceil(W/stride)) of length 1, of images (B,3,H,W) in 0..255."""
         height, width = rgb.shape[2:]
         unit = max(self.stride, self.network.output_stride)
-        whole = (0, -width % unit, 0, -height % unit)  # so that cells lie where those of the labels do
+        whole = (0, -width % unit, 0, -height % unit)  # aligns the cells with those of the labels
         features: Tensor = self.network(functional.pad(self.normalise(rgb), whole, mode="replicate")).float()
         if self.stride > self.network.output_stride:
             features = functional.avg_pool2d(features, self.stride // self.network.output_stride)
@@ -96,31 +96,31 @@ class EmbeddingSegmenter(Segmenter):
         return functional.normalize(features, dim=1)
 
     def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
-        """See ``Segmenter.walk_before_classifying``; what the classifier reads is the embedding."""
+        """See ``Segmenter.walk_before_classifying``; here the embedding walks."""
         self.classifier = nn.Sequential(lazy_walk(stride, self.stride, scale, alpha), self.classifier)
 
     def classify(self, embedding: Tensor, size: torch.Size) -> Tensor:
-        """Logits, float32 (B,K,*size), of an embedding (B,C,h,w) of images of that size."""
+        """Logits, float32 (B,K,H,W), of an embedding (B,C,h,w); ``size`` is H and W of the images."""
         logits: Tensor = self.classifier(embedding).float()
         logits = functional.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
         return logits[:, :, : size[0], : size[1]]
 
     def forward(self, rgb: Tensor, embedded: bool = False) -> Tensor:
-        """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255; no gradient flows from them into the embedding.
+        """Logits (B,K,H,W) float32 of RGB images (B,3,H,W) in 0..255. Their gradient does not flow into the embedding.
 
         Args:
             rgb: Images.
-            embedded: Give the embedding instead.
+            embedded: Return the embedding instead.
         """
         embedding = self.embed(rgb)
         return embedding if embedded else self.classify(embedding.detach(), rgb.shape[2:])
 
 
 class LinearClassifier(nn.Module):
-    """Logits of unit-length embeddings by one convolution of 1x1.
+    """Logits of unit-length embeddings by one 1x1 convolution.
 
-    The components of a unit-length embedding are about 1 / sqrt(C), for which weights would have to grow long. They are
-    brought to about 1 first, as a layer's inputs are elsewhere.
+    The components of a unit-length embedding are about 1 / sqrt(C), which would need very large weights. They are first
+    scaled to about 1, the usual size of a layer's inputs.
 
     Args:
         dimension: C.
@@ -142,40 +142,44 @@ class LinearClassifier(nn.Module):
 class Spml(CrossEntropyMethod):
     """Semi-supervised pixel-wise metric learning.
 
-    Terms, of which the first four contrast pixels with segments (``wss.losses.segsort_loss``) and teach the embedding, while the
-    last one teaches the classifier only. Their weights are the paper's lambda.
+    The first four terms contrast pixels with segments (``wss.losses.segsort_loss``) and train the embedding. The last
+    term trains only the classifier. The weights of the terms are the paper's lambda.
 
-        ``similarity``: a segment is positive if it is of the same superpixel, negative if elsewhere in the image. Both are
-            compared with their places in the image beside their embeddings.
-        ``annotation``: positive with the same label, negative with another, within and across images; others do not count.
-        ``cooccurrence``: all segments of images that share a class other than the background are positive, and those of the same
-            image, all others negative.
-        ``affinity``: as ``annotation``, after segments without a label took that of the nearest segment that has one. By default
-            only a segment of the same image gives its label, and only where the cosine of the two is at least 0.95; the others
-            stay unlabelled.
-        ``classifier``: partial cross-entropy of the classifier on the embedding. In a phase with this term alone the embedding
-            is fixed, batch normalisation included.
+        ``similarity``: segments of the same superpixel are positive, other segments of the image are negative.
+            Positions in the image are compared together with the embeddings.
+        ``annotation``: segments with the same label are positive, segments with another label are negative, within and
+            across images. Segments without a label do not count.
+        ``cooccurrence``: segments of the same image, and of images that share a class other than the background, are
+            positive. All other segments are negative.
+        ``affinity``: like ``annotation``, but each segment without a label first takes the label of the nearest
+            labelled segment. By default it takes a label only from a segment of the same image whose cosine is at least
+            0.95; otherwise it stays unlabelled.
+        ``classifier``: partial cross-entropy of the classifier on the embedding. In a phase with only this term the
+            embedding is fixed, including batch normalisation.
 
-    Segments are the clusters of each image's embedding by spherical k-means, split by superpixels and, if asked, labels, on
-    a grid of cells. Those of the last batches remain in a memory bank for the terms that reach across images.
+    Segments are clusters of each image's embedding by spherical k-means on a grid of cells. Superpixels split them, and
+    on request (``labels``) the labels too. A memory bank keeps the segments of the last batches for the terms across
+    images.
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", section 3, Table
-        5; what the paper leaves open (places in ``similarity`` only) from the authors' code.
-    Differs: in the authors' code labels split segments, and scribbles are widened by 3 pixels; here a cell of the grid has the
-        label that most of its labelled pixels have, and ``labels`` chooses. Classes of images are tags where labels have them, or
-        else those of the image's labelled pixels. In the paper ``affinity`` gives every segment the label of the nearest one of
-        batch and memory bank, however far that is: ``affinity_within: batch`` and ``affinity_threshold: null``. Where few
-        segments are labelled, many of these labels are wrong. The image and the cosine of 0.95 are those of the authors' code
-        for DensePose, which compares a tenth of the embedding beside places and colours, and takes segments that stay
-        unlabelled as positive to all; here embeddings are compared, as in the paper, and such segments do not count.
+        5. The paper leaves open where positions are used; as in the authors' code, only ``similarity`` uses them.
+    Differs: in the authors' code labels split segments, and scribbles are widened by 3 pixels. Here a cell of the grid
+        has the most frequent label of its labelled pixels, and ``labels`` chooses whether labels split segments. The
+        classes of an image are its tags, or the classes of its labelled pixels if the labels have no tags. In the paper
+        ``affinity`` gives every segment the label of the nearest labelled segment of the batch and the memory bank, at
+        any distance: ``affinity_within: batch`` and ``affinity_threshold: null``. If few segments are labelled, many of
+        these labels are wrong. The restriction to the image and the cosine of 0.95 are from the authors' code for
+        DensePose. That code compares a tenth of the embedding together with positions and colours, and takes segments
+        that stay unlabelled as positive to all. Here embeddings are compared, as in the paper, and segments that stay
+        unlabelled do not count.
     """
 
     name: Literal["spml"] = "spml"
     summary: ClassVar[str] = (
-        "pixels drawn to segments that are alike in colour, label, company or features; needs superpixels"
+        "contrastive embedding by superpixel, label, co-occurring classes or features; needs superpixels"
     )
     differs: ClassVar[str] = (
-        "affinity stays within an image and a cosine of 0.95 (affinity_within, affinity_threshold: the published form)"
+        "affinity stays in an image and above a cosine of 0.95 (published: affinity_within batch, affinity_threshold null)"
     )
     term_names: ClassVar[frozenset[str]] = CONTRASTS | {"classifier"}
     cross_entropy_terms: ClassVar[frozenset[str]] = frozenset({"classifier"})
@@ -187,38 +191,41 @@ class Spml(CrossEntropyMethod):
     dimension: int = Field(default=64, ge=1)
     """Channels of the embedding. Published: 64, for DensePose 32."""
     stride: Literal[1, 2, 4, 8] = 4
-    """Of the embedding, in pixels. Published: 4."""
+    """Stride of the embedding in pixels. Published: 4."""
     cell: Literal[1, 2, 4, 8] | None = None
-    """Side in pixels of the cells that are clustered and contrasted, a multiple of ``stride``; None is that. A larger one
-    stands for the mean direction of its pixels, which saves time where the embedding is fine."""
+    """Side in pixels of the cells that are clustered and contrasted, a multiple of ``stride``. None is ``stride``. A
+    larger cell takes the mean direction of its embeddings, which saves time if the embedding is fine."""
     grid: int = Field(default=6, ge=1)
-    """k-means starts from so many rows and columns of clusters. Published: 6, for DensePose 12."""
+    """Initial number of rows and of columns of clusters for k-means. Published: 6, for DensePose 12."""
     iterations: int = Field(default=10, ge=0)
-    """Of k-means."""
+    """Number of k-means iterations."""
     bank_batches: int = Field(default=2, ge=0)
-    """Batches in the memory bank."""
+    """Number of batches in the memory bank. 0 compares within the current batch only."""
     labels: Literal["majority", "split"] = "majority"
-    """``majority``, as in the paper: labels do not split segments, and all pixels of one have the label that most of its
-    labelled pixels have. ``split``, as in the authors' code: labelled and unlabelled pixels, and those of different labels, are
-    different segments."""
+    """``majority``, as in the paper: labels do not split segments; a segment has the most frequent label of its
+    labelled pixels. ``split``, as in the authors' code: pixels with different labels, and unlabelled pixels, are
+    separate segments."""
     kappa_similarity: float = Field(default=16.0, gt=0, le=LARGEST_CONCENTRATION)
-    """Concentration of ``similarity``."""
+    """Concentration of ``similarity``. A larger value gives the nearest segments more weight."""
     kappa_annotation: float = Field(default=6.0, gt=0, le=LARGEST_CONCENTRATION)
-    """Concentration of ``annotation``."""
+    """Concentration of ``annotation``. A larger value gives the nearest segments more weight."""
     kappa_cooccurrence: float = Field(default=12.0, gt=0, le=LARGEST_CONCENTRATION)
     """Concentration of ``cooccurrence``. Published: 12 for scribbles, 8 for points, boxes and tags."""
     kappa_affinity: float = Field(default=12.0, gt=0, le=LARGEST_CONCENTRATION)
-    """Concentration of ``affinity``."""
+    """Concentration of ``affinity``. A larger value gives the nearest segments more weight."""
     affinity_within: Literal["image", "batch"] = "image"
-    """Segments whose labels ``affinity`` spreads: those of the same image, or those of the whole batch and the memory bank.
-    Published: ``batch``."""
+    """Segments from which ``affinity`` takes labels: those of the same image, or those of the whole batch and the
+    memory bank. Published: ``batch``."""
     affinity_threshold: float | None = Field(default=0.95, ge=-1, le=1)
-    """Least cosine between two segments at which ``affinity`` spreads a label; None spreads to all. Published: None."""
+    """Smallest cosine between two segments at which ``affinity`` passes on a label. None has no limit. Published:
+    None."""
     classifier: Literal["linear", "convolution"] = "linear"
-    """``linear``: one convolution of 1x1 on the embedding times the root of ``dimension``. ``convolution``, as in the authors'
-    code: one of 3x3 to twice the channels with batch normalisation, ReLU and dropout, then one of 1x1; it takes longer."""
+    """``linear``: a 1x1 convolution of the embedding times sqrt(``dimension``). ``convolution``, as in the authors'
+    code: a 3x3 convolution to twice the channels with batch normalisation, ReLU and dropout, then a 1x1 convolution; it
+    takes longer."""
     dropout: float = Field(default=0.65, ge=0, lt=1)
-    """Of ``convolution``; not published. The authors' code has 0.75 and, on pseudo-labels, 0.65."""
+    """Dropout rate of the classifier ``convolution``. Not published. The authors' code has 0.75, on pseudo-labels
+    0.65."""
 
     @model_validator(mode="after")
     def _cells_hold_whole_steps(self) -> Spml:
@@ -242,7 +249,7 @@ class Spml(CrossEntropyMethod):
         """See ``Method.losses``."""
         segmenter = cast(EmbeddingSegmenter, model)
         learns = bool(CONTRASTS & set(terms))
-        segmenter.network.train(segmenter.training and learns)  # what is fixed keeps its statistics too
+        segmenter.network.train(segmenter.training and learns)  # a fixed network also keeps its statistics
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             embedding = model(batch.rgb, embedded=True)
         found = {}
@@ -255,12 +262,12 @@ class Spml(CrossEntropyMethod):
         return found
 
     def doubts(self, network: NetworkSpec, terms: Collection[str]) -> str | None:
-        """See ``Method.doubts``: a mean over the image in the features of all its pixels does what co-occurrence asks for."""
+        """See ``Method.doubts``: image pooling satisfies co-occurrence, as all pixels of an image share its mean."""
         if "cooccurrence" not in terms or not network.image_pooling:
             return None
         return (
-            f"network {network.name} adds a mean over the whole image to the features of each pixel, by which co-occurrence "
-            "tells images apart and not what is in them; the paper's network is deeplab-v2 (train.network.name=deeplab-v2)"
+            f"network {network.name} adds a mean over the whole image to the features of each pixel; co-occurrence "
+            "then separates images, not their contents; the paper's network is deeplab-v2 (train.network.name=deeplab-v2)"
         )
 
     def carried(self, model: nn.Module) -> dict[str, Any]:
@@ -273,16 +280,16 @@ class Spml(CrossEntropyMethod):
         segmenter.bank.restore(state["bank"], segmenter.mean.device)
 
     def cells(self, embedding: Tensor) -> Tensor:
-        """The embedding (B,C,h,w) of cells, of one at the network's stride."""
+        """Unit-length embedding of cells, (B,C,h,w), from the embedding at ``stride``."""
         side = (self.cell or self.stride) // self.stride
         return embedding if side == 1 else functional.normalize(cell_means(embedding, side), dim=1)
 
     def segments(self, embedding: Tensor, batch: Batch, num_classes: int) -> tuple[Segments, SegmentFacts]:
-        """The segments of a batch, with what relates them.
+        """Compute the segments of a batch, and the properties that decide which are positive or negative.
 
         Args:
-            embedding: (B,C,h,w), of cells.
-            batch: With superpixels and classes of images.
+            embedding: (B,C,h,w), the embedding of cells.
+            batch: A batch with superpixels and the classes of its images.
             num_classes: K.
         """
         side = self.cell or self.stride
@@ -346,14 +353,14 @@ class Spml(CrossEntropyMethod):
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """What relates segments, one row each.
+    """Properties of segments, one row per segment.
 
     Attributes:
-        image: int64 (S,), the image.
-        region: int64 (S,), the superpixel.
+        image: int64 (S,), index of the image.
+        region: int64 (S,), id of the superpixel.
         label: int64 (S,), 255 = unlabelled.
-        classes: bool (S,K), the classes in the image, the background not among them.
-        known: bool (S,), whether anything is known of the classes in the image.
+        classes: bool (S,K), the classes in the image, without the background.
+        known: bool (S,), True if at least one class of the image is known (the background counts).
     """
 
     image: Tensor
@@ -364,22 +371,22 @@ class SegmentFacts:
 
 
 Relation = tuple[Tensor, Tensor]
-"""Which segments are positive and which negative to the pixels of each, bool (S,T) both; T counts the memory bank's."""
+"""Positive and negative segments: two bool (S,T), a row for the pixels of each segment. T includes the memory bank."""
 
 
 def similarity(image: Tensor, region: Tensor) -> Relation:
-    """Low-level image similarity: within an image, the same superpixel is positive, others negative."""
+    """Low-level image similarity: segments of the same superpixel are positive, others of the image negative."""
     same = image[:, None] == image
     alike = region[:, None] == region
     return same & alike, same & ~alike
 
 
 def annotation(label: Tensor, count: int) -> Relation:
-    """Semantic annotation: the same label is positive, another one negative.
+    """Semantic annotation: segments with the same label are positive, with another label negative.
 
     Args:
-        label: int64 (T,), of all segments, 255 = unlabelled.
-        count: S, how many of them are the present batch's, in front.
+        label: int64 (T,), labels of all segments, 255 = unlabelled. The current batch comes first.
+        count: S, number of segments of the current batch.
     """
     labelled = label != 255
     both = labelled[:count, None] & labelled
@@ -391,9 +398,9 @@ def cooccurrence(image: Tensor, classes: Tensor, known: Tensor) -> Relation:
     """Semantic co-occurrence: segments of images that share a class are positive, others negative.
 
     Args:
-        image: int64 (S,), the image of each segment of the present batch.
-        classes: bool (T,K), of all segments: the classes in their image.
-        known: bool (T,), False for segments of images of which no class is known; they take no part.
+        image: int64 (S,), the image of each segment of the current batch.
+        classes: bool (T,K), the classes in the image of each segment.
+        known: bool (T,), False for segments of images without any known class. They are ignored.
     """
     count = len(image)
     shared = classes[:count].float() @ classes.float().T > 0
@@ -403,16 +410,16 @@ def cooccurrence(image: Tensor, classes: Tensor, known: Tensor) -> Relation:
 
 
 def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, threshold: float | None = None) -> Tensor:
-    """Labels after each segment without one took that of the nearest segment that has one.
+    """Give each unlabelled segment the label of the nearest labelled segment.
 
     Args:
-        prototypes: float (T,C), unit length; no gradient flows.
+        prototypes: float (T,C) of unit length. They receive no gradient.
         label: int64 (T,), 255 = unlabelled.
-        image: int64 (T,), the image of each segment, whose labels alone it can take; None for all labels.
-        threshold: Least cosine at which a label is taken; None for no limit.
+        image: int64 (T,), the image of each segment; labels are taken from the same image only. None allows all images.
+        threshold: Smallest cosine at which a label is taken. None has no limit.
 
     Returns:
-        int64 (T,), 255 where no label was taken.
+        Labels after this, int64 (T,), 255 for segments that stay unlabelled.
 
     Source: Ke et al. 2021, section 3.1, "Feature affinity", without ``image`` and ``threshold``.
     """
@@ -420,7 +427,7 @@ def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, th
         return label
     labelled = label != 255
     vectors = prototypes.detach()
-    # All are asked, also those that have a label: to learn how many have none a GPU would wait.
+    # Labelled segments are searched too: to select the unlabelled ones, a GPU would have to wait for their number.
     allowed = labelled if image is None else labelled & (image[:, None] == image)
     similarity, closest = (found[:, 0] for found in nearest(vectors, vectors, 1, allowed=allowed))
     near = similarity.isfinite() if threshold is None else similarity >= threshold
@@ -428,5 +435,5 @@ def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, th
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """Maps (B,C,h,w) as rows (B h w,C), pixel after pixel."""
+    """Maps (B,C,h,w) as rows (B h w,C), one row per pixel."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)

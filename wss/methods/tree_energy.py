@@ -1,4 +1,4 @@
-"""Tree energy: partial cross-entropy, and predictions drawn to their averages along spanning trees."""
+"""Tree energy: partial cross-entropy, and a loss that pulls predictions to their averages along spanning trees."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from wss.methods.segmenter import Segmenter
 
 
 class TreeEnergy(CrossEntropyMethod):
-    """Partial cross-entropy on labelled pixels and the tree energy loss on the others.
+    """Partial cross-entropy on labelled pixels and the tree energy loss on unlabelled pixels.
 
-    The term ``tree`` (0.4 in the published settings) is computed at the network's output stride, from its logits there, the image
-    reduced to that size, and the features that are classified.
+    The term ``tree`` (weight 0.4 in the published settings) is computed at the network's output stride. It uses the
+    logits there, the image reduced to that size, and the features before the classifier.
 
     Source: Liang et al. 2022, "Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation", arXiv:2203.10739.
-    Differs: targets are constants; in the published code gradients pass through both filters, and a branch of the network is
-        trained by them to give the features of the high-level tree. Here these are the network's own, scaled to unit length, and
-        ``sigma_feature`` says what counts as near.
+    Differs: targets are constants. In the published code gradients flow through both filters and train an extra branch
+        of the network, which gives the features of the high-level tree. Here the tree uses the network's own features,
+        scaled to unit length; ``sigma_feature`` is the scale of their distances.
     """
 
     name: Literal["tree-energy"] = "tree-energy"
-    summary: ClassVar[str] = "partial cross-entropy with averages along spanning trees as soft labels beside it"
+    summary: ClassVar[str] = "partial cross-entropy plus soft labels: predictions averaged along spanning trees"
     stored_features: ClassVar[bool] = True
     term_names: ClassVar[frozenset[str]] = frozenset({"pce", "tree"})
     uses_unlabelled: ClassVar[bool] = True
 
     sigma_colour: float = Field(default=0.02, gt=0)
-    """Scale of squared differences between colours, as normalised for the network, along the tree. Published: 0.02 (VOC), 0.002
-    (Cityscapes)."""
+    """Scale of squared colour differences along the tree, for colours as normalised for the network. A larger value
+    averages over less similar colours. Published: 0.02 (VOC), 0.002 (Cityscapes)."""
     sigma_feature: float = Field(default=1.0, gt=0)
-    """Scale of squared differences between features of unit length along the tree; not published."""
+    """Scale of squared differences along the tree between features of unit length. A larger value averages over less
+    similar features. Not published."""
 
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
@@ -64,5 +65,5 @@ class TreeEnergy(CrossEntropyMethod):
 
 
 def _nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A bool mask (B,H,W) at another size."""
+    """A bool mask (B,H,W) resized to ``size`` by nearest neighbours."""
     return functional.interpolate(mask[:, None].float(), size, mode="nearest")[:, 0] > 0

@@ -1,4 +1,4 @@
-"""Assignments of rows to columns that keep as many pairs as possible, at the least total cost, while rows come and go."""
+"""Assignments of rows to columns with the most pairs and, among these, the least cost, updated as rows come and go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wss.errors import UsageError
 
 OUTSIDE = 1 << 40
-"""Cost of a row without partner: no saving in the costs of other pairs is worth one pair less."""
+"""Cost of a row without partner. It is larger than all other costs together, so the number of pairs comes first."""
 
 Backend = Literal["auto", "native", "python"]
 
@@ -21,9 +21,10 @@ class Candidates(NamedTuple):
     """Pairs that an assignment may use, grouped by row.
 
     Attributes:
-        begin: int64 (R+1,), the pairs of row r are ``begin[r]`` to ``begin[r+1] - 1``.
-        partners: int32 (P,), their columns.
-        costs: int64 (P,), at least 0; the costs of any assignment sum to less than ``OUTSIDE``. Whole numbers keep sums exact.
+        begin: int64 (R+1,); row r has the pairs ``begin[r]`` to ``begin[r+1] - 1``.
+        partners: int32 (P,), the column of each pair.
+        costs: int64 (P,), the cost of each pair, at least 0. Integers keep sums exact. The costs of any assignment must
+            sum to less than ``OUTSIDE``.
         columns: Number of columns.
     """
 
@@ -34,25 +35,26 @@ class Candidates(NamedTuple):
 
 
 def assigned(candidates: Candidates, present: NDArray[np.bool_], backend: Backend = "auto") -> NDArray[np.bool_]:
-    """Assign the rows that are present in each step to columns, one to one: the most pairs, and of those the cheapest.
+    """Assign the present rows of each step to columns, one to one, with the most pairs and then the least total cost.
 
-    Each step starts from the assignment of the step before and repairs it where rows went or came, so that steps that differ
-    little cost little.
+    Each step starts from the assignment of the previous step and repairs it for the rows that came or went. So steps
+    with small differences are fast.
 
     Args:
         candidates: The pairs.
-        present: bool (T,R), the rows of each step.
-        backend: ``native`` (compiled) or ``python``, with the same result; ``auto`` is native if it is installed.
+        present: bool (T,R), True for the rows that are present in each step.
+        backend: ``native`` (compiled) or ``python``; both give the same result. ``auto`` is native if it is installed.
 
     Returns:
-        bool (T,R), rows that have a partner.
+        bool (T,R), True for rows with a partner.
 
     Raises:
-        UsageError: Unknown backend, or ``native`` is not installed.
+        UsageError: The backend is unknown, or ``native`` is not installed.
 
     Source: shortest augmenting paths on reduced costs, Jonker and Volgenant 1987, "A shortest augmenting path algorithm for dense
-        and sparse linear assignment problems". Each row has a column of its own at the cost ``OUTSIDE``, which no other may take.
-        A row that goes frees its column, and the shortest path from this column finds a new row for it or for another column.
+        and sparse linear assignment problems". Each row also has a private column at the cost ``OUTSIDE``, which no
+        other row can take. If a row goes, its column becomes free. The shortest path from this column finds a new row
+        for it or for another column.
     """
     from wss.kernels import assignment
 
@@ -74,10 +76,11 @@ def assigned(candidates: Candidates, present: NDArray[np.bool_], backend: Backen
 
 
 class _Assignment:
-    """The best assignment of the rows that were added and not removed.
+    """The optimal assignment of the rows that are present.
 
-    Duals keep it the best one. A column's is ``price``: at most 0, and 0 without partner. A row's is the cost of its pair less
-    the column's price, at most ``OUTSIDE``, and ``OUTSIDE`` without partner. No pair costs less than the sum of its two.
+    Dual variables guarantee that it is optimal. The dual of a column is ``price``: at most 0, and 0 without partner.
+    The dual of a row is the cost of its pair minus the column's price: at most ``OUTSIDE``, and ``OUTSIDE`` without
+    partner. No pair costs less than the sum of its two duals.
     """
 
     def __init__(self, candidates: Candidates) -> None:
@@ -95,7 +98,7 @@ class _Assignment:
         self.present = [False] * len(self.of_row)
 
     def add(self, new: int) -> None:
-        """Assign one more row; another one may lose its partner."""
+        """Add a row. Another row may lose its partner."""
         self.present[new] = True
         distance: dict[int, int] = {}
         before: dict[int, tuple[int, int]] = {}
@@ -133,7 +136,7 @@ class _Assignment:
             end, self.column_of[row] = self.column_of[row], end
 
     def remove(self, old: int) -> None:
-        """Take a row out; its column, or one that this lets go, may get a row that had no partner."""
+        """Remove a row. Its column, or another one that becomes free, may get a row that had no partner."""
         first = self.column_of[old]
         self.present[old], self.column_of[old] = False, -1
         if first < 0:

@@ -7,14 +7,17 @@ from numpy.typing import NDArray
 
 
 def average_precision(scores: NDArray[np.floating], present: NDArray[np.bool_]) -> float:
-    """Mean, over the images that have the class, of the precision among all images that score at least as high.
+    """Average precision of one class.
+
+    It is the mean, over the images with the class, of the precision among all images that score at least as high.
 
     Args:
         scores: Score of the class per image, (N,).
-        present: Whether the image has it, bool (N,).
+        present: bool (N,), True for images with the class.
 
     Returns:
-        In 0..1; NaN when no image has the class. Images of equal score count together, so that their order does not matter.
+        A value in 0..1; NaN if no image has the class. Images with equal scores count together, so their order does not
+        matter.
     """
     wanted = np.asarray(present, bool)
     if not wanted.any():

@@ -1,4 +1,4 @@
-"""The Berkeley benchmark of boundaries: precision and recall of edge maps against several annotators."""
+"""The Berkeley boundary benchmark: precision and recall of edge maps against several annotators."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from wss.metrics.assignment import Backend, Candidates, assigned
 from wss.metrics.thinning import thin
 
 TOLERANCE = 0.0075
-"""Largest distance of matched pixels, as a share of the image's diagonal."""
+"""Largest distance between matched pixels, as a share of the image's diagonal."""
 
 COST_PER_PIXEL = 100
-"""Costs of pairs are their distances times this, rounded, as published."""
+"""The cost of a pair is its distance in pixels times this, rounded, as published."""
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class BoundaryCounts:
-    """Matched and all boundary pixels of one image, int64 (T,) per threshold.
+    """Numbers of matched and of all boundary pixels of one image, int64 (T,), one per threshold.
 
     Attributes:
-        matched_truth: Annotated pixels that found a partner, summed over annotators.
+        matched_truth: Annotated pixels with a partner, summed over annotators.
         truth: Annotated pixels, summed over annotators.
-        matched: Predicted pixels that found a partner among those of at least one annotator.
+        matched: Predicted pixels with a partner of at least one annotator.
         predicted: Predicted pixels.
     """
 
@@ -42,17 +42,17 @@ class BoundaryCounts:
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """Scores of a data set, fractions.
+    """Scores of a data set, as fractions.
 
     Attributes:
-        ods: F at the one threshold that is best for the whole set.
-        ods_threshold: That threshold.
-        ods_precision: Precision there.
-        ods_recall: Recall there.
-        ois: F with the best threshold of each image.
+        ods: F-measure at the threshold that is best for the whole set (optimal dataset scale).
+        ods_threshold: This threshold.
+        ods_precision: Precision at this threshold.
+        ods_recall: Recall at this threshold.
+        ois: F-measure with the best threshold of each image (optimal image scale).
         ap: Average precision over recall.
-        precision: Per threshold.
-        recall: Per threshold.
+        precision: Precision at each threshold.
+        recall: Recall at each threshold.
     """
 
     ods: float
@@ -66,7 +66,7 @@ class BoundaryScores:
 
 
 def boundary_thresholds(count: int) -> NDArray[np.float64]:
-    """The benchmark's thresholds, evenly spread inside (0, 1)."""
+    """The benchmark's thresholds: ``count`` values, evenly spread in (0, 1)."""
     return np.arange(1, count + 1) / (count + 1)
 
 
@@ -77,24 +77,24 @@ def boundary_counts(
     tolerance: float = TOLERANCE,
     backend: Backend = "auto",
 ) -> BoundaryCounts:
-    """Match an edge map's pixels with each annotator's, one to one, at every threshold.
+    """Match the pixels of an edge map one to one with those of each annotator, at every threshold.
 
     Args:
-        edges: Edge map, float (H,W) in [0,1]. The pixels that reach a threshold are thinned (``wss.metrics.thinning``), and
-            what is left of them is predicted.
+        edges: Edge map, float (H,W) in [0,1]. The pixels that reach a threshold are thinned (``wss.metrics.thinning``).
+            The remaining pixels are the predicted ones.
         annotations: Boundaries of each annotator, bool (H,W), at least one.
-        thresholds: Ascending, above 0.
-        tolerance: Largest distance of partners as a share of the diagonal.
+        thresholds: Thresholds, ascending, above 0.
+        tolerance: Largest distance between partners, as a share of the diagonal.
         backend: See ``wss.metrics.assignment.assigned``.
 
     Raises:
         DataError: Sizes differ, or there is no annotator.
 
-    Source: Martin, Fowlkes and Malik 2004, section 3.2: a predicted pixel is a hit if any annotator's matching uses it;
-        recall is summed over annotators. Thinning at each threshold as in the benchmark that comes with BSDS500 (Arbelaez,
-        Maire, Fowlkes and Malik 2011).
-    Differs: the assignment, the most pairs and of those the closest, is exact; the published one has the same aim, but joins
-        pixels without partner to six others, chosen at random, for the sake of speed.
+    Source: Martin, Fowlkes and Malik 2004, section 3.2: a predicted pixel is a hit if the matching with any annotator
+        uses it; recall is summed over annotators. Thinning at each threshold is that of the benchmark of BSDS500
+        (Arbelaez, Maire, Fowlkes and Malik 2011).
+    Differs: the assignment (most pairs, then least distance) is exact. The published one has the same aim, but for
+        speed it joins pixels without partner to six random others.
     """
     if not annotations or any(a.shape != edges.shape for a in annotations):
         raise DataError(
@@ -103,7 +103,7 @@ def boundary_counts(
     reach = tolerance * math.hypot(*edges.shape)
     masks = _predicted(np.asarray(edges, np.float64), thresholds)
     rows, columns = np.nonzero(masks.any(0))
-    present = masks[::-1, rows, columns]  # from the fewest pixels to the most, so that pixels mostly come
+    present = masks[::-1, rows, columns]  # in order of growing numbers of pixels, so pixels are mostly added
     matched = [
         assigned(_candidates(rows, columns, annotation, reach), present, backend)[::-1] for annotation in annotations
     ]
@@ -116,7 +116,7 @@ def boundary_counts(
 
 
 def _predicted(edges: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Thinned pixels at every threshold, bool (T,H,W)."""
+    """Thinned edge pixels at every threshold, bool (T,H,W)."""
     masks = np.empty((len(thresholds), *edges.shape), bool)
     last = None
     for number, threshold in enumerate(thresholds):
@@ -132,7 +132,7 @@ def _predicted(edges: NDArray[np.float64], thresholds: NDArray[np.float64]) -> N
 def _candidates(
     rows: NDArray[np.int64], columns: NDArray[np.int64], annotation: NDArray[np.bool_], reach: float
 ) -> Candidates:
-    """Annotated pixels that each predicted one may match."""
+    """Annotated pixels that each predicted pixel may match."""
     radius = int(reach)
     dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     distance = np.hypot(dy, dx)
@@ -151,16 +151,16 @@ def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.flo
     """ODS, OIS and AP of a data set.
 
     Args:
-        counts: One per image.
-        thresholds: Those that the counts were made with.
+        counts: Counts of each image.
+        thresholds: The thresholds of the counts.
 
     Raises:
-        DataError: No image.
+        DataError: There is no image.
 
     Source: the published benchmark's scoring. ODS: precision and recall are interpolated linearly between neighbouring
-        thresholds, at 100 places. OIS: each image's counts at the threshold of its largest F, the first if there are several.
-        AP: a hundredth of the sum of precision at recall 0, .01, ..., 1, interpolated, and 0 outside the recall that is
-        reached; 0 if all thresholds have one recall. A rate without any pixel to count is 0.
+        thresholds, at 100 positions. OIS: each image's counts at the threshold of its largest F, the first if there are
+        several. AP: 1/100 of the sum of the interpolated precision at recall 0, .01, ..., 1; precision is 0 outside the
+        range of recall. AP is 0 if all thresholds have the same recall. A rate without any pixel to count is 0.
     """
     if not counts:
         raise DataError("no image to score")
@@ -183,7 +183,7 @@ def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.flo
 
 
 def _rates(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall (T,) of counts (4,T), 0 where nothing is predicted or annotated."""
+    """Precision and recall (T,) of counts (4,T); 0 where nothing is predicted or annotated."""
     matched_truth, truth, matched, predicted = table
     return matched / np.maximum(predicted, 1), matched_truth / np.maximum(truth, 1)
 
@@ -196,7 +196,7 @@ def _f(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[n
 def _best(
     precision: NDArray[np.float64], recall: NDArray[np.float64], thresholds: NDArray[np.float64]
 ) -> tuple[float, float, float, float]:
-    """Largest F with its threshold, precision and recall, on straight lines between neighbouring thresholds."""
+    """Largest F with its threshold, precision and recall, interpolated linearly between neighbouring thresholds."""
     place = np.linspace(0, len(thresholds) - 1, 99 * (len(thresholds) - 1) + 1)
     numbers = np.arange(len(thresholds))
     p, r, t = (np.interp(place, numbers, values) for values in (precision, recall, thresholds))

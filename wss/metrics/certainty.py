@@ -1,4 +1,4 @@
-"""How sure a label is, in one byte, with most of its values among the labels that are nearly certain."""
+"""Certainty of a label in one byte, with a logarithmic scale that resolves nearly certain labels."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CERTAIN = 255
-"""The level of labels without any doubt."""
+"""Level of labels without any doubt."""
 PER_HALVING = 8
 
 
 def certainty_levels(doubt: ArrayLike) -> NDArray[np.uint8]:
-    """Levels of certainty: 8 for every time that the doubt is halved, from 0, a doubt of 1, to 254, one of 2e-10 or less.
+    """Levels of certainty: each halving of the doubt adds 8 levels, from 0 (doubt 1) to 254 (doubt 2e-10 or less).
 
-    Labels that walks or networks spread are mostly right with a probability close to 1, and those are what tells the least
-    certain 6 % from the rest. Even steps of confidence would put them all on one level.
+    Most labels propagated by walks or networks have a probability close to 1. To separate the least certain 6 % from
+    the rest, differences among these labels matter. Equal steps of confidence would put them all on one level.
 
     Args:
-        doubt: 1 - confidence, in 0..1, 0 where a label is given.
+        doubt: 1 - confidence, in 0..1; 0 for given labels.
 
     Returns:
-        uint8 of that shape; ``CERTAIN`` for 0. A label of a doubt of d at most is one of level ``floor(-8 log2 d)`` at least.
+        Levels, uint8 of the same shape; ``CERTAIN`` for a doubt of 0. A label with a doubt of at most d has at least
+        the level ``floor(-8 log2 d)``.
     """
     known = np.asarray(doubt, np.float64).clip(0, 1)
     positive = np.where(known > 0, known, 1)
@@ -29,6 +30,6 @@ def certainty_levels(doubt: ArrayLike) -> NDArray[np.uint8]:
 
 
 def confidence_of(levels: ArrayLike) -> NDArray[np.float64]:
-    """The least confidence, in 0..1, of labels of these levels."""
+    """Smallest confidence, in 0..1, of labels with these levels."""
     known = np.asarray(levels)
     return np.where(known == CERTAIN, 1.0, -np.expm1(-np.log(2) / PER_HALVING * known))

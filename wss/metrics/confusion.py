@@ -1,7 +1,7 @@
-"""The confusion matrix of a set of images and the scores that follow from it alone.
+"""The confusion matrix of a set of images, and scores computed from it.
 
-Scores come from one matrix summed over a whole set, as PASCAL VOC defines them, not from means over images: matrices
-add, so a set is scored image by image in any order.
+As PASCAL VOC defines them, scores come from one matrix summed over the whole set, not from means over images. Matrices
+are added, so a set can be scored image by image in any order.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """Count pixels by true and predicted class.
 
-    Pixels whose truth is ``ignore_index`` are left out, whatever is predicted there. Everywhere else a class has to be
-    predicted: there is no row or column for abstaining. To score labels with holes on the pixels they cover, put the
-    holes into the truth: ``numpy.where(prediction == 255, 255, truth)``.
+    Pixels whose truth is ``ignore_index`` are left out. All other pixels need a predicted class: there is no row or
+    column for missing predictions. To score labels with holes only on the pixels that they cover, put the holes into
+    the truth: ``numpy.where(prediction == 255, 255, truth)``.
 
     Args:
         truth: Integer array of any shape, usually (H, W) or (B, H, W); classes 0..K-1 and ``ignore_index``.
@@ -72,7 +72,7 @@ def iou(confusion: NDArray[Any]) -> NDArray[np.float64]:
         confusion: (K, K), truth in rows.
 
     Returns:
-        float64 (K,) in [0, 1]; NaN where a class is in neither truth nor prediction.
+        float64 (K,) in [0, 1]; NaN for classes in neither truth nor prediction.
 
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.3 (segmentation accuracy).
     """
@@ -81,9 +81,9 @@ def iou(confusion: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def miou(confusion: NDArray[Any]) -> float:
-    """Mean of ``iou`` over the classes that are in truth or prediction, a fraction; NaN when no pixel was counted.
+    """Mean of ``iou`` over the classes in truth or prediction, a fraction; NaN if no pixel is counted.
 
-    A class that is predicted but never true counts with IoU 0.
+    A class that is predicted but not in the truth counts with IoU 0.
     """
     return _mean(iou(confusion))
 
@@ -95,26 +95,26 @@ def dice(confusion: NDArray[Any]) -> NDArray[np.float64]:
         confusion: (K, K), truth in rows.
 
     Returns:
-        float64 (K,) in [0, 1]; NaN where a class is in neither truth nor prediction.
+        float64 (K,) in [0, 1]; NaN for classes in neither truth nor prediction.
     """
     hits, true, predicted = _counts(confusion)
     return _ratio(2 * hits, true + predicted)
 
 
 def pixel_accuracy(confusion: NDArray[Any]) -> float:
-    """Share of the counted pixels whose class is right; NaN when no pixel was counted."""
+    """Share of the counted pixels with the right class; NaN if no pixel is counted."""
     hits, true, _ = _counts(confusion)
     return float(_ratio(hits.sum(), true.sum()))
 
 
 def mean_accuracy(confusion: NDArray[Any]) -> float:
-    """Mean over the classes in truth of the share of their pixels that is found (recall); NaN when there is none."""
+    """Mean recall over the classes in the truth; NaN if there is none."""
     hits, true, _ = _counts(confusion)
     return _mean(_ratio(hits, true))
 
 
 def frequency_weighted_iou(confusion: NDArray[Any]) -> float:
-    """Mean of ``iou`` weighted by each class's share of the true pixels; NaN when no pixel was counted."""
+    """Mean of ``iou``, weighted by each class's share of the true pixels; NaN if no pixel is counted."""
     _, true, _ = _counts(confusion)
     return float(_ratio((true * np.nan_to_num(iou(confusion))).sum(), true.sum()))
 
@@ -136,6 +136,6 @@ def _ratio(part: Any, whole: Any) -> NDArray[np.float64]:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Mean of the values that are not NaN; NaN when there are none."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

@@ -1,4 +1,4 @@
-"""How good labels are that were made rather than drawn: their agreement with masks, with and without the least certain ones."""
+"""Quality of computed labels: their agreement with masks, with and without the least certain labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def confusion_by_certainty(
 
     Args:
         truth: (H,W), 255 = void.
-        labels: (H,W), 255 = none.
-        certainty: Levels (H,W), see ``certainty_levels``; None is certain everywhere.
+        labels: (H,W), 255 = no label.
+        certainty: Levels (H,W), see ``certainty_levels``. None means certain everywhere.
         num_classes: K.
 
     Returns:
-        The levels that occur, ascending, int64 (L,), and the confusion at each, int64 (L,K,K), truth in rows.
+        The levels that occur, ascending, int64 (L,), and the confusion matrix of each level, int64 (L,K,K), truth in
+        rows.
     """
     known = (labels != 255) & (truth != 255)
     levels = np.full(labels.shape, CERTAIN) if certainty is None else certainty.astype(np.int64)
@@ -39,27 +40,27 @@ def confusion_by_certainty(
 def abstaining(
     counts: NDArray[np.int64], unlabelled: int, *, share: float | None = None, confidence: float | None = None
 ) -> dict[str, Any]:
-    """Scores of the labels that are left when the least certain are dropped.
+    """Scores of the labels that remain after the least certain labels are dropped.
 
-    Many labels can have the same level of certainty: more than the share allows, where an algorithm is certain of nearly
-    everything. With a share, as many labels of the last level that is dropped from are dropped as it takes, the same part of each
-    entry of that level's confusion matrix. That is the mean over all ways to choose them, so that the share is met exactly, equal
-    labels are treated alike, and nothing is random.
+    Many labels can have the same level of certainty, even more than ``share`` allows if an algorithm is certain of
+    nearly everything. Then only a part of the last level is dropped: the same fraction of each entry of its confusion
+    matrix. This is the mean over all possible choices. The share is met exactly, equal labels are treated alike, and
+    nothing is random.
 
     Args:
         counts: int64 (256,K,K): confusion by level of certainty, summed over images.
-        unlabelled: Pixels of known truth that have no label in the first place.
-        share: Drop this share of all pixels of known truth, those of the lowest levels. Those without label count as dropped,
-            and where they are more, no others are.
-        confidence: Drop what is below, in 0..1, to the next level.
+        unlabelled: Number of pixels with known truth that have no label.
+        share: Share of all pixels with known truth that is dropped, lowest levels first. Pixels without label count as
+            dropped; if they exceed the share, no others are dropped.
+        confidence: Drop labels with less than this confidence, in 0..1, rounded to a level.
 
     Returns:
-        ``abstained``, the share dropped; ``threshold``, the least confidence of labels that are kept; ``miou`` and
-        ``iou_per_class`` (K,) of what is left, NaN where undefined.
+        ``abstained``: the share of dropped pixels. ``threshold``: the smallest confidence of kept labels. ``miou`` and
+        ``iou_per_class`` (K,): scores of the remaining labels, NaN where undefined.
     """
     pixels = counts.sum((1, 2))
     total = max(int(pixels.sum()) + unlabelled, 1)
-    below = np.concatenate([[0], np.cumsum(pixels)])  # by level, how many labels are less certain
+    below = np.concatenate([[0], np.cumsum(pixels)])  # for each level, the number of less certain labels
     if share is None:
         first = int(certainty_levels(1 - (confidence or 0.0)))
         dropped = float(below[first])
@@ -79,15 +80,17 @@ def abstaining(
 def label_record(
     counts: NDArray[np.int64], unlabelled: int, classes: Sequence[str], *, name: str, split: str, num_images: int
 ) -> dict[str, Any]:
-    """Scores of labels, ready for strict JSON: all of them, without the least certain 6 %, and those of confidence 0.5 and more.
+    """Scores of labels, as plain values for strict JSON.
+
+    They are given for all labels, without the least certain 6 %, and for labels with a confidence of at least 0.5.
 
     Args:
         counts: int64 (256,K,K): confusion by level of certainty, summed over images.
-        unlabelled: Pixels of known truth without label.
+        unlabelled: Number of pixels with known truth but without label.
         classes: K names.
-        name: What made the labels.
-        split: Which images were scored.
-        num_images: How many.
+        name: Name of the method that computed the labels.
+        split: Name of the scored split.
+        num_images: Number of scored images.
 
     Source: Vernaza, Chandraker 2017, Table 2 (0 % and 6 % abstention, w < 0.5). See ``abstaining`` for labels of equal certainty.
     """

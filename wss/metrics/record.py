@@ -35,38 +35,40 @@ def metrics_record(
     largest_region: Mapping[str, Any] | None = None,
     bfloat16: Mapping[str, bool | None] | None = None,
 ) -> dict[str, Any]:
-    """Scores of a split with what they were obtained by, ready for strict JSON.
+    """Scores of a split and the settings that produced them, as plain values for strict JSON.
+
+    Optional entries are only in the record if their argument is given.
 
     Args:
         confusion: (K, K), truth in rows, summed over the split.
         classes: K names, all different.
-        split: Which images were scored.
-        num_images: How many.
-        crf: Whether a CRF refined the predictions.
+        split: Name of the scored split.
+        num_images: Number of scored images.
+        crf: True if a CRF refined the predictions.
         scales: Test-time scales.
-        flip: Whether test-time predictions were averaged with those of the mirrored image.
+        flip: True if test-time predictions were averaged with those of the mirrored image.
         backbone: Network and backbone.
-        initialisation: Where the network's weights came from before training.
+        initialisation: Origin of the network's weights before training.
         method: Name of the training method.
         store_key: Key of the scored predictions.
-        walk: Settings of the walk that features took at test time, or None for no walk; only then the record has the entry.
-        trimap: (K, K) matrices of the pixels near true boundaries alone, by the width of the band in pixels.
+        walk: Settings of the random walk on features at test time; None without a walk.
+        trimap: (K, K) matrices of the pixels near true boundaries only, by the width of the band in pixels.
         dice_per_class: Mean Dice over volumes by class name, a fraction.
-        hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (voxels without spacing).
-        bfloat16: Whether ``training`` and ``prediction`` were in bfloat16, None where that is not known. The record has such an
-            entry where one of them was.
-        crf_choice: CRF settings that the stage ``crf`` chose, by what; None where it did not choose, and then the record has no
-            such entry.
-        largest_region: Whether the predictions are reduced to their largest region (stage ``largest-region``), and why; None
-            where that stage did not run, and then the record has no such entry.
-        left_out: What was not scored, and why; None where everything was, and then the record has no such entry.
+        hd95_per_class: Mean 95 % Hausdorff distance over volumes by class name, in millimetres (in voxels without
+            spacing).
+        bfloat16: For ``training`` and ``prediction``, True if they were in bfloat16, None if unknown. The record has
+            this entry only if one of them is True.
+        crf_choice: CRF settings that the stage ``crf`` chose, and the data of the choice; None if it did not choose.
+        largest_region: Decision of the stage ``largest-region`` to reduce the predictions to their largest region, and
+            its reason; None if the stage did not run.
+        left_out: Images or pixels that were not scored, and the reason; None if everything was scored.
 
     Returns:
-        Plain Python values. Scores are fractions in 0..1; undefined ones, such as the IoU of a class absent everywhere,
-        are None.
+        Plain Python values. Scores are fractions in 0..1. Undefined scores, such as the IoU of a class that never
+        occurs, are None.
 
     Raises:
-        UsageError: Names and matrix do not fit together, or names repeat.
+        UsageError: The number of names does not match the matrix, or names repeat.
     """
     if len(classes) != len(confusion) or len(set(classes)) != len(classes):
         raise UsageError(f"expected {len(confusion)} different class names, got {list(classes)}")

@@ -1,4 +1,4 @@
-"""The Berkeley benchmark of regions: how segmentations agree with those of several annotators."""
+"""The Berkeley region benchmark: agreement of segmentations with those of several annotators."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RegionAgreement:
-    """Agreement of one image's segmentations, finer and coarser ones, with its annotators.
+    """Agreement of T segmentations of one image, from fine to coarse, with its annotators.
 
     Attributes:
-        covering: float64 (T,), fractions; how well the annotators' regions are covered.
-        rand_index: float64 (T,), fractions.
-        variation: float64 (T,), bits.
-        best_covering: The covering when each annotated region is covered from whichever segmentation covers it best.
-        pixels: Pixels of all annotators, the weight of the image's covering.
+        covering: float64 (T,), covering of the annotators' regions, as fractions.
+        rand_index: float64 (T,), probabilistic Rand index, as fractions.
+        variation: float64 (T,), variation of information, in bits.
+        best_covering: Covering if for each annotated region the segmentation that covers it best is used.
+        pixels: Number of pixels, summed over annotators: the weight of the image's covering.
     """
 
     covering: Values
@@ -38,9 +38,9 @@ class RegionScore:
     """One measure over a data set.
 
     Attributes:
-        ods: At the one level that is best for the whole set.
-        ods_level: Which, from 0.
-        ois: With the best level of each image.
+        ods: Value at the level that is best for the whole set.
+        ods_level: Number of this level, from 0.
+        ois: Value with the best level of each image.
     """
 
     ods: float
@@ -50,13 +50,13 @@ class RegionScore:
 
 @dataclass(frozen=True)
 class RegionScores:
-    """The benchmark of a data set.
+    """Scores of a data set.
 
     Attributes:
-        covering: Fractions, better when high.
-        rand_index: Fractions, better when high.
-        variation: Bits, better when low.
-        best_covering: The covering with the best level for each annotated region.
+        covering: Fractions; higher is better.
+        rand_index: Fractions; higher is better.
+        variation: Bits; lower is better.
+        best_covering: Covering with the best level for each annotated region.
     """
 
     covering: RegionScore
@@ -67,12 +67,14 @@ class RegionScores:
 
 @dataclass(frozen=True)
 class Contingency:
-    """How many pixels each region of a segmentation shares with each of the truth's; pairs that share none are left out.
+    """Contingency table: numbers of common pixels of pairs of regions, one of a segmentation and one of the truth.
+
+    Pairs without common pixels are left out.
 
     Attributes:
-        regions: int64 (P,), a region of the segmentation.
-        truths: int64 (P,), a region of the truth.
-        counts: int64 (P,), the pixels in both, above 0.
+        regions: int64 (P,), the region of the segmentation.
+        truths: int64 (P,), the region of the truth.
+        counts: int64 (P,), the number of pixels in both, above 0.
     """
 
     regions: NDArray[np.int64]
@@ -80,21 +82,21 @@ class Contingency:
     counts: NDArray[np.int64]
 
     def merged(self, ids: NDArray[Any]) -> Contingency:
-        """The table of a coarser segmentation, whose ``ids[n]`` the region n is part of; integers from 0."""
+        """Table of a coarser segmentation: ``ids[n]``, an integer from 0, is its region that contains region n."""
         return _table(ids[self.regions], self.truths, self.counts)
 
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pixels per region of the segmentation, (N,), and of the truth, (G,); 0 for ids that do not occur."""
+        """Pixels of each region of the segmentation, (N,), and of the truth, (G,); 0 for ids that do not occur."""
         own, theirs = (np.bincount(ids, self.counts).astype(np.int64) for ids in (self.regions, self.truths))
         return own, theirs
 
 
 def contingency(regions: NDArray[Any], truth: NDArray[Any]) -> Contingency:
-    """Compare a segmentation with an annotator's.
+    """Compare a segmentation with that of an annotator.
 
     Args:
-        regions: Integers (H,W) from 0.
-        truth: Integers (H,W) from 0.
+        regions: Region ids of the segmentation, integers (H,W) from 0.
+        truth: Region ids of the annotator, integers (H,W) from 0.
 
     Raises:
         DataError: Sizes differ, or there is no pixel.
@@ -105,7 +107,7 @@ def contingency(regions: NDArray[Any], truth: NDArray[Any]) -> Contingency:
 
 
 def _table(regions: NDArray[Any], truths: NDArray[Any], counts: NDArray[np.int64]) -> Contingency:
-    """Counts summed over equal pairs; sums of float64 are exact for any image's pixels."""
+    """Sum the counts of equal pairs. The sums are in float64, which is exact for the number of pixels of any image."""
     columns = int(truths.max()) + 1
     codes = regions.astype(np.int64) * columns + truths
     pairs, inverse = np.unique(codes, return_inverse=True)
@@ -114,7 +116,7 @@ def _table(regions: NDArray[Any], truths: NDArray[Any], counts: NDArray[np.int64
 
 
 def overlaps(table: Contingency) -> Values:
-    """Per region of the truth, the largest intersection over union with any region of the segmentation, float64 (G,)."""
+    """For each region of the truth, the largest IoU with a region of the segmentation, float64 (G,)."""
     own, theirs = table.sizes()
     share = table.counts / (own[table.regions] + theirs[table.truths] - table.counts)
     largest = np.zeros(len(theirs))
@@ -123,7 +125,7 @@ def overlaps(table: Contingency) -> Values:
 
 
 def covering(table: Contingency) -> float:
-    """The truth's regions' overlaps, averaged by their sizes.
+    """Mean of ``overlaps`` over the regions of the truth, weighted by their sizes.
 
     Source: Arbelaez, Maire, Fowlkes, Malik 2011, equation 11.
     """
@@ -131,7 +133,7 @@ def covering(table: Contingency) -> float:
 
 
 def rand_index(table: Contingency) -> float:
-    """The share of pairs of pixels that both segmentations join, or both part; 1 for a single pixel.
+    """Share of the pairs of pixels that both segmentations join or both separate; 1 for a single pixel.
 
     Source: Rand 1971.
     """
@@ -142,7 +144,7 @@ def rand_index(table: Contingency) -> float:
 
 
 def variation_of_information(table: Contingency) -> float:
-    """The entropy of each segmentation given the other, added up, in bits.
+    """Sum of the conditional entropies of each segmentation given the other, in bits.
 
     Source: Meila 2005.
     """
@@ -157,13 +159,13 @@ def _entropy(shares: Values) -> float:
 
 
 def region_agreement(levels: Iterable[Sequence[Contingency]]) -> RegionAgreement:
-    """Agreement of one image's segmentations with its annotators; Rand index and variation are means over annotators.
+    """Agreement of one image's segmentations with its annotators. Rand index and variation are means over annotators.
 
     Args:
-        levels: For each segmentation its contingency tables with the annotators, always in the same order.
+        levels: For each segmentation its contingency tables with all annotators, in the same order.
 
     Raises:
-        DataError: No segmentation or no annotator.
+        DataError: There is no segmentation or no annotator.
 
     Source: the published benchmark's scoring; the mean of Rand indices is the probabilistic Rand index of Unnikrishnan,
         Pantofaru and Hebert 2007.
@@ -194,12 +196,13 @@ def region_scores(images: Sequence[RegionAgreement]) -> RegionScores:
     """ODS and OIS of a data set.
 
     Args:
-        images: With segmentations at the same levels.
+        images: Agreement of each image, with segmentations at the same levels.
 
     Raises:
-        DataError: No image.
+        DataError: There is no image.
 
-    Source: the published benchmark's scoring: images count by their annotators' pixels for the covering, alike for the others.
+    Source: the published benchmark's scoring. For the covering, images are weighted by their annotators' pixels; for
+        the other measures all images have equal weight.
     """
     if not images:
         raise DataError("no image to score")
@@ -214,7 +217,7 @@ def region_scores(images: Sequence[RegionAgreement]) -> RegionScores:
 
 
 def _score(values: Values, weights: Values, sign: int = 1) -> RegionScore:
-    """The best level of (N,T) for all images, and for each."""
+    """Best level of values (N,T) for all images together, and for each image."""
     mean = np.average(values, axis=0, weights=weights)
     level = int((sign * mean).argmax())
     own = sign * (sign * values).max(1)

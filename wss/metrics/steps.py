@@ -1,4 +1,4 @@
-"""Where the steps of a random walk lead: whether a transition matrix moves anything, and to what."""
+"""Statistics of the steps of a random walk: how far a transition matrix moves features, and to which classes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from wss.errors import UsageError
 
 @dataclass(frozen=True)
 class StepShares:
-    """Where steps lead, shares in 0..1.
+    """Statistics of steps, as shares in 0..1.
 
     Attributes:
-        stays: Mean probability of a step that stays where it is. At 1 the walk changes nothing.
-        reach: Mean number of positions among which a step chooses, exp of a row's entropy, as a share of all. At 1 everything
-            becomes the mean of the image.
-        alike: Probability that a step to another position leads to one of the same class, mean over classes of two positions or
-            more.
-        chance: What ``alike`` would be if all other positions were equally likely.
+        stays: Mean probability that a step stays at its position. With 1 the walk changes nothing.
+        reach: Mean effective number of targets of a step, exp(entropy of a row), as a share of all positions. With 1
+            all features become the mean of the image.
+        alike: Probability that a step to another position leads to the same class; the mean over classes with at least
+            two positions.
+        chance: Value of ``alike`` if all other positions were equally likely.
     """
 
     stays: float
@@ -31,10 +31,10 @@ class StepShares:
 
 
 def step_shares(log_transition: NDArray[np.floating], classes: NDArray[Any]) -> StepShares:
-    """Describe a transition matrix.
+    """Compute the statistics of a transition matrix.
 
     Args:
-        log_transition: log P, float (N,N); the exponentials of a row sum to 1. Logarithms tell where steps lead that P itself
+        log_transition: log P, float (N,N); the exponentials of a row sum to 1. Logarithms keep probabilities that P
             rounds to 0.
         classes: Class of each position, integers (N,).
 
@@ -62,7 +62,7 @@ def step_shares(log_transition: NDArray[np.floating], classes: NDArray[Any]) -> 
 
 
 def _without_staying(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P without its diagonal, rows normalised again."""
+    """P without its diagonal, with rows normalised again."""
     away = logs.copy()
     np.fill_diagonal(away, -np.inf)
     if len(away) < 2:

@@ -13,7 +13,7 @@ from wss.errors import DataError, UsageError
 Mask = NDArray[np.bool_]
 
 VOID = 255
-"""The truth of voxels that do not count."""
+"""Truth of voxels that do not count."""
 
 
 def dice_volume(truth: NDArray[Any], prediction: NDArray[Any], label: int) -> float:
@@ -25,7 +25,7 @@ def dice_volume(truth: NDArray[Any], prediction: NDArray[Any], label: int) -> fl
         label: The class to compare.
 
     Returns:
-        A fraction; NaN when the class is in neither, 0 when it is in one only.
+        A fraction. NaN if the class is in neither array, 0 if it is in only one.
 
     Raises:
         DataError: Shapes differ.
@@ -38,10 +38,10 @@ def dice_volume(truth: NDArray[Any], prediction: NDArray[Any], label: int) -> fl
 def hd95(truth: NDArray[Any], prediction: NDArray[Any], label: int, spacing_mm: tuple[float, ...]) -> float:
     """95 % Hausdorff distance of one class in one volume, symmetric.
 
-    The surface of a region is its voxels that have a face in common with a voxel outside it or with the volume's border.
-    Every surface voxel of either region gives its Euclidean distance, centre to centre, to the nearest surface voxel of
-    the other region; the result is the 95th percentile (linear interpolation) of all these distances, those of both
-    directions pooled.
+    The surface of a region consists of its voxels that share a face with a voxel outside the region or with the border
+    of the volume. For each surface voxel of both regions, the distance is the Euclidean distance between centres to the
+    nearest surface voxel of the other region. The result is the 95th percentile (linear interpolation) of the pooled
+    distances of both directions.
 
     Args:
         truth: Class indices, (D, H, W) or (H, W); voxels of value 255 belong to no region.
@@ -50,16 +50,16 @@ def hd95(truth: NDArray[Any], prediction: NDArray[Any], label: int, spacing_mm: 
         spacing_mm: Distance between voxel centres along each axis in millimetres, slices first.
 
     Returns:
-        Millimetres. NaN when the class is in neither. When it is in one only, the diagonal of the volume: more than any
-        distance within it, so that missing an organ is never better than misplacing it, and finite, so that means over
-        volumes exist.
+        Distance in millimetres. NaN if the class is in neither array. If it is in only one, the diagonal of the volume.
+        The diagonal is larger than any distance in the volume, so a missing organ is never better than a misplaced one;
+        and it is finite, so means over volumes exist.
 
     Raises:
         DataError: Shapes differ.
-        UsageError: Not one positive spacing per axis.
+        UsageError: There is not one positive spacing per axis.
 
-    Differs: DeepMind's ``surface-distance`` takes the larger of the two directed percentiles, weighted by surface area;
-        the pooled percentile is what most published ACDC figures use.
+    Differs: DeepMind's ``surface-distance`` takes the larger of the two directed percentiles, weighted by surface area.
+        Most published ACDC numbers use the pooled percentile.
     """
     true, predicted = _masks(truth, prediction, label)
     if len(spacing_mm) != true.ndim or not all(0 < s < float("inf") for s in spacing_mm):
@@ -70,7 +70,7 @@ def hd95(truth: NDArray[Any], prediction: NDArray[Any], label: int, spacing_mm: 
         return float("nan")
     if not true.any() or not predicted.any():
         return float(np.linalg.norm(np.multiply(true.shape, spacing_mm)))
-    # Both surfaces lie within the box around both regions, so distances computed inside it are exact.
+    # Both surfaces lie in the bounding box of both regions, so distances computed in the box are exact.
     box = ndimage.find_objects((true | predicted).view(np.uint8))[0]
     a, b = _surface(true[box]), _surface(predicted[box])
     distances = np.concatenate([_distance_to(b, spacing_mm)[a], _distance_to(a, spacing_mm)[b]])

@@ -1,4 +1,4 @@
-"""Thinning of binary pictures to lines that are one pixel wide."""
+"""Thinning of binary images to lines one pixel wide."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PLACES = np.array([[8, 4, 2], [16, 0, 1], [32, 64, 128]], np.float32)
-"""Bits of a pixel's neighbours: x1 is the one to the right, the others follow counterclockwise."""
+"""Bits of a pixel's neighbours: x1 is the right neighbour, x2 to x8 follow counterclockwise."""
 
 
 def thin(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Thin a picture until nothing changes; regions stay connected over corners, and holes stay.
+    """Thin a binary image until nothing changes. 8-connected regions stay connected, and holes remain.
 
     Args:
-        mask: bool (H,W). Outside it everything is False.
+        mask: bool (H,W). Pixels outside the image count as False.
 
     Returns:
         bool (H,W), a subset of ``mask``.
 
     Source: Guo and Hall 1989, "Parallel thinning with two-subiteration algorithms", in the form of Lam, Lee and Suen 1992,
-        page 879, which MATLAB's ``bwmorph(mask, 'thin', Inf)`` documents. A pixel goes in a subiteration if all hold:
-        G1, its neighbours cross from False to True in one place; G2, the smaller of the numbers of True pairs, counted from
-        x1 and from x2, is 2 or 3; G3, (x2 or x3 or not x8) and x1 is False; in the second
-        subiteration G3 turned by 180 degrees.
+        page 879, as documented for MATLAB's ``bwmorph(mask, 'thin', Inf)``. A subiteration removes a pixel if all three
+        conditions hold. G1: going around the pixel, its neighbours change from False to True exactly once. G2: count
+        the pairs of adjacent neighbours with a True one, once from x1 and once from x2; the smaller number is 2 or 3.
+        G3: (x2 or x3 or not x8) and x1 is False. The second subiteration uses G3 rotated by 180 degrees.
     """
     now = mask.astype(np.uint8)
     stays = _tables()
@@ -40,7 +40,7 @@ def thin(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @cache
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Per subiteration 1 for the neighbourhoods whose pixel stays, uint8 (256,)."""
+    """Lookup table of each subiteration, uint8 (256,): 1 for neighbourhoods whose pixel stays."""
     x = [(np.arange(256) >> place) & 1 == 1 for place in range(8)]  # x[0] is x1
     odd, even = range(0, 8, 2), range(1, 8, 2)
     crossings = sum((~x[i] & (x[i + 1] | x[(i + 2) % 8])).astype(int) for i in odd)

@@ -1,4 +1,4 @@
-"""Bands along true boundaries, so that scores can tell how well objects are outlined."""
+"""Trimaps: bands along true boundaries, to score the accuracy of outlines."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from wss.errors import UsageError
 
 
 def boundary_distance(truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Distance of every pixel to the closest true boundary, in pixels.
+    """Distance of every pixel to the nearest true boundary, in pixels.
 
-    A boundary pixel is one of whose four neighbours another value is true. Void pixels (255) count as another value: where
-    annotators left a strip between two regions, the boundary is that strip, and so are its borders.
+    A boundary pixel has a 4-neighbour with another true value. Void (255) counts as a value. If annotators left a void
+    strip between two regions, the pixels along both borders of the strip are boundary pixels.
 
     Args:
         truth: Class indices (H,W), 255 = void.
 
     Returns:
-        float64 (H,W) between pixel centres, 0 on boundary pixels; infinite where the image has one value only.
+        float64 (H,W), distances between pixel centres: 0 on boundary pixels, infinite if the image has only one value.
 
     Raises:
-        UsageError: Not (H,W).
+        UsageError: The truth is not (H,W).
 
     Source: Krähenbühl and Koltun 2011, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", evaluation
         (trimaps: bands around the boundaries of accurate masks), after Kohli, Ladicky and Torr 2009.
@@ -45,13 +45,13 @@ def boundary_distance(truth: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def trimap(truth: NDArray[Any], distance: NDArray[np.float64], width: int) -> NDArray[Any]:
-    """Truth of the pixels closer than ``width`` to a boundary, 255 elsewhere.
+    """Truth on the pixels closer than ``width`` to a boundary, 255 on all others.
 
-    Width 1 is the boundary pixels alone, one on each side of a boundary; width r takes about r on each side.
+    Width 1 keeps only the boundary pixels, one on each side of a boundary. Width r keeps about r pixels on each side.
 
     Args:
         truth: Class indices (H,W), 255 = void.
-        distance: Its ``boundary_distance``.
-        width: In pixels, at least 1.
+        distance: The ``boundary_distance`` of the truth.
+        width: Width in pixels, at least 1.
     """
     return np.where(distance < width, truth, np.array(255, truth.dtype))

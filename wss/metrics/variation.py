@@ -1,4 +1,4 @@
-"""How much a representation changes where it should not."""
+"""Relative change of a representation under a transform that should not change it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from wss.errors import UsageError
 
 
 def relative_variations(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
-    """``relative_variation`` of each position: sums over the last axis alone.
+    """``relative_variation`` of each position, with sums over the last axis only.
 
     Args:
         expected: T(f), numbers (...,C).
         found: f', of the same shape.
 
     Returns:
-        Shares (...) in 0..1.
+        Values (...) in 0..1.
 
     Raises:
         UsageError: The shapes differ.
@@ -35,19 +35,19 @@ def relative_variations(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[
 
 
 def relative_variation(expected: NDArray[Any], found: NDArray[Any]) -> float:
-    """Sum abs(expected - found) / (sum abs(expected) + sum abs(found)): 0 for equals, 1 for strangers.
+    """Sum abs(expected - found) / (sum abs(expected) + sum abs(found)): 0 for equal arrays, at most 1.
 
     Args:
         expected: T(f), numbers of any shape.
-        found: f', of the same shape. Two arrays of zeros differ by 0.
+        found: f', of the same shape. For two arrays of zeros the result is 0.
 
     Raises:
         UsageError: The shapes differ.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", Table 3.
-    Differs: the paper does not say whether it divides sums or averages quotients; those of entries near 0 are noise, so
-        that we divide sums.
+    Differs: the paper does not say if it divides sums or averages quotients. Quotients of entries near 0 are noise, so
+        we divide sums.
     """
     if expected.shape != found.shape:
         raise UsageError(f"expected two arrays of one shape, got {expected.shape} and {found.shape}")

@@ -13,11 +13,11 @@ from torch import nn
 class MovingAverage:
     """Exponential moving average of weights and running statistics.
 
-    After n updates the decay is min(decay, n / (n + 9)), so that the random weights of the beginning are soon forgotten.
+    After n updates the decay is min(decay, n / (n + 9)), so the initial random weights are forgotten quickly.
 
     Args:
         model: The model to average; it is copied.
-        decay: In 0..1. The average reaches back about 1 / (1 - decay) steps.
+        decay: Decay in 0..1. The average covers about the last 1 / (1 - decay) steps.
 
     Attributes:
         model: The average.
@@ -33,7 +33,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Let the average follow the model's weights; what is not a float (counters) is copied."""
+        """Update the average with the model's weights. Values that are not floats (counters) are copied."""
         self.updates += 1
         keep = min(self.decay, self.updates / (self.updates + 9))
         for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
@@ -47,6 +47,6 @@ class MovingAverage:
         return {"model": self.model.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` gave."""
+        """Load a state from ``state_dict``."""
         self.model.load_state_dict(state["model"])
         self.updates = state["updates"]

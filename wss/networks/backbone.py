@@ -1,4 +1,4 @@
-"""What a classification network is to a segmentation network: four feature maps at a chosen output stride."""
+"""Interface of backbones: classification networks that give four feature maps at a chosen output stride."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ OutputStride = Literal[8, 16, 32]
 
 
 class Backbone(nn.Module, ABC):
-    """A classification network whose later strides can be traded for dilation.
+    """A classification network whose later strides can be replaced by dilation.
 
     Attributes:
-        architecture: Its name, as in ``NetworkSpec.backbone``.
+        architecture: Name of the backbone, as in ``NetworkSpec.backbone``.
         output_stride: Stride of the last feature map.
         strides: Strides of the four feature maps.
         channels: Channels of the four feature maps.
@@ -43,13 +43,14 @@ class Backbone(nn.Module, ABC):
         """
 
     def adapt(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """A file's parameters under the names and in the shapes of this backbone.
+        """Convert a file's parameters to the names and shapes of this backbone.
 
         Args:
-            state: As published.
+            state: Parameters as published.
 
         Returns:
-            The parameters, and the parts of the backbone that the file lacks and that keep their random weights.
+            The converted parameters, and the parts of the backbone that are not in the file and keep their random
+            weights.
         """
         return dict(state), ()
 
@@ -57,9 +58,9 @@ class Backbone(nn.Module, ABC):
 def stage_dilations(output_stride: int) -> list[tuple[int, int, int]]:
     """Stride, dilation of the first convolution and dilation of the others, in the stages of stride 8, 16 and 32.
 
-    A stage beyond ``output_stride`` has its stride removed; the convolutions after it are dilated so that each value it
-    shares with the strided network is the same. The convolution that lost its stride still sees the undilated
-    neighbourhood of the stage before.
+    A stage beyond ``output_stride`` loses its stride. The convolutions after it are dilated, so that at positions which
+    the strided network also has, the values are equal. The convolution that loses its stride keeps the dilation of the
+    previous stage.
 
     Source: DeepLab (Chen et al. 2017, arXiv:1606.00915), section 3.1.
     """

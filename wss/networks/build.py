@@ -1,4 +1,4 @@
-"""Which network, as parameters, and the network they describe."""
+"""Parameters of a segmentation network, and the function that builds it."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ _DILATED = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "di
 
 @dataclass(frozen=True)
 class Architecture:
-    """What goes together in a network.
+    """Properties and defaults of a network architecture.
 
     Attributes:
-        backbones: Those it builds on; one alone need not be named.
-        dropout: Rate, if none is given.
-        output_stride: Of the backbone, if none is given.
-        any_stride: Whether another one can be given.
-        logits_stride: Stride of the logits where it does not follow the backbone's.
-        image_pooling: Whether the features at every pixel are made from a mean over the whole image, too.
+        backbones: Possible backbones. If there is only one, it need not be named.
+        dropout: Default dropout rate.
+        output_stride: Default output stride of the backbone.
+        any_stride: True if another output stride can be given.
+        logits_stride: Stride of the logits, if it differs from the backbone's output stride.
+        image_pooling: True if the features of every pixel include a mean over the whole image.
     """
 
     backbones: tuple[str, ...]
@@ -94,42 +94,45 @@ class NetworkSpec(Params):
     """A segmentation network and the normalisation that its weights expect.
 
     Raises:
-        UsageError: The options contradict each other; the message names those that go together.
+        UsageError: The options contradict each other; the message names options that fit together.
     """
 
     name: NetworkName = "unet"
-    """Architecture. ``unet`` trains from scratch; the others build on a backbone."""
+    """Architecture. ``unet`` trains from scratch; the others have a backbone."""
     backbone: BackboneName | None = None
-    """Classification network below the others; may be left out where there is one alone (``vgg16`` below ``deeplab-largefov``,
-    ``deeplab-msc-largefov`` and ``deeplab-vgg16``)."""
+    """Classification network that gives the features. It can be left out if the network has only one possible backbone
+    (``vgg16`` for ``deeplab-largefov``, ``deeplab-msc-largefov`` and ``deeplab-vgg16``)."""
     output_stride: OutputStride | None = None
-    """Stride of the backbone's last features; None is 16 for ``deeplab-v3plus`` and 8 for ``deeplab-v2`` and ``pspnet``. The
-    others have one alone."""
+    """Stride of the backbone's last features. A smaller stride gives finer masks and takes more time and memory. None
+    is 16 for ``deeplab-v3plus`` and ``light-decoder``, and 8 for ``deeplab-v2`` and ``pspnet``. Other networks have a
+    fixed stride."""
     padding: Padding = "symmetric"
-    """Of MobileNetV2's strided convolutions: ``same`` for weights that were trained in TensorFlow."""
+    """Padding of MobileNetV2's strided convolutions; ``same`` for weights that were trained in TensorFlow."""
     upsampling: Upsampling = "bilinear"
-    """How a ``unet`` doubles the size of its features."""
+    """Upsampling in a ``unet``: bilinear interpolation or transposed convolutions."""
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=WIDTHS, min_length=2, max_length=6, json_schema_extra=LATER
     )
-    """Channels of each level of a ``unet``, fine to coarse."""
+    """Channels of each level of a ``unet``, from fine to coarse."""
     stem_stride: Literal[1, 2, 4] = Field(default=1, json_schema_extra=LATER)
-    """Stride of a ``unet``'s finest level and of its logits. Above 1 each block of so many by so many pixels enters the first
-    convolution as one position with all its values as channels: at 2 a step takes less than half as long."""
+    """Stride s of a ``unet``'s finest level and of its logits. Each block of s x s pixels enters the first convolution
+    as one position with s x s times as many channels. With 2, a step takes less than half the time of 1."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Rate at the deepest level of ``unet`` (None is 0.5), after ``fc6`` and ``fc7`` of VGG16 (0.5), in front of the classifiers
-    of ``deeplab-v2`` (0), ``pspnet`` and ``segformer`` (0.1), after ``deeplab-v3plus``'s pyramid pooling (0.1)."""
+    """Dropout rate. Its place, and the value for None: deepest level of ``unet`` (0.5), after ``fc6`` and ``fc7`` of
+    VGG16 (0.5), before the classifiers of ``deeplab-v2`` (0), ``pspnet``, ``segformer`` and ``light-decoder`` (0.1),
+    after the pyramid pooling of ``deeplab-v3plus`` (0.1)."""
     multi_scale: tuple[Annotated[float, Field(gt=0, le=2)], ...] = ()
-    """Further scales at which the network sees each image, beside its own, in training and at test time: at every pixel the
-    largest logit of all counts. DeepLab-v2 with ResNet-101 was published with 0.5 and 0.75. The terms ``pce`` and ``ce`` are then
-    the sum of the cross-entropies of each scale's logits and of the largest ones."""
+    """Additional scales at which the network sees each image, in training and at test time. The result at each pixel is
+    the maximum of all logits. DeepLab-v2 with ResNet-101 was published with 0.5 and 0.75. The terms ``pce`` and ``ce``
+    are then the sum of the cross-entropies of each scale's logits and of the maximum."""
     deep_supervision: float = Field(default=0.0, ge=0, json_schema_extra=LATER)
-    """Weight of the cross-entropy of a ``unet``'s coarser levels beside the terms that fit its output to labelled pixels
-    (``pce``, ``ce``), halved from level to level. Each level then has a classifier, which only training uses. 0: none."""
+    """Weight of the cross-entropy of a ``unet``'s coarser levels, relative to the terms that fit its output to labelled
+    pixels (``pce``, ``ce``). It is halved from level to level. Each of these levels then has a classifier that only
+    training uses. 0 adds none."""
     mean: RGB = (0.485, 0.456, 0.406)
-    """Mean of RGB values in 0..1, subtracted; ImageNet's."""
+    """Mean that is subtracted from RGB values in 0..1; the default is ImageNet's."""
     std: RGB = (0.229, 0.224, 0.225)
-    """Deviation of RGB values in 0..1, divided by; ImageNet's."""
+    """Standard deviation by which RGB values in 0..1 are divided; the default is ImageNet's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -174,12 +177,12 @@ class NetworkSpec(Params):
 
     @property
     def image_pooling(self) -> bool:
-        """Whether the features at every pixel are made from a mean over the whole image, too."""
+        """True if the features of every pixel include a mean over the whole image."""
         return ARCHITECTURES[self.name].image_pooling
 
 
 def build_network(spec: NetworkSpec, num_classes: int) -> SegmentationNetwork:
-    """The network that ``spec`` describes, with random weights, for images at their own scale.
+    """Build the network that ``spec`` describes, with random weights. ``multi_scale`` is left to ``Segmenter``.
 
     Args:
         spec: The network.

@@ -1,4 +1,4 @@
-"""Reads the weights in a Caffe model file, which is a protocol buffer, without Caffe or a protobuf library."""
+"""Reader of the weights in a Caffe model file (a protocol buffer), without Caffe or a protobuf library."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from wss.errors import DataError
 
 _VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
 _LAYER, _LAYER_V1 = 100, 2
-"""Fields of NetParameter with layers: the current message and the one before 2015."""
+"""Field numbers of the layers in NetParameter: of the current message, and of the message before 2015."""
 
 
 def read_caffemodel(path: Path) -> dict[str, list[NDArray[np.float32]]]:
-    """The arrays of every layer that has some, in the file's order (weights, then biases).
+    """Read the arrays of all layers with weights, in the order of the file (weights, then biases).
 
     Args:
-        path: A ``.caffemodel`` file; both generations of layer messages are read.
+        path: A ``.caffemodel`` file with layer messages of either generation.
 
     Raises:
-        DataError: Missing, damaged, or without any weights.
+        DataError: The file is missing, damaged, or has no weights.
 
     Source: the field numbers of ``caffe.proto`` and the wire format of protocol buffers.
     """
@@ -51,7 +51,7 @@ def read_caffemodel(path: Path) -> dict[str, list[NDArray[np.float32]]]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and raw values of one message."""
+    """Yield the field numbers and raw values of one message."""
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)
@@ -86,7 +86,7 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 
 
 def _blob(message: memoryview) -> NDArray[np.float32]:
-    """One BlobProto: data 5 (floats) or 8 (doubles), shape 7, or the older num, channels, height, width 1 to 4."""
+    """Read one BlobProto: data in field 5 (floats) or 8 (doubles), shape in field 7, or in the old fields 1 to 4."""
     values: list[NDArray[np.float32]] = []
     old: dict[int, int] = {}
     shape: list[int] | None = None

@@ -15,14 +15,15 @@ DILATION = 12
 class DeepLabLargeFOV(SegmentationNetwork):
     """DeepLab-LargeFOV: 20.5 M parameters with 21 classes.
 
-    ``fc6`` and ``fc7`` belong to the backbone, whose rate they learn at: weights of a whole VGG16 initialise them.
+    ``fc6`` and ``fc7`` belong to the backbone: they have its learning rate, and weights of a full VGG16 initialise
+    them.
 
     Args:
         num_classes: K, background included.
-        dropout: Rate after ``fc6`` and ``fc7``.
+        dropout: Dropout rate after ``fc6`` and ``fc7``.
 
-    Source: Chen et al. 2015, arXiv:1412.7062, section 3.1 and table 2, and the published network definition: stride 8, ``fc6``
-        of 3x3 taps with dilation 12, 1024 channels, a 3x3 mean in front of it.
+    Source: Chen et al. 2015, arXiv:1412.7062, section 3.1 and table 2, and the published network definition: stride 8;
+        ``fc6`` is 3x3 with dilation 12 and 1024 channels, after a 3x3 average pooling.
     """
 
     def __init__(self, num_classes: int, dropout: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""DeepLab-MSc-LargeFOV: DeepLab-LargeFOV with classifiers on the image and on the first four poolings, summed."""
+"""DeepLab-MSc-LargeFOV: DeepLab-LargeFOV plus classifiers on the image and on the first four poolings."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from wss.networks.vgg import FC_WIDTH, VGG16
 
 SIDE_WIDTH = 128
 SIDE_CHANNELS = (3, 64, 128, 256, 512)
-"""Of the image and the first four poolings."""
+"""Channels of the image and of the first four poolings."""
 
 
 class DeepLabMScLargeFOV(SegmentationNetwork):
     """DeepLab-MSc-LargeFOV: 21.7 M parameters with 21 classes.
 
-    Five side branches of two layers, on the image and the first four poolings, have 128 channels each. Their maps and those of
-    DeepLab-LargeFOV, enlarged to the image's size, are the features; one 1x1 convolution of all is the sum of a classifier of
-    each. ``output_stride`` is 1. ``forward`` classifies each map at its own resolution and sums the enlarged logits, which is the
-    same and takes a fraction of the memory of ``forward_features``.
+    Five side branches, on the image and on the first four poolings, have two layers of 128 channels each. The features
+    are their maps and those of DeepLab-LargeFOV, upsampled to the size of the image. One 1x1 convolution of all
+    features equals the sum of one classifier per map. ``output_stride`` is 1. ``forward`` classifies each map at its
+    own resolution and sums the upsampled logits. The result is the same, and it takes a fraction of the memory of
+    ``forward_features``.
 
     Args:
         num_classes: K, background included.
-        dropout: Rate after ``fc6``, ``fc7`` and both layers of a side branch.
+        dropout: Dropout rate after ``fc6``, ``fc7`` and both layers of a side branch.
 
     Source: Chen et al. 2015, arXiv:1412.7062, section 4.3, and the published network definitions.
-    Differs: the published network evaluates side branches at every pixel for testing and at every eighth for training, on labels
-        reduced to match, and trains them after the rest; here training sees what testing sees. Images are padded (border
-        repeated) to the 8 n + 1 pixels a side for which the cells of all strides fall on pixels, and cropped again. Side
-        branches begin with He-normal weights instead of deviations of 0.001, which suit pixel values in 0..255.
+    Differs: the published network evaluates the side branches at every pixel for testing but at every eighth pixel for
+        training, on reduced labels, and trains them after the rest. Here training and testing are alike. Images are
+        padded (border repeated) to 8 n + 1 pixels per side and cropped again, because then the cells of all strides are
+        centred on pixels. Side branches start with He-normal weights, not with a standard deviation of 0.001, which
+        suits pixel values in 0..255.
     """
 
     def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
@@ -92,8 +94,8 @@ def _side(channels: int, dropout: float) -> nn.Sequential:
 
 
 def _enlarge(maps: Tensor, image: Tensor) -> Tensor:
-    """Maps of the padded image at any of its strides, interpolated to its pixels and cropped to the image's size."""
+    """Interpolate maps of the padded image, at any stride, to its pixels, and crop them to the size of the image."""
     height, width = image.shape[2:]
     size = [side + -(side - 1) % 8 for side in (height, width)]
-    # corners fall on corners: cell i is centred on pixel s i, and the padded size is a multiple of s plus 1
+    # align_corners: cell i is centred on pixel s i, and the padded size is a multiple of s plus 1
     return functional.interpolate(maps, size, mode="bilinear", align_corners=True)[:, :, :height, :width]

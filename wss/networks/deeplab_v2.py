@@ -1,4 +1,4 @@
-"""DeepLab-v2: a dilated backbone and atrous spatial pyramid pooling whose branches are classifiers, summed."""
+"""DeepLab-v2: a dilated backbone and atrous spatial pyramid pooling (ASPP), a sum of classifiers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DILATIONS_AT_STRIDE_8 = (6, 12, 18, 24)
 
 
 class SummedASPP(nn.Module):
-    """Parallel dilated 3x3 convolutions of the same input, added up.
+    """Sum of parallel dilated 3x3 convolutions of the same input.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
-        dilations: One convolution each.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        dilations: Dilation of each convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilations: Sequence[int]) -> None:
@@ -37,24 +37,24 @@ class SummedASPP(nn.Module):
 
 
 def aspp_dilations(output_stride: int) -> tuple[int, ...]:
-    """Dilations that span the same part of the image at any stride: 6, 12, 18, 24 at stride 8, rounded half up."""
+    """Dilations that cover the same part of the image at any stride: 6, 12, 18, 24 at stride 8, rounded half up."""
     return tuple(max(1, int(d * 8 / output_stride + 0.5)) for d in DILATIONS_AT_STRIDE_8)
 
 
 class DeepLabV2(SegmentationNetwork):
     """DeepLab-v2 with ASPP-L.
 
-    ``output_stride`` is the backbone's; ``forward_features`` gives the backbone's last feature map.
+    ``output_stride`` is the backbone's; ``forward_features`` returns the backbone's last feature map.
 
     Args:
         backbone: Usually ResNet-101 at stride 8.
         num_classes: K, background included.
-        dropout: Rate in front of the classifiers, on features.
+        dropout: Dropout rate of the features before the classifiers.
 
     Source: Chen et al. 2017, arXiv:1606.00915, section 3.2 and figure 4.
-    Differs: with a ResNet the published network has no dropout, the default here as well; at strides 16 and 32 the
-        dilations shrink in proportion (``aspp_dilations``). Multi-scale input with max fusion is an option of every
-        network, ``NetworkSpec.multi_scale``.
+    Differs: at strides 16 and 32 the dilations are reduced in proportion (``aspp_dilations``). Multi-scale input with
+        max fusion is an option of every network, ``NetworkSpec.multi_scale``. The published ResNet version has no
+        dropout, which is the default here too.
     """
 
     reads = (3,)

@@ -17,13 +17,12 @@ LOW_LEVEL_WIDTH = 48
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1 and three dilated 3x3 convolutions and the image's mean, joined and
-    projected.
+    """Atrous spatial pyramid pooling: one 1x1 and three dilated 3x3 convolutions, image pooling, and a projection.
 
     Args:
-        in_channels: Channels in.
+        in_channels: Input channels.
         rates: Dilations of the 3x3 convolutions.
-        separable: Depthwise separable 3x3 convolutions.
+        separable: Use depthwise separable 3x3 convolutions.
     """
 
     def __init__(self, in_channels: int, rates: tuple[int, ...], separable: bool) -> None:
@@ -50,20 +49,22 @@ class ASPP(nn.Module):
 class DeepLabV3Plus(SegmentationNetwork):
     """DeepLabv3+.
 
-    ``output_stride`` is 4, the decoder's, whatever ``backbone.output_stride`` is; ``forward_features`` gives the
+    ``output_stride`` is 4, that of the decoder, for any ``backbone.output_stride``. ``forward_features`` returns the
     decoder's last feature map, 256 channels.
 
     Args:
-        backbone: At stride 16 (the usual choice) or 8, where the ASPP rates 6, 12, 18 double; at stride 32 they halve.
+        backbone: Backbone at stride 16 (the usual choice), 8 or 32. The ASPP rates 6, 12, 18 are doubled at stride 8
+            and halved at stride 32.
         num_classes: K, background included.
-        dropout: Rate after ASPP.
-        separable: Depthwise separable 3x3 convolutions in ASPP and decoder, the lighter head for MobileNetV2.
+        dropout: Dropout rate after ASPP.
+        separable: Use depthwise separable 3x3 convolutions in ASPP and decoder: the lighter head for MobileNetV2.
 
     Source: Chen et al. 2018, arXiv:1802.02611, figure 2, sections 3.1 and 4.1 (48 low-level channels, two 3x3
         convolutions of 256), and Chen et al. 2017, arXiv:1706.05587, section 3.3 (ASPP).
-    Differs: the image-pooling branch has a bias instead of batch normalisation, whose statistics over a batch of single
-        values are noise. MobileNetV2's low-level features are the 24 channels of the last block at stride 4; with that
-        backbone the published models leave out the dilated branches and the decoder, here both stay, separable.
+    Differs: the image-pooling branch has a bias instead of batch normalisation, because it has one value per image, and
+        statistics over these few values are noise. MobileNetV2's low-level features are the 24 channels of the last
+        block at stride 4. With this backbone the published models have neither dilated branches nor decoder; here they
+        have both, with separable convolutions.
     """
 
     reads = (0, 3)

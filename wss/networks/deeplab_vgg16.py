@@ -1,4 +1,4 @@
-"""DeepLab-VGG16: VGG16 at stride 8 with four branches of fully connected layers at growing dilations, summed."""
+"""DeepLab-VGG16: VGG16 at stride 8 and the sum of four branches of ``fc6`` and ``fc7`` with growing dilations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wss.networks.vgg import FC_WIDTH, VGG16
 class DeepLabVGG16(SegmentationNetwork):
     """DeepLab-v2's ASPP-L on VGG16: 37.9 M parameters with 21 classes.
 
-    Each branch has its own ``fc6`` (dilation 6, 12, 18 or 24) and ``fc7``, in the backbone as in DeepLab-LargeFOV; one 1x1
-    convolution of all four is the sum of a classifier of each.
+    Each branch has its own ``fc6`` (dilation 6, 12, 18 or 24) and ``fc7``. They belong to the backbone, as in
+    DeepLab-LargeFOV. One 1x1 convolution of all four branches equals the sum of one classifier per branch.
 
     Args:
         num_classes: K, background included.
-        dropout: Rate after ``fc6`` and ``fc7``.
+        dropout: Dropout rate after ``fc6`` and ``fc7``.
 
     Source: Chen et al. 2017, arXiv:1606.00915, section 4.1.2 and figure 7, and the published network definition.
     """

@@ -16,14 +16,14 @@ DEPTH = 12
 HEADS = 6
 EXPANSION = 4
 GRID = 37
-"""Side of the position embedding in patches: it was trained on images of 518 pixels a side."""
+"""Side of the position embedding in patches, for the training images of 518x518 pixels."""
 
 TAPPED = (2, 5, 8, 11)
 """Blocks whose outputs are the four feature maps."""
 
 
 class Attention(nn.Module):
-    """Self-attention among all tokens."""
+    """Self-attention between all tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward layers, each on normalised tokens and added to them."""
+    """Attention and feed-forward layers with layer normalisation before and a residual connection around each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Block(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """A convolution that makes one token of each patch."""
+    """A convolution from each patch to one token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,15 +101,15 @@ class DINOv2(Backbone):
     """DINOv2's ViT-S/14: 22,056,576 parameters.
 
     Patches of 14 pixels do not fit strides of 8 or 16. The image is therefore resized first, so that one patch covers
-    ``output_stride`` pixels of it, or slightly fewer where its sides are no multiples of that: the patches tile the whole image
-    and nothing beyond it. All four feature maps have that stride.
+    ``output_stride`` pixels of the image, or slightly fewer if a side of the image is not a multiple of it. The patches
+    cover exactly the whole image. All four feature maps have this stride.
 
     Args:
-        output_stride: Pixels of the image that one patch covers. 8 has four times as many tokens as 16.
+        output_stride: Side in image pixels of the area that one patch covers. 8 gives four times as many tokens as 16.
 
     Source: Oquab et al. 2023, arXiv:2304.07193; Dosovitskiy et al. 2020, arXiv:2010.11929, (1) to (4). Layers 3, 6, 9 and 12,
         normalised by the last layer normalisation, are the feature maps.
-    Differs: the position embedding is interpolated to the size of the image's grid (bicubic), without the offset of 0.1 of the
+    Differs: the position embedding is interpolated (bicubic) to the grid of the image without the offset of 0.1 in the
         published code. Images are resized as described.
     """
 
@@ -120,7 +120,7 @@ class DINOv2(Backbone):
         self.channels = (WIDTH,) * 4
         self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
         self.pos_embed = nn.Parameter(torch.zeros(1, GRID**2 + 1, WIDTH))
-        self.mask_token = nn.Parameter(torch.zeros(1, WIDTH), requires_grad=False)  # of DINOv2's training alone
+        self.mask_token = nn.Parameter(torch.zeros(1, WIDTH), requires_grad=False)  # used only in DINOv2's training
         self.patch_embed = PatchEmbedding()
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
         self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
@@ -131,7 +131,7 @@ class DINOv2(Backbone):
 
     @property
     def strides(self) -> tuple[int, int, int, int]:
-        """Strides of the four feature maps, all the same."""
+        """Strides of the four feature maps, all equal."""
         return (self.output_stride,) * 4
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -149,7 +149,7 @@ class DINOv2(Backbone):
         return maps[0], maps[1], maps[2], maps[3]
 
     def classify(self, image: Tensor) -> Tensor:
-        """See ``Backbone.classify``: it has no classifier, because it was trained without labels."""
+        """See ``Backbone.classify``. DINOv2 has no classifier, because it was trained without labels; this raises."""
         raise UsageError(f"{self.architecture} has no image-level classifier: it was trained without labels")
 
     def _positions(self, height: int, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Holistically-nested edge detection (HED): VGG16 with an edge map after each of its five stages, and their fusion."""
+"""Holistically-nested edge detection (HED): VGG16 with an edge map after each of its five stages, and a fused map."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from torch.nn import functional
 from wss.networks.layers.convolution import initialise
 
 Alignment = Literal["caffe", "interpolated"]
-"""``caffe``: the published geometry: the first layer pads by 35, pooling rounds sizes up, side outputs are enlarged by fixed
-bilinear kernels and cropped where coordinates say. ``interpolated``: that of the common PyTorch conversion: pads by 1,
-pooling rounds down, side outputs are interpolated to the image's size, which moves the coarse ones by some pixels."""
+"""``caffe``: the published geometry. The first layer pads by 35, pooling rounds sizes up, side outputs are upsampled by
+fixed bilinear kernels and cropped at ``OFFSETS``. ``interpolated``: the geometry of the common PyTorch conversion. The
+first layer pads by 1, pooling rounds sizes down, side outputs are interpolated to the size of the image. This shifts
+the coarse side outputs by some pixels."""
 
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = (2, 2, 3, 3, 3)
 PADDING = 35
 OFFSETS = (34, 35, 36, 38, 42)
-"""Where the image begins in each enlarged side output. A layer of kernel k, stride s and padding p takes coordinate x to
-(x + p - (k - 1) / 2) / s: the first convolution moves by 35 - 1, every 2x2 pooling by -1/2 before it halves, and enlarging
-by f with a kernel of 2 f takes x to f x + (2 f - 1) / 2."""
+"""Position of the image in each upsampled side output. A layer with kernel k, stride s and padding p maps coordinate x
+to (x + p - (k - 1) / 2) / s. So the first convolution shifts by 35 - 1, and every 2x2 pooling shifts by -1/2, then
+halves. Upsampling by f with a kernel of 2 f maps x to f x + (2 f - 1) / 2."""
 
 
 class HED(nn.Module):
     """HED: 14.7 M parameters.
 
     Args:
-        alignment: Geometry; see ``Alignment``. Both have the same parameters.
+        alignment: Geometry, see ``Alignment``. The parameters do not depend on it.
 
     Source: Xie and Tu 2015, arXiv:1504.06375, section 3 and the published network definition.
     """
 
     side_outputs = 6
-    """Edge maps that ``forward`` gives; the last is the fusion."""
+    """Number of edge maps that ``forward`` returns; the last one is the fused map."""
 
     def __init__(self, alignment: Alignment = "caffe") -> None:
         super().__init__()
@@ -56,13 +57,13 @@ class HED(nn.Module):
         nn.init.constant_(self.fuse.weight, 1 / len(WIDTHS))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of the five side outputs and of their fusion.
+        """Logits of the five side outputs and of the fused map.
 
         Args:
             image: RGB in 0..255, float (B,3,H,W), of any size.
 
         Returns:
-            Float (B,6,H,W), the fusion last.
+            Float (B,6,H,W), the fused map last.
         """
         size = image.shape[2:]
         x = image.flip(1) - image.new_tensor(MEAN_BGR).view(1, 3, 1, 1)

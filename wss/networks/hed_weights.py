@@ -1,4 +1,4 @@
-"""Weights of HED from the files in which they circulate."""
+"""Loader of HED's weights from the file formats in common use."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def load_hed(network: HED, path: Path) -> str:
     """Load weights into HED, in place.
 
     Args:
-        network: Of either alignment.
+        network: HED with either alignment.
         path: The authors' ``.caffemodel``, a torch state dict of the common PyTorch conversion (``moduleVggOne.0.weight``
-            or ``netVggOne.0.weight``), or one that this package wrote.
+            or ``netVggOne.0.weight``), or a file that this package wrote.
 
     Returns:
         Format of the file: ``caffe``, ``conversion`` or ``wss``.
 
     Raises:
-        DataError: Missing, damaged, or not the weights of HED.
+        DataError: The file is missing, damaged, or does not hold weights of HED.
     """
     if path.suffix == ".caffemodel":
         kind, state = "caffe", _from_caffe(path)
@@ -46,11 +46,11 @@ def load_hed(network: HED, path: Path) -> str:
 def load_vgg16(network: HED, path: Path) -> None:
     """Load the convolutions of a VGG16 trained on ImageNet (torchvision's names) into HED's stages, in place.
 
-    Torchvision's network takes RGB, normalised by a mean and deviations; HED takes BGR of 0..255 less a mean: the first
-    convolution is rewritten so that it computes the same away from the border.
+    Torchvision's network takes RGB, normalised by a mean and standard deviations. HED takes BGR in 0..255 minus a mean.
+    The first convolution is converted, so that it computes the same values except at the border.
 
     Raises:
-        DataError: Missing, damaged, or not a VGG16.
+        DataError: The file is missing, damaged, or does not hold a VGG16.
     """
     source = read_state_dict(path)
     places = [index for index in range(30) if f"features.{index}.weight" in source]
@@ -87,7 +87,7 @@ def _from_caffe(path: Path) -> dict[str, Tensor]:
 
 
 def _from_conversion(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The conversion's names; its stages after the first begin with a pooling, hence the other numbers."""
+    """Rename the conversion's parameters. Its stages 2 to 5 start with a pooling, which shifts their indices by 1."""
     state: dict[str, Tensor] = {}
     for name, value in given.items():
         match = _CONVERSION.fullmatch(name)
@@ -113,7 +113,7 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     values = {}
     for name, wanted in own.items():
         value = state[name]
-        if value.squeeze().shape != wanted.squeeze().shape:  # Caffe once gave every array four axes
+        if value.squeeze().shape != wanted.squeeze().shape:  # old Caffe files give every array four axes
             raise DataError(f"weights {path}: {name} is {tuple(value.shape)}, HED's is {tuple(wanted.shape)}")
         values[name] = value.reshape(wanted.shape).float()
     network.load_state_dict(values)

@@ -1,4 +1,4 @@
-"""A light decoder for frozen backbones: two feature maps joined, and two convolutions."""
+"""A light decoder for frozen backbones: the sum of two projected feature maps, and two convolutions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ WIDTH = 192
 
 
 class LightDecoder(SegmentationNetwork):
-    """A decoder of 0.8 million parameters above features of 384 channels, which learns in seconds on stored ones.
+    """A decoder with 0.8 million parameters for features of 384 channels. On stored features it trains in seconds.
 
-    The last feature map and the second are projected and added, at the size of the second. Two 3x3 convolutions follow. It sees
-    nothing of the image itself: one that joined convolutions of the image at stride 4 and 2 scored lower from scribbles. The
-    dense CRF brings the outlines back.
+    The second and the last feature map are projected and added, at the size of the second. Two 3x3 convolutions follow.
+    The decoder does not see the image, because a version with convolutions of the image at strides 4 and 2 scored lower
+    with scribbles. A dense CRF recovers the outlines.
 
     Args:
-        backbone: Any. Logits have the stride of its second feature map: 8, with DINOv2 its ``output_stride``.
+        backbone: Any backbone. Logits have the stride of its second feature map: 8, or with DINOv2 its
+            ``output_stride``.
         num_classes: K, background included.
-        dropout: Rate of whole channels in front of the classifier.
+        dropout: Rate of channel dropout before the classifier.
 
-    Source: none; chosen by measurement on photographs with scribbles (``docs/features.md``).
+    Source: none; chosen by measurements on photographs with scribbles (``docs/features.md``).
     """
 
     reads = (1, 3)

@@ -17,7 +17,7 @@ from wss.networks.layers.convolution import initialise
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
-"""Keys and values of each stage are those of patches of so many cells a side."""
+"""Side in cells of the patches for which each stage computes keys and values."""
 EXPANSION = 4
 DROP_PATH = 0.1
 
@@ -47,11 +47,11 @@ _PARTS = {
     "attention.output.dense.": "attn.proj.",
     "mlp.dense": "mlp.fc",
 }
-"""Our names for those of the transformers library, whose stages count from 0; earlier ones first."""
+"""Replacements, in this order, of names of the transformers library by ours. Its stages count from 0."""
 
 
 class PatchEmbedding(nn.Module):
-    """A strided convolution, whose windows overlap, and layer normalisation."""
+    """A strided convolution with overlapping windows, and layer normalisation."""
 
     def __init__(self, in_channels: int, channels: int, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -66,10 +66,10 @@ class PatchEmbedding(nn.Module):
 
 
 class EfficientAttention(nn.Module):
-    """Self-attention whose keys and values are patches of ``reduction`` cells a side.
+    """Self-attention with one key and value per patch of ``reduction`` x ``reduction`` cells.
 
-    What is left over right and bottom of the last whole patch is no key, as published; maps smaller than one patch are padded
-    to one (border repeated).
+    As published, cells to the right of and below the last whole patch give no key. Maps smaller than one patch are
+    padded to one patch (border repeated).
 
     Source: Xie et al. 2021, arXiv:2105.15203, section 3.1, (1) and (2).
     """
@@ -105,7 +105,7 @@ class EfficientAttention(nn.Module):
 
 
 class DepthwiseConvolution(nn.Module):
-    """A 3x3 convolution of each channel on tokens, which tells them where they are."""
+    """A depthwise 3x3 convolution of tokens. It gives them information about their position."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -136,13 +136,13 @@ class MixFFN(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and Mix-FFN, each on normalised tokens and added to them.
+    """Attention and Mix-FFN with layer normalisation before and a residual connection around each.
 
     Args:
         channels: C.
-        heads: Of the attention.
+        heads: Number of attention heads.
         reduction: See ``EfficientAttention``.
-        drop_path: Probability, per image in training, that one of the two adds nothing.
+        drop_path: Probability in training, per image and per layer, that the layer is skipped.
     """
 
     def __init__(self, channels: int, heads: int, reduction: int, drop_path: float) -> None:
@@ -171,8 +171,8 @@ class MiT(Backbone):
 
     Args:
         size: 0, 1 or 2.
-        num_classes: Classes of the image-level classifier ``head``; None has no classifier.
-        drop_path: Largest probability of a dropped path, that of the last block; earlier ones have less, the first 0.
+        num_classes: Number of classes of the image-level classifier ``head``; None has no classifier.
+        drop_path: Probability of a dropped path in the last block. It grows linearly from 0 in the first block.
 
     Source: Xie et al. 2021, arXiv:2105.15203, section 3.1 and table 6.
     """
@@ -217,7 +217,7 @@ class MiT(Backbone):
         return logits
 
     def adapt(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """See ``Backbone.adapt``: a file with the names of the transformers library gets the published ones."""
+        """See ``Backbone.adapt``: names of the transformers library are converted to the published names."""
         inside = {n.removeprefix("segformer."): v for n, v in state.items() if n.startswith("segformer.")} or state
         if not any(_THEIR_NAME.fullmatch(name) for name in inside):
             return dict(state), ()
@@ -238,9 +238,9 @@ class MiT(Backbone):
 
 
 def initialise_linear(module: nn.Module) -> None:
-    """Normal weights of deviation 0.02, cut off at 2, and zero biases for every linear layer in ``module``.
+    """Set normal weights and zero biases in all linear layers of ``module``.
 
-    Weights on the meta device stay as they are.
+    The standard deviation is 0.02; values are truncated at -2 and 2. Weights on the meta device are not changed.
     """
     for child in module.modules():
         if isinstance(child, nn.Linear) and not child.weight.is_meta:

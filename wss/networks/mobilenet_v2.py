@@ -19,14 +19,14 @@ LAST_BLOCKS = (3, 6, 13, 17)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise convolution and linear 1x1 projection, with a shortcut where shapes agree.
+    """1x1 expansion, 3x3 depthwise convolution and linear 1x1 projection, with a shortcut if the shapes agree.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
-        expansion: Width of the depthwise convolution relative to ``in_channels``; 1 has no expansion convolution.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        expansion: Width of the depthwise convolution as a multiple of ``in_channels``; 1 has no expansion convolution.
         stride: 1 or 2.
-        dilation: Of the depthwise convolution.
+        dilation: Dilation of the depthwise convolution.
         padding: See ``MobileNetV2``.
     """
 
@@ -54,17 +54,18 @@ class MobileNetV2(Backbone):
     """MobileNetV2 of width 1.0.
 
     Args:
-        output_stride: Stride of the last feature map; 8 and 16 dilate the last stages instead of striding. The
+        output_stride: Stride of the last feature map. 8 and 16 dilate the last stages instead of striding. The
             parameters do not depend on it.
-        num_classes: Classes of the image-level classifier, which brings the 1280-channel convolution ``features.18``
-            and ``classifier``; None has neither, and the last feature map is that of ``features.17``.
-        padding: Of the convolutions of stride 2. ``symmetric`` pads one pixel on each side, as torchvision does;
-            ``same`` is TensorFlow's SAME (``SameConv2d``), needed by weights that were trained there. The choice shifts
-            the grid on which features are sampled: with ``symmetric`` the feature of cell i at stride s is centred on
-            pixel s i, with ``same`` (sides divisible by s) on pixel s i + s - 1.
+        num_classes: Number of classes of the image-level classifier. It consists of the 1280-channel convolution
+            ``features.18`` and of ``classifier``. None has neither. The last feature map is always that of
+            ``features.17``.
+        padding: Padding of the convolutions of stride 2. ``symmetric`` pads one pixel on each side, as torchvision
+            does. ``same`` is TensorFlow's SAME (``SameConv2d``), for weights that were trained there. The choice shifts
+            the sampling grid: with ``symmetric`` the feature of cell i at stride s is centred on pixel s i, with
+            ``same`` (sides divisible by s) on pixel s i + s - 1.
 
     Source: Sandler et al. 2018, arXiv:1801.04381, table 2.
-    Differs: without ``num_classes`` the last 1x1 convolution is left out, as DeepLabv3+ does with this backbone.
+    Differs: without ``num_classes`` the last 1x1 convolution is left out, as in DeepLabv3+ with this backbone.
     """
 
     def __init__(

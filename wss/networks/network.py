@@ -1,4 +1,4 @@
-"""What every segmentation network offers: logits at its output stride, and the features they are computed from."""
+"""Interface of segmentation networks: logits at the output stride, and the features before the classifier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wss.networks.layers.dropout import Dropout2d
 
 
 class SegmentationNetwork(nn.Module, ABC):
-    """A network that labels pixels.
+    """Base class of segmentation networks.
 
     Heads that need features (boundary regression, refinement, random-walk layers, embeddings) call ``forward_features``
     and ``classify`` instead of ``forward``.
@@ -21,8 +21,8 @@ class SegmentationNetwork(nn.Module, ABC):
         num_classes: K, background included.
         output_stride: Stride s of features and logits, which are (B,...,ceil(H/s),ceil(W/s)).
         feature_channels: Channels C of ``forward_features``.
-        classifier: What ``classify`` applies last, and image classification replaces.
-        reads: Indices of the backbone's feature maps that the decoder reads; none without a backbone.
+        classifier: Last module that ``classify`` applies. Image classification replaces it.
+        reads: Indices of the backbone's feature maps that the decoder reads; empty without a backbone.
     """
 
     num_classes: int
@@ -44,19 +44,19 @@ class SegmentationNetwork(nn.Module, ABC):
         return self.classify(self.forward_features(image))
 
     def second_branch(self, dropout: float) -> nn.Module:
-        """What labels pixels again, with weights of its own, from what ``both`` shares between the branches.
+        """Build a second branch with its own weights, for ``both``: a copy of everything after the encoder.
 
-        That is as much of the network as is not its encoder: here the classifier, on the features; a network that has an encoder
-        and a decoder (U-Net) gives a second decoder.
+        Here it is a second classifier on the same features. A network with encoder and decoder (U-Net) builds a second
+        decoder.
 
         Args:
-            dropout: Rate at which the branch loses whole channels of what it is given, in training.
+            dropout: Rate of channel dropout at the input of the branch, in training.
         """
         classifier = copy.deepcopy(self.classifier)
         initialise_classifier(classifier)
         return nn.Sequential(Dropout2d(dropout), classifier)
 
     def both(self, image: Tensor, branch: nn.Module) -> tuple[Tensor, Tensor]:
-        """Logits (B,K,h,w) of this network and of its ``second_branch``, from one pass through what they share."""
+        """Logits (B,K,h,w) of this network and of its ``second_branch``. The shared part runs once."""
         features = self.forward_features(image)
         return self.classify(features), branch(features)

@@ -1,4 +1,4 @@
-"""The parts of a network that training treats differently: backbone and head, weights, biases and normalisation."""
+"""Parameter groups of a network for training: backbone and head, weights, biases and normalisation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from wss.networks.layers.crf import CRFLayer
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning-rate multiple and a weight decay.
+    """Parameters with the same learning-rate multiple and weight decay.
 
     Attributes:
-        head: Outside the backbone; a CRF layer is neither.
-        bias: Biases and the shifts of normalisation layers.
-        decay: Weight decay is meant for them: neither biases nor scales of normalisation layers nor single numbers (how far a
-            random walk goes) nor a CRF's weights, which are at rest where the CRF was set, not at 0.
-        parameters: At least one.
-        rate: Multiple of the learning rate that their layer asks for.
+        head: True for parameters outside the backbone. The parameters of a CRF layer have False.
+        bias: True for biases and the shifts of normalisation layers.
+        decay: True if weight decay applies. It does not apply to biases, normalisation layers, scalars (alpha of a
+            random walk) and the weights of a CRF layer, whose neutral values are not 0.
+        parameters: At least one parameter.
+        rate: Factor of the learning rate that the layer asks for.
     """
 
     head: bool
@@ -32,13 +32,14 @@ class ParameterGroup:
 
 
 def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
-    """Split the parameters of a model, each in exactly one group, in a fixed order and without empty groups.
+    """Split the parameters of a model into groups, in a fixed order and without empty groups.
 
-    The backbone is what lies below a module called ``backbone``, however deep. A model without any (a U-Net) has
-    nothing pre-trained to be careful with: all of it counts as backbone and learns at the base rate.
+    Each parameter is in exactly one group. The backbone is everything below a module named ``backbone``, at any depth.
+    In a model without backbone (a U-Net) nothing is pre-trained. All its parameters count as backbone and have the base
+    learning rate.
 
     Args:
-        model: A segmentation network or whatever contains one.
+        model: A segmentation network, or a module that contains one.
     """
     found: dict[tuple[bool, bool, bool, float], list[nn.Parameter]] = {
         (head, bias, decay, 1.0): []
@@ -67,14 +68,14 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
 
 
 def freeze_batch_norm(model: nn.Module, frozen: bool = True) -> None:
-    """Hold the backbone's batch normalisation at its stored statistics, through later ``train()`` calls, or release it.
+    """Freeze the backbone's batch normalisation at its stored statistics, or unfreeze it.
 
-    Heads keep learning their statistics. In a model without a backbone every batch normalisation is held. Released
-    modules follow the mode of the model again.
+    It stays frozen in later ``train()`` calls. Heads still update their statistics. In a model without backbone all
+    batch normalisation is frozen. Unfrozen modules follow the mode of the model again.
 
     Args:
-        model: A segmentation network or whatever contains one.
-        frozen: False releases.
+        model: A segmentation network, or a module that contains one.
+        frozen: True freezes, False unfreezes.
     """
     heads = _has_backbone(model)
     for name, module in model.named_modules():

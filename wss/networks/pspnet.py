@@ -1,4 +1,4 @@
-"""PSPNet: a dilated ResNet and the means of its features over grids of 1, 2, 3 and 6 cells a side."""
+"""PSPNet: a dilated ResNet, and means of its features over grids of 1x1, 2x2, 3x3 and 6x6 cells."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BINS = (1, 2, 3, 6)
 
 
 class PyramidPooling(nn.Module):
-    """Features beside their means over coarser and coarser grids, each projected to an equal share of the channels.
+    """Features, concatenated with their means over several grids; each grid is projected to equally many channels.
 
     Args:
-        channels: Channels in; twice as many come out.
-        bins: Cells a side of each grid.
+        channels: Input channels; the output has twice as many.
+        bins: Cells per side of each grid.
     """
 
     def __init__(self, channels: int, bins: Sequence[int] = BINS) -> None:
@@ -41,10 +41,11 @@ class PyramidPooling(nn.Module):
 
 
 def _shares(length: int, cells: int, like: Tensor) -> Tensor:
-    """What each of ``length`` positions counts in the mean of each cell, (cells,length): adaptive average pooling as a product.
+    """Matrix (cells,length) of adaptive average pooling: the weight of each position in the mean of each cell.
 
-    Cell i holds the positions from floor(i length / cells) to below ceil((i + 1) length / cells). Unlike torch's operator the
-    product has a form in ONNX, for sizes that are no multiple of the cells and for sizes that are not known.
+    Cell i holds the positions from floor(i length / cells) to below ceil((i + 1) length / cells). Unlike torch's
+    operator, a matrix product can be exported to ONNX for sizes that are not a multiple of ``cells`` and for dynamic
+    sizes.
     """
     place = torch.arange(length, device=like.device)
     cell = torch.arange(cells, device=like.device)[:, None]
@@ -55,13 +56,13 @@ def _shares(length: int, cells: int, like: Tensor) -> Tensor:
 class PSPNet(SegmentationNetwork):
     """Pyramid scene parsing network: 65.7 M parameters with ResNet-101 and 21 classes.
 
-    ``forward_features`` gives the maps that the last convolution sees: 512 channels with ResNet-50 and 101, a quarter of the
-    backbone's with any.
+    ``forward_features`` returns the input of the last convolution. It has a quarter of the backbone's channels: 512
+    with ResNet-50 and 101.
 
     Args:
         backbone: Usually a ResNet at stride 8.
         num_classes: K, background included.
-        dropout: Rate in front of the classifier, of whole channels.
+        dropout: Rate of channel dropout before the classifier.
 
     Source: Zhao et al. 2017, arXiv:1612.01105, section 3.2 and figure 3.
     Differs: no auxiliary loss on ``layer3``; the backbone is torchvision's ResNet, whose first convolution is 7x7.

@@ -69,13 +69,13 @@ class ResNet(Backbone):
 
     Args:
         depth: Number of layers.
-        output_stride: Stride of the last feature map; 8 and 16 dilate the last stages instead of striding. The
+        output_stride: Stride of the last feature map. 8 and 16 dilate the last stages instead of striding. The
             parameters do not depend on it.
-        num_classes: Classes of the image-level classifier ``fc``; None has no classifier.
+        num_classes: Number of classes of the image-level classifier ``fc``; None has no classifier.
 
     Source: He et al. 2016, arXiv:1512.03385; dilation as in DeepLab, see ``stage_dilations``.
-    Differs: the stride of a bottleneck is on its 3x3 convolution, not on the first 1x1, as in the weights that
-        torchvision publishes. Those weights also fix the parameter names.
+    Differs: the stride of a bottleneck is on its 3x3 convolution, not on the first 1x1 convolution. This and the
+        parameter names agree with torchvision's published weights.
     """
 
     def __init__(

@@ -16,10 +16,11 @@ class SegFormer(SegmentationNetwork):
     """SegFormer: 3.7, 13.7 and 27.4 M parameters with MiT-B0 to B2 and 21 classes.
 
     Args:
-        backbone: Its four feature maps are projected to ``width`` channels, enlarged to the first and joined.
+        backbone: Backbone. Its four feature maps are projected to ``width`` channels, upsampled to the size of the
+            first and concatenated.
         num_classes: K, background included.
-        dropout: Rate in front of the classifier, of whole channels.
-        width: Channels of the decoder; published: 256 with B0 and B1, 768 with B2.
+        dropout: Rate of channel dropout before the classifier.
+        width: Channels of the decoder. Published: 256 with B0 and B1, 768 with B2.
 
     Source: Xie et al. 2021, arXiv:2105.15203, section 3.2, (4).
     """

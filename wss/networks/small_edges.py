@@ -1,4 +1,4 @@
-"""A small network for boundaries of objects, made to train from scratch and to run on one core."""
+"""A small network for object boundaries that trains from scratch and is fast on one CPU core."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from wss.networks.weights import read_state_dict
 MEAN_RGB = (124.0, 116.0, 104.0)
 SCALE = 1 / 58.0
 STRIDE = 16
-"""Sides of the padded image are multiples of it."""
+"""The sides of the padded image are multiples of this."""
 
 
 class SmallEdgeNet(nn.Module):
-    """An encoder of four levels (strides 2, 4, 8, 16) and a decoder back to stride 2 that predicts 2x2 pixels at a place.
+    """An encoder of four levels (strides 2, 4, 8, 16) and a decoder to stride 2 that predicts 2x2 pixels per position.
 
-    The first layer sees the four pixels of each 2x2 block as channels, so that nothing is lost although the finest
-    features have half the image's sides, which is what makes it fast. The decoder adds each level, projected to
-    ``decoder`` channels, to the interpolated one below it. Every decoder level but the last predicts an edge map of its
-    own, for deep supervision.
+    The first layer takes the four pixels of each 2x2 block as channels. So no information is lost, although the finest
+    features have half the image's sides, which makes the network fast. Each decoder level adds the encoder level,
+    projected to ``decoder`` channels, to the upsampled coarser decoder level. Every decoder level except the last
+    predicts its own edge map for deep supervision.
 
     Args:
         widths: Channels of the four encoder levels.
-        blocks: Residual blocks of each; those of the last level are depthwise separable with 5x5 kernels.
+        blocks: Number of residual blocks of each level. The blocks of the last level are depthwise separable with 5x5
+            kernels.
         decoder: Channels of the decoder.
 
     Source: own design. Side outputs after HED (Xie and Tu 2015, arXiv:1504.06375), section 2.2; top-down pathway after
@@ -37,7 +38,7 @@ class SmallEdgeNet(nn.Module):
     """
 
     side_outputs = 4
-    """Edge maps that ``forward`` gives; the last is the result."""
+    """Number of edge maps that ``forward`` returns; the last one is the result."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class SmallEdgeNet(nn.Module):
             image: RGB in 0..255, float (B,3,H,W), of any size.
 
         Returns:
-            Float (B,4,H,W); the result is the last one, the others serve training.
+            Float (B,4,H,W). The last map is the result; the others are for training.
         """
         height, width = image.shape[2:]
         mean = image.new_tensor(MEAN_RGB).view(1, 3, 1, 1)
@@ -134,14 +135,14 @@ def load_small(network: SmallEdgeNet, path: Path) -> None:
     """Load weights into a small network, in place.
 
     Args:
-        network: Of the default widths for the shipped weights.
-        path: A state dict, of any floating precision.
+        network: The network. The weights in the package need the default widths.
+        path: A state dict of any floating-point precision.
 
     Raises:
-        DataError: Missing, damaged, or of another network.
+        DataError: The file is missing, damaged, or from another network.
     """
     if not path.is_file():
-        raise DataError(f"weights {path}: no such file; give what `wss train-edges --network small` wrote")
+        raise DataError(f"weights {path}: no such file; give a file that `wss train-edges --network small` wrote")
     state = read_state_dict(path)
     try:
         network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()})

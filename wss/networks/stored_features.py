@@ -1,4 +1,4 @@
-"""A frozen backbone whose feature maps were computed earlier."""
+"""A frozen backbone with precomputed feature maps."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from wss.networks.backbone import Backbone
 
 
 class StoredFeatures(Backbone):
-    """Gives stored feature maps where there are some, and otherwise asks the backbone itself, without gradients.
+    """A backbone that returns stored feature maps if given, and otherwise runs the real backbone without gradient.
 
-    The backbone is no submodule: its weights are neither trained nor part of the state dict.
+    The real backbone is not a submodule: its weights are neither trained nor part of the state dict.
 
     Args:
-        backbone: Frozen, in evaluation mode.
+        backbone: The real backbone. It is frozen and set to evaluation mode.
 
     Attributes:
-        maps: Feature maps of the next images (B,C_i,h_i,w_i), None for those that were not stored; or None for all.
+        maps: Four feature maps (B,C_i,h_i,w_i) of the next images; None for a map that is not stored. If ``maps`` is
+            None, the real backbone runs.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -33,16 +34,16 @@ class StoredFeatures(Backbone):
 
     @property
     def strides(self) -> tuple[int, int, int, int]:
-        """Those of the backbone."""
+        """Strides of the real backbone."""
         return self.itself.strides
 
     @property
     def itself(self) -> Backbone:
-        """The backbone."""
+        """The real backbone."""
         return self._itself[0]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """See ``Backbone.forward``. Maps that were not stored have no channels: networks that need them raise."""
+        """See ``Backbone.forward``. Maps that are not stored have no channels, so networks that need them raise."""
         if self.maps is None:
             with torch.no_grad():
                 computed: tuple[Tensor, Tensor, Tensor, Tensor] = self.itself.to(image.device)(image)
@@ -57,7 +58,7 @@ class StoredFeatures(Backbone):
 
 
 def read_stored(model: nn.Module) -> list[StoredFeatures]:
-    """Put ``StoredFeatures`` in the place of every backbone of a model, in place; ``compute_again`` undoes it."""
+    """Replace every backbone of a model by ``StoredFeatures``, in place. ``compute_again`` undoes it."""
     replaced = []
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -68,7 +69,7 @@ def read_stored(model: nn.Module) -> list[StoredFeatures]:
 
 
 def compute_again(model: nn.Module) -> None:
-    """Put every backbone back that ``read_stored`` replaced, in place."""
+    """Restore every backbone that ``read_stored`` replaced, in place."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, StoredFeatures):
@@ -77,7 +78,7 @@ def compute_again(model: nn.Module) -> None:
 
 @contextmanager
 def given_features(model: nn.Module, maps: Sequence[Tensor | None] | None) -> Iterator[None]:
-    """Within this context the backbones that ``read_stored`` replaced give these feature maps."""
+    """Context in which the backbones replaced by ``read_stored`` return these feature maps."""
     stored = [module for module in model.modules() if isinstance(module, StoredFeatures)]
     for module in stored:
         module.maps = maps

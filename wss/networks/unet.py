@@ -1,4 +1,4 @@
-"""The two-dimensional U-Net, trained from scratch: the one of scribble papers on cardiac MRI, or one of other widths."""
+"""Two-dimensional U-Net, trained from scratch; by default that of the scribble papers on cardiac MRI."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Upsampling = Literal["transposed", "bilinear"]
 
 WIDTHS = (16, 32, 64, 128, 256)
 DROPOUT_SHARES = (0.1, 0.2, 0.4, 0.6, 1.0)
-"""Dropout of each encoder level relative to the deepest: .05, .1, .2, .3, .5 at the usual 0.5."""
+"""Dropout rate of each encoder level relative to the deepest: .05, .1, .2, .3, .5 for the default of 0.5."""
 
 
 class Side(NamedTuple):
-    """Logits of one of the decoder's coarser levels.
+    """Logits of one coarser level of the decoder.
 
     Attributes:
-        logits: (B,K,h,w), of the padded image.
-        stride: That of the level, in pixels.
+        logits: (B,K,h,w), logits of the padded image.
+        stride: Stride of the level in pixels.
     """
 
     logits: Tensor
@@ -38,27 +38,29 @@ class Side(NamedTuple):
 class UNet(SegmentationNetwork):
     """U-Net, by default of five levels with 16 to 256 channels: 1.81 M parameters, 1.94 M with transposed convolutions.
 
-    Each level has two 3x3 convolutions with batch normalisation and leaky ReLU, with dropout between the two in the
-    encoder. The image is padded right and bottom (border repeated) to a multiple of the deepest level's stride and the features
-    are cropped again, so that any size works. ``output_stride`` is ``stem_stride``.
+    Each level has two 3x3 convolutions with batch normalisation and leaky ReLU; in the encoder with dropout between
+    them. The image is padded right and bottom (border repeated) to a multiple of the deepest level's stride, and the
+    features are cropped again. So images of any size work. ``output_stride`` is ``stem_stride``.
 
     Args:
         num_classes: K, background included.
         in_channels: Image channels.
-        dropout: Rate at the deepest encoder level; shallower levels have less (``DROPOUT_SHARES``, aligned at the deepest level).
-        upsampling: A 1x1 convolution and ``bilinear`` interpolation, or ``transposed`` 2x2 convolutions.
+        dropout: Dropout rate at the deepest encoder level. Shallower levels have less (``DROPOUT_SHARES``, counted from
+            the deepest level).
+        upsampling: ``bilinear``: a 1x1 convolution and bilinear interpolation. ``transposed``: transposed 2x2
+            convolutions.
         widths: Channels of each level, fine to coarse; two to six levels.
         stem_stride: s, 1, 2 or 4. Before the first convolution each s x s block of pixels becomes one position with s * s
             times as many channels (``torch.nn.functional.pixel_unshuffle``). Levels and logits are then s times as coarse.
-        deep_supervision: True adds classifiers to the decoder's coarser levels, for training alone.
+        deep_supervision: True adds classifiers to the decoder's coarser levels, for training only.
 
     Attributes:
         recorded: If it is an empty list, the next forward pass appends the side classifiers' logits (``Side``), coarse to fine.
 
-    Source: Ronneberger et al. 2015, arXiv:1505.04597, in the form that the public scribble benchmarks on ACDC share
-        (Luo et al. 2022, arXiv:2203.02106): widths, dropout, leaky ReLU, 3x3 classifier.
-    Differs: convolutions before a normalisation keep the benchmarks' redundant bias, so that parameter counts agree;
-        bilinear interpolation does not align corners. Other widths and a stem stride above 1 are ours.
+    Source: Ronneberger et al. 2015, arXiv:1505.04597, in the form of the public scribble benchmarks on ACDC (Luo et al.
+        2022, arXiv:2203.02106): widths, dropout, leaky ReLU, 3x3 classifier.
+    Differs: bilinear interpolation does not align corners. Other widths and a stem stride above 1 are ours. As in the
+        benchmarks, convolutions before a normalisation have a redundant bias, so that parameter counts agree.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class UNet(SegmentationNetwork):
             initialise_classifier(classifier)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but ``recorded``: a copy does not record what this network was asked to."""
+        """State without ``recorded``: a copy of the network does not record."""
         return {**self.__dict__, "recorded": None}
 
     def forward_features(self, image: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ class UNet(SegmentationNetwork):
         return logits
 
     def second_branch(self, dropout: float) -> nn.Module:
-        """Another decoder and classifier, in front of which every level of the encoder loses channels at the rate ``dropout``."""
+        """Build a second decoder and classifier, with channel dropout at the rate ``dropout`` on all encoder levels."""
         return _Branch(self.num_classes, self.widths, self.upsampling, dropout)
 
     def both(self, image: Tensor, branch: nn.Module) -> tuple[Tensor, Tensor]:
@@ -115,7 +117,7 @@ class UNet(SegmentationNetwork):
         return self.classify(self._decoded(levels)[inside]), branch(levels)[inside]
 
     def _levels(self, image: Tensor) -> list[Tensor]:
-        """Features of the encoder, fine to coarse, of the padded image."""
+        """Features of the encoder levels for the padded image, fine to coarse."""
         height, width = image.shape[2:]
         multiple = self.output_stride * 2 ** (len(self.widths) - 1)
         x = functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
@@ -128,7 +130,7 @@ class UNet(SegmentationNetwork):
         return levels
 
     def _decoded(self, levels: Sequence[Tensor]) -> Tensor:
-        """Features of the finest level; fills ``recorded`` if it is an empty list."""
+        """Features of the finest decoder level. Fills ``recorded`` if it is an empty list."""
         found = _decode(self.decoder, levels)
         if self.recorded is not None and not self.recorded:
             stride = self.output_stride << len(self.side_classifiers)
@@ -138,13 +140,13 @@ class UNet(SegmentationNetwork):
         return found[-1]
 
     def _inside(self, image: Tensor) -> tuple[EllipsisType, slice, slice]:
-        """The part of the features that covers the image without its padding."""
+        """Index of the part of the features that covers the image without its padding."""
         height, width = (-(-side // self.output_stride) for side in image.shape[2:])
         return ..., slice(height), slice(width)
 
 
 class _Branch(nn.Module):
-    """A second decoder with its classifier, on the levels of the encoder."""
+    """A second decoder with its own classifier, which takes the levels of the encoder."""
 
     def __init__(self, num_classes: int, widths: Sequence[int], upsampling: Upsampling, dropout: float) -> None:
         super().__init__()
@@ -160,7 +162,7 @@ class _Branch(nn.Module):
 
 
 def _dropout_shares(levels: int) -> Sequence[float]:
-    """The deepest ``levels`` of ``DROPOUT_SHARES``; levels beyond those have the shallowest share."""
+    """The last ``levels`` entries of ``DROPOUT_SHARES``. Additional levels have the shallowest share."""
     return (DROPOUT_SHARES[0],) * (levels - len(DROPOUT_SHARES)) + DROPOUT_SHARES[-levels:]
 
 
@@ -169,7 +171,7 @@ def _decoder(widths: Sequence[int], upsampling: Upsampling) -> nn.ModuleList:
 
 
 def _decode(decoder: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:
-    """Features of the decoder's levels, coarse to fine, of those of the encoder, fine to coarse."""
+    """Features of the decoder levels, coarse to fine, from those of the encoder levels, fine to coarse."""
     found: list[Tensor] = []
     x = levels[-1]
     for up, skip in zip(decoder, levels[-2::-1], strict=True):
@@ -179,7 +181,7 @@ def _decode(decoder: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:
 
 
 class _Up(nn.Module):
-    """Doubles the size, joins the encoder's features of that level, convolves."""
+    """Upsampling by 2, concatenation with the encoder's features of that level, two convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int, upsampling: Upsampling) -> None:
         super().__init__()

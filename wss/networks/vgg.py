@@ -1,4 +1,4 @@
-"""VGG16 with torchvision's parameter names, dilated as DeepLab does, and its fully connected layers as convolutions."""
+"""VGG16 with torchvision's parameter names, DeepLab's dilation, and fully connected layers as convolutions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FC_WIDTH = 1024
 
 
 class FullyConvolutional(nn.Module):
-    """VGG16's first two fully connected layers, reduced: a dilated 3x3 convolution and a 1x1 convolution, 1024 channels each.
+    """VGG16's first two fully connected layers, reduced to a dilated 3x3 and a 1x1 convolution with 1024 channels each.
 
     Args:
-        dilation: Of the 3x3 convolution.
-        dropout: Rate after each of the two.
+        dilation: Dilation of the 3x3 convolution.
+        dropout: Dropout rate after each convolution.
 
     Source: Chen et al. 2015, arXiv:1412.7062, section 3.1, and the published network definitions.
     """
@@ -47,15 +47,16 @@ class VGG16(Backbone):
     The four feature maps are those of ``conv3_3``, ``conv4_3`` and ``conv5_3`` after their ReLU, and of ``pool5``.
 
     Args:
-        output_stride: Stride of the last feature map: at 16 ``pool5`` loses its stride, at 8 (DeepLab's) also ``pool4``, and the
-            convolutions between the two are dilated. The parameters do not depend on it.
-        num_classes: Classes of the image-level classifier, torchvision's ``classifier``; None has none.
-        dilations: One branch of ``FullyConvolutional`` in ``fc`` for each; see ``branches``.
-        dropout: Rate in these branches.
+        output_stride: Stride of the last feature map. At 16 ``pool5`` loses its stride. At 8 (DeepLab's) ``pool4``
+            loses its stride too, and the convolutions between the two are dilated. The parameters do not depend on it.
+        num_classes: Number of classes of the image-level classifier, torchvision's ``classifier``; None has no
+            classifier.
+        dilations: Dilations of the ``FullyConvolutional`` branches in ``fc``, one branch each; see ``branches``.
+        dropout: Dropout rate in these branches.
 
     Source: Simonyan and Zisserman 2015, arXiv:1409.1556, configuration D; Chen et al. 2015, arXiv:1412.7062, section 3.1.
-    Differs: pooling is 3x3 with one pixel of padding, DeepLab's, where the classifier's is 2x2: cell i is centred on pixel 2 i,
-        and no row of an odd size is lost. As published, ``pool5`` is not dilated where ``pool4`` has lost its stride.
+    Differs: pooling is DeepLab's, 3x3 with one pixel of padding, not the classifier's 2x2. Cell i is centred on pixel 2
+        i, and no row of an odd size is lost. As in DeepLab, ``pool5`` is not dilated if ``pool4`` has lost its stride.
     """
 
     def __init__(
@@ -97,10 +98,10 @@ class VGG16(Backbone):
         initialise(self)
 
     def stage_outputs(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """What the five stages compute from normalised images (B,3,H,W).
+        """Run the five stages on normalised images (B,3,H,W).
 
         Returns:
-            The outputs of their last convolutions after ReLU, and of their poolings.
+            For each stage the output of its last convolution after ReLU, and the output of its pooling.
         """
         convolved, pooled = [], []
         x = image
@@ -129,11 +130,11 @@ class VGG16(Backbone):
         return logits
 
     def adapt(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """See ``Backbone.adapt``: ``fc6`` and ``fc7`` are decimated from the classifier of torchvision's file.
+        """See ``Backbone.adapt``: ``fc6`` and ``fc7`` are subsampled from the classifier of torchvision's file.
 
-        Of 4096 filters every fourth is kept, of 7x7 taps every third in each direction; with a dilation of 12 at stride 8 they
-        lie where the classifier's lay at stride 32. Every branch begins with the same weights. A file without a classifier
-        leaves the branches random.
+        Every fourth of the 4096 filters is kept, and every third of the 7x7 taps in each direction. With a dilation of
+        12 at stride 8 the taps have the positions of the classifier's taps at stride 32. All branches start with the
+        same weights. If the file has no classifier, the branches stay random.
 
         Source: Chen et al. 2015, arXiv:1412.7062, section 3.1.
         """

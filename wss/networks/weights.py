@@ -1,4 +1,4 @@
-"""Pre-trained weights: from a file, or the published ones by name."""
+"""Pre-trained weights, from a file or by the name of published weights."""
 
 from __future__ import annotations
 
@@ -38,57 +38,57 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "resnet101": "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth",
     },
 }
-"""Addresses of the weights that torchvision and DINOv2 publish, by name and backbone. ``imagenet`` is the first version of each
-classifier, the one that papers up to 2021 start from; ``coco`` the backbone of a DeepLabv3 trained on COCO's images of VOC's
-classes. The names of torchvision's files end in the first digits of the SHA-256."""
+"""URLs of the weights that torchvision and DINOv2 publish, by name and backbone. ``imagenet`` is the first version of
+each classifier, from which papers up to 2021 start. ``coco`` is the backbone of a DeepLabv3 trained on COCO images with
+VOC's classes. The names of torchvision's files end with the first digits of their SHA-256."""
 
 DIGESTS = {
     "dinov2_vits14_pretrain.pth": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
 }
-"""SHA-256 of published files whose names do not tell it."""
+"""SHA-256 of published files whose names do not contain it."""
 
 TIMEOUT_S = 60.0
 PREFIXES = ("module.", "_orig_mod.", "network.", "backbone.")
-"""Names of wrappers in front of parameter names: data parallel, compiled, whole models, segmentation networks."""
+"""Prefixes that wrappers add to parameter names: data parallel, compiled, whole models, segmentation networks."""
 CLASSIFIERS = ("fc.", "classifier.", "features.18.", "aux_classifier.", "head.")
-"""Parameters that belong to the task a file was trained on, left out unless the network has the same."""
+"""Prefixes of parameters for the task of the file. They are ignored unless the network has the same parameters."""
 
 
 class Initialisation(Params):
-    """Which weights a network started from, kept with its checkpoint because published scores depend on it."""
+    """Initial weights of a network. Checkpoints record it, because published scores depend on it."""
 
     kind: Literal["none", "imagenet", "dinov2", "coco", "file"] = "none"
-    """Data that the weights were trained on; ``none`` is random weights, ``file`` a file that does not tell."""
+    """Training data of the weights. ``none``: random weights. ``file``: a file with unknown training data."""
     source: str | None = None
-    """Name of the weights' file, without its folder."""
+    """Name of the file with the weights, without its folder."""
     sha256: str | None = None
-    """Of that file."""
+    """SHA-256 of that file."""
     random: tuple[str, ...] = ()
-    """Parts of the backbone that the file lacks: they started from random weights."""
+    """Parts of the backbone that are not in the file and started from random weights."""
 
 
 def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Path | None = None) -> Initialisation:
     """Load pre-trained weights into a network, in place.
 
-    Weights go into every backbone of the network, or into a whole network that has none (a U-Net; its classifier stays
-    random). A file may be a backbone's state dict with torchvision's names or that of a segmentation network with that
-    backbone; it may be wrapped in ``{"state_dict": ...}`` or ``{"model": ...}``, have names that begin with
-    ``module.``, and be of half precision. Files of other names or shapes are converted where a backbone knows them
-    (``Backbone.adapt``). It is read as plain tensors: code in a file is never run.
+    Weights are loaded into every backbone of the network. A network without backbone (a U-Net) gets all weights except
+    its classifier, which stays random. The file holds the state dict of a backbone with torchvision's names, or of a
+    segmentation network with that backbone. The dict may be wrapped in ``{"state_dict": ...}`` or ``{"model": ...}``.
+    Names may start with ``module.``, and values may have half precision. Files with other names or shapes are converted
+    if the backbone knows them (``Backbone.adapt``). The file is read as plain tensors: code in it never runs.
 
     Args:
-        network: A segmentation network, a backbone, or whatever contains one.
-        source: ``imagenet``, ``dinov2`` or ``coco`` downloads published weights once; ``none`` or None leaves the network as it
-            is; anything else is the path of a file.
-        cache: Folder of downloads; by default ``$WSS_CACHE`` or ``~/.cache/wss``, in it ``weights``.
+        network: A segmentation network, a backbone, or a module that contains one.
+        source: ``imagenet``, ``dinov2`` or ``coco`` downloads published weights once. ``none`` or None leaves the
+            network unchanged. Any other value is the path of a file.
+        cache: Folder of downloads; by default ``weights`` in ``$WSS_CACHE`` or ``~/.cache/wss``.
 
     Returns:
-        The record for checkpoints. A file counts as ``imagenet`` or ``coco`` if its name says so or is the published
-        one's, and as ``dinov2`` if it is the published one (by its SHA-256).
+        The record for checkpoints. The kind of a file is ``imagenet`` or ``coco`` if its name contains the word or is
+        the name of a published file, and ``dinov2`` if its SHA-256 is that of the published file.
 
     Raises:
         UsageError: No weights of that name are published for this network.
-        DataError: The file is missing, damaged or of another network, or the download failed.
+        DataError: The file is missing, damaged or from another network, or the download failed.
     """
     check_pretrained(network, source)
     if source is None or source == "none":
@@ -106,7 +106,7 @@ def load_pretrained(network: nn.Module, source: str | Path | None, *, cache: Pat
 
 
 def check_pretrained(network: nn.Module, source: str | Path | None) -> None:
-    """Raise if there can be no such weights for a network, without reading or downloading any.
+    """Raise an error if ``load_pretrained`` cannot find weights for a network, without reading or downloading them.
 
     Args:
         network: As in ``load_pretrained``; its tensors are not read.
@@ -114,7 +114,7 @@ def check_pretrained(network: nn.Module, source: str | Path | None) -> None:
 
     Raises:
         UsageError: No weights of that name are published for this network.
-        DataError: There is no such file.
+        DataError: The file does not exist.
     """
     if source is None or source == "none":
         return
@@ -129,10 +129,10 @@ def check_pretrained(network: nn.Module, source: str | Path | None) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by parameter name, on the CPU, without wrappers and their prefixes, of a torch or safetensors file.
+    """Read the tensors of a torch or safetensors file by parameter name, without wrappers and their prefixes.
 
     Raises:
-        DataError: Not a torch file, or one that holds more than tensors, or none.
+        DataError: The file is not a torch or safetensors file, holds other objects than tensors, or holds no tensors.
     """
     remedy = "save it again with torch.save(network.state_dict(), FILE)"
     if path.suffix == ".safetensors":
@@ -178,17 +178,17 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def download(url: str, folder: Path) -> tuple[Path, str]:
-    """Fetch a file into a folder, once, and check it against the digest in its name.
+    """Download a file into a folder once, and check its SHA-256.
 
     Args:
-        url: Its last part ends in ``-<first digits of the SHA-256>.<suffix>``, or is one of ``DIGESTS``.
-        folder: Created if needed. The file appears in it only when complete.
+        url: URL of the file. Its name ends in ``-<first digits of the SHA-256>.<suffix>``, or is a key of ``DIGESTS``.
+        folder: Folder of the file, created if needed. The file appears there only when it is complete.
 
     Returns:
         The file and its SHA-256.
 
     Raises:
-        DataError: The address cannot be reached, the folder not written, or the content is not what the name promises.
+        DataError: The URL cannot be reached, the folder cannot be written, or the SHA-256 is wrong.
     """
     name = url.rsplit("/", 1)[-1]
     match = re.search(r"-([0-9a-f]{8,64})\.", name)
@@ -223,7 +223,7 @@ def download(url: str, folder: Path) -> tuple[Path, str]:
 
 
 def downloaded(name: str, architecture: str) -> Path | None:
-    """File of published weights if it was downloaded before."""
+    """File with published weights if it has been downloaded, otherwise None."""
     path = _default_cache() / PUBLISHED[name][architecture].rsplit("/", 1)[-1]
     return path if path.is_file() else None
 
@@ -234,12 +234,12 @@ def _default_cache() -> Path:
 
 
 def _targets(network: nn.Module) -> list[nn.Module]:
-    """The modules that weights are for: all backbones (of one architecture), or the networks that have none."""
+    """Modules that get the weights: all backbones (of one architecture), or else all segmentation networks."""
     backbones = [module for module in network.modules() if isinstance(module, Backbone)]
     names = sorted({backbone.architecture for backbone in backbones})
     if len(names) > 1:
         raise UsageError(
-            f"the network has backbones of several kinds ({', '.join(names)}); load weights into each by itself"
+            f"the network has backbones of several kinds ({', '.join(names)}); load weights into each one separately"
         )
     whole: list[nn.Module] = [module for module in network.modules() if isinstance(module, SegmentationNetwork)]
     targets: list[nn.Module] = list(backbones) if backbones else whole
@@ -260,7 +260,7 @@ def _published_url(name: str, target: nn.Module) -> str:
 
 
 def _load(target: nn.Module, state: Mapping[str, Tensor], path: Path) -> tuple[str, ...]:
-    """Load a file's parameters into one target; the parts that the file lacks and that stay random."""
+    """Load a file's parameters into one target. Return the parts that are not in the file and stay random."""
     own = target.state_dict()
     whole = not isinstance(target, Backbone)  # its classifier depends on the classes of the data set
     expected = {name for name in own if not (whole and name.startswith(CLASSIFIERS))}
@@ -298,7 +298,7 @@ def _kind(name: str, digest: str) -> Literal["imagenet", "dinov2", "coco", "file
     if digest == DIGESTS["dinov2_vits14_pretrain.pth"]:
         return "dinov2"
     name = name.lower()
-    for kind in ("coco", "imagenet"):  # a COCO file may say that it began with ImageNet, not the other way round
+    for kind in ("coco", "imagenet"):  # the name of a COCO file may contain "imagenet", but not the reverse
         if kind in name or any(name == url.rsplit("/", 1)[-1] for url in PUBLISHED[kind].values()):
             return kind
     return "file"

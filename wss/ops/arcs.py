@@ -1,4 +1,4 @@
-"""Borders between regions as arcs: runs of sides of pixels that meet two regions, in order, approximated by straight segments."""
+"""Borders between regions as arcs: ordered chains of pixel sides between the same two regions, and their directions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sides:
-    """Sides of pixels between two regions, S of them; an arc's sides follow each other in the order of a walk along it.
+    """S pixel sides between two regions. The sides of an arc are in the order of a walk along it.
 
     Attributes:
-        pixels: Index (S,2), flat places of the pixels on both sides: left and right, or above and below.
-        start: Index (S,2), corner (y, x) where a walk along the arc begins the side; pixel (y, x) has corners (y, x) to
+        pixels: Index (S,2), flat indices of the two pixels at the side: left and right, or above and below.
+        start: Index (S,2), corner (y, x) at which the walk enters the side. Pixel (y, x) has the corners (y, x) to
             (y + 1, x + 1).
-        end: Index (S,2), corner where it leaves the side, which is the ``start`` of the arc's next side.
-        arc: Index (S,), ascending from 0. Arcs end where three or four sides meet, at the border of the image, and, if they
-            are rings, anywhere.
+        end: Index (S,2), corner at which the walk leaves the side. It is the ``start`` of the arc's next side.
+        arc: Index (S,), number of the arc, ascending from 0. Arcs end where three or four sides meet and at the border
+            of the image. Rings end at an arbitrary corner.
     """
 
     pixels: Index
@@ -33,14 +33,14 @@ class Sides:
 
 
 def trace_arcs(regions: NDArray[Any]) -> Sides:
-    """The borders between regions as arcs.
+    """Find the borders between regions as arcs.
 
     Args:
-        regions: Integers (H,W).
+        regions: Ids of regions, integers (H,W).
 
     Returns:
-        All sides of pixels between different regions, by arc. Which arc comes first and in which direction each is walked
-        has no meaning.
+        All pixel sides between different regions, sorted by arc. The order of the arcs and the direction of each walk
+        have no meaning.
     """
     height, width = regions.shape
     y, x = np.nonzero(regions[:, :-1] != regions[:, 1:])
@@ -52,7 +52,7 @@ def trace_arcs(regions: NDArray[Any]) -> Sides:
     tail = np.concatenate([y * corners + x + 1, (v + 1) * corners + u])
     head = np.concatenate([(y + 1) * corners + x + 1, (v + 1) * corners + u + 1])
     count = len(tail)
-    # side k walked from tail to head is step k, walked from head to tail it is step k + count
+    # Step k walks along side k from tail to head; step k + count walks along the same side from head to tail.
     start, end = np.concatenate([tail, head]), np.concatenate([head, tail])
     following = _following(start, end, (height + 1) * corners)
     sides = np.arange(2 * count) % max(count, 1)
@@ -60,7 +60,7 @@ def trace_arcs(regions: NDArray[Any]) -> Sides:
     _, arc = connected_components(links, directed=False)
     _open_rings(following, arc)
     last, distance = _walk_to_the_end(following)
-    # both directions of an arc have a last step; the lower one says which direction is taken
+    # Each direction of an arc has a last step. The direction whose last step has the lower number is taken.
     forward = last[:count] < last[count:]
     step = np.where(forward, np.arange(count), np.arange(count) + count)
     order = np.lexsort((-distance[step], arc))
@@ -74,7 +74,7 @@ def trace_arcs(regions: NDArray[Any]) -> Sides:
 
 
 def _following(start: Index, end: Index, corners: int) -> Index:
-    """The step that goes on where a step ends, or the step itself where an arc ends."""
+    """For each step, the step that follows it; the step itself if the arc ends there."""
     count = len(start) // 2
     following = np.arange(2 * count)
     passed = np.bincount(start, minlength=corners) == 2
@@ -88,7 +88,7 @@ def _following(start: Index, end: Index, corners: int) -> Index:
 
 
 def _open_rings(following: Index, arc: NDArray[np.int32]) -> None:
-    """Let each ring end at its first side, in both directions."""
+    """Cut each ring at its first side, in both directions. Changes ``following`` in place."""
     count = len(arc)
     ends = following == np.arange(2 * count)
     open_arcs = np.unique(arc[np.nonzero(ends)[0] % max(count, 1)])
@@ -100,7 +100,7 @@ def _open_rings(following: Index, arc: NDArray[np.int32]) -> None:
 
 
 def _walk_to_the_end(following: Index) -> tuple[Index, Index]:
-    """The last step of the walk that begins with each step, and how many steps further it is."""
+    """For each step, the last step of its walk and the number of steps to it."""
     last = following
     distance = (following != np.arange(len(following))).astype(np.int64)
     while True:
@@ -112,21 +112,21 @@ def _walk_to_the_end(following: Index) -> tuple[Index, Index]:
 
 
 def straight_directions(sides: Sides, *, deviation: float = 0.1, least_px: float = 1.0) -> NDArray[np.float64]:
-    """The direction of each side's arc there: that of the straight segment which approximates it.
+    """The direction of the arc at each side: the direction of the straight segment that approximates the arc there.
 
-    An arc is first approximated by the segment between its ends. A segment is divided at the farthest corner of its part of
-    the arc as long as that is farther from it than a share of its length.
+    An arc is first approximated by the segment between its ends. A segment is split at the farthest corner of its part
+    of the arc, as long as the distance of this corner is larger than a share of the segment's length.
 
     Args:
         sides: Arcs.
-        deviation: The share.
-        least_px: Corners this near are near enough for short segments too: sides follow the grid in steps.
+        deviation: The share. A smaller value gives more, shorter segments.
+        least_px: Corners up to this distance never split a segment, because the sides follow the pixel grid in stairs.
 
     Returns:
-        float64 (S,2), unit vectors (y, x); (0, 0) where a segment ends where it begins.
+        float64 (S,2), unit vectors (y, x); (0, 0) if a segment starts and ends at the same corner.
 
     Source: Arbelaez, Maire, Fowlkes, Malik 2011, section 4.1: the scale-invariant criterion of subdivision.
-    Differs: ``least_px``, since arcs run here between pixels and are stairs.
+    Differs: ``least_px`` is ours, because arcs run between pixels here and are stairs.
     """
     count = len(sides.arc)
     if not count:
@@ -150,7 +150,7 @@ def straight_directions(sides: Sides, *, deviation: float = 0.1, least_px: float
 
 
 def _distance_to_chord(point: NDArray[np.float64], chord: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of points from segments that begin at the origin."""
+    """Distance of each point to a segment from the origin to ``chord``."""
     squared = (chord**2).sum(1)
     along = (point * chord).sum(1) / np.where(squared > 0, squared, 1)
     away = point - np.clip(along, 0, 1)[:, None] * chord

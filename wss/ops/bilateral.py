@@ -1,4 +1,4 @@
-"""Gaussian filtering over position and colour, the W of the regularised losses and of DenseCRF."""
+"""Gaussian filter over position and colour: the matrix W of the regularised losses and of DenseCRF."""
 
 from __future__ import annotations
 
@@ -28,32 +28,34 @@ class BilateralFilter:
     """Multiply by the Gaussian affinity matrix W of each image.
 
     W_pq = exp(-|x_p - x_q|^2 / (2 sigma_xy^2) - |c_p - c_q|^2 / (2 sigma_rgb^2)), with positions x and colours c. W is
-    dense, but never formed: pixels are splatted onto a permutohedral lattice, blurred there and sliced back, in time linear
-    in the number of pixels. The lattice is built once, here, and serves every channel, call and backward pass.
+    dense but never formed. Pixels are splatted onto a permutohedral lattice, blurred there and sliced back; the time is
+    linear in the number of pixels. The constructor builds the lattice once, for all channels, calls and backward
+    passes.
 
-    The approximation is known: row sums of ``symmetric`` and ``compat`` are about 0.6 of the Gaussian's, while normalised
-    results (W x) / (W 1) are within about 5 % of the exact ones. Weights tuned with one mode do not carry over to another.
+    The error of the approximation is known. Row sums of ``symmetric`` and ``compat`` are about 0.6 times those of the
+    exact Gaussian. Normalised results (W x) / (W 1) are within about 5 % of the exact ones. Weights tuned with one mode
+    are not valid for another mode.
 
     Args:
         images: (B,3,H,W), RGB in 0-255, any dtype.
-        sigma_rgb: standard deviation in colour, in 0-255 units; None leaves colour out (a Gaussian over positions).
-        sigma_xy: standard deviation in position, in pixels.
-        roi: (B,H,W) bool, True inside the region of interest; pixels outside (padding) neither give nor receive, and their
-            result is 0.
-        backend: ``native`` (compiled, CPU, float32), ``torch`` (any device, in the dtype of x), or ``auto``: native where it
-            can be. Images in float64 count as a wish for precision: ``auto`` then takes torch.
-        mode: ``symmetric`` makes W symmetric (the mean over both blur orders), so that W 1 - 2 W S is the exact gradient of
-            S'W(1 - S); ``compat`` agrees with pydensecrf, whose W is symmetric to 2-3 % only; ``accurate`` blurs a finer
-            lattice there and back, and is symmetric, positive semi-definite, scaled like the true Gaussian, and several
-            times slower.
-        exact: sum over all pairs of pixels instead: the truth, in quadratic time, for tests and small images.
+        sigma_rgb: Standard deviation in colour, in 0-255 units. None ignores colour (a Gaussian over positions).
+        sigma_xy: Standard deviation in position, in pixels.
+        roi: (B,H,W) bool, True inside the region of interest. Pixels outside (padding) do not take part; their result
+            is 0.
+        backend: ``native`` (compiled, CPU, float32), ``torch`` (any device, in the dtype of x), or ``auto``: native if
+            possible. For images in float64 ``auto`` takes torch, because float64 asks for precision.
+        mode: ``symmetric``: W is symmetric (the mean over both blur orders), so W 1 - 2 W S is the exact gradient of
+            S'W(1 - S). ``compat``: agrees with pydensecrf, whose W is symmetric only to 2-3 %. ``accurate``: blurs a
+            finer lattice forwards and backwards; W is symmetric, positive semi-definite and scaled like the exact
+            Gaussian, but several times slower.
+        exact: Sum over all pairs of pixels instead: the exact result in quadratic time, for tests and small images.
 
     Attributes:
-        exact: may be changed at any time.
+        exact: As given. It may be changed at any time.
 
     Raises:
-        UsageError: shapes, dtypes or standard deviations are unusable, or the images seem to be in 0..1.
-        DataError: the images hold NaN or values outside 0-255.
+        UsageError: Shapes, dtypes or standard deviations are unusable, or the images seem to be in 0..1.
+        DataError: The images hold NaN or values outside 0-255.
 
     Source:
         Adams, Baek, Davis 2010 (permutohedral lattice); Krähenbühl, Koltun 2011 (its use for DenseCRF); Tang et al. 2018,
@@ -99,10 +101,10 @@ class BilateralFilter:
         """Return W x, unnormalised.
 
         Args:
-            x: (B,C,H,W) floating point, any C >= 1; differentiable (twice).
+            x: (B,C,H,W) floating point, any C >= 1. The result is twice differentiable in x.
 
         Returns:
-            (B,C,H,W) of x's dtype (half precision is computed in float32).
+            (B,C,H,W) of the dtype of x. Half precision is computed in float32.
 
         Raises:
             UsageError: x does not match the images.
@@ -158,7 +160,7 @@ class BilateralFilter:
 
 
 class _Multiply(torch.autograd.Function):
-    """W x, whose gradient is the transpose of W times the gradient."""
+    """W x. The backward pass multiplies the gradient by the transpose of W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bilateral: BilateralFilter, transpose: bool) -> tuple[Tensor, Tensor]:
@@ -169,7 +171,7 @@ class _Multiply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
-        # No check here: a gradient scaler counts on infinite gradients coming through.
+        # No check for finite values here: a gradient scaler must see infinite gradients.
         return _Multiply.apply(grads[0], ctx.bilateral, not ctx.transpose)[0], None, None  # type: ignore[no-untyped-call]
 
 
@@ -177,7 +179,7 @@ def resolve_backend(backend: Backend, images: Tensor) -> Literal["torch", "nativ
     """Return the backend to use for these images.
 
     Raises:
-        UsageError: the name is unknown, the native kernels are not installed, or the images are not on the CPU.
+        UsageError: The name is unknown, the native kernels are not installed, or the images are not on the CPU.
     """
     if backend == "torch":
         return "torch"
@@ -195,18 +197,18 @@ def resolve_backend(backend: Backend, images: Tensor) -> Literal["torch", "nativ
 
 
 def check_sigma(**sigmas: float) -> None:
-    """Refuse standard deviations that are not positive numbers, naming them."""
+    """Raise an error that names a standard deviation if it is not a positive number."""
     for name, sigma in sigmas.items():
         if not 0 < sigma < float("inf"):
             raise UsageError(f"{name} is a standard deviation and must be a positive number; got {sigma}")
 
 
 def check_images(images: Tensor, *, use_colour: bool = True) -> None:
-    """Refuse images that are not (B,3,H,W) RGB in 0-255.
+    """Raise an error for images that are not (B,3,H,W) RGB in 0-255.
 
     Raises:
-        UsageError: wrong shape, or floating-point values that seem to be in 0..1.
-        DataError: NaN, or values outside 0-255.
+        UsageError: The shape is wrong, or floating-point values seem to be in 0..1.
+        DataError: The images hold NaN or values outside 0-255.
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
         raise UsageError(f"images must be (B,3,H,W) with at least one pixel; got {tuple(images.shape)}")
@@ -214,10 +216,10 @@ def check_images(images: Tensor, *, use_colour: bool = True) -> None:
         return
     lowest, highest = torch.aminmax(images.detach())
     devices.refuse(~((lowest >= 0) & (highest <= 255)), _not_in_range, lowest, highest)
-    # whole numbers up to 1 are a very dark crop of a batch that was made from bytes
+    # Whole numbers up to 1 can be a very dark crop of an image with values in 0-255.
     if images.is_floating_point():
         suspicious = (lowest < highest) & (highest <= 1)
-        # everywhere but on the host the comparison costs less than to wait for the range
+        # On a GPU the comparison costs less than waiting for the range.
         if not devices.on_host(images) or bool(suspicious):
             devices.refuse(suspicious & (images != images.round()).any(), _not_0_to_255, lowest, highest)
 

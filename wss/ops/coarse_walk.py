@@ -1,4 +1,4 @@
-"""Random-walk labels of large images: the walk on a coarser grid, and the cheapest paths from it to every pixel."""
+"""Random-walk labels of large images: hitting probabilities on a coarse grid, then cheapest paths to every pixel."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _BESIDE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
 class Walked(NamedTuple):
-    """What a walk on a grid found.
+    """Result of a random walk on a grid.
 
     Attributes:
-        ranks: uint8 (H,W), the most probable label of each pixel, as a place in the list of labels.
-        probs: float64 (L,h,w), the probability of each label at the nodes.
-        scale: A node stands for ``scale`` x ``scale`` pixels; h = ceil(H / scale).
+        ranks: uint8 (H,W), the most probable label of each pixel, as an index into the list of labels.
+        probs: float64 (L,h,w), the probability of each label at the nodes of the grid.
+        scale: Side of a node in pixels: a node covers ``scale`` x ``scale`` pixels; h = ceil(H / scale).
     """
 
     ranks: NDArray[np.uint8]
@@ -34,19 +34,19 @@ class Walked(NamedTuple):
 
 
 class CoarseWalk:
-    """Labels by ``hitting_probabilities`` on a grid with fewer nodes than pixels; all but the labels is computed once.
+    """Labels by ``hitting_probabilities`` on a grid with fewer nodes than pixels. The grid is computed once per image.
 
-    With k(B) = arccosh(2 exp(B) - 1), the sum Z of walks across an area of constant boundary score B falls by exp(-k) per
-    pixel. A node's boundary score is the one whose k is the mean k of its pixels times the scale. So the grid's Z falls as
-    that of the pixels does, for weak boundaries (where walks wander) and strong ones (which they cross straight).
+    Let k(B) = arccosh(2 exp(B) - 1). In an area of constant boundary score B, the sum Z over walks falls by the factor
+    exp(-k) per pixel. The k of a node is the mean k of its pixels times the scale. So Z falls on the grid as it does on
+    the pixels, both for weak boundaries (where walks wander) and for strong ones (which walks cross straight).
 
-    Where the most probable label differs between neighbouring nodes, pixels take the label to which the cheapest path leads,
-    counting k along the path and the nodes' own cheapest paths beyond. Between strong boundaries labels end there, because Z is
-    the weight of the cheapest path.
+    Where the most probable label differs between neighbouring nodes, pixels get the label at the end of their cheapest
+    path. The cost of a path is the sum of k along it, plus the cost of the cheapest path of the node that it reaches.
+    At strong boundaries the labels meet on the boundary, because Z is then the weight of the cheapest path.
 
     Args:
         boundary: B, floating point (H,W), at least 0.
-        nodes: Most nodes of the grid; the scale is the smallest whole number that keeps it.
+        nodes: Largest number of nodes of the grid. The scale is the smallest whole number that respects it.
 
     Raises:
         UsageError: ``boundary`` is not (H,W), or ``nodes`` is below 1.
@@ -68,10 +68,10 @@ class CoarseWalk:
         self._boundary = torch.from_numpy(_boundary_of(scale * mean))
 
     def solve(self, ranks: NDArray[np.uint8], count: int) -> Walked:
-        """Find the label that a walk from each pixel most probably meets first.
+        """Find for each pixel the label that a random walk from it most probably hits first.
 
         Args:
-            ranks: uint8 (H,W), labels 0..count-1, 255 where unlabelled; at least one pixel is labelled.
+            ranks: uint8 (H,W), labels 0..count-1, 255 where unlabelled. At least one pixel must be labelled.
             count: L, number of labels.
         """
         coarse = torch.from_numpy(self._on_grid(ranks, count).astype(np.int64))
@@ -87,7 +87,7 @@ class CoarseWalk:
         return Walked(self._refined(ranks, best, costs), probs, self.scale)
 
     def _on_grid(self, ranks: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-        """The label that most labelled pixels of each node have, 255 where none is labelled."""
+        """The most frequent label among the labelled pixels of each node, 255 if none is labelled."""
         if self.scale == 1:
             return ranks
         rows, columns = self._boundary.shape
@@ -103,7 +103,7 @@ class CoarseWalk:
     def _refined(
         self, ranks: NDArray[np.uint8], best: NDArray[np.uint8], costs: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
-        """The nodes' labels at every pixel; where they differ between neighbours, those of the cheapest paths."""
+        """Labels of all pixels: the node's label, or, where neighbouring nodes differ, that of the cheapest path."""
         window = np.ones((3, 3), np.uint8)
         differs = (np.asarray(cv2.dilate(best, window)) != cv2.erode(best, window)).astype(np.uint8)
         labels = np.where(ranks == 255, self._enlarged(best), ranks)
@@ -122,7 +122,7 @@ class CoarseWalk:
             to = np.flatnonzero((neighbour >= 0) & inside)
             starts.append(neighbour[to])
             ends.append(to)
-        # One more node leads to the pixels around the area and to labelled ones, at the cost from there to a scribble.
+        # One extra node is joined to the labelled pixels and those around the area, at their cost to a scribble.
         known = np.flatnonzero(~inside)
         beyond = np.where(ranks[y[known], x[known]] == 255, costs[y[known] // self.scale, x[known] // self.scale], 0)
         end = np.concatenate(ends)
@@ -152,7 +152,8 @@ def _roots(before: NDArray[np.int32]) -> NDArray[np.int64]:
     """The first pixel of the path to each pixel.
 
     Args:
-        before: The pixel before each on its path; the number of pixels, or a negative number, at the first.
+        before: For each pixel, the previous pixel on its path. At the first pixel of a path it is negative, or the
+            number of pixels.
     """
     own = np.arange(len(before))
     roots = np.where((before < 0) | (before == len(before)), own, before)

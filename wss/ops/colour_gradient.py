@@ -1,4 +1,4 @@
-"""How steeply colours change: the boundaries that an image shows without any learning."""
+"""Colour gradient of an image: boundaries without any learning."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from wss.errors import UsageError
 
 _TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.950456, 1.0, 1.088754)
-"""Of sRGB, with the white point of D65."""
+"""Conversion of sRGB to XYZ, and the D65 white point."""
 _LEAST_SPREAD = 1e-2
-"""In CIELAB: what is less is rounding."""
+"""Smallest standard deviation of colours in CIELAB; smaller values are rounding errors."""
 
 
 def colour_gradient(images: Tensor, *, smooth_px: float = 0.5) -> Tensor:
-    """Length of the gradient of smoothed CIELAB colours, per pixel, in standard deviations of each image's colours.
+    """Magnitude of the gradient of smoothed CIELAB colours per pixel, in standard deviations of the image's colours.
 
-    Relative to the spread of the colours it does not depend on contrast, and images without colour work as well.
+    Division by the standard deviation makes it independent of the contrast. It also works for grey images.
 
     Args:
         images: (B,3,H,W), RGB in 0..255.
-        smooth_px: Standard deviation of the Gaussian smoothing before the central differences; 0 is none.
+        smooth_px: Standard deviation of the Gaussian smoothing before the central differences; 0 does not smooth.
 
     Returns:
-        float (B,H,W), at least float32 and at least 0; 0 for a constant image. Made to be looked at, not to be
+        (B,H,W), at least float32. Values are at least 0, and 0 for a constant image. The function is not meant to be
         differentiated.
 
     Raises:
-        UsageError: images are not (B,3,H,W), or smooth_px is negative.
+        UsageError: Images are not (B,3,H,W), or smooth_px is negative.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise UsageError(f"images must be (B,3,H,W), got {tuple(images.shape)}")

@@ -1,4 +1,4 @@
-"""Mean-field inference in a fully connected CRF, unrolled so that gradients flow through it: what a CRF layer computes."""
+"""Differentiable mean-field inference in a fully connected CRF: the computation of a CRF layer."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def differentiable_mean_field(
 ) -> Tensor:
     """Refine a segmentation: Q <- softmax(logits - mu sum_m diag(w_m) K_m Q), from Q = softmax(logits).
 
-    K_m are a Gaussian over positions and a bilateral Gaussian over positions and colours, normalised; w_m weighs what is
-    received about each class, and mu_kl is what class k pays for meeting class l. With the defaults of ``compatibility`` and
-    ``normalisation`` the values are those of ``mean_field``. Backward keeps one Q per iteration and filters as often as
-    forward. The lattices of an image are built once per call.
+    K_1 is a normalised Gaussian over positions, K_2 a normalised bilateral Gaussian over positions and colours. w_m
+    weighs the messages about each class. mu_kl is the cost of class k next to class l. With the defaults of
+    ``compatibility`` and ``normalisation`` the values are those of ``mean_field``. The backward pass keeps one Q per
+    iteration and calls the filter as often as the forward pass. The lattices of an image are built once per call.
 
     Args:
-        logits: (B,K,H,W) floating point, K >= 1, before softmax; log-probabilities do as well. -inf forbids a class at a
-            pixel; one class at least must be allowed. Half precision is computed in float32.
+        logits: (B,K,H,W) floating point, K >= 1: scores before softmax, or log-probabilities. -inf forbids a class at a
+            pixel; at least one class must be allowed. Half precision is computed in float32.
         images: (B,3,H,W) RGB in 0-255, any dtype.
         iterations: Number of updates; 0 returns log softmax(logits).
-        pos_weight: w of the position kernel, a number or a tensor () or (K,). The number 0 leaves the kernel out.
-        pos_xy_std: Its standard deviation in pixels.
-        bi_weight: w of the bilateral kernel, likewise.
-        bi_xy_std: Its standard deviation in pixels.
-        bi_rgb_std: Its standard deviation in colour, 0-255 units.
-        compatibility: mu, (K,K). None is the Potts model, 0 on the diagonal and 1 elsewhere; any constant added to a column
+        pos_weight: w of the position kernel: a number, or a tensor () or (K,). The number 0 leaves the kernel out.
+        pos_xy_std: Standard deviation of the position kernel in pixels.
+        bi_weight: w of the bilateral kernel: a number, or a tensor () or (K,). The number 0 leaves the kernel out.
+        bi_xy_std: Spatial standard deviation of the bilateral kernel in pixels.
+        bi_rgb_std: Colour standard deviation of the bilateral kernel, 0-255 units.
+        compatibility: mu, (K,K). None is the Potts model: 0 on the diagonal, 1 elsewhere. A constant added to a column
             changes nothing.
-        normalisation: ``symmetric``: D^-1/2 W D^-1/2 with D = diag(W 1), as pydensecrf; ``rows``: D^-1 W, averages, as
-            CRF-as-RNN.
-        roi: (B,H,W) bool, True where there is an image. Padding neither gives nor receives; it keeps log softmax(logits).
-            None is everywhere.
-        backend: Of the filter, see ``BilateralFilter``; ``auto`` takes torch for logits in float64.
-        exact: Sum over all pairs of pixels, quadratic in their number.
+        normalisation: ``symmetric``: D^-1/2 W D^-1/2 with D = diag(W 1), as in pydensecrf. ``rows``: D^-1 W, weighted
+            averages, as in CRF-as-RNN.
+        roi: (B,H,W) bool, True on the image, False on padding. Padding takes no part and keeps log softmax(logits).
+            None means True everywhere.
+        backend: Backend of the filter, see ``BilateralFilter``; ``auto`` takes torch for logits in float64.
+        exact: Sum over all pairs of pixels. The time is quadratic in the number of pixels.
 
     Returns:
         log Q, (B,K,H,W), float32 or float64, differentiable (twice) in logits, weights and compatibility.
@@ -65,8 +65,9 @@ def differentiable_mean_field(
         DataError: The logits hold NaN or +inf, or forbid all classes at a pixel; the images hold NaN or values outside 0-255.
 
     Source: Zheng et al. 2015, "Conditional Random Fields as Recurrent Neural Networks", algorithm 1; Krähenbühl, Koltun 2011.
-    Differs: a pixel also sends a message to itself, as in the public code of both. Classes are mixed before the filter
-        instead of after it, which is the same since it treats all channels alike, and leaves nothing but Q to keep.
+    Differs: a pixel also sends a message to itself, as in the public code of both. The compatibility is applied before
+        the filter instead of after it. The result is the same, because the filter treats all channels alike, and the
+        backward pass needs only Q.
     """
     check_inputs(logits, images, iterations)
     check_sigma(pos_xy_std=pos_xy_std, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std)
@@ -106,7 +107,7 @@ def _compatibility(given: Tensor | None, unary: Tensor) -> Tensor:
 
 
 def _weight(name: str, given: Tensor | float, unary: Tensor) -> Tensor:
-    # a number is filled in: to copy it from the host a GPU would wait
+    # new_full: copying a number from the host would make a GPU wait
     weight = given.to(unary) if isinstance(given, Tensor) else unary.new_full((), given)
 
     def unusable() -> UsageError:
@@ -119,7 +120,7 @@ def _weight(name: str, given: Tensor | float, unary: Tensor) -> Tensor:
 
 
 class _Kernel:
-    """What all pixels say about the classes at each: (mixing K Q), with K normalised."""
+    """Messages of one kernel: mixing K Q, with the normalised kernel matrix K."""
 
     def __init__(self, affinity: BilateralFilter, mixing: Tensor, normalisation: Normalisation, ones: Tensor) -> None:
         degrees = affinity.filter(ones)

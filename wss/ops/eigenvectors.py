@@ -10,24 +10,24 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from wss.errors import UsageError
 
 DENSE_SIZE = 400
-"""Smaller matrices are decomposed whole, which never fails to converge."""
+"""Matrices up to this size get a dense decomposition, which always converges."""
 
 
 def leading_eigenvectors(
     transition: NDArray[np.floating], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Right eigenvectors of the largest eigenvalues below the first one, whose eigenvector is constant.
+    """Right eigenvectors of the largest eigenvalues. The first one is left out, because its eigenvector is constant.
 
     Args:
         transition: P, float (N,N), rows sum to 1.
-        count: Eigenvectors wanted; fewer come where N or convergence gives fewer.
+        count: Number of eigenvectors. Fewer are returned if N is small or not all converge.
 
     Returns:
-        Real parts of the eigenvalues (M,), falling, and of the eigenvectors (N,M), each of length 1 with a positive sum of cubes,
-        which fixes its sign.
+        Real parts of the eigenvalues (M,), descending, and of the eigenvectors (N,M). Each eigenvector has length 1,
+        and the sum of its cubes is positive, which fixes its sign.
 
     Raises:
-        UsageError: Not a square matrix, or less than one eigenvector.
+        UsageError: The matrix is not square, or count is below 1.
     """
     if transition.ndim != 2 or transition.shape[0] != transition.shape[1] or count < 1:
         raise UsageError(f"expected a square matrix and a count of at least 1, got {transition.shape} and {count}")

@@ -1,4 +1,4 @@
-"""Minimum cuts: the exact minimum of two-label energies, and expansion moves for more labels."""
+"""Graph cuts: exact minimisation of two-label energies, and alpha-expansion for more labels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def potts_energy(unary: NDArray[Any], edges: NDArray[Any], weights: NDArray[Any]
     """The energy sum_i unary[i, x_i] + sum_(i,j) w_ij [x_i != x_j] of one labelling.
 
     Args:
-        unary: (N, K), what each label costs at each node; inf forbids it.
-        edges: integers (E, 2), pairs of nodes.
-        weights: (E,), what different labels at the two ends cost.
-        labels: integers (N,) in 0..K-1.
+        unary: (N, K), cost of each label at each node; inf forbids a label.
+        edges: Integers (E, 2), pairs of nodes.
+        weights: (E,), cost of different labels at the two ends of an edge.
+        labels: Integers (N,) in 0..K-1.
 
     Returns:
-        The energy; inf when a node has a forbidden label.
+        The energy; inf if a node has a forbidden label.
     """
     cut = labels[edges[:, 0]] != labels[edges[:, 1]]
     return float(unary[np.arange(len(labels)), labels].sum() + weights[cut].sum())
@@ -33,21 +33,24 @@ def potts_energy(unary: NDArray[Any], edges: NDArray[Any], weights: NDArray[Any]
 def min_cut(unary: NDArray[Any], edges: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.int64]:
     """Minimise sum_i unary[i, x_i] + sum_(i,j) w_ij [x_i != x_j] over x in {0, 1}^N, exactly up to rounding.
 
-    Maximum flow works on integers: costs are rounded to multiples of a unit of 2^-30 of the largest capacity in the graph, so
-    the energy of the result exceeds the minimum by at most (N + E) units. Nodes whose label is certain beforehand, by an
-    infinite cost or because their own costs outweigh all their edges, never enter the graph: neither does infinity, and no
-    capacity is larger than the weights around one or two nodes, however large the costs are.
+    Maximum flow needs integers. Costs are rounded to multiples of a unit, which is 2^-30 of the largest capacity in the
+    graph. The energy of the result exceeds the minimum by at most (N + E) units. Some nodes have a certain label from
+    the
+    start: an infinite cost, or own costs that outweigh all their edges, decide it. They do not enter the graph. So the
+        graph
+    has no infinite capacity, and no capacity is larger than the weights around one or two nodes, even if costs are
+    large.
 
     Args:
         unary: (N, 2), costs; inf forbids a label, at most one per node.
-        edges: integers (E, 2), pairs of nodes; a pair given twice counts twice.
+        edges: Integers (E, 2), pairs of nodes. A pair that occurs twice counts twice.
         weights: (E,), finite and not negative.
 
     Returns:
-        int64 (N,); of several minima the one with the fewest ones.
+        Labels, int64 (N,). If there are several minima, the one with the fewest ones.
 
     Raises:
-        UsageError: Shapes or types are unusable, an edge names no node, or a weight is negative.
+        UsageError: Shapes or types are unusable, an edge refers to a node that does not exist, or a weight is negative.
         DataError: Costs hold NaN or -inf, or forbid every label of a node.
 
     Source: Greig, Porteous, Seheult: Exact maximum a posteriori estimation for binary images, 1989.
@@ -67,25 +70,25 @@ def alpha_expansion(
     initial: NDArray[Any] | None = None,
     iterations: int = 10,
 ) -> NDArray[np.int64]:
-    """Lower sum_i unary[i, x_i] + sum_(i,j) w_ij [x_i != x_j] by expansion moves over all labels in turn.
+    """Reduce sum_i unary[i, x_i] + sum_(i,j) w_ij [x_i != x_j] by expansion moves over all labels in turn.
 
-    A move lets any set of nodes change to one label and finds the best such set by a minimum cut. A move that does not lower
-    the energy is not made, so the energy never rises; the loop ends when a whole round of labels changes nothing. Then no
-    expansion move improves the result, whose energy is at most twice the minimum.
+    A move changes a set of nodes to one label; a minimum cut finds the best set. A move that does not lower the energy
+    is not made, so the energy never rises. The loop ends when a whole round over the labels changes nothing. Then no
+    expansion move improves the result, and its energy is at most twice the minimum.
 
     Args:
         unary: (N, K), costs, K >= 1; inf forbids a label at a node.
-        edges: integers (E, 2), pairs of nodes; a pair given twice counts twice.
+        edges: Integers (E, 2), pairs of nodes. A pair that occurs twice counts twice.
         weights: (E,), finite and not negative.
-        initial: integers (N,), where to start; None starts from the cheapest label of each node.
+        initial: Integers (N,), labels to start from. None starts from the cheapest label of each node.
         iterations: Largest number of rounds over the labels.
 
     Returns:
-        int64 (N,).
+        Labels, int64 (N,).
 
     Raises:
-        UsageError: Shapes or types are unusable, an edge names no node, a weight is negative, or ``initial`` has a forbidden
-            label.
+        UsageError: Shapes or types are unusable, an edge refers to a node that does not exist, a weight is negative, or
+            ``initial`` has a forbidden label.
         DataError: Costs hold NaN or -inf, or forbid every label of a node.
 
     Source: Boykov, Veksler, Zabih: Fast approximate energy minimization via graph cuts, 2001, with the construction of
@@ -115,10 +118,10 @@ def _expand(
     labels: NDArray[np.int64],
     label: int,
 ) -> NDArray[np.bool_]:
-    """Which nodes change to ``label`` in the best expansion move."""
+    """Nodes that change to ``label`` in the best expansion move, bool (N,)."""
     first, second = labels[edges[:, 0]], labels[edges[:, 1]]
-    # The cost of a pair (x, y), 1 = changes to the label: a at (0,0), b at (0,1), c at (1,0) and 0 at (1,1), which is
-    # a + (c - a) x - c y + (b + c - a) (1 - x) y, where b + c >= a by the triangle inequality.
+    # x and y are 1 if the ends of an edge change to the label. The cost is a for (0,0), b for (0,1), c for (1,0), 0 for
+    # (1,1). This equals a + (c - a) x - c y + (b + c - a) (1 - x) y; b + c >= a by the triangle inequality.
     a, b, c = weights * (first != second), weights * (first != label), weights * (second != label)
     size = len(labels)
     change = np.bincount(edges[:, 0], c - a, size) - np.bincount(edges[:, 1], c, size)
@@ -131,7 +134,7 @@ def _minimise(unary: NDArray[np.float64], arcs: NDArray[np.int64], weights: NDAr
     """Minimise sum_i unary[i, x_i] + sum_(i,j) w_ij x_i (1 - x_j) over x in {0, 1}^N."""
     size = len(unary)
     tail, head = arcs[:, 0], arcs[:, 1]
-    gain = unary[:, 0] - unary[:, 1]  # of 1 over 0; infinite where one of them is forbidden
+    gain = unary[:, 0] - unary[:, 1]  # gain of label 1 over label 0; infinite if one of them is forbidden
     result = np.full(size, -1)
     result[gain > np.bincount(tail, weights, size)] = 1
     result[-gain > np.bincount(head, weights, size)] = 0
@@ -152,7 +155,7 @@ def _minimise(unary: NDArray[np.float64], arcs: NDArray[np.int64], weights: NDAr
 def _cut(
     gain: NDArray[np.float64], tail: NDArray[np.int64], head: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Nodes on the source's side of the minimum cut, which are those that have the label 1."""
+    """Nodes on the source's side of the minimum cut, bool (N,). They have the label 1."""
     size = len(gain)
     source, sink = size, size + 1
     nodes = np.arange(size)
@@ -176,7 +179,7 @@ def _cut(
 def _checked(
     unary: NDArray[Any], edges: NDArray[Any], weights: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """The energy in double precision, without edges from a node to itself."""
+    """Check the energy and convert it to float64, without edges from a node to itself."""
     unary, weights = np.asarray(unary, np.float64), np.asarray(weights, np.float64)
     edges = np.asarray(edges)
     if unary.ndim != 2 or unary.shape[1] < 1:

@@ -1,4 +1,4 @@
-"""Hierarchies of regions: which merge, in which order and at which strength of the boundary between them."""
+"""Hierarchies of regions: a sequence of merges, ordered by the strength of the boundary that each removes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A tree of regions over the N regions of an image at the finest level.
+    """A binary tree of merges whose leaves are the N finest regions of an image.
 
     Attributes:
-        regions: Integers (H,W), ids 0..N-1: the leaves.
-        children: int64 (N-1,2); the merge in row m makes node N + m of two earlier nodes.
-        heights: float64 (N-1,), ascending: the strength of the boundary that a merge removes.
+        regions: Leaves, integers (H,W), ids 0..N-1.
+        children: int64 (N-1,2). The merge in row m joins these two earlier nodes to node N + m.
+        heights: float64 (N-1,), ascending: the strength of the boundary that each merge removes.
     """
 
     regions: NDArray[np.int32]
@@ -25,23 +25,24 @@ class Hierarchy:
     heights: NDArray[np.float64]
 
     def at(self, threshold: float) -> NDArray[np.int32]:
-        """The segmentation without the boundaries of strength up to ``threshold``: int32 (H,W), ids from 0."""
+        """Segmentation after all merges up to the strength ``threshold``: int32 (H,W), ids from 0."""
         return self.leaf_ids(threshold)[self.regions]
 
     def into(self, number: int) -> NDArray[np.int32]:
-        """The segmentation into ``number`` regions, or into all leaves when those are fewer: int32 (H,W), ids from 0."""
+        """Segmentation into ``number`` regions, or into all leaves if there are fewer: int32 (H,W), ids from 0."""
         return self._after(max(0, len(self.heights) + 1 - max(number, 1)))[self.regions]
 
     def leaf_ids(self, threshold: float) -> NDArray[np.int32]:
-        """The region of ``at(threshold)`` that each leaf is part of, int32 (N,)."""
+        """For each leaf, its region in ``at(threshold)``, int32 (N,)."""
         return self._after(int(np.searchsorted(self.heights, threshold, side="right")))
 
     def saliency(self) -> NDArray[np.float64]:
-        """The ultrametric contour map on the grid of pixels and what is between them.
+        """Ultrametric contour map on a grid of pixels and of the positions between pixels.
 
         Returns:
-            float64 (2H-1,2W-1). Pixels are at even places and 0. Between two neighbouring pixels is the height at which
-            their regions merge, 0 within a leaf; between four, the largest of the four heights around.
+            float64 (2H-1,2W-1). Pixels are at even indices and have the value 0. A position between two neighbouring
+            pixels has the height at which their regions merge, 0 within a leaf. A position between four pixels has the
+            maximum of the four heights around it.
 
         Source: Arbelaez, Maire, Fowlkes, Malik 2011, section 4.2.
         """
@@ -54,17 +55,17 @@ class Hierarchy:
         return contours
 
     def _after(self, merges: int) -> NDArray[np.int32]:
-        """The region of each leaf after the first merges."""
+        """The region of each leaf after the first ``merges`` merges, int32 (N,)."""
         leaves = len(self.heights) + 1
         node = np.arange(leaves + merges)
         node[self.children[:merges].ravel()] = np.repeat(leaves + np.arange(merges), 2)
-        while (node[node] != node).any():  # each node's ancestor twice as far up
+        while (node[node] != node).any():  # each pass doubles the distance to the ancestor
             node = node[node]
         ids = np.unique(node[:leaves], return_inverse=True)[1].astype(np.int32)
         return ids.reshape(-1)
 
     def _merged_at(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-        """The heights at which regions merge; 0 for a region with itself."""
+        """Heights at which pairs of regions merge; 0 for a region with itself."""
         leaves = len(self.heights) + 1
         parent = np.full(leaves + len(self.heights), -1)
         parent[self.children.ravel()] = np.repeat(leaves + np.arange(len(self.heights)), 2)
@@ -75,7 +76,7 @@ class Hierarchy:
         apart = np.arange(len(pairs))
         while len(
             apart
-        ):  # a parent's number is higher than its children's, so the lower node is below the common ancestor
+        ):  # a parent has a higher number than its children, so the lower node is below the common ancestor
             up = parent[low[apart]]
             low[apart], high[apart] = np.minimum(up, high[apart]), np.maximum(up, high[apart])
             apart = apart[low[apart] != high[apart]]
@@ -87,14 +88,14 @@ class Hierarchy:
 def agglomerate(regions: NDArray[np.int32], sides: NDArray[Any], strength: NDArray[np.float64]) -> Hierarchy:
     """Merge the two neighbouring regions with the weakest boundary until one region is left.
 
-    The strength of a boundary is the mean over its sides of pixels; a merged region's boundary with a third is made up of
-    both parts' boundaries with it. Means of values that are no weaker than the weakest are no weaker than it either, so
-    heights ascend. Equally strong boundaries merge in the order of their regions' numbers.
+    The strength of a boundary is the mean over its pixel sides. The boundary of a merged region with a third region
+    consists of the boundaries of both parts with it. A mean of values is at least their minimum, so heights ascend.
+    Boundaries of equal strength merge in the order of their regions' numbers.
 
     Args:
         regions: int32 (H,W), ids 0..N-1, N at least 1.
-        sides: Integers (S,2), the two regions that each side of a pixel parts. They connect all regions.
-        strength: float64 (S,).
+        sides: Integers (S,2), the two regions at each pixel side. Together the sides connect all regions.
+        strength: float64 (S,), strength of each pixel side.
 
     Source: Arbelaez, Maire, Fowlkes, Malik 2011, section 4.2.
     """
@@ -115,9 +116,9 @@ def agglomerate(regions: NDArray[np.int32], sides: NDArray[Any], strength: NDArr
     while queue:
         mean, a, b = heapq.heappop(queue)
         boundary = neighbours[a].get(b)
-        if boundary is None or boundary[0] != mean:  # merged or changed since
+        if boundary is None or boundary[0] != mean:  # an outdated entry: the boundary has merged or changed
             continue
-        highest = max(highest, mean)  # rounding may leave a mean below the weaker of its parts
+        highest = max(highest, mean)  # by rounding a mean can be slightly below the minimum of its parts
         children.append((node[a], node[b]))
         heights.append(highest)
         if len(neighbours[a]) < len(neighbours[b]):

@@ -1,4 +1,4 @@
-"""The largest connected region of foreground, in images and in volumes."""
+"""The largest connected foreground region of an image or volume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 
 def regions_of(labels: NDArray[np.uint8], background: int) -> NDArray[np.int32]:
-    """Connected regions of foreground, numbered from 1; 0 is no foreground.
+    """Connected foreground regions, numbered from 1; 0 is background.
 
     Args:
         labels: See ``outside_largest``.
@@ -22,10 +22,10 @@ def regions_of(labels: NDArray[np.uint8], background: int) -> NDArray[np.int32]:
 
 
 def outside_largest(labels: NDArray[np.uint8], background: int) -> NDArray[np.bool_]:
-    """Foreground that is not connected to the largest region of foreground.
+    """Foreground outside the largest connected foreground region.
 
-    Pixels are connected through their sides, in volumes also to the slices above and below. All classes but the background count
-    as one foreground. Of equally large regions the first in memory order is kept.
+    Pixels are connected through their sides, in volumes also to the slices above and below. All classes except the
+    background are one foreground. If several regions are largest, the first in memory order is kept.
 
     Args:
         labels: Class indices, uint8 (H,W) or (D,H,W).

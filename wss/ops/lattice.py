@@ -1,4 +1,4 @@
-"""The permutohedral lattice in torch, on any device: what the native kernels mean, and what runs without them."""
+"""The permutohedral lattice in torch, for any device: definition of the native kernels and fallback without them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ from wss.kernels.geometry import Geometry
 from wss.kernels.native import FORWARD, MEAN, REVERSE, THERE_AND_BACK
 
 _PIECE = 64
-"""On a GPU, sums over the pixels of a vertex run in pieces of at most this many: a flat sky would keep one warp busy alone."""
+"""Largest number of pixels of a vertex that a GPU sums in one piece. Without pieces, a flat sky would occupy a single
+warp."""
 
 _GOLDEN = -7046029254386353131
-"""2^64 divided by the golden ratio, as a signed number: the factor of multiplicative hashing."""
+"""2^64 / golden ratio as a signed number: the factor of multiplicative hashing."""
 
 
 class TorchLattice:
-    """The lattices of a batch of images as one: every image has its own range of keys.
+    """One lattice for a batch of images. Each image has its own range of keys, so images do not mix.
 
-    Pixels are rows, image after image. Vertex 0 is a dummy whose values stay zero; absent neighbours and pixels outside the
-    region of interest point at it. On a GPU, the host waits for the number of vertices (twice with two blurs) while the
-    lattice is built, and never while it filters.
+    Pixels are rows, image after image. Vertex 0 is a dummy whose values stay zero. Missing neighbours and pixels
+    outside the region of interest refer to it. On a GPU, building the lattice waits for the number of vertices (twice
+    with two blurs); filtering never waits.
 
     Args:
-        geometry: the embedding.
-        images: (B,3,H,W) float32; only the shape is used when ``geometry.dims`` is 2.
+        geometry: The embedding.
+        images: (B,3,H,W) float32. Only the shape is used if ``geometry.dims`` is 2.
         roi: (B,H,W) bool, or None.
 
     Attributes:
         corners: (B*H*W, d+1) int32, vertices of each pixel's simplex.
-        weights: (B*H*W, d+1) float32 barycentric weights.
-        neighbours: (d+1, M, 3) int32: the vertex before each vertex along each direction, itself, and the vertex after it.
+        weights: (B*H*W, d+1) float32, barycentric weights.
+        neighbours: (d+1, M, 3) int32. For each direction and vertex: the previous vertex, the vertex itself, the next
+            one.
 
     Source: Adams, Baek, Davis: Fast high-dimensional filtering using the permutohedral lattice, 2010.
     """
@@ -59,18 +61,18 @@ class TorchLattice:
         self.neighbours = _neighbours(vertices, steps)
         self._half_one_half = torch.full(self.neighbours.shape[1:], 0.5, device=keys.device)
         self._half_one_half[:, 1].fill_(1)
-        # Splatting reads pixels vertex by vertex.
+        # Splatting reads the pixels in the order of vertices.
         self._starts, self._pixels, self._by_vertex = _by_vertex(self.corners, self.weights, len(vertices))
         self._pieces: Tensor | None = None
         if not devices.on_host(keys):
             self._cut()
 
     def vertices(self) -> int:
-        """Number of vertices, over all images."""
+        """Number of vertices of all images."""
         return self.neighbours.shape[1] - 1
 
     def scaled(self, scale: Tensor) -> TorchLattice:
-        """The same lattice with the weights of each pixel multiplied by a number, in splat and slice; scale is (B*H*W,)."""
+        """A copy whose weights of each pixel are multiplied by ``scale``, (B*H*W,), in splat and slice."""
         other = copy.copy(self)
         other.weights = self.weights.to(scale.dtype) * scale[:, None]
         other._by_vertex = self._by_vertex.to(scale.dtype) * scale.index_select(0, self._pixels)
@@ -102,16 +104,16 @@ class TorchLattice:
         return values
 
     def filter(self, x: Tensor, order: int) -> tuple[Tensor, Tensor]:
-        """Return W x and whether x was finite, a bool (); x is (B,C,H,W)."""
+        """Return W x for x (B,C,H,W), and a bool scalar that is True if x is finite."""
         values = self.splat(rows_of(x))
         finite = torch.isfinite(values).all()
-        # scaled here, where there are fewer numbers than at the pixels
+        # scaled at the vertices, because there are fewer vertices than pixels
         return planes_of(self.slice(self.blur(values, order).mul_(self.factor)), x), finite
 
     def _cut(self, longest: int = _PIECE) -> None:
-        """Let splats sum pieces of at most ``longest`` pixels first, then the pieces of each vertex."""
+        """Prepare splats in two steps: sums over pieces of at most ``longest`` pixels, then over a vertex's pieces."""
         cuts = torch.arange(0, len(self._pixels), longest, dtype=torch.int32, device=self._pixels.device)
-        # A place that is named twice begins an empty piece, so that their number needs no look at the values.
+        # A position that occurs twice starts an empty piece. So the number of pieces is known without a look at values.
         self._pieces = torch.sort(torch.cat([self._starts, cuts])).values
         self._pieces_of_vertex = torch.searchsorted(self._pieces, self._starts, out_int32=True)
 
@@ -122,17 +124,17 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 def planes_of(rows: Tensor, like: Tensor) -> Tensor:
-    """(B*H*W, C) -> (B,C,H,W), contiguous, of the batch and size of ``like``."""
+    """(B*H*W, C) -> (B,C,H,W), contiguous, with the batch and size of ``like``."""
     batch, _, height, width = like.shape
     planes = rows.new_empty(batch, rows.shape[1], height, width)
-    # one by one: torch copies a transposed matrix several times faster than a batch of them
+    # One image at a time: torch copies one transposed matrix several times faster than a batch of them.
     for image, part in zip(planes.flatten(2), rows.view(batch, height * width, -1), strict=True):
         image.copy_(part.t())
     return planes
 
 
 def _place(geometry: Geometry, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys and weights, (B*H*W, d+1) each, of the simplex around every pixel, in order of remainder."""
+    """Keys and weights, (B*H*W, d+1) each, of the corners of the simplex around every pixel, by remainder."""
     batch, _, height, width = images.shape
     d = geometry.dims
     if batch * geometry.span >= 2**63:
@@ -149,8 +151,8 @@ def _place(geometry: Geometry, images: Tensor) -> tuple[Tensor, Tensor]:
     features = [torch.arange(width, device=device).float(), torch.arange(height, device=device).float()[:, None]]
     if d == 5:
         features += images.float().unbind(1)
-    # All that follows holds one plane of pixels per coordinate, which vectorises; the order of a pixel's few coordinates
-    # comes from comparing planes.
+    # The code below holds one plane of pixels per coordinate, which vectorises. Comparisons of planes give the order of
+    # a pixel's coordinates.
     remainder = torch.empty(d + 1, batch, height, width, device=device)
     total = torch.zeros((), device=device)
     for i in range(d, 0, -1):
@@ -159,8 +161,8 @@ def _place(geometry: Geometry, images: Tensor) -> tuple[Tensor, Tensor]:
         total = total + scaled
     remainder[0] = total
 
-    # The nearest point with coordinates that are multiples of d + 1. Where their sum is not zero the coordinates that were
-    # rounded worst, those at the ends of the order, move by one multiple.
+    # Round to the nearest point whose coordinates are multiples of d + 1. If their sum is not zero, the coordinates with
+    # the largest rounding errors, at the ends of the order, move by one multiple.
     multiples = (remainder * (1 / (d + 1))).round_()
     remainder.sub_(multiples, alpha=d + 1)
     rank = torch.arange(d, -1, -1, dtype=torch.int8, device=device).view(-1, 1, 1, 1).repeat(1, batch, height, width)
@@ -199,9 +201,10 @@ def _place(geometry: Geometry, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _steps_by_ranks(geometry: Geometry, device: torch.device) -> Tensor:
-    """Key distances from a simplex's first corner to all corners, ((d+1)^d, d+1), by the ranks of coordinates 0 ... d-1.
+    """Key differences between the first corner of a simplex and all its corners, ((d+1)^d, d+1).
 
-    From remainder r to r + 1 every coordinate grows by 1, but the one of rank d - r falls by d.
+    A row belongs to one combination of ranks of the coordinates 0 ... d-1. From remainder r to r + 1 the coordinate of
+    rank d - r falls by d, and all others grow by 1.
     """
     d = geometry.dims
     code = torch.arange((d + 1) ** d, device=device)
@@ -215,13 +218,13 @@ def _steps_by_ranks(geometry: Geometry, device: torch.device) -> Tensor:
 
 
 def _distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Return -1 and the distinct keys in order, and where each key stands among them."""
+    """Return the sorted distinct keys with -1 in front, and the index of each key among them."""
     dummy = keys.new_full((1,), -1)
     if not devices.on_host(keys):
         vertices, places = torch.unique(torch.cat([dummy, keys]), return_inverse=True)
         return vertices, places[1:]
-    # Sorting all keys is slow on a CPU. A hash table in which the last key wins its slot finds nearly all; those that lost
-    # their slot are few, and sorted.
+    # Sorting all keys is slow on a CPU. A hash table finds nearly all distinct keys; the last key wins a slot. The few
+    # keys that lost their slot are sorted.
     bits = max(8, len(keys).bit_length() - 1)
     slots = keys.mul(_GOLDEN).bitwise_right_shift_(64 - bits).bitwise_and_(2**bits - 1)
     table = keys.new_full((2**bits,), -1).scatter_(0, slots, keys)
@@ -236,7 +239,7 @@ def _distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _neighbours(vertices: Tensor, steps: list[int]) -> Tensor:
-    """See ``TorchLattice.neighbours``; vertices are sorted keys, the first is the dummy's."""
+    """Compute ``TorchLattice.neighbours``. ``vertices`` are sorted keys; the first is the dummy."""
     own = torch.arange(len(vertices), device=vertices.device)
     found = own.new_zeros(len(steps), len(vertices), 3, dtype=torch.int32)
     for direction, step in zip(found, steps, strict=True):
@@ -251,9 +254,9 @@ def _neighbours(vertices: Tensor, steps: list[int]) -> Tensor:
 
 
 def _by_vertex(corners: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pairs of pixels and corners in order of vertices: where each vertex starts, the pixels, their weights."""
+    """Pairs of pixel and corner, sorted by vertex: the start of each vertex, the pixels, their weights."""
     pixels, per_pixel = corners.shape
-    if devices.on_host(corners):  # a transposition of sparse matrices is a counting sort
+    if devices.on_host(corners):  # the transposition of a sparse matrix is a counting sort
         ends = np.arange(0, pixels * per_pixel + 1, per_pixel, dtype=np.int32)
         matrix = csr_matrix((weights.flatten().numpy(), corners.flatten().numpy(), ends), shape=(pixels, count)).tocsc()
         return tuple(torch.from_numpy(a) for a in (matrix.indptr[:-1], matrix.indices, matrix.data))  # type: ignore[return-value]

@@ -27,28 +27,30 @@ def mean_field(
 ) -> Tensor:
     """Refine a segmentation with DenseCRF: Q <- softmax(log softmax(logits) + sum_m w_m K_m Q), from Q = softmax(logits).
 
-    K_m = D^-1/2 W_m D^-1/2 with D = diag(W_m 1): a Gaussian over positions and a bilateral Gaussian over positions and
-    colours, both on the permutohedral lattice, with the Potts model. All conventions are those of pydensecrf
-    (``addPairwiseGaussian`` and ``addPairwiseBilateral`` with their default normalisation), and results agree with it.
+    The kernels are K_m = D^-1/2 W_m D^-1/2 with D = diag(W_m 1). One W_m is a Gaussian over positions, the other a
+    bilateral Gaussian over positions and colours, both on the permutohedral lattice. The compatibility is the Potts
+    model. All conventions are those of pydensecrf (``addPairwiseGaussian`` and ``addPairwiseBilateral`` with their
+    default normalisation), and results agree with it.
 
     Args:
-        logits: (B,K,H,W) floating point, K >= 1, before softmax; log-probabilities do as well. -inf forbids a class at a
-            pixel; one class at least must be allowed.
+        logits: (B,K,H,W) floating point, K >= 1: scores before softmax, or log-probabilities. -inf forbids a class at a
+            pixel; at least one class must be allowed.
         images: (B,3,H,W) RGB in 0-255, any dtype.
-        iterations: number of updates; 0 returns softmax(logits).
-        pos_weight: weight of the position kernel, >= 0; 0 leaves it out.
-        pos_xy_std: its standard deviation in pixels.
-        bi_weight: weight of the bilateral kernel, >= 0; 0 leaves it out.
-        bi_xy_std: its standard deviation in pixels.
-        bi_rgb_std: its standard deviation in colour, 0-255 units.
-        backend: ``native`` (compiled, CPU, float32), ``torch`` (any device), or ``auto``: native where it can be.
+        iterations: Number of updates; 0 returns softmax(logits).
+        pos_weight: Weight of the position kernel, >= 0; 0 leaves it out.
+        pos_xy_std: Standard deviation of the position kernel in pixels.
+        bi_weight: Weight of the bilateral kernel, >= 0; 0 leaves it out.
+        bi_xy_std: Spatial standard deviation of the bilateral kernel in pixels.
+        bi_rgb_std: Colour standard deviation of the bilateral kernel, 0-255 units.
+        backend: ``native`` (compiled, CPU, float32), ``torch`` (any device), or ``auto``: native if possible.
 
     Returns:
-        probs (B,K,H,W) of the dtype of the logits, summing to 1 over K. No gradient flows.
+        Probabilities (B,K,H,W) of the dtype of the logits, summing to 1 over K. They carry no gradient.
 
     Raises:
-        UsageError: shapes or parameters are unusable, or the images seem to be in 0..1.
-        DataError: the logits hold NaN or +inf, or forbid all classes at a pixel; the images hold NaN or values outside 0-255.
+        UsageError: Shapes or parameters are unusable, or the images seem to be in 0..1.
+        DataError: The logits hold NaN or +inf, or forbid all classes at a pixel; the images hold NaN or values outside
+            0-255.
 
     Source: Krähenbühl, Koltun: Efficient inference in fully connected CRFs with Gaussian edge potentials, 2011, algorithm 1.
     Differs: as in the authors' code, a pixel also sends a message to itself, and the kernels are normalised symmetrically.
@@ -79,11 +81,12 @@ def mean_field(
 
 
 def check_inputs(logits: Tensor, images: Tensor, iterations: int) -> None:
-    """Refuse what mean-field inference cannot start from; see ``mean_field``.
+    """Check the inputs of mean-field inference, see ``mean_field``.
 
     Raises:
-        UsageError: shapes disagree, the number of iterations is negative, or the images seem to be in 0..1.
-        DataError: the logits hold NaN or +inf, or forbid all classes at a pixel; the images hold NaN or values outside 0-255.
+        UsageError: Shapes disagree, the number of iterations is negative, or the images seem to be in 0..1.
+        DataError: The logits hold NaN or +inf, or forbid all classes at a pixel; the images hold NaN or values outside
+            0-255.
     """
     if logits.ndim != 4 or logits.shape[1] < 1 or not logits.is_floating_point():
         raise UsageError(
@@ -114,7 +117,7 @@ def _mean_field_torch(
     kernels = [_NormalisedKernel(geometry, weight, images, wide) for geometry, weight in weighted if weight > 0]
     probs = torch.softmax(unary, 1)
     for _ in range(iterations):
-        # in place: a new tensor of this size costs more than the sum
+        # In place, because allocating a tensor of this size costs more than the sum.
         messages = [kernel.message(probs) for kernel in kernels]
         scores = messages[0].add_(unary) if messages else unary
         for message in messages[1:]:
@@ -124,7 +127,7 @@ def _mean_field_torch(
 
 
 class _NormalisedKernel:
-    """w D^-1/2 W D^-1/2, the scaling folded into the barycentric weights of both splat and slice."""
+    """w D^-1/2 W D^-1/2. The barycentric weights of splat and slice contain the scaling."""
 
     def __init__(self, geometry: Geometry, weight: float, images: Tensor, dtype: torch.dtype) -> None:
         lattice = TorchLattice(geometry, images, None)

@@ -1,4 +1,4 @@
-"""Labels from the nearest of many labelled vectors."""
+"""Nearest neighbours by cosine, and labels from their votes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from torch import Tensor
 from wss.errors import UsageError
 
 _ENTRIES = 2**24
-"""Most similarities that exist at a time; 64 MiB in float32."""
+"""Largest number of similarities in memory at a time; 64 MiB in float32."""
 
 
 @torch.no_grad()
 def nearest(queries: Tensor, prototypes: Tensor, k: int, *, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The k prototypes with the highest cosine to each query, the highest first.
+    """The k prototypes with the highest cosine to each query, in descending order.
 
     Args:
-        queries: float (Q,C), unit length.
-        prototypes: float (S,C), unit length, S at least 1; any precision.
-        k: At least 1. Where S is less, all S are returned.
-        allowed: bool (S,) or (Q,S), False for prototypes to leave out, for all queries or for each; None for all.
+        queries: float (Q,C) of unit length.
+        prototypes: float (S,C) of unit length, S at least 1; any precision.
+        k: Number of neighbours, at least 1. If S is smaller, all S prototypes are returned.
+        allowed: bool, False for prototypes to leave out: (S,) for all queries or (Q,S) for each query. None allows all.
 
     Returns:
-        Similarities (Q, min(k,S)) and indices int64 of the prototypes. Where fewer are allowed, the rest have similarity -inf.
+        Similarities (Q, min(k,S)) and int64 indices of the prototypes. If fewer are allowed, the rest have similarity
+        -inf.
 
     Raises:
         UsageError: Shapes disagree, or there is no prototype.
@@ -51,16 +52,17 @@ def nearest(queries: Tensor, prototypes: Tensor, k: int, *, allowed: Tensor | No
 
 @torch.no_grad()
 def vote(similarity: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """How the neighbours of each query vote.
+    """Shares of the classes in the votes of each query's neighbours.
 
     Args:
-        similarity: (Q,k), -inf for a neighbour that has no vote; others in [-1,1].
+        similarity: (Q,k) in [-1,1], or -inf for a neighbour without a vote.
         labels: int64 (Q,k), the neighbours' classes.
         num_classes: K.
 
     Returns:
-        (Q,K) in 0..1, summing to 1, or 0 without any vote: the shares of the classes, weighted so little by similarity that
-        the largest is the class with most votes, and of those with equally many the one with the greater sum of similarities.
+        (Q,K) in 0..1, summing to 1; all 0 without any vote. The class with the most votes has the largest share. If
+        several classes have equally many votes, the class with the largest sum of similarities has a slightly larger
+        share.
     """
     weights = torch.where(similarity.isfinite(), 1 + similarity / (4 * similarity.shape[1]), 0)
     votes = weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights)

@@ -1,4 +1,4 @@
-"""Mean-field by pydensecrf, the implementation that published numbers come from; an optional extra."""
+"""Mean-field inference by pydensecrf, the implementation behind the published numbers; an optional dependency."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def mean_field_pydensecrf(
     bi_xy_std: float,
     bi_rgb_std: float,
 ) -> Tensor:
-    """Do what ``mean_field`` does, for one image, with pydensecrf.
+    """Refine the segmentation of one image with pydensecrf, like ``mean_field``.
 
     Args:
-        logits: (K,H,W) floating point, before softmax.
-        image: (3,H,W) RGB in 0-255; rounded to whole intensities, which is all that pydensecrf takes.
-        iterations: as in ``mean_field``, like the parameters that follow.
-        pos_weight: weight of the position kernel; 0 leaves it out.
-        pos_xy_std: pixels.
-        bi_weight: weight of the bilateral kernel; 0 leaves it out.
-        bi_xy_std: pixels.
-        bi_rgb_std: 0-255 units.
+        logits: (K,H,W) floating point, scores before softmax.
+        image: (3,H,W) RGB in 0-255. It is rounded to whole numbers, because pydensecrf takes only these.
+        iterations: Number of updates.
+        pos_weight: Weight of the position kernel; 0 leaves it out.
+        pos_xy_std: Standard deviation of the position kernel in pixels.
+        bi_weight: Weight of the bilateral kernel; 0 leaves it out.
+        bi_xy_std: Spatial standard deviation of the bilateral kernel in pixels.
+        bi_rgb_std: Colour standard deviation of the bilateral kernel, 0-255 units.
 
     Returns:
-        probs (K,H,W), of the dtype and device of the logits.
+        Probabilities (K,H,W) of the dtype and on the device of the logits.
 
     Raises:
         UsageError: pydensecrf is not installed, or the shapes do not match.

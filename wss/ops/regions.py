@@ -1,4 +1,4 @@
-"""Superpixels as a graph: which touch, and what is the mean over each."""
+"""Superpixels as a graph: pairs of neighbours, and means over superpixels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 def region_graph(superpixels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of superpixels that share a border, and how long it is.
+    """Pairs of superpixels that share a border, and the length of the border.
 
     Args:
-        superpixels: integers (H, W), ids from 0.
+        superpixels: Integers (H, W), ids from 0.
 
     Returns:
-        Pairs int64 (E, 2), the lower id first, in lexical order, each once; and int64 (E,), the number of pairs of
+        Pairs int64 (E, 2), each once, lower id first, in lexical order. Lengths int64 (E,): the number of pairs of
         neighbouring pixels (left and right, above and below) across the border.
     """
     ids = superpixels.astype(np.int64)
@@ -28,14 +28,14 @@ def region_graph(superpixels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def region_means(superpixels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:
-    """The means of maps over superpixels.
+    """Means of maps over superpixels.
 
     Args:
-        superpixels: integers (H, W), ids from 0.
-        values: (C, H, W).
+        superpixels: Integers (H, W), ids from 0.
+        values: Maps (C, H, W).
 
     Returns:
-        float64 (N, C), N the largest id plus 1; 0 for an id that no pixel has.
+        float64 (N, C), with N the largest id plus 1. Ids without pixels have the mean 0.
     """
     flat = superpixels.ravel()
     size = np.bincount(flat)

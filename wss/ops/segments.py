@@ -1,4 +1,4 @@
-"""Segments of a batch: what they are, their mean embeddings, their labels."""
+"""Segments of the pixels of a batch, their mean embeddings and their labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Segments:
     """A partition of the pixels of a batch.
 
     Attributes:
-        ids: int64 (B,H,W), the segment of each pixel, 0 to S - 1 over the whole batch; -1 where there is none.
+        ids: int64 (B,H,W), the segment of each pixel, 0 to S - 1 over the whole batch; -1 for pixels without segment.
         image: int64 (S,), the image of each segment, ascending.
     """
 
@@ -25,23 +25,26 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """S, the number of segments. None is empty."""
+        """S, the number of segments. Each has at least one pixel."""
         return len(self.image)
 
 
 @torch.no_grad()
 def split_segments(clusters: Tensor, *partitions: Tensor, valid: Tensor | None = None) -> Segments:
-    """Pixels of one image that agree in their cluster and in every further partition are one segment, connected or not.
+    """Group pixels into segments by image, cluster and further partitions.
+
+    Two pixels are in the same segment if their image, their cluster and their value in each partition are equal.
+    Segments need not be connected.
 
     Args:
-        clusters: int64 (B,H,W), negative where there is no segment, as ``spherical_kmeans`` gives them.
-        partitions: int64 (B,H,W) each, any values: superpixels, label maps. In a label map the pixels without label are
-            one more part.
-        valid: bool (B,H,W), False where there is no segment; None leaves it to ``clusters``.
+        clusters: int64 (B,H,W), from ``spherical_kmeans``; negative for pixels without segment.
+        partitions: int64 (B,H,W) each, any values, for example superpixels or label maps. In a label map the unlabelled
+            pixels are one more part.
+        valid: bool (B,H,W), False for pixels without segment. None uses ``clusters`` only.
 
     Returns:
-        The segments, numbered by image, then cluster, then partitions. Their number has to be known to go on: the one place
-        that waits for the device.
+        The segments, numbered by image, then cluster, then partitions. The function waits for the device, because the
+        number of segments must be known.
 
     Raises:
         UsageError: Shapes, dtypes or devices disagree.
@@ -61,7 +64,7 @@ def split_segments(clusters: Tensor, *partitions: Tensor, valid: Tensor | None =
         return Segments(torch.full_like(clusters, -1), image)
     ids = image
     for part in (clusters, *partitions):
-        # Numbering after each keeps products of the sizes of many partitions within 64 bits.
+        # Renumbering after each partition keeps the codes within 64 bits.
         part = torch.where(used, part.flatten(), 0)
         least, most = part.aminmax()
         ids = _numbered(torch.where(used, ids * (most - least + 1) + part - least, _LAST))
@@ -75,7 +78,7 @@ _LAST = torch.iinfo(torch.int64).max
 
 
 def _numbered(codes: Tensor) -> Tensor:
-    """Ranks of the distinct values, from 0."""
+    """Replace each value by its rank among the distinct values, from 0."""
     ordered, order = codes.sort()
     changes = torch.zeros_like(ordered)
     changes[1:] = ordered[1:] != ordered[:-1]
@@ -86,11 +89,11 @@ def segment_prototypes(embeddings: Tensor, segments: Segments) -> Tensor:
     """The mean direction of each segment.
 
     Args:
-        embeddings: float (B,C,H,W); differentiable.
-        segments: Of the same batch.
+        embeddings: float (B,C,H,W). The result is differentiable in them.
+        segments: Segments of the same batch.
 
     Returns:
-        (S,C), unit length; 0 for a segment whose embeddings cancel out.
+        (S,C) of unit length; 0 for a segment whose embeddings cancel out.
 
     Raises:
         UsageError: Sizes disagree.
@@ -99,7 +102,7 @@ def segment_prototypes(embeddings: Tensor, segments: Segments) -> Tensor:
     """
     _check_size(embeddings.shape[0], embeddings.shape[2:], segments)
     rows = embeddings.permute(0, 2, 3, 1).flatten(0, 2)
-    # Pixels without segment go to a row of their own.
+    # Pixels without segment go to an extra row.
     target = torch.where(segments.ids < 0, segments.count, segments.ids).flatten()
     sums = rows.new_zeros(segments.count + 1, rows.shape[1]).index_add(0, target, rows)
     return normalize(sums[:-1], dim=1)
@@ -107,13 +110,13 @@ def segment_prototypes(embeddings: Tensor, segments: Segments) -> Tensor:
 
 @torch.no_grad()
 def segment_labels(labels: Tensor, segments: Segments, num_classes: int, *, ignore_index: int = 255) -> Tensor:
-    """The label that most labelled pixels of each segment have, of several the lowest.
+    """The most frequent label among the labelled pixels of each segment; the lowest label if several are most frequent.
 
-    Segments that were split by these labels have no other.
+    If these labels have split the segments, a segment has only one label.
 
     Args:
         labels: int64 (B,H,W), classes, ``ignore_index`` where unlabelled.
-        segments: Of the same batch.
+        segments: Segments of the same batch.
         num_classes: K.
         ignore_index: The unlabelled code.
 

@@ -1,4 +1,4 @@
-"""Random walks between all pixels of an image that look alike to an embedding."""
+"""Random walks between pixels with similar embeddings, over the whole image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wss.errors import UsageError
 
 _ENTRIES = {"cpu": 2**17}
 _ENTRIES_ELSEWHERE = 2**24
-"""Entries of T that exist at a time: as many as stay in a CPU's cache, or keep a GPU busy."""
+"""Number of entries of T in memory at a time: few enough for a CPU's cache, enough to keep a GPU busy."""
 _LEAST = {torch.float32: -80.0, torch.float64: -700.0}
-"""Exponents below are raised to it."""
+"""Smallest exponent; smaller exponents are clamped to it."""
 
 
 @torch.no_grad()
@@ -28,32 +28,34 @@ def similarity_walk(
 ) -> Tensor:
     """Spread class scores to similar pixels: M <- T' M, ``steps`` times, with T from the embeddings e of the pixels.
 
-    ``after``: T_ij = exp(gamma beta e_i'e_j) / sum_i exp(gamma beta e_i'e_j), so that a pixel gets the weighted mean of all.
-    ``before``, as the paper prints it: T_ij = (exp(gamma e_i'e_j) / sum_j exp(gamma e_i'e_j))^beta. A pixel that is like few
-    others has a small sum, and its power lets it overrule all the rest: within six steps a few odd pixels decide the whole image.
-    The entries leave the range of floating point, and only the order of the classes within a pixel matters: each pixel's scores
-    are kept as shares with a logarithmic scale, which gives the product exactly.
+    ``after``: T_ij = exp(gamma beta e_i'e_j) / sum_i exp(gamma beta e_i'e_j). Each pixel gets a weighted mean over all
+    pixels. ``before``, as printed in the paper: T_ij = (exp(gamma e_i'e_j) / sum_j exp(gamma e_i'e_j))^beta. A pixel
+    that is similar to few others has a small sum. Raised to the power, it overrules all others: after six steps a few
+    unusual pixels decide the whole image. The entries exceed the range of floating point. Only the ratio of the classes
+    within a pixel matters, so the scores of each pixel are kept as shares with a logarithmic scale, which gives the
+    exact product.
 
-    Neither T nor a power of it is ever kept: blocks of its columns are made anew for each step, in memory that grows with the
+    Neither T nor a power of it is stored. Each step recomputes blocks of its columns, so the memory grows with the
     number of pixels, not with its square.
 
     Args:
-        embeddings: float (B,C,H,W), unit length over C.
-        probs: float (B,K,H,W), at least 0; probabilities or activations.
-        gamma: Sharpness of the similarities, above 0.
-        beta: Power, above 0. A large one keeps walks between pixels that are nearly alike.
-        steps: At least 0. 64 for the six squarings of T in the authors' code.
-        normalised: Whether the sum is divided by after or before raising to ``beta``.
+        embeddings: float (B,C,H,W) of unit length over C.
+        probs: float (B,K,H,W), at least 0: probabilities or activations.
+        gamma: Sharpness of the similarities, above 0. A larger value restricts walks to more similar pixels.
+        beta: Power, above 0. A larger value restricts walks to more similar pixels.
+        steps: Number of steps, at least 0. The six squarings of T in the authors' code are 64 steps.
+        normalised: Normalisation of T ``before`` or ``after`` raising to the power ``beta``, see above.
 
     Returns:
-        (B,K,H,W) of the dtype of ``probs``, summing to 1 over K, or 0 where nothing arrives.
+        (B,K,H,W) of the dtype of ``probs``, summing to 1 over K; 0 for pixels that no score reaches.
 
     Raises:
         UsageError: Shapes, devices or options are unusable.
 
-    Source: Ke, Hwang, Yu 2021, appendix A.4, and Ahn, Kwak 2018, "Learning Pixel-level Semantic Affinity", section 3.3, on which
-        it builds and where the power comes first, too.
-    Differs: the default, ``after``, is not what the paper prints but what its authors' code does, which takes the 64th power.
+    Source: Ke, Hwang, Yu 2021, appendix A.4. It builds on Ahn, Kwak 2018, "Learning Pixel-level Semantic Affinity",
+        section 3.3, where the power also comes before the normalisation.
+    Differs: the paper prints ``before``. The default ``after`` is that of the authors' code, which takes the 64th power
+        of T.
     """
     _check(embeddings, probs, gamma, beta, steps, normalised)
     wide = torch.float64 if torch.float64 in (embeddings.dtype, probs.dtype) else torch.float32
@@ -78,7 +80,7 @@ def similarity_walk(
 
 
 def _average(points: Tensor, sharpness: float, bias: Tensor | None, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of values over all pixels i, weighted with exp(sharpness e_i'e_j + bias_i), for every pixel j.
+    """For every pixel j the mean of values over all pixels i, with weights exp(sharpness e_i'e_j + bias_i).
 
     Args:
         points: e, (B,C,N).
@@ -95,14 +97,14 @@ def _average(points: Tensor, sharpness: float, bias: Tensor | None, values: Tens
     size = max(1, _ENTRIES.get(points.device.type, _ENTRIES_ELSEWHERE) // max(1, points.shape[0] * points.shape[2]))
     for start in range(0, points.shape[2], size):
         block = points[..., start : start + size].transpose(1, 2)
-        if bias is None:  # no exponent is above that of a pixel with itself
+        if bias is None:  # the largest exponent is that of a pixel with itself
             exponents = (block @ scaled).sub_(sharpness)
             most = torch.full_like(exponents[..., 0], sharpness)
         else:
             exponents = torch.baddbmm(bias[:, None], block, scaled)
             most = exponents.amax(2)
             exponents -= most[..., None]
-        # Exponentials that are no normal numbers take ten times as long, and do not count beside the largest.
+        # Subnormal results of exp take ten times as long, and are negligible relative to the largest.
         weights = exponents.clamp_(min=_LEAST[points.dtype]).exp_()
         sums = counted @ weights.transpose(1, 2)
         means.append(sums[:, :-1] / sums[:, -1:])

@@ -1,4 +1,4 @@
-"""Minimum spanning trees of images, and averages over pixels weighed by the path to them along the tree."""
+"""Minimum spanning trees of images, and averages over pixels weighted by their distance along the tree."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ Backend = Literal["auto", "native", "scipy"]
 
 @dataclass(frozen=True)
 class SpanningTree:
-    """Spanning trees of a batch of images of one size, rooted at their first pixels, on the CPU.
+    """Spanning trees of a batch of images of one size, on the CPU. The root is the first pixel.
 
     Attributes:
-        order: int32 (B,N), the N = H W pixels, row by row, listed so that parents stand before their children.
-        parent: int32 (B,N), places in that list of the parents of the pixels listed; the root's is its own.
-        length: float32 (B,N), lengths of the edges to them; the root's is 0.
+        order: int32 (B,N), list of the N = H W pixels (row-major indices) in which parents come before their children.
+        parent: int32 (B,N), for each pixel of that list the position of its parent in the list. The root is its own
+            parent.
+        length: float32 (B,N), length of the edge to the parent; 0 for the root.
         height: H.
         width: W.
-        backend: ``native`` or ``scipy``, which found it and sums over it.
+        backend: ``native`` or ``scipy``: built the trees and computes sums over them.
     """
 
     order: Tensor
@@ -44,16 +45,19 @@ class SpanningTree:
 def spanning_tree(
     features: Tensor, *, valid: Tensor | None = None, backend: Backend = "auto", jobs: int | None = None
 ) -> SpanningTree:
-    """Minimum spanning trees of the four-connected grid of pixels, whose edges are as long as features differ squared.
+    """Minimum spanning trees of the four-connected pixel grid; squared feature differences are the lengths of edges.
 
-    Of edges of one length, those to the right come before those down, and either row by row: trees are determined also where the
-    image is flat.
+    Edges of equal length have a fixed order: edges to the right before edges down, each row by row. So the tree is
+        unique
+    even where the image is flat.
 
     Args:
-        features: float (B,C,H,W). Half precision is computed in float32, and so are lengths.
-        valid: bool (B,H,W); edges to pixels outside are infinitely long, so that nothing passes them. None is everywhere.
-        backend: ``native`` (compiled) or ``scipy``, both on the CPU with the same result; ``auto`` is native if it is installed.
-        jobs: Images at a time with ``native``; None takes ``torch.get_num_threads()``.
+        features: float (B,C,H,W). Lengths are computed in float32.
+        valid: bool (B,H,W), False on padding. Edges to padding are infinitely long, so nothing passes along them. None
+            is True everywhere.
+        backend: ``native`` (compiled) or ``scipy``. Both run on the CPU and give the same result. ``auto`` is native if
+            it is installed.
+        jobs: Number of images at a time with ``native``; None takes ``torch.get_num_threads()``.
 
     Raises:
         UsageError: Shapes or names are unusable.
@@ -83,19 +87,21 @@ def spanning_tree(
 
 @torch.no_grad()
 def tree_filter(values: Tensor, trees: SpanningTree, *, sigma: float = 1.0, jobs: int | None = None) -> Tensor:
-    """Average over all pixels, y_i = sum_j a_ij x_j / sum_j a_ij with a_ij = exp(-D_ij / sigma), D_ij the way along the tree.
+    """Average over all pixels: y_i = sum_j a_ij x_j / sum_j a_ij with a_ij = exp(-D_ij / sigma).
 
-    Two passes over the tree, from the leaves and from the root, take as long as there are pixels, for all pairs. It runs on the
-    CPU in float64, wherever the values are, and gives no gradient.
+    D_ij is the length of the path from i to j along the tree. Two passes over the tree, from the leaves and from the
+    root, compute all averages in time linear in the number of pixels. The filter runs on the CPU in float64, for values
+    on any device, and gives no gradient.
 
     Args:
         values: x, float (B,C,H,W).
-        trees: Of the same batch and size.
-        sigma: Scale of lengths, positive.
-        jobs: Images at a time with native trees; None takes ``torch.get_num_threads()``.
+        trees: Trees of the same batch and size.
+        sigma: Scale of lengths, positive. A larger value averages over longer paths.
+        jobs: Number of images at a time with native trees; None takes ``torch.get_num_threads()``.
 
     Returns:
-        y, of the shape, dtype and device of the values, within their range. Pixels outside ``valid`` of the trees keep theirs.
+        y, of the shape, dtype and device of the values and within their range. Padding (``valid`` of ``spanning_tree``)
+        keeps its values.
 
     Raises:
         UsageError: Shapes disagree, or sigma is not positive.
@@ -124,7 +130,7 @@ def tree_filter(values: Tensor, trees: SpanningTree, *, sigma: float = 1.0, jobs
 
 
 def _lengths(features: Tensor, valid: Tensor | None) -> Tensor:
-    """(B,E): edges to the right row by row, then those down."""
+    """Lengths of the edges, (B,E): first the edges to the right, then the edges down, each row by row."""
     found = []
     for dim in (3, 2):
         count = features.shape[dim] - 1
@@ -143,7 +149,7 @@ def _by_scipy(lengths: NDArray[np.float32], height: int, width: int) -> tuple[Te
     orders, parents = np.zeros((2, len(lengths), pixel.size), dtype=np.int32)
     edges = np.zeros(orders.shape, dtype=np.float32)
     for b, image in enumerate(lengths):
-        # ranks instead of lengths: none is 0, which scipy takes for no edge, and none are equal
+        # Ranks instead of lengths: scipy takes 0 as a missing edge, and ranks are all different.
         ranks = np.empty(len(image))
         ranks[np.argsort(image, kind="stable")] = np.arange(1, len(image) + 1)
         graph = csr_matrix((ranks, (start, end)), shape=(pixel.size, pixel.size))
@@ -158,7 +164,7 @@ def _by_scipy(lengths: NDArray[np.float32], height: int, width: int) -> tuple[Te
 
 
 def _sums(order: NDArray[Any], parent: NDArray[Any], weight: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-    """Sums over one tree, (N,C): the pass from the leaves and that from the root are systems with a triangular matrix."""
+    """Sums over one tree, (N,C). Both passes, from the leaves and from the root, solve a triangular system."""
     count = len(order)
     listed = np.arange(count)
     entries = np.concatenate([np.ones(count), -weight[1:]])

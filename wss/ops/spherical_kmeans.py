@@ -1,4 +1,4 @@
-"""Spherical k-means: the segments of an image that a pixel embedding makes."""
+"""Spherical k-means: clusters of the pixels of an image by their embeddings."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ def spherical_kmeans(
     location_scale: float = 1.0,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Cluster the pixels of each image by the cosine of their embeddings and places.
+    """Cluster the pixels of each image by the cosine of their embeddings and positions.
 
-    Every pixel stands for its embedding with its place (y, x) in [-0.5, 0.5] beside it, scaled to unit length. An iteration takes
-    the unit-length mean of each cluster (M-step), then gives each pixel to the mean that it is closest to, of several the first
-    (E-step). A cluster that loses all its pixels keeps its last mean and can win pixels back; one that never had any, a grid cell
-    in the padding, stays empty. All images of the batch are clustered at once, without waiting for the device.
+    The vector of a pixel is its embedding, concatenated with its position (y, x) in [-0.5, 0.5] and scaled to unit
+    length. An iteration computes the unit-length mean of each cluster (M-step), then assigns each pixel to the closest
+    mean, the first one if several are closest (E-step). A cluster that loses all its pixels keeps its last mean and can
+    win pixels back. A cluster that never had a pixel, such as a grid cell in the padding, stays empty. All images of
+    the batch are clustered at once, without waiting for the device.
 
     Args:
-        embeddings: float (B,C,H,W), unit length over C.
-        grid: Rows and columns of the grid cells that are the first clusters; one number for both.
-        iterations: At least 0; 0 returns the grid.
-        location_scale: Factor on the places, at least 0; 0 clusters by the embeddings alone.
-        valid: bool (B,H,W), False on padding; None for all.
+        embeddings: float (B,C,H,W) of unit length over C.
+        grid: Number of rows and of columns of grid cells, which are the initial clusters; one number for both.
+        iterations: Number of iterations, at least 0; 0 returns the grid.
+        location_scale: Factor of the positions, at least 0. A larger value gives more compact clusters; 0 ignores
+            positions.
+        valid: bool (B,H,W), False on padding. None means True everywhere.
 
     Returns:
-        int64 (B,H,W): clusters 0 to rows * columns - 1, some of which may be empty; -1 where not valid. The same on every run.
+        int64 (B,H,W): clusters 0 to rows * columns - 1, some of which may be empty; -1 where not valid. The result is
+        deterministic.
 
     Raises:
         UsageError: Shapes, dtypes, devices or options are unusable.
 
-    Source: Hwang et al. 2019, SegSort, section 3.2, and Ke, Hwang, Yu 2021, section 3.2; places and first clusters as in the
-        authors' code.
-    Differs: the authors' code lets an empty cluster compete as a zero vector, which takes the pixels that are more than 90
+    Source: Hwang et al. 2019, SegSort, section 3.2, and Ke, Hwang, Yu 2021, section 3.2; positions and initial clusters
+        as in the authors' code.
+    Differs: in the authors' code an empty cluster competes as a zero vector. It gets all pixels that are more than 90
         degrees from every mean.
     """
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
@@ -51,7 +54,7 @@ def spherical_kmeans(
     count = rows * columns
     with torch.autocast(embeddings.device.type, enabled=False):
         places = with_places(embeddings.to(wide), location_scale).flatten(2).transpose(1, 2)
-        # The column of ones counts members in the M-step, and in the E-step carries what closes a cluster without mean.
+        # In the M-step the column of ones counts members. In the E-step it adds -inf for clusters without a mean.
         points = torch.cat([places, torch.ones_like(places[..., :1])], 2)
         means = points.new_zeros(batch, count, places.shape[2])
         closed = points.new_full((batch, count, 1), -torch.inf)
@@ -68,14 +71,14 @@ def spherical_kmeans(
 
 
 def cluster_sums(points: Tensor, clusters: Tensor, count: int, *, adding: bool | None = None) -> Tensor:
-    """Sums of points over clusters, the same on every run.
+    """Sums of points over clusters, deterministic.
 
     Args:
         points: (B,N,D).
-        clusters: int64 (B,N), 0 to ``count``; what is in ``count`` is left out.
-        count: Clusters of an image.
-        adding: Add points one by one, or multiply with membership matrices: a GPU would add in any order, and a CPU takes ten
-            times as long to multiply. None decides by the device.
+        clusters: int64 (B,N), 0 to ``count``. Points of cluster ``count`` are left out.
+        count: Number of clusters of an image.
+        adding: True adds points one by one; a GPU would do so in a random order. False multiplies with membership
+            matrices; a CPU takes ten times as long for this. None decides by the device.
 
     Returns:
         (B,count,D).
@@ -90,7 +93,7 @@ def cluster_sums(points: Tensor, clusters: Tensor, count: int, *, adding: bool |
 
 
 def with_places(embeddings: Tensor, scale: float = 1.0) -> Tensor:
-    """Embeddings (B,C,H,W) with their places (y, x) in [-0.5, 0.5], times ``scale``, beside them: (B,C+2,H,W) of unit length."""
+    """Append positions (y, x) in [-0.5, 0.5] x ``scale`` to embeddings (B,C,H,W): (B,C+2,H,W) of unit length."""
     batch, _, height, width = embeddings.shape
     y = _places(height, embeddings)[:, None].expand(height, width)
     x = _places(width, embeddings).expand(height, width)
@@ -99,19 +102,19 @@ def with_places(embeddings: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def _places(length: int, like: Tensor) -> Tensor:
-    """Evenly from -0.5 to 0.5; 0 for a single pixel."""
+    """Positions of ``length`` pixels, evenly from -0.5 to 0.5; 0 for a single pixel."""
     steps = torch.arange(length, dtype=like.dtype, device=like.device)
     return steps / (length - 1) - 0.5 if length > 1 else steps
 
 
 def _cells(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """The grid cell of each pixel, int64 (H,W): outer ones are half as wide, for cells lie around evenly spread points."""
+    """Grid cell of each pixel, int64 (H,W). Cells lie around evenly spread points, so outer cells are half as wide."""
     y = _nearest_point(height, rows, device)
     return y[:, None] * columns + _nearest_point(width, columns, device)
 
 
 def _nearest_point(length: int, points: int, device: torch.device) -> Tensor:
-    """Which of evenly spread points from first to last pixel is nearest, int64 (length,); the same on every device."""
+    """Index of the nearest of evenly spread points, int64 (length,). Integer arithmetic: the same on every device."""
     intervals = max(length - 1, 1)
     return (2 * torch.arange(length, device=device) * (points - 1) + intervals) // (2 * intervals)
 

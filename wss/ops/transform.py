@@ -1,4 +1,4 @@
-"""The transforms of self-supervision, the same for images, feature maps and transition matrices."""
+"""Transforms for self-supervision, applied alike to images, feature maps and transition matrices."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ TransformKind = Literal["flip", "translation", "random"]
 
 @dataclass(frozen=True)
 class Transform:
-    """A horizontal flip, or a vertical translation by cutting rows off, or both.
+    """A horizontal flip, a vertical translation by cutting off rows, or both.
 
     Attributes:
         flip: Mirror left and right.
-        rows: Rows of the feature map that are cut off: at the top where positive, at the bottom where negative.
+        rows: Number of rows of the feature map that are cut off: at the top if positive, at the bottom if negative.
     """
 
     flip: bool = False
     rows: int = 0
 
     def image(self, image: Tensor, stride: int) -> Tensor:
-        """The transformed image (...,H',W) of one (...,H,W): H' = H - abs(rows) stride.
+        """Transform images or maps (...,H,W) to (...,H',W) with H' = H - abs(rows) stride.
 
-        Features of the two correspond where the network commutes with the transform. It does so at best up to what it sees
-        beyond the border, and for flips where W is 1 more than a multiple of the stride, or a multiple, as the network samples.
+        Features of the image and of its transform correspond if the network commutes with the transform. At best it
+        does so except near the border, where it sees padding. For flips W must fit the sampling of the network: a
+        multiple of the stride, or 1 more than a multiple.
 
         Args:
             image: Images or maps.
-            stride: Of the feature map, in pixels.
+            stride: Stride of the feature map in pixels.
 
         Raises:
-            UsageError: Nothing would be left.
+            UsageError: No row would be left.
         """
         return self._apply(image, (image.ndim - 2, image.ndim - 1), self.rows * stride)
 
     def features(self, features: Tensor, axes: tuple[int, int] = (-2, -1)) -> Tensor:
-        """The transformed feature map (...,h - abs(rows),w) of one (...,h,w).
+        """Transform feature maps (...,h,w) to (...,h - abs(rows),w).
 
         Args:
             features: Feature maps.
-            axes: Which axes are height and width.
+            axes: The axes of height and width.
 
         Raises:
-            UsageError: Nothing would be left.
+            UsageError: No row would be left.
         """
         return self._apply(features, axes, self.rows)
 
@@ -64,13 +65,14 @@ class Transform:
 def draw_transform(
     kind: TransformKind, height: int, *, max_shift: float, generator: torch.Generator | None = None
 ) -> Transform:
-    """A transform for one batch.
+    """Draw a random transform for one batch.
 
     Args:
-        kind: ``flip``; ``translation``, up or down by 1 to ``max_shift`` of the height; ``random``, either with equal chance.
-        height: Rows of the feature map. One of a single row is always flipped.
+        kind: ``flip``; ``translation``, up or down by 1 row to ``max_shift`` of the height; or ``random``, one of the
+            two with equal probability.
+        height: Number of rows of the feature map. A map with a single row is always flipped.
         max_shift: Largest share of the rows that is cut off, in 0..1.
-        generator: Of the CPU; None is PyTorch's default one, on which training resumes.
+        generator: Random generator on the CPU. None is PyTorch's default generator, whose state training saves.
 
     Source: Pan et al. 2021 (see ``transition_matrix``), "Transform Operation and Computing Matrix", Table 1.
     Differs: the paper does not say how far images are translated.

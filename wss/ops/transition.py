@@ -1,4 +1,4 @@
-"""Transition matrices of random walks on features: which positions of a feature map resemble each other."""
+"""Transition matrices of random walks on features, from the similarity of positions of a feature map."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from wss.ops.transform import Transform
 
 
 def transition_matrix(features: Tensor, keys: Tensor | None = None, *, scale: float = 1.0, log: bool = False) -> Tensor:
-    """P = softmax(f' f) over rows: from each position, the probability of a step to every other.
+    """P = softmax(f' f) over rows: the probabilities of a step from each position to every position.
 
-    It is computed in float32 or float64 also under autocast: inner products of 512 channels are large, and rounded to half
-    precision they differ by as much as what distinguishes neighbours.
+    It is computed in float32 or float64 even under autocast. Inner products of 512 channels are large; their rounding
+    errors in half precision would be as large as the differences between neighbours.
 
     Args:
-        features: (B,C,h,w), or queries where ``keys`` are given.
+        features: (B,C,h,w); the queries if ``keys`` are given.
         keys: (B,C,h,w); None takes the features.
-        scale: Multiplies inner products; 1 is the paper's, smaller is smoother.
-        log: Give log P, which stays finite where P underflows.
+        scale: Factor of the inner products. The paper's is 1; a smaller value makes P smoother.
+        log: Return log P, which stays finite where P underflows.
 
     Returns:
         (B,N,N) with N = h w in row-major order; rows sum to 1 (their exponentials, with ``log``).
@@ -40,13 +40,14 @@ def transition_matrix(features: Tensor, keys: Tensor | None = None, *, scale: fl
 def random_walk_step(
     features: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, scale: float = 1.0
 ) -> Tensor:
-    """P v, one step of the walk, without holding P: the same result as ``transition_matrix`` times values in linear memory.
+    """P v, one step of the walk: ``transition_matrix`` times values in linear memory.
 
-    It is PyTorch's fused attention, forward and backward, in float32 or float64. On a CPU that needs equally many channels in
-    keys and values; the fewer are filled up with zeros, which costs time but not the memory of (B,N,N).
+    P is not stored. PyTorch's fused attention computes P v, forward and backward, in float32 or float64. On a CPU the
+    fused attention needs equally many channels in keys and values. The smaller number is padded with zeros, which costs
+    time but avoids the memory of (B,N,N).
 
     Args:
-        features: (B,C,h,w), or queries where ``keys`` are given.
+        features: (B,C,h,w); the queries if ``keys`` are given.
         keys: (B,C,h,w); None takes the features.
         values: (B,D,h,w); None takes the features.
         scale: See ``transition_matrix``.
@@ -59,7 +60,7 @@ def random_walk_step(
     """
     values = features if values is None else values
     if values.ndim != 4 or values.shape[0] != features.shape[0] or values.shape[2:] != features.shape[2:]:
-        raise UsageError(f"values must be (B,D,h,w) beside features {tuple(features.shape)}; got {tuple(values.shape)}")
+        raise UsageError(f"values must be (B,D,h,w) like features {tuple(features.shape)}; got {tuple(values.shape)}")
     queries, keys = _positions(features, keys, scale)
     moved = values.flatten(2).transpose(1, 2).to(queries.dtype)
     width, more = moved.shape[2], moved.shape[2] - queries.shape[2]
@@ -69,7 +70,7 @@ def random_walk_step(
             functional.pad(keys, (0, max(more, 0))),
             functional.pad(moved, (0, max(-more, 0))),
         )
-    # in another memory layout PyTorch would form (B,N,N) without a word
+    # In another memory layout PyTorch would silently store (B,N,N).
     with torch.autocast(features.device.type, enabled=False):
         walked = functional.scaled_dot_product_attention(
             queries.contiguous()[:, None], keys.contiguous()[:, None], moved.contiguous()[:, None], scale=scale
@@ -80,24 +81,24 @@ def random_walk_step(
 def transform_transition(
     transition: Tensor, transform: Transform, size: tuple[int, int], *, log: bool = False
 ) -> Tensor:
-    """T(P), the transition matrix of the transformed features, from that of the features, by indexing.
+    """T(P): the transition matrix of the transformed features, computed from P by indexing.
 
     A flip reorders rows and columns (the exchange matrices of the paper). A vertical translation drops the rows and columns of
-    positions that leave the image; what remains of each row is normalised again. Both are exact: softmax over fewer positions
-    is the same softmax, normalised again.
+    positions that leave the image, and normalises the rest of each row. Both are exact, because a softmax over fewer
+    positions equals the full softmax after normalisation.
 
     Args:
         transition: P, float (B,N,N).
         transform: See ``Transform``.
         size: Height and width (h,w) of the features, N = h w.
-        log: ``transition`` is log P, and so is the result. Where P itself underflows so far that a whole row of what remains
-            is 0, the row stays 0; log P has no such limit.
+        log: ``transition`` and the result are log P. Without it, P can underflow so far that a whole remaining row is
+            0; the row then stays 0. log P has no such limit.
 
     Returns:
         (B,N',N') with N' = (h - abs(rows)) w.
 
     Raises:
-        UsageError: P does not belong to this size, or the translation leaves nothing.
+        UsageError: P does not have this size, or the translation leaves no row.
 
     Source: Pan et al. 2021 (see ``transition_matrix``), (9) and Fig. 3.
     """
@@ -117,7 +118,7 @@ def transform_transition(
 
 
 def _positions(features: Tensor, keys: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """Queries and keys (B,N,C), in at least float32."""
+    """Queries and keys as (B,N,C), at least float32."""
     keys = features if keys is None else keys
     if features.ndim != 4 or keys.shape != features.shape:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Algorithms that spread scribbles over an image without training, one per file."""
+"""Algorithms that propagate scribbles over an image without training, one per file."""
 
 from typing import Annotated
 

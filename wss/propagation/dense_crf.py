@@ -1,4 +1,4 @@
-"""Scribbles spread by mean-field inference in a fully connected CRF."""
+"""Propagation of scribbles by mean-field inference in a fully connected CRF."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from pydantic import Field
 from wss.ops import mean_field
 from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
 
-_LEAST = 1e-5  # probabilities below are raised to it: float16 and the network know no better
+_LEAST = 1e-5  # smallest probability: smaller values have no meaning in float16 or from a network
 
 
 class DenseCRF(Propagation):
-    """Mean-field inference from what the scribbles say, over the classes that are scribbled in the image.
+    """Mean-field inference from the scribbles, over the classes that are scribbled in the image.
 
-    A scribbled pixel has its class with probability ``gt_prob``; elsewhere all classes are equally likely, or as likely as a
-    network says, which is renormalised over these classes. The doubt is 1 less the winning class's probability.
+    A scribbled pixel has its class with probability ``gt_prob``. On other pixels all classes have equal probability, or
+    the probabilities of a network, renormalised over these classes. The doubt is 1 minus the probability of the winning
+    class.
 
     Source: Krähenbühl, Koltun: Efficient inference in fully connected CRFs with Gaussian edge potentials, 2011.
     """
@@ -30,19 +31,20 @@ class DenseCRF(Propagation):
     accepts: ClassVar[frozenset[Extra]] = frozenset({"probs"})
 
     gt_prob: float = Field(default=0.99, gt=0, lt=1)
-    """Probability of its own class at a scribbled pixel; the other classes share the rest."""
+    """Probability of the scribbled class at a scribbled pixel. The other classes share the rest equally."""
     iterations: int = Field(default=20, ge=0)
-    """Mean-field iterations; each carries labels about as far as the kernels reach."""
+    """Number of mean-field iterations. Each moves labels about as far as the kernels reach."""
     pos_weight: float = Field(default=3.0, ge=0)
-    """Weight of the smoothness kernel."""
+    """Weight of the position kernel. A larger value gives smoother masks."""
     pos_xy_std: float = Field(default=3.0, gt=0)
-    """Its standard deviation in pixels."""
+    """Standard deviation of the position kernel in pixels."""
     bi_weight: float = Field(default=10.0, ge=0)
-    """Weight of the appearance kernel."""
+    """Weight of the bilateral kernel. A larger value pulls masks more towards colour edges."""
     bi_xy_std: float = Field(default=15.0, gt=0)
-    """Its standard deviation in pixels. Where it is large, classes with much scribble swallow the others."""
+    """Spatial standard deviation of the bilateral kernel in pixels. If it is large, classes with many scribbled pixels
+    suppress the others."""
     bi_rgb_std: float = Field(default=13.0, gt=0)
-    """Its standard deviation in units of 0..255 per channel."""
+    """Colour standard deviation of the bilateral kernel, 0-255 units."""
 
     def _spread(
         self,
@@ -68,7 +70,7 @@ class DenseCRF(Propagation):
     def _prior(
         self, scribble: NDArray[np.uint8], present: NDArray[np.uint8], probs: NDArray[Any] | None
     ) -> NDArray[np.float32]:
-        """float32 (len(present),H,W), summing to 1."""
+        """Initial probabilities, float32 (len(present),H,W), summing to 1 over the classes."""
         count = len(present)
         prior = np.full((count, *scribble.shape), 1 / count, np.float32)
         if probs is not None:

@@ -1,4 +1,4 @@
-"""Scribbles spread by a linear classifier on the features of a frozen network."""
+"""Propagation of scribbles by a linear classifier on the features of a frozen network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
 
 
 class FeatureHead(Propagation):
-    """Multinomial logistic regression on stored features: trained on the scribbled cells of the image alone, asked about all.
+    """Multinomial logistic regression on stored features, trained on an image's scribbled cells, applied to all cells.
 
-    Each cell of the features stands for a square of pixels; one with scribbles of several classes counts for each by its share.
-    Classes count alike, however much of each is scribbled. Features are centred and scaled over the image. Probabilities are
-    interpolated between cells. The doubt is 1 less the probability of the label.
+    Each cell of the features covers a square of pixels. A cell with scribbles of several classes counts for each class
+    by its share. All classes have equal weight, independent of the number of their scribbled pixels. Features are
+    standardised over the image. Probabilities are interpolated between cells. The doubt is 1 minus the probability of
+    the label.
     """
 
     name: Literal["features"] = "features"
@@ -28,9 +29,10 @@ class FeatureHead(Propagation):
     needs: ClassVar[frozenset[Extra]] = frozenset({"features"})
 
     decay: float = Field(default=0.01, gt=0)
-    """Weight of half the squared weights beside the mean cross-entropy."""
+    """Factor of the L2 penalty, half the sum of squared weights, relative to the mean cross-entropy. A larger value
+    gives less certain probabilities."""
     iterations: int = Field(default=100, ge=1)
-    """Most iterations of L-BFGS."""
+    """Largest number of L-BFGS iterations."""
 
     def _spread(
         self,
@@ -61,7 +63,7 @@ class FeatureHead(Propagation):
     def _classified(
         self, everything: NDArray[np.float32], known: NDArray[np.float32], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Probabilities (N,L) of all cells (N,C) from known ones (M,C), whose weights (M,L) sum to 1."""
+        """Probabilities (N,L) of all cells (N,C). ``known`` are labelled cells (M,C); their weights (M,L) sum to 1."""
         x, targets = torch.from_numpy(known).double(), torch.from_numpy(weights)
         scale = x.shape[1] ** -0.5
         head = torch.zeros(x.shape[1] + 1, targets.shape[1], dtype=torch.float64, requires_grad=True)
@@ -81,10 +83,10 @@ class FeatureHead(Propagation):
 
 
 def _cell(image: tuple[int, ...], cells: tuple[int, ...]) -> int:
-    """Side of a cell in pixels: the largest whole number of which so many cover the image.
+    """Side of a cell in pixels: the largest whole number for which this number of cells covers the image.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such number.
     """
     height, width = image
     for side in range(max(height, width), 0, -1):

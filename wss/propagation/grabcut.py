@@ -1,4 +1,4 @@
-"""Scribbles spread by GrabCut, each class against the rest."""
+"""Propagation of scribbles by GrabCut, each class against the rest."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
 
 
 class GrabCut(Propagation):
-    """OpenCV's GrabCut once per class: its scribbles against those of all other classes.
+    """OpenCV's GrabCut once per class: the scribbles of the class against those of all other classes.
 
-    The colour models start from the pixels nearest to a scribble of the class, and from the others. A pixel that one class
-    claims gets it; one that several claim, or none, gets the class of the nearest scribble among the claimants, or among all.
-    The doubt is the share of the cuts that disagree with the label. One class alone is everywhere.
+    The foreground colour model starts from the pixels whose nearest scribble is of the class, the background model from
+    all other pixels. A pixel that exactly one class claims gets this class. If several classes claim it, or none, it
+    gets the class of the nearest scribble of the claiming classes, or of all classes. The doubt is the share of the
+    cuts that disagree with the label. If only one class is scribbled, it covers the image.
 
     Source: Rother, Kolmogorov, Blake: GrabCut, 2004; the baseline of Tang et al., On Regularized Losses, 2018, table 2.
-    Differs: Neither paper says how several classes are combined, nor from what GrabCut starts.
+    Differs: Neither paper states how several classes are combined, nor how GrabCut is initialised.
     """
 
     name: Literal["grabcut"] = "grabcut"
     summary: ClassVar[str] = "OpenCV's GrabCut, each class against the rest"
 
     iterations: int = Field(default=5, ge=1)
-    """Rounds of fitting colour models and cutting."""
+    """Number of rounds; each fits the colour models and computes a cut."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of the clustering that starts the colour models."""
+    """Random seed of the clustering that initialises the colour models."""
 
     def _spread(
         self,
@@ -54,7 +55,7 @@ class GrabCut(Propagation):
     def _cut(
         self, image: NDArray[np.uint8], scribble: NDArray[np.uint8], label: int, near: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """The pixels that one class claims. Both sides have a scribbled pixel at least, without which OpenCV fails."""
+        """Pixels that one class claims. Both sides need at least one scribbled pixel, otherwise OpenCV fails."""
         mask = np.where(near, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         mask[scribble != UNLABELLED] = cv2.GC_BGD
         mask[scribble == label] = cv2.GC_FGD
@@ -66,6 +67,6 @@ class GrabCut(Propagation):
 
 
 def _distance(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Of each pixel from the nearest pixel inside, of which there is one."""
+    """Distance to the nearest True pixel in pixels; at least one must exist."""
     outside = (~inside).astype(np.uint8)
     return np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

@@ -1,4 +1,4 @@
-"""Scribbles spread over superpixels by alpha-expansion."""
+"""Propagation of scribbles over superpixels by alpha-expansion."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ PUBLISHED: dict[str, Any] = {
     "border": False,
 }
 """ScribbleSup's energy, as far as it is published."""
-_STEEPEST = 64.0  # larger differences over two pixels count as this
-_LEAST = 1e-5  # probabilities below are raised to it: float16 and the network know no better
+_STEEPEST = 64.0  # larger grey-value differences over two pixels are clipped to this
+_LEAST = 1e-5  # smallest probability: smaller values have no meaning in float16 or from a network
 
 
 class GraphCut(Propagation):
-    """The label of each superpixel that minimises ScribbleSup's energy, by alpha-expansion.
+    """Labels of superpixels that minimise ScribbleSup's energy, by alpha-expansion.
 
-    A superpixel with scribbles has their class (the most frequent of several). One without may have any class that is scribbled
-    in the image, all at the same cost, or at the cost -log P of its pixels where a network's probabilities P are given.
-    Neighbouring superpixels i, j with different labels cost ``smoothness`` times
+    A superpixel with scribbles has their most frequent class. A superpixel without scribbles can have any class that is
+    scribbled in the image. All these classes cost the same, or, if a network's probabilities P are given, -log P of its
+    pixels. Neighbouring superpixels i, j with different labels cost ``smoothness`` times
 
         exp(-|c_i - c_j|^2 / sigma_colour^2 - |t_i - t_j|^2 / sigma_texture^2)
 
-    where c joins the histograms of the three colour channels (25 bins each) and t those of the horizontal and the vertical
-    differences of grey values (10 bins each).
+    Here c are the histograms of the three colour channels (25 bins each), and t the histograms of the horizontal and
+    vertical differences of grey values (10 bins each).
 
-    Without a network ``smoothness`` changes nothing unless it is 0: then no superpixel knows its neighbours, and all without
-    scribbles have the first class that is scribbled in the image, which is the background in most data sets.
+    Without a network, ``smoothness`` has no effect unless it is 0. Then superpixels do not interact, and all
+    superpixels without scribbles get the first scribbled class of the image, which is the background in most data sets.
 
-    ``energy: published`` sets what the paper gives: ``unary: sum``, ``histograms: joint``, ``smoothness: 1``,
-    ``sigma_colour: 5``, ``sigma_texture: 10`` and ``border: false``. A parameter that is given beside it wins.
+    ``energy: published`` sets the paper's values: ``unary: sum``, ``histograms: joint``, ``smoothness: 1``,
+    ``sigma_colour: 5``, ``sigma_texture: 10`` and ``border: false``. Parameters that are given explicitly win.
 
     Source: Lin, Dai, Jia, He, Sun: ScribbleSup, 2016, section 3.
-    Differs: by default the network's cost is the mean over a superpixel, which does not depend on the image's size; costs grow
-        with the common border; and histograms are compared by their running sums, so that a small change of brightness is a
-        small distance. The published cost log n of a superpixel without scribbles, for n scribbled classes, is the same for
-        all of them and left out. Not published are the norm of the histograms and the edges of the bins for differences. Here
-        a histogram sums to 1; then all costs of the published energy lie between 0.96 and 1. With counts of pixels they would
-        be about 0.
+    Differs: by default the network's cost is the mean over a superpixel, which does not depend on the size of the
+        image. Costs grow with the length of the common border. Histograms are compared by their running sums, so a
+        small change of brightness is a small distance. The published cost log n of a superpixel without scribbles, with
+        n scribbled classes, is equal for all classes and therefore left out. The paper gives neither the norm of the
+        histograms nor the bin edges of the differences. Here a histogram sums to 1; all costs of the published energy
+        then lie between 0.96 and 1. With pixel counts they would be about 0.
     """
 
     name: Literal["graph-cut"] = "graph-cut"
@@ -63,28 +63,29 @@ class GraphCut(Propagation):
     accepts: ClassVar[frozenset[Extra]] = frozenset({"probs"})
 
     energy: Literal["ours", "published"] = Field(default="ours", json_schema_extra=LATER)
-    """``published``: the paper's energy, which is other defaults for ``unary``, ``histograms``, ``smoothness``,
+    """``published``: the paper's energy, with other defaults of ``unary``, ``histograms``, ``smoothness``,
     ``sigma_colour``, ``sigma_texture`` and ``border``."""
     unary: Literal["mean", "sum"] = Field(default="mean", json_schema_extra=LATER)
-    """The network's cost of a superpixel: the mean over its pixels, or their sum. Published: sum."""
+    """Network's cost of a superpixel: the ``mean`` or the ``sum`` over its pixels. Published: sum."""
     histograms: Literal["cumulative", "joint"] = "cumulative"
-    """``cumulative``: running sums of the histogram of each channel and direction, which sums to 1. ``joint``: bin by bin, where
-    all bins of colour together sum to 1, and all of texture. Published: joint."""
+    """Comparison of histograms. ``cumulative``: by the running sums of each histogram, which sums to 1. ``joint``: bin
+    by bin; all colour bins together sum to 1, and all texture bins together. Published: joint."""
     smoothness: float = Field(default=1.0, ge=0)
-    """Weight of the cost of different labels beside the network's. Published: 1."""
+    """Weight of the cost of different labels, relative to the network's cost. A larger value gives fewer label changes.
+    Published: 1."""
     sigma_colour: float = Field(default=1.5, gt=0)
-    """Distance of colour histograms at which the cost has fallen to 1/e. Published: 5."""
+    """Distance of colour histograms at which the cost falls to 1/e. Published: 5."""
     sigma_texture: float = Field(default=1.0, gt=0)
-    """The same for the histograms of differences. Published: 10."""
+    """Distance of texture histograms at which the cost falls to 1/e. Published: 10."""
     border: bool = True
-    """Multiply the cost by the length of the common border, in units of the image's mean. Published: false."""
+    """Multiply the cost by the length of the common border, in units of the image's mean length. Published: false."""
     iterations: int = Field(default=10, ge=1)
     """Largest number of rounds of expansion moves."""
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: Any) -> Any:
-        """Fill in what the named energy sets."""
+        """Fill in the values of the named energy."""
         if isinstance(values, dict) and values.get("energy") == "published":
             return PUBLISHED | values
         return values
@@ -114,14 +115,14 @@ class GraphCut(Propagation):
     def pairwise(
         self, image: NDArray[np.uint8], superpixels: NDArray[Any]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What different labels of neighbouring superpixels cost.
+        """Costs of different labels of neighbouring superpixels.
 
         Args:
             image: uint8 (H,W,3), RGB.
-            superpixels: integers (H,W), contiguous ids from 0.
+            superpixels: Integers (H,W), contiguous ids from 0.
 
         Returns:
-            Pairs int64 (E,2), the lower id first, in lexical order; and their costs float64 (E,), not negative.
+            Pairs int64 (E,2), lower id first, in lexical order; and their costs float64 (E,), not negative.
         """
         edges, lengths = region_graph(superpixels)
         colour, texture = superpixel_features(image, superpixels, int(superpixels.max()) + 1)
@@ -139,7 +140,7 @@ class GraphCut(Propagation):
 def superpixel_features(
     image: NDArray[np.uint8], superpixels: NDArray[Any], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Histograms of colour (count, 75) and of differences (count, 20); each histogram in them sums to 1."""
+    """Histograms of colour (count, 75) and of grey-value differences (count, 20). Each single histogram sums to 1."""
     colours = np.moveaxis(image.astype(np.int64) * COLOUR_BINS // 256, 2, 0)
     grey = image.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
     padded = np.pad(grey, 1, mode="edge")
@@ -160,6 +161,6 @@ def _histograms(superpixels: NDArray[Any], bins: NDArray[np.int64], number: int,
 
 
 def _running_sums(histograms: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Running sums of each histogram of a row, like the rows."""
+    """Running sums within each histogram of a row, of the same shape."""
     sums: NDArray[np.float64] = histograms.reshape(len(histograms), -1, bins).cumsum(2).reshape(histograms.shape)
     return sums

@@ -1,4 +1,4 @@
-"""What a propagation algorithm is to the rest: settings, and one function from an image and its scribbles to labels."""
+"""Interface of propagation algorithms: settings, and one function from an image and its scribbles to labels."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from wss.errors import DataError, UsageError
 from wss.params import Params
 
 Extra = Literal["superpixels", "probs", "edges", "features"]
-"""What an algorithm may read beside image and scribble."""
+"""Inputs that an algorithm may read besides image and scribble."""
 
 UNLABELLED = 255
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Labels that were spread from scribbles.
+    """Labels propagated from scribbles.
 
     Attributes:
-        labels: uint8 (H,W), 255 where the algorithm does not say.
-        doubt: float64 (H,W) in 0..1, 1 less the probability of the label: 0 = certain; None where the algorithm has none.
-        margin: float32 (h,w) in 0..1, probability of the label less that of the next best class, on the grid on which it was
-            found, which covers the image and may be coarser; None where the algorithm has none.
-        scale: The grid has one node for ``scale`` x ``scale`` pixels; 1 = every pixel.
+        labels: uint8 (H,W), 255 where the algorithm gives no label.
+        doubt: float64 (H,W) in 0..1, 1 minus the probability of the label; 0 = certain. None if the algorithm has no
+            doubt.
+        margin: float32 (h,w) in 0..1, probability of the label minus that of the second-best class. It is given on the
+            grid of the algorithm, which covers the image and can be coarser than the pixels. None if the algorithm has
+            no margin.
+        scale: Side of a node of this grid in pixels; 1 = every pixel.
     """
 
     labels: NDArray[np.uint8]
@@ -38,20 +40,21 @@ class Proposal:
 
 
 class Propagation(Params, ABC):
-    """Settings and behaviour of one algorithm, which spreads the scribbles of one image over it, without training.
+    """Settings and behaviour of one algorithm that propagates the scribbles of one image over it, without training.
 
-    Whatever the algorithm: scribbled pixels keep their labels, only classes that are scribbled in the image occur, an image
-    without any scribble is 255 everywhere, and where one class alone is scribbled every labelled pixel has it. Equal
-    arguments give equal results.
+    All algorithms guarantee: scribbled pixels keep their labels. Only classes that are scribbled in the image occur. An
+        image
+    without any scribble is 255 everywhere. If only one class is scribbled, every labelled pixel has it. Equal arguments
+    give equal results.
     """
 
     name: str
     summary: ClassVar[str]
     """One line for help texts."""
     needs: ClassVar[frozenset[Extra]] = frozenset()
-    """Extras without which it does not work."""
+    """Extras that the algorithm requires."""
     accepts: ClassVar[frozenset[Extra]] = frozenset()
-    """Extras that it uses when they are given, beside those it needs."""
+    """Optional extras, used if they are given."""
 
     def propagate(
         self,
@@ -64,23 +67,23 @@ class Propagation(Params, ABC):
         edges: NDArray[Any] | None = None,
         features: NDArray[Any] | None = None,
     ) -> Proposal:
-        """Spread the scribbles of one image.
+        """Propagate the scribbles of one image.
 
         Args:
             image: uint8 (H,W,3), RGB.
             scribble: uint8 (H,W), class indices and 255 = unlabelled.
             num_classes: K.
-            superpixels: integers (H,W), contiguous ids from 0.
-            probs: floating point (K,H,W), a network's probabilities.
-            edges: floating point (H,W), an edge map in 0..1.
-            features: floating point (C,h,w), a network's features of cells that cover the image.
+            superpixels: Integers (H,W), contiguous ids from 0.
+            probs: Floating point (K,H,W), a network's probabilities.
+            edges: Floating point (H,W), an edge map in 0..1.
+            features: Floating point (C,h,w), a network's features of cells that cover the image.
 
         Returns:
-            Labels and, where the algorithm has it, doubt.
+            Labels and, if the algorithm has it, doubt.
 
         Raises:
-            UsageError: An extra is missing that the algorithm needs.
-            DataError: Shapes disagree, a scribble is no class, or probabilities or edges are out of range.
+            UsageError: An extra that the algorithm needs is missing.
+            DataError: Shapes disagree, a scribble label is not a class, or probabilities or edges are out of range.
         """
         named: dict[Extra, NDArray[Any] | None] = {
             "superpixels": superpixels,
@@ -90,7 +93,7 @@ class Propagation(Params, ABC):
         }
         extras = {name: value for name, value in named.items() if value is not None}
         for name in sorted(self.needs - set(extras)):
-            raise UsageError(f"propagation {self.name!r} needs {name}, and none are given")
+            raise UsageError(f"propagation {self.name!r} needs {name}, but none are given")
         _check(image, scribble, num_classes, extras)
         labelled = scribble != UNLABELLED
         present = np.unique(scribble[labelled])
@@ -112,8 +115,9 @@ class Propagation(Params, ABC):
         present: NDArray[np.uint8],
         extras: Mapping[Extra, NDArray[Any]],
     ) -> Proposal:
-        """As ``propagate``, of checked arguments with at least one scribbled pixel; ``present`` are the scribbled classes,
-        ascending. Scribbled pixels get their labels afterwards.
+        """Implement ``propagate`` for checked arguments with at least one scribbled pixel.
+
+        ``present`` are the scribbled classes, ascending. The caller restores the labels of scribbled pixels afterwards.
         """
 
 
@@ -144,6 +148,6 @@ def _check(image: NDArray[Any], scribble: NDArray[Any], num_classes: int, extras
         if values.shape != shapes[name] or values.dtype.kind not in ("iu" if name == "superpixels" else "f"):
             raise DataError(f"propagation: expected {name} as {kind} {shapes[name]}, got {values.dtype} {values.shape}")
         if name == "superpixels" and values.min(initial=0) < 0:
-            raise DataError("propagation: superpixels must have ids from 0; a pixel of no superpixel has no label")
+            raise DataError("propagation: superpixels must have ids from 0; a pixel without superpixel has no label")
         if name != "superpixels" and not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1.01):
             raise DataError(f"propagation: {name} must be in 0..1; look for a diverged network or another scale")

@@ -1,4 +1,4 @@
-"""A quick look at what an algorithm will answer: the same on a smaller copy of the image."""
+"""Quick preview of a propagation: the same algorithm on a smaller copy of the image."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from wss.propagation.propagation import UNLABELLED, Propagation, Proposal
 
 
 def reduction(shape: tuple[int, int], pixels: int) -> int:
-    """The smallest whole number by which both sides can be divided so that at most so many pixels are left."""
+    """The smallest whole number that, dividing both sides, leaves at most ``pixels`` pixels."""
     return max(1, math.ceil(math.sqrt(shape[0] * shape[1] / pixels)))
 
 
 def propagate_reduced(
     method: Propagation, image: NDArray[np.uint8], scribble: NDArray[np.uint8], num_classes: int, scale: int
 ) -> Proposal:
-    """Spread the scribbles of one image over a copy whose sides are divided by ``scale``.
+    """Propagate the scribbles of one image on a copy whose sides are divided by ``scale``.
 
     Args:
-        method: An algorithm that needs nothing beside image and scribbles.
+        method: An algorithm that needs no extras.
         image: uint8 (H,W,3), RGB.
-        scribble: uint8 (H,W), class indices and 255 = unlabelled. A pixel of the copy has the label that most labelled pixels of
-            its square have.
+        scribble: uint8 (H,W), class indices and 255 = unlabelled. A pixel of the copy gets the most frequent label
+            among the labelled pixels of its square.
         num_classes: K.
-        scale: At least 1.
+        scale: Divisor of the sides, at least 1.
 
     Returns:
-        Labels of all pixels, each from its square. Doubt is left out; ``margin`` and ``scale`` are those of the copy.
+        Labels of all pixels, each from its square. ``doubt`` is None; ``margin`` and ``scale`` are those of the copy.
 
     Raises:
-        UsageError: The algorithm needs more.
+        UsageError: The algorithm needs extras.
     """
     if method.needs:
         raise UsageError(f"propagation {method.name!r} needs {', '.join(sorted(method.needs))}: it cannot be reduced")

@@ -1,4 +1,4 @@
-"""Which class the scribbles in each superpixel have."""
+"""Scribbled class of each superpixel."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 def majority(
     superpixels: NDArray[Any], scribble: NDArray[np.uint8], present: NDArray[np.uint8], count: int
 ) -> NDArray[np.int64]:
-    """The class that most scribbled pixels of each superpixel have.
+    """The most frequent class among the scribbled pixels of each superpixel.
 
     Args:
-        superpixels: integers (H,W), ids in 0..count-1.
+        superpixels: Integers (H,W), ids in 0..count-1.
         scribble: uint8 (H,W), 255 = unlabelled.
-        present: the classes that are scribbled, ascending.
-        count: number of superpixels.
+        present: The scribbled classes, ascending.
+        count: Number of superpixels.
 
     Returns:
-        int64 (count,), positions in ``present``, of equally frequent classes the first; -1 where nothing is scribbled.
+        int64 (count,), positions in ``present``; the first one if several classes are most frequent, -1 without
+        scribbles.
     """
     labelled = scribble != 255
     rank = np.searchsorted(present, scribble[labelled])

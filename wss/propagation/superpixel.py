@@ -1,4 +1,4 @@
-"""Labels spread within superpixels, and from them to the nearest others."""
+"""Propagation of scribbles within superpixels, and from them to the nearest superpixels without scribbles."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from wss.propagation.scribbled_superpixels import majority
 
 
 class Superpixel(Propagation):
-    """Each superpixel takes the label that most of its scribbled pixels have; the others stay open or take the nearest's.
+    """Each superpixel gets the most frequent label of its scribbled pixels.
 
     Source: Vernaza, Chandraker: Learning random-walk label propagation, 2017, the bound SPCON of table 2.
-    Differs: SPCON labels superpixels without scribbles from the dense truth; here they stay open (``fill: none``) or take the
-        label of the scribbled superpixel that is nearest in colour and position (``fill: nearest``).
+    Differs: SPCON labels superpixels without scribbles from the dense truth. Here they stay unlabelled (``fill: none``)
+        or get the label of the scribbled superpixel that is nearest in colour and position (``fill: nearest``).
     """
 
     name: Literal["superpixel"] = "superpixel"
-    summary: ClassVar[str] = "each superpixel takes the label scribbled in it, the others the nearest one"
+    summary: ClassVar[str] = "superpixels get the label scribbled in them, others that of the nearest superpixel"
     needs: ClassVar[frozenset[Extra]] = frozenset({"superpixels"})
 
     fill: Literal["none", "nearest"] = "nearest"
-    """Superpixels without scribbles: 255, or the label of the nearest scribbled superpixel."""
+    """Label of superpixels without scribbles: 255 (``none``), or that of the ``nearest`` scribbled superpixel."""
     colour_weight: float = Field(default=0.3, ge=0)
-    """Of mean colours, whose range is 1 per channel, beside centres, in units of the image's diagonal."""
+    """Weight of mean colours (0..1 per channel) in the distance of superpixels, relative to the positions of their
+    centres (in units of the image's diagonal). A larger value prefers similar colours to near positions."""
 
     def _spread(
         self,

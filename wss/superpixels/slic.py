@@ -1,4 +1,4 @@
-"""Superpixels by k-means over colour and position."""
+"""SLIC superpixels: k-means over colour and position."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Slic(SuperpixelMethod):
     summary: ClassVar[str] = "k-means over colour and position, of similar sizes"
 
     segments: int = Field(default=400, ge=1)
-    """About how many superpixels."""
+    """Approximate number of superpixels."""
     compactness: float = Field(default=10.0, gt=0)
-    """Weight of position beside colour: larger values make squarer superpixels."""
+    """Weight of position relative to colour. Larger values give squarer superpixels."""
 
     def _segment(self, image: NDArray[np.uint8], edges: EdgeMap | None) -> NDArray[Any]:
         from skimage.segmentation import slic

@@ -1,4 +1,4 @@
-"""Superpixels from an ultrametric contour map: basins of an edge map, merged in order of the boundaries between them."""
+"""Superpixels from an ultrametric contour map: basins of an edge map, merged across the weakest boundaries first."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from wss.ops.hierarchy import Hierarchy, agglomerate
 from wss.superpixels.superpixel_method import EdgeMap, SuperpixelMethod
 
 SIGMA_PX = 1.0
-"""Gaussian that smooths edge maps before basins are sought: each local minimum is one."""
+"""Standard deviation of the Gaussian that smooths edge maps before the watershed. Each local minimum gives a basin."""
 ORIENTATION_SIGMA_PX = 2.0
-"""Gaussian over which the orientation of edges is averaged."""
+"""Standard deviation of the Gaussian that averages the orientation of edges."""
 
 
 class Ucm(SuperpixelMethod):
-    """Basins of an edge map merge across the weakest boundary first, until one of a given strength or a number is reached.
+    """Merge basins of an edge map, weakest boundary first, up to a boundary strength or to a number of superpixels.
 
     Source: Arbelaez, Maire, Fowlkes, Malik: Contour detection and hierarchical image segmentation, 2011; see
         ``contour_hierarchy``.
@@ -32,9 +32,10 @@ class Ucm(SuperpixelMethod):
     needs_edges: ClassVar[bool] = True
 
     threshold: float = Field(default=0.3, ge=0, le=1)
-    """Boundaries up to this strength are removed; without effect where ``segments`` is given."""
+    """Boundaries up to this strength are removed; a larger value gives larger superpixels. Ignored if ``segments`` is
+    given."""
     segments: int | None = Field(default=None, ge=1)
-    """How many superpixels instead, or fewer where the edge map has fewer basins."""
+    """Number of superpixels; fewer if the edge map has fewer basins. None uses ``threshold``."""
 
     def _segment(self, image: NDArray[np.uint8], edges: EdgeMap | None) -> NDArray[Any]:
         hierarchy = contour_hierarchy(np.zeros(image.shape[:2], np.float32) if edges is None else edges)
@@ -42,26 +43,27 @@ class Ucm(SuperpixelMethod):
 
 
 def contour_hierarchy(edges: EdgeMap, *, oriented: bool = True) -> Hierarchy:
-    """The hierarchy of regions of an edge map: from it, segmentations of any strength or number are cut without computing anew.
+    """Compute the hierarchy of regions of an edge map.
 
-    The map is squared, smoothed and flooded from its local minima (the watershed), the borders between the basins are divided
-    into arcs, and the basins are merged by the strength of their boundaries.
+    The hierarchy gives segmentations of any strength or number without recomputation. The map is squared, smoothed and
+    flooded from its local minima (watershed). The borders between the basins are split into arcs. The basins are merged
+    by the strength of their boundaries.
 
     Args:
         edges: float32 (H,W) in 0..1.
-        oriented: Count an edge in full only where the boundary runs along it. Boundaries that a flood draws beside or across an
-            edge get strength from pixels of an edge that runs elsewhere.
+        oriented: Count an edge fully only where the boundary runs along it. Without it, a boundary that the watershed
+            draws next to or across an edge gets strength from pixels of an edge in another direction.
 
     Returns:
-        Heights are strengths, in 0..1: the root of the mean square along a boundary.
+        The hierarchy. Its heights are boundary strengths in 0..1: the root mean square along a boundary.
 
     Source: Arbelaez, Maire, Fowlkes, Malik 2011, section 4: oriented watershed transform and ultrametric contour map.
-    Differs: the paper's detector has a strength for each of eight orientations. Here there is one strength, and how much of it
-        counts for a direction is told by the second moments of the map's gradients around the pixel: all along the main
-        orientation, none across it where the edge is straight, all again where there is no main orientation, as at
-        junctions. Basins meet between pixels and cover the image; a side counts the mean of the two pixels beside it. Squares
-        are averaged, where the paper averages strengths: with maps of networks that were trained with balanced classes, which
-        are high along many faint edges, regions on BSDS500 agree better with the annotators'.
+    Differs: the paper's detector has a strength for each of eight orientations; here there is one strength. The second
+        moments of the map's gradients around the pixel give the share that counts for a direction: all along the main
+        orientation, nothing across it if the edge is straight, and all if there is no main orientation, as at
+        junctions. Basins meet between pixels and cover the image; a pixel side has the mean of its two pixels. Squares
+        are averaged, in the paper strengths. Edge networks trained with balanced classes give high values along many
+        faint edges. For their maps, averaged squares give regions that agree better with the annotators of BSDS500.
     """
     energy: EdgeMap = np.asarray(
         cv2.GaussianBlur(edges**2, (0, 0), SIGMA_PX, borderType=cv2.BORDER_REPLICATE), np.float32
@@ -76,7 +78,7 @@ def contour_hierarchy(edges: EdgeMap, *, oriented: bool = True) -> Hierarchy:
 
 
 def _basins(edges: EdgeMap) -> NDArray[np.int32]:
-    """The watershed from all local minima, int32 (H,W), ids from 0; every pixel belongs to a basin."""
+    """Watershed from all local minima, int32 (H,W), ids from 0. Every pixel belongs to a basin."""
     from scipy.ndimage import label
     from skimage.morphology import local_minima
     from skimage.segmentation import watershed
@@ -89,7 +91,7 @@ def _basins(edges: EdgeMap) -> NDArray[np.int32]:
 
 
 def _along(edges: EdgeMap, sides: Sides) -> NDArray[np.float64]:
-    """How much of the edges counts for the directions in which arcs run, float64 (S,) in 0..1."""
+    """Share of the edge strength that counts for the direction of the arc at each side, float64 (S,) in 0..1."""
     dx, dy = (
         cv2.Scharr(edges, cv2.CV_32F, *order, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
         for order in ((1, 0), (0, 1))
@@ -102,7 +104,7 @@ def _along(edges: EdgeMap, sides: Sides) -> NDArray[np.float64]:
         for product in (dy * dy, dx * dy, dx * dx)
     )
     y, x = straight_directions(sides).T
-    across = x * x * yy - 2 * x * y * xy + y * y * xx  # the gradients' mean square across the direction
+    across = x * x * yy - 2 * x * y * xy + y * y * xx  # mean square of the gradient across the direction
     largest = (xx + yy + np.sqrt((xx - yy) ** 2 + 4 * xy * xy)) / 2
     share: NDArray[np.float64] = np.where(largest > 0, across / np.where(largest > 0, largest, 1), 1)
     return np.sqrt(np.clip(share, 0, 1))

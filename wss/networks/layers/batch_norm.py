@@ -1,4 +1,4 @@
-"""Batch normalisation that can be held at its stored statistics, and that several processes share."""
+"""Batch normalisation that can be frozen, and whose statistics are shared by all processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Self = TypeVar("Self", bound="BatchNorm2d")
 class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` with the same parameters and state dict, and three additions.
 
-    While ``frozen`` is True the module normalises with its stored statistics and leaves them alone, whatever
-    ``train()`` says; scale and shift still learn unless they need no gradient. Where a batch holds a single value
-    per channel (one image whose feature map is 1x1), from which no variance can be estimated, the stored statistics are
-    used instead of failing. And where several processes hold parts of a batch, statistics are those of the whole batch.
+    If ``frozen`` is True, the module uses its stored statistics and does not update them, even after ``train()``. Scale
+    and shift are still trained unless they need no gradient. If a batch has a single value per channel (one image with
+    a 1x1 feature map), no variance can be estimated; then the stored statistics are used instead of an error. If
+    several processes hold parts of a batch, the statistics are those of the whole batch.
     """
 
     frozen: bool = False
@@ -44,7 +44,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def _of_whole_batch(self, input: Tensor) -> Tensor:
         mean, variance, count = _statistics(input.detach())
         with torch.no_grad():
-            # of all modules only these keep statistics
+            # only batch normalisation keeps running statistics
             for kept, found in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
                 if kept is not None and self.momentum is not None:
                     kept.lerp_(found.to(kept.dtype), self.momentum)
@@ -55,11 +55,11 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of the channels (C,) over the whole batch, and the number of values of each."""
+    """Mean and variance (C,) of the channels over the whole batch, and the number of values per channel."""
     wide = features.to(torch.promote_types(features.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
     number = torch.full_like(mean[:1], wide.numel() / wide.shape[1])
-    # a sum of squares less the square of the sum would lose the digits that count; parts are merged by their deviations
+    # Merge the variances of the parts: a sum of squares minus the square of the sum would lose precision.
     parts = gathered(torch.cat([mean, variance, number]))
     means, variances, numbers = torch.split(parts, [len(mean), len(mean), 1], 1)
     count = numbers.sum()
@@ -69,7 +69,7 @@ def _statistics(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """Features normalised with statistics that depend on all of them, in all processes."""
+    """Normalisation whose statistics depend on the features of all processes; the gradient accounts for that."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Edges of an image from the logits of its segmentation, so that edge maps can teach a segmentation network."""
+"""Edges from the logits of a segmentation, so that edge maps can train a segmentation network."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise
 
 
 class BoundaryRegression(nn.Module):
-    """BRN: three 3x3 convolutions at full resolution from maps of a segmentation to an edge map.
+    """BRN: three 3x3 convolutions at full resolution, from segmentation maps to an edge map.
 
     Args:
-        in_channels: Maps: 2 for those of ``foreground_background``, K for the logits themselves (the paper's ablation).
+        in_channels: Number of maps: 2 for ``foreground_background``, K for the logits (the paper's ablation).
         width: Channels between the convolutions.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", section 3.2.
-    Differs: the paper leaves open, and this layer chooses: the number of convolutions and their width; batch normalisation and
-        ReLU between them, a sigmoid behind; and that the maps are interpolated to the image's size before the convolutions,
-        so that edges are as sharp as the given ones.
+    Differs: the paper does not state the details. Our choices are the number and width of the convolutions, batch
+        normalisation and ReLU between them, and a sigmoid at the end. The maps are interpolated to the size of the
+        image before the convolutions, so that edges are as sharp as the given ones.
     """
 
     def __init__(self, in_channels: int, *, width: int = 16) -> None:
@@ -46,17 +46,17 @@ class BoundaryRegression(nn.Module):
 
 
 def foreground_background(logits: Tensor, background: int | None) -> Tensor:
-    """The largest foreground logit beside the background's, (B,2,H,W).
+    """The largest foreground logit and the background logit, (B,2,H,W).
 
-    At each pixel the gradient reaches the background and, of the foreground classes, the largest alone (the first of equal ones):
-    edges inside an object tell nothing about the other classes.
+    At each pixel the gradient reaches only the background and the largest foreground class (the first one if several
+    are equal), because edges inside an object say nothing about the other classes.
 
     Args:
         logits: (B,K,H,W).
         background: Index of the background class.
 
     Raises:
-        UsageError: No background class, or no other.
+        UsageError: There is no background class, or no other class.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", (1) and
         figure 3.
@@ -67,18 +67,18 @@ def foreground_background(logits: Tensor, background: int | None) -> Tensor:
 
 
 def background_level(logits: Tensor, background: int | None, size: Sequence[int]) -> Tensor:
-    """Edges 4 p (1 - p), float32 or float64 (B,H,W) in 0..1, p being the probability of the background.
+    """Edges 4 p (1 - p), float32 or float64 (B,H,W) in 0..1, with p the probability of the background.
 
-    They are 1 where background and objects are equally likely. Nothing is learned, so that only another prediction gives other
-    edges; borders between two objects are no edges.
+    They are 1 where background and objects are equally likely. There are no parameters, so only a change of the
+    prediction changes the edges. Borders between two objects are not edges.
 
     Args:
-        logits: (B,K,h,w), interpolated to the image's size.
+        logits: (B,K,h,w); they are interpolated to the size of the image.
         background: Index of the background class.
         size: H and W.
 
     Raises:
-        UsageError: No background class, or no other.
+        UsageError: There is no background class, or no other class.
     """
     background = _background(logits, background)
     if tuple(logits.shape[2:]) != tuple(size):
@@ -90,9 +90,9 @@ def background_level(logits: Tensor, background: int | None, size: Sequence[int]
 def _background(logits: Tensor, background: int | None) -> int:
     if background is None:
         raise UsageError(
-            "boundary regression from foreground and background needs a background class, and the data set has none: name it "
-            "in its class list, or take `boundary: all` or `none`"
+            "boundary regression from foreground and background needs a background class, but the data set has none: "
+            "name it in its class list, or set `boundary: all` or `none`"
         )
     if logits.shape[1] < 2:
-        raise UsageError("boundary regression from foreground and background needs a class beside the background")
+        raise UsageError("boundary regression from foreground and background needs a class besides the background")
     return background

@@ -1,4 +1,4 @@
-"""Convolutions as networks use them: with normalisation, separable, or padded as TensorFlow does."""
+"""Convolutions with batch normalisation, separable convolutions, and TensorFlow's padding."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wss.networks.layers.batch_norm import BatchNorm2d
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's ``SAME`` padding: ``ceil(size / stride)`` outputs, the odd padding pixel right
-    and bottom.
+    """A convolution with TensorFlow's ``SAME`` padding: ``ceil(size / stride)`` outputs.
 
-    A 3x3 convolution of stride 2 pads an even side by (0, 1) and an odd side by (1, 1), where PyTorch's ``padding=1``
-    pads (1, 1) always. Parameters are those of ``torch.nn.Conv2d``; the ``padding`` argument stays 0.
+    An odd padding pixel is added right and bottom. A 3x3 convolution of stride 2 pads an even side by (0, 1) and an odd
+    side by (1, 1); PyTorch's ``padding=1`` always pads (1, 1). Parameters are those of ``torch.nn.Conv2d``; the
+    argument ``padding`` must be 0.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -35,11 +35,11 @@ def conv_bn_relu(
     """A size-preserving convolution without bias, batch normalisation, ReLU.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
-        kernel_size: Odd.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Kernel size, odd.
         dilation: Distance between the taps.
-        separable: A depthwise convolution with its own normalisation and ReLU, then a 1x1 convolution: about
+        separable: Use a depthwise convolution with its own normalisation and ReLU, then a 1x1 convolution: about
             ``kernel_size**2`` times fewer operations (Chollet 2017, arXiv:1610.02357).
     """
     padding = dilation * (kernel_size // 2)
@@ -63,8 +63,9 @@ def conv_bn_relu(
 
 
 def initialise(module: nn.Module) -> None:
-    """He-normal weights (fan out) and zero biases for every convolution in ``module``; batch normalisation stays at 1
-    and 0. Weights on the meta device have no values to set and stay as they are.
+    """Set He-normal weights (fan out) and zero biases in every convolution of ``module``.
+
+    Batch normalisation keeps scale 1 and shift 0. Weights on the meta device have no values and are not changed.
 
     Source: He et al. 2015, arXiv:1502.01852.
     """
@@ -76,8 +77,9 @@ def initialise(module: nn.Module) -> None:
 
 
 def initialise_classifier(module: nn.Module) -> None:
-    """Normal weights of deviation 0.01 and zero biases for every convolution in ``module``: training starts near
-    uniform probs. Weights on the meta device stay as they are.
+    """Set normal weights (standard deviation 0.01) and zero biases in every convolution of ``module``.
+
+    Training then starts with nearly uniform probabilities. Weights on the meta device are not changed.
 
     Source: DeepLab (Chen et al. 2017), whose published solvers do the same.
     """

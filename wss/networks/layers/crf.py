@@ -1,4 +1,4 @@
-"""A fully connected CRF as the last layer of a network, trained with it."""
+"""A fully connected CRF as the trainable last layer of a network."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from wss.ops.differentiable_mean_field import Normalisation
 
 
 class CRFLayer(nn.Module):
-    """Mean-field iterations whose kernel weights and class compatibilities learn by back-propagation.
+    """Mean-field inference with trainable kernel weights and class compatibilities.
 
     Args:
         num_classes: K, background included.
         pos_weight: Initial weight of the position kernel, for every class.
-        pos_xy_std: Its standard deviation in pixels; fixed.
+        pos_xy_std: Standard deviation of the position kernel in pixels; fixed.
         bi_weight: Initial weight of the bilateral kernel, for every class.
-        bi_xy_std: Its standard deviation in pixels; fixed.
-        bi_rgb_std: Its standard deviation in colour, 0-255 units; fixed.
-        iterations: Mean-field iterations in training mode.
-        test_iterations: Mean-field iterations in evaluation mode.
-        normalisation: Of the kernels, see ``differentiable_mean_field``.
-        rate: Learning rate of the layer's parameters as a multiple of the phase's.
+        bi_xy_std: Spatial standard deviation of the bilateral kernel in pixels; fixed.
+        bi_rgb_std: Colour standard deviation of the bilateral kernel, 0-255 units; fixed.
+        iterations: Number of mean-field iterations in training mode.
+        test_iterations: Number of mean-field iterations in evaluation mode.
+        normalisation: Normalisation of the kernels, see ``differentiable_mean_field``.
+        rate: Learning rate of the layer's parameters as a multiple of the phase's rate.
 
     Attributes:
-        pos_weight: (K,), starts at the given weight.
-        bi_weight: (K,), likewise.
-        compatibility: (K,K), starts as the Potts model: 0 on the diagonal, 1 elsewhere.
+        pos_weight: (K,), weights of the position kernel.
+        bi_weight: (K,), weights of the bilateral kernel.
+        compatibility: (K,K), initially the Potts model: 0 on the diagonal, 1 elsewhere.
 
     Source: Zheng et al. 2015, "Conditional Random Fields as Recurrent Neural Networks", section 5: 5 iterations in training
         and 10 at test, kernel weights per class, a compatibility matrix.
@@ -65,8 +65,9 @@ class CRFLayer(nn.Module):
 
         Args:
             logits: Scores before softmax, float (B,K,H,W).
-            rgb: Images (B,3,H,W) in 0..255. Values are rounded to bytes, since interpolation may leave the range by a hair.
-            roi: bool (B,H,W), True where there is an image; None is everywhere.
+            rgb: Images (B,3,H,W) in 0..255. Values are rounded and clamped, because interpolated values can be slightly
+                outside.
+            roi: bool (B,H,W), True on the image, False on padding. None means True everywhere.
 
         Returns:
             Log-probabilities (B,K,H,W), float32 or float64.

@@ -1,4 +1,4 @@
-"""Dropout whose noise does not depend on how many processes share a batch."""
+"""Dropout whose noise does not depend on the number of processes that share a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wss.distributed import drawn, shares_batch
 
 
 class Dropout(nn.Dropout):
-    """``torch.nn.Dropout``; where several processes hold parts of a batch, each has its part of the noise for the whole."""
+    """``torch.nn.Dropout``. If several processes share a batch, each uses its part of the noise for the whole batch."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop values of features (B,...)."""
@@ -20,7 +20,7 @@ class Dropout(nn.Dropout):
 
 
 class Dropout2d(nn.Dropout2d):
-    """``torch.nn.Dropout2d`` with the same addition."""
+    """``torch.nn.Dropout2d``. If processes share a batch, each uses its part of the noise for the whole batch."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop channels of features (B,C,H,W)."""
@@ -30,7 +30,7 @@ class Dropout2d(nn.Dropout2d):
 
 
 def _ones(like: Tensor, count: int) -> Tensor:
-    """Ones for ``count`` images laid out like these, since noise is drawn in the order of memory."""
+    """Ones for ``count`` images in the memory layout of ``like``, because noise is drawn in memory order."""
     last = like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
     order = torch.channels_last if last else torch.contiguous_format
     return torch.ones((count, *like.shape[1:]), dtype=like.dtype, device=like.device).contiguous(memory_format=order)

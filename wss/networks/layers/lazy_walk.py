@@ -1,4 +1,4 @@
-"""A random walk on the features of a network that was trained without one, for prediction."""
+"""A random walk at prediction, on features of a network that was trained without a walk."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from wss.ops.transition import random_walk_step
 
 
 class LazyWalk(nn.Module):
-    """f <- (alpha P f + f) / (1 + alpha), P = softmax(scale c) over rows, where c is the cosine of two features.
+    """f <- (alpha P f + f) / (1 + alpha), P = softmax(scale c) over rows, with c the cosines of pairs of features.
 
-    Features keep about the length that the classifier behind them was trained on, so that it needs no training. Cosines lead to
-    what is most alike, inner products to the longest features. P is never held as a whole. Where features are finer than the
-    walk, it is between means over cells, and what it adds is interpolated back.
+    Features keep about the length on which the classifier was trained, so the classifier needs no further training.
+    With cosines features walk to the most similar ones; with inner products they would walk to the longest ones. P is
+    never stored as a whole. If the feature map is finer than the walk, the walk is between means over cells, and its
+    step is interpolated back.
 
     Args:
-        cell: Positions a side that are one of the walk.
-        scale: Multiplies cosines, above 0.
+        cell: Side of a cell of the walk in positions of the feature map.
+        scale: Factor of the cosines, above 0. A larger value restricts the walk to more similar features.
         alpha: Weight of the step, at least 0; 0 changes nothing.
 
     Raises:
-        UsageError: A cell has no positions, or alpha is negative.
+        UsageError: ``cell`` is below 1, or alpha is negative.
 
     Differs: not in the paper of RW-SS, whose walk (``RandomWalk``) takes part in training and learns alpha.
     """

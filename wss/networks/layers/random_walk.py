@@ -1,4 +1,4 @@
-"""A random walk on features as a layer: what resembles each other becomes alike."""
+"""A random walk on features as a layer: similar features become more similar."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SIMILARITY_WIDTH = 64
 
 @dataclass(frozen=True)
 class Walk:
-    """What a random-walk layer did.
+    """Result of a random-walk layer.
 
     Attributes:
         features: The layer's output, (B,C,h,w), for the classifier.
-        before: f^{L-1}, the features on the grid of the walk, (B,C,m,n).
-        after: f^L on that grid, (B,C,m,n).
-        log_transition: log P, (B,mn,mn), float32 or float64, or None where nobody asked for it.
+        before: f^{L-1}, the features before the walk on its grid, (B,C,m,n).
+        after: f^L, the features after the walk on its grid, (B,C,m,n).
+        log_transition: log P, (B,mn,mn), float32 or float64; None unless requested.
     """
 
     features: Tensor
@@ -35,34 +35,35 @@ class Walk:
 
 
 class RandomWalk(nn.Module):
-    """f <- alpha P f + f, where P, from ``transition_matrix``, says which positions resemble each other.
+    """f <- alpha P f + f, with the ``transition_matrix`` P of similarities between positions.
 
-    Alpha is learned and begins at 0: a new layer changes nothing.
+    Alpha is learned and starts at 0, so a new layer changes nothing.
 
-    P has as many rows and columns as the feature map has positions, so that a map of a fine network is averaged over cells first;
-    what the walk adds is interpolated back, and the features it is added to keep their detail. Where ``cell`` is 1 that is the
-    equation itself.
+    P has one row and one column per position of the feature map. A fine feature map is therefore first averaged over
+    cells. The step of the walk is interpolated back and added to the fine features, which keep their detail. With
+    ``cell`` 1 this is exactly the equation.
 
     Args:
         channels: C.
-        embed: ``none``, P = softmax(f' f) and P f. ``cosine``, the same of features divided by their lengths: inner products lead
-            from everywhere to the longest features, cosines to the most similar ones. ``qkv``, 1x1 convolutions of f to 64
-            channels for queries and keys of P, and to C for what is walked: C^2 + 129 C + 128 parameters, with alpha 328,321
-            for 512 channels. They begin with PyTorch's small weights: larger ones give rows of P a single entry each.
-        cell: Positions a side that are one of the walk.
-        scale: Multiplies inner products, see ``transition_matrix``. Cosines need one of about 5 to tell positions apart.
+        embed: ``none``: P = softmax(f' f), and the step is P f. ``cosine``: P from features of unit length, and the
+            step is P f. With inner products all features walk to the longest ones, with cosines to the most similar
+            ones. ``qkv``: 1x1 convolutions of f, to 64 channels for the queries and keys of P and to C channels for the
+            values. They have C^2 + 129 C + 128 parameters; with alpha, 328,321 for 512 channels. They start with
+            PyTorch's small default weights; with larger weights each row of P would have a single dominant entry.
+        cell: Side of a cell of the walk in positions of the feature map.
+        scale: Factor of the inner products, see ``transition_matrix``. Cosines need about 5 to distinguish positions.
 
     Attributes:
-        alpha: How far features walk, a single number; without weight decay.
+        alpha: Weight of the step, a scalar without weight decay.
 
     Raises:
-        UsageError: A cell has no positions, or the name of the embedding is unknown.
+        UsageError: ``cell`` is below 1, or the name of the embedding is unknown.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
-        Self-Supervision on Neural Eigenspace", (2), (4), (5). ``qkv`` is what the authors published later; it has the parameters
-        that Table 5 counts.
-    Differs: cells of more than one position, for networks whose features are finer than stride 8 or 16; ``cosine`` is not in
-        the paper.
+        Self-Supervision on Neural Eigenspace", (2), (4), (5). ``qkv`` is from the authors' later code; its number of
+        parameters is that of Table 5.
+    Differs: cells of more than one position are ours, for networks with features finer than stride 8 or 16. ``cosine``
+        is not in the paper.
     """
 
     def __init__(self, channels: int, *, embed: Embedding = "none", cell: int = 1, scale: float = 1.0) -> None:
@@ -79,11 +80,11 @@ class RandomWalk(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor, transition: bool = False) -> Walk:
-        """Walk on features (B,C,h,w).
+        """Apply one step of the walk to features (B,C,h,w).
 
         Args:
-            features: Of any size; cells at the right and bottom border may be smaller.
-            transition: Keep log P. Without, P is never held as a whole.
+            features: Features of any size. Cells at the right and bottom border can be smaller.
+            transition: Return log P. If False, P is never stored as a whole.
         """
         before = cells(features, self.cell)
         query, key, value = self._embedded(before)
@@ -101,7 +102,7 @@ class RandomWalk(nn.Module):
         return Walk(features + spread(added, self.cell, features.shape[2:]), before, after, log_transition)
 
     def _embedded(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and what is walked."""
+        """Queries, keys and values of the walk."""
         if self.embed == "qkv":
             query, key, value = (self.embedding[name](features) for name in self.embedding)
             return query, key, value
@@ -112,16 +113,16 @@ class RandomWalk(nn.Module):
 
 
 def cells(features: Tensor, cell: int) -> Tensor:
-    """Means (B,C,ceil(h/cell),ceil(w/cell)) of features (B,C,h,w) over cells; those at the right and bottom may be smaller."""
+    """Means of features (B,C,h,w) over cells, (B,C,ceil(h/cell),ceil(w/cell)). Border cells can be smaller."""
     return functional.avg_pool2d(features, cell, ceil_mode=True) if cell > 1 else features
 
 
 def spread(maps: Tensor, cell: int, size: torch.Size) -> Tensor:
-    """Maps of cells (B,C,m,n), interpolated bilinearly to the positions (B,C,*size) that the cells were means of."""
+    """Interpolate maps of cells (B,C,m,n) bilinearly to the positions of the feature map, (B,C,*size)."""
     fine = functional.interpolate(maps, scale_factor=cell, mode="bilinear", align_corners=False)
     return fine[:, :, : size[0], : size[1]]
 
 
 def directions(features: Tensor) -> Tensor:
-    """Features (B,C,h,w) divided by their lengths over channels, at least float32; their inner products are cosines."""
+    """Features (B,C,h,w) scaled to unit length over channels, at least float32. Their inner products are cosines."""
     return functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)

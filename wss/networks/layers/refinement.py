@@ -1,4 +1,4 @@
-"""Refinement of coarse logits with detail from the image, doubling the resolution step by step."""
+"""Refinement of coarse logits with detail from the image, in steps that double the resolution."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from wss.networks.layers.convolution import conv_bn_relu, initialise
 
 
 class PredictionRefinement(nn.Module):
-    """PRN: brings the logits of any segmentation network to full resolution, correcting them on the way.
+    """PRN: upsamples the logits of any segmentation network to full resolution and corrects them at each step.
 
-    Five 3x3 convolutions turn the image into one map of detail. Logits and their correction so far are doubled in size until
-    they are as large as the image; at each size three 3x3 convolutions see a class's map beside the detail and add to the
-    correction. Their weights are the same for all classes, so that a new order of classes gives a new order of the result,
-    and the number of parameters does not depend on their number. A network of stride 1 gets one step, at full resolution.
+    Five 3x3 convolutions compute one detail map from the image. Each step doubles the size of the logits and of their
+    correction, up to the size of the image. At each size three 3x3 convolutions take a class's map and the detail map,
+    and add to the correction. All classes share the weights. So a permutation of the classes permutes the result, and
+    the number of parameters does not depend on the number of classes. For a network of stride 1 there is one step, at
+    full resolution.
 
-    At first the correction is 0: the result is the bilinear interpolation that the network would have without the layer.
+    Initially the correction is 0; the result is then the bilinear interpolation of the logits, as without the layer.
 
     Args:
-        output_stride: Of the logits, a power of two from 1.
-        detail_width: Channels of the path from image to detail.
+        output_stride: Stride of the logits, a power of two, at least 1.
+        detail_width: Channels of the convolutions from the image to the detail map.
         width: Channels per class between the convolutions of a step.
 
     Raises:
-        UsageError: The stride is no power of two.
+        UsageError: The stride is not a power of two.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", section 3.1:
-        five convolutions, a single-channel map beside each of the K+1 maps, iterative upsampling, convolutions and additions
-        of the corresponding maps of the network.
-    Differs: the paper leaves open, and this layer chooses: the widths; batch normalisation and ReLU in the detail path, ReLU
-        alone within steps; that weights are shared over classes but not over steps; that detail is averaged over areas at
-        the smaller sizes; that each step adds the network's interpolated logits and the correction of the step before; and
-        that the correction begins at 0, so that a pre-trained network is not disturbed.
+        five convolutions, a single-channel map concatenated with each of the K+1 maps, iterative upsampling,
+        convolutions and additions of the corresponding maps of the network.
+    Differs: the paper does not state the details. Our choices: the widths; batch normalisation and ReLU in the detail
+        path, only ReLU within steps; weights are shared by classes but not by steps; at smaller sizes the detail is
+        averaged over areas; each step takes the sum of the network's interpolated logits and the previous correction;
+        the correction starts at 0, so that a pre-trained network is not disturbed.
     """
 
     def __init__(self, output_stride: int, *, detail_width: int = 16, width: int = 8) -> None:
         super().__init__()
         if output_stride < 1 or output_stride & (output_stride - 1):
-            raise UsageError(f"refinement doubles sizes, and the output stride {output_stride} is no power of two")
+            raise UsageError(f"refinement doubles sizes, but the output stride {output_stride} is not a power of two")
         self.detail = nn.Sequential(
             conv_bn_relu(3, detail_width, 3),
             *(conv_bn_relu(detail_width, detail_width, 3) for _ in range(3)),
@@ -52,7 +53,7 @@ class PredictionRefinement(nn.Module):
         self.steps = nn.ModuleList(_Step(width) for _ in range(max(1, output_stride.bit_length() - 1)))
 
     def forward(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Refined logits (B,K,H,W) of coarse ones.
+        """Refine coarse logits to (B,K,H,W).
 
         Args:
             logits: (B,K,ceil(H/s),ceil(W/s)).
@@ -66,7 +67,7 @@ class PredictionRefinement(nn.Module):
             size = (
                 (height + stride - 1) // stride,
                 (width + stride - 1) // stride,
-            )  # of positive numbers, as ONNX divides
+            )  # positive operands only, because ONNX rounds division towards zero
             correction = _resize(correction, size)
             near = functional.avg_pool2d(detail, stride, ceil_mode=True)
             correction = correction + step(_resize(logits, size) + correction, near)
@@ -74,10 +75,10 @@ class PredictionRefinement(nn.Module):
 
 
 class _Step(nn.Module):
-    """A correction of every class's map from the map itself and the detail beside it.
+    """Correction of every class's map from the map itself and the detail map.
 
-    The convolution of the two concatenated is the sum of one of each; that of the detail, the same for all classes, is so
-    computed once.
+    A convolution of the two concatenated maps is the sum of one convolution of each. The convolution of the detail map
+    is equal for all classes, so it is computed only once.
     """
 
     def __init__(self, width: int) -> None:
@@ -88,7 +89,7 @@ class _Step(nn.Module):
         self.last = nn.Conv2d(width, 1, 3, padding=1, bias=False)
         initialise(self)
         nn.init.zeros_(self.last.weight)
-        # With so few channels this layout makes forward and backward passes of the refinement 2.5 times as fast on a CPU.
+        # With so few channels this layout makes forward and backward passes 2.5 times as fast on a CPU.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, maps: Tensor, detail: Tensor) -> Tensor:
