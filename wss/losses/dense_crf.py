@@ -32,11 +32,9 @@ def dense_crf_loss(
 
     Units:
         ``normalised``: the loss of each image is divided by 1'W1. It is the cut share of the affinity within the region
-        of
-        interest: 0 if there is one segment, 1 - 1/K if all classes have equal probability everywhere. It is averaged
-            over
-        the images that have a region of interest. It does not depend on the crop, the resolution (if sigma_xy grows
-        with it), the batch size, K, or the lattice's scale of W.
+        of interest: 0 if there is one segment, 1 - 1/K if all classes have equal probability everywhere. It is averaged
+        over the images that have a region of interest. It does not depend on the crop, the resolution (if sigma_xy
+        grows with it), the batch size, K, or the lattice's scale of W.
 
         ``paper``: the value that the authors' code computes, -sum_k S_k' W S_k. It lacks the constant 1'W1 and is
         therefore negative. It is summed over pixels (the reduced pixels if ``scale`` < 1) and averaged over images.

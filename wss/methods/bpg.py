@@ -61,8 +61,7 @@ class Bpg(CrossEntropyMethod):
 
     With ``boundary: level`` there is no boundary branch. The edges are 4 p (1 - p), with p the probability of the
     background: 1 where the network cannot tell background from objects, 0 where it is certain. A branch with its own
-        convolutions can read
-    the edges from other patterns in the logits; then the borders of the prediction need not move.
+    convolutions can read the edges from other patterns in the logits; then the borders of the prediction need not move.
 
     ``refine`` and ``boundary`` are the ablations of the paper: False and ``none`` train the plain network. With
     ``boundary: none`` the term ``boundary`` is 0, so an ablation changes only these two settings.

@@ -35,11 +35,9 @@ def min_cut(unary: NDArray[Any], edges: NDArray[Any], weights: NDArray[Any]) -> 
 
     Maximum flow needs integers. Costs are rounded to multiples of a unit, which is 2^-30 of the largest capacity in the
     graph. The energy of the result exceeds the minimum by at most (N + E) units. Some nodes have a certain label from
-    the
-    start: an infinite cost, or own costs that outweigh all their edges, decide it. They do not enter the graph. So the
-        graph
-    has no infinite capacity, and no capacity is larger than the weights around one or two nodes, even if costs are
-    large.
+    the start: an infinite cost, or own costs that outweigh all their edges, decide it. They do not enter the graph. So
+    the graph has no infinite capacity, and no capacity is larger than the weights around one or two nodes, even if
+    costs are large.
 
     Args:
         unary: (N, 2), costs; inf forbids a label, at most one per node.

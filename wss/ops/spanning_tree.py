@@ -48,8 +48,7 @@ def spanning_tree(
     """Minimum spanning trees of the four-connected pixel grid; squared feature differences are the lengths of edges.
 
     Edges of equal length have a fixed order: edges to the right before edges down, each row by row. So the tree is
-        unique
-    even where the image is flat.
+    unique even where the image is flat.
 
     Args:
         features: float (B,C,H,W). Lengths are computed in float32.

@@ -43,9 +43,8 @@ class Propagation(Params, ABC):
     """Settings and behaviour of one algorithm that propagates the scribbles of one image over it, without training.
 
     All algorithms guarantee: scribbled pixels keep their labels. Only classes that are scribbled in the image occur. An
-        image
-    without any scribble is 255 everywhere. If only one class is scribbled, every labelled pixel has it. Equal arguments
-    give equal results.
+    image without any scribble is 255 everywhere. If only one class is scribbled, every labelled pixel has it. Equal
+    arguments give equal results.
     """
 
     name: str
