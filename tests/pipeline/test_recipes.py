@@ -90,9 +90,7 @@ def test_a_recipe_that_only_names_another_one_follows_the_preset(load):
 
 def test_a_preset_without_the_recipe_for_a_role_is_refused(load):
     lacking = "\n".join(line for line in PRESET.splitlines() if "second" not in line)
-    message = (
-        r"stage 'train': preset .*given.yaml has no recipe 'second', .*its recipes are first, phase, sgd, training"
-    )
+    message = r"stage 'train': this stage uses the recipe 'second', and preset .*given.yaml has no such recipe.*its recipes are first, phase, sgd, training"
     with pytest.raises(UsageError, match=message):
         load(preset=lacking)
 
@@ -134,7 +132,7 @@ def test_a_change_of_a_recipe_that_no_stage_takes_is_reported(load):
     spare = PIPELINE.replace("empty: {}", "empty: {}\n      spare: {lr: 1}")
     unused, idle = load("recipes.spare.lr=2", text=spare).notes
     assert "mine.yaml: no stage of the pipeline mine uses recipes.spare" in unused
-    assert idle == "--set recipes.spare.lr changes nothing: stages use something else, or had this value before"
+    assert idle == "--set recipes.spare.lr changes nothing: no stage uses it, or stages already had this value"
 
 
 @pytest.mark.parametrize(
