@@ -90,7 +90,10 @@ def test_a_recipe_that_only_names_another_one_follows_the_preset(load):
 
 def test_a_preset_without_the_recipe_for_a_role_is_refused(load):
     lacking = "\n".join(line for line in PRESET.splitlines() if "second" not in line)
-    message = r"stage 'train': this stage uses the recipe 'second', and preset .*given.yaml has no such recipe.*its recipes are first, phase, sgd, training"
+    message = (
+        r"stage 'train': this stage uses the recipe 'second', and preset .*given.yaml has no such recipe.*"
+        r"its recipes are first, phase, sgd, training"
+    )
     with pytest.raises(UsageError, match=message):
         load(preset=lacking)
 
