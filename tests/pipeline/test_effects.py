@@ -79,7 +79,7 @@ def load(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("train-plain-0.phases.0.terms.boundary=1", "'train-plain-0': --set adds boundary to the terms that a factor"),
+        ("train-plain-0.phases.0.terms.boundary=1", "'train-plain-0': --set adds boundary to terms that a factor"),
         ("train-*.phases.0.terms.boundary=0", "'train-plain-0': --set adds boundary"),
         ("recipes.first.terms.boundary=1", "'train-plain-0': --set adds boundary"),
         (
@@ -116,7 +116,7 @@ def test_a_change_may_not_turn_one_row_into_another(load, setting, message):
         ),
         (
             "recipes: {training: {}, refined: {steps: 1, terms: {boundary: 2}}}",
-            "'train-plain-0': .*given.yaml adds boundary to the terms",
+            "'train-plain-0': .*given.yaml adds boundary to terms",
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_presets_of_levels_set_every_training_or_none(load):
     """
     with pytest.raises(UsageError, match="presets of levels set how networks are trained, but train-more has no such"):
         load(LEVELS + more, one=RECIPES)
-    with pytest.raises(UsageError, match="and train-two has no such"):
+    with pytest.raises(UsageError, match="but train-two has no such"):
         load(LEVELS.replace("one: {spec", "two: {spec: {name: unet}}, one: {spec"), one=RECIPES)
     assert load(LEVELS + more, one="every: {train: {amp: true}}").nodes["train-one"].params.amp
     assert load(LEVELS + more, preset=RECIPES, one=RECIPES).nodes["train-more"].params.batch_size == 1

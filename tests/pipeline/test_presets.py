@@ -84,7 +84,7 @@ def test_every_preset_is_made_for_a_pipeline():
 @pytest.mark.parametrize(("pipeline", "preset"), COMMANDS)
 def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(pipeline, preset):
     loaded = load_pipeline(find_pipeline(pipeline), preset=load_preset(preset))
-    assert [note for note in loaded.notes if not note.startswith(("where ", "  - "))] == []
+    assert [note for note in loaded.notes if not note.startswith(("differences of ", "  - "))] == []
     split = "trainaug" if preset.startswith("voc2012") else "train"
     for node in loaded.nodes.values():
         if node.stage.name == "train":
@@ -156,9 +156,9 @@ def test_presets_train_all_losses_of_a_study_alike(path):
         ("every: {train: 3}", "'every' must map names to settings"),
         ("recipes: {first: 3}", "'recipes' must map names to settings"),
         ("methods: {ncut: 3}", "'methods' must map names to settings"),
-        ("factors: [a]", "'factors' must hold names"),
-        ("every: [train]", "'every' must hold names"),
-        ("recipes: first", "'recipes' must hold names"),
+        ("factors: [a]", "'factors' must map names"),
+        ("every: [train]", "'every' must map names"),
+        ("recipes: first", "'recipes' must map names"),
         ("split: [a]", "'split' must be the name of the split to train on, got .'a'."),
         ("split: {train: 3}", "'split' must be the name of the split to train on"),
         ("every: {tain: {}}", "every: no 'tain'; did you mean 'train'"),

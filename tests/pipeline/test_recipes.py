@@ -163,7 +163,7 @@ def test_refuses_changes(load, settings, message):
         ("{recipe: phase, epochs: 3}", "{a: {recipe: first}}", "stage 'train': recipe 'first' contains itself"),
         ("{recipe: phase, epochs: 3}", "{a: [{recipe: whole}]}", "stage 'train': recipe 'first' contains itself"),
         ("{recipe: phase, epochs: 3}", "{recipe: phas}", "no recipe 'phas'; did you mean 'phase'"),
-        ("{recipe: phase, epochs: 3}", "[1]", r"recipe 'first' must be names with values, got \[1\]"),
+        ("{recipe: phase, epochs: 3}", "[1]", r"recipe 'first' must map names to values, got \[1\]"),
         ("epochs: 3", "epoch: 3", "stage 'train': unknown parameter 'phases.0.epoch'; did you mean 'epochs'"),
     ],
 )
