@@ -371,7 +371,7 @@ def test_a_preset_of_levels_needs_a_level_for_every_training(load, tmp_path):
     one = "recipes: {training: {batch_size: 1}, first: {steps: 1}}"
     assert load(STUDY, preset=levels, one=one).nodes["train-pce-big-0"].params.batch_size == 1
     message = (
-        r"mine.yaml: stage 'train': preset .*given.yaml sets trainings by levels of network, and this stage has none of them; "
+        r"mine.yaml: stage 'train': preset .*given.yaml sets trainings by levels of network, but this stage has none of these levels; "
         rf"use one of the presets that the levels name: {tmp_path}/one.yaml"
     )
     with pytest.raises(UsageError, match=message):
