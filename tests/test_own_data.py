@@ -163,7 +163,7 @@ def _check(outcomes, page, kind, told):
     if not KINDS[kind]["masks"]:
         assert "nothing is scored" in page
         assert "scored on nothing" in page
-        assert any("take their place (" in line and "predict" in line for line in told)
+        assert any("are used instead (" in line and "predict" in line for line in told)
         assert "<h3>Not scored</h3>" in page
         assert page.count("<figcaption>Prediction</figcaption>") >= 3
     else:

@@ -61,7 +61,7 @@ def test_methods_that_look_at_the_image(fresh, wss, bsds, method):
         (["--sweep", "a,b"], "expected numbers with commas"),
         (["--sweep", "0.5,2"], "threshold"),
         (["--method", "slic", "--sweep", "2.5"], "segments"),
-        (["--method", "slic", "--detector", "gradient"], "'slic' looks at no edges"),
+        (["--method", "slic", "--detector", "gradient"], "'slic' does not use edges"),
         (["--detector", "gradeint"], "gradient"),
         (["--split", "vla"], "splits here: val"),
     ],

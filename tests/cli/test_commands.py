@@ -273,7 +273,7 @@ def test_train_sets_the_length_of_every_phase(fresh, wss):
         assert lengths == [(1, None), (1, None)]
     both = wss(*common, "--epochs", 1, "--steps", 1)
     assert both.code == 2
-    assert "--epochs and --steps both give the length of every phase; give one of them" in both.err
+    assert "--epochs and --steps both set the length of every phase; give only one of them" in both.err
 
 
 def test_train_uses_what_prepare_chose_and_skips_the_second_time(fresh, wss):
@@ -484,7 +484,7 @@ def test_settings_of_the_crf_without_it_are_refused(work, wss):
     for option in (("--crf-preset", "vgg16"), ("--crf-backend", "native")):
         result = wss("evaluate", *option)
         assert result.code == 2
-        assert "give --crf with them" in result.said
+        assert "give --crf as well" in result.said
 
 
 def test_predict_with_a_checkpoint_needs_no_workspace(work, wss, tmp_path, monkeypatch):

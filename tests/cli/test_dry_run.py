@@ -116,7 +116,7 @@ def test_dry_run_tells_the_disk_and_refuses_what_cannot_fit(cells, wss, monkeypa
     told = wss("run", "pce", "--dry-run")
     assert told.code == 0
     assert "About " in told.out
-    assert " MB of disk for what is to do" in told.out
+    assert " MB of disk needed for the stages to run" in told.out
     assert wss("prepare").code == 0
     rows = {row["id"]: row for row in wss("run", "pce", "--dry-run", "--json").json["stages"]}
     (samples,) = (cells / "artifacts/samples").glob("*.h5")
@@ -125,7 +125,7 @@ def test_dry_run_tells_the_disk_and_refuses_what_cannot_fit(cells, wss, monkeypa
     for refused in (wss("run", "pce", "--dry-run"), wss("run", "pce"), wss("train")):
         assert refused.code == 1
         assert f"{cells}: this run needs about 0." in refused.said.replace("\n", "")
-        assert "and 0.001 GB are free" in refused.said
+        assert "but 0.001 GB are free" in refused.said
         assert "`wss gc --all`" in refused.said
     assert not list(cells.glob("artifacts/train/*.h5"))
     assert wss("prepare").code == 0  # all done

@@ -16,7 +16,7 @@ def test_exports_what_was_trained_last(work, wss):
 
 
 def test_says_that_a_walk_at_test_time_is_no_part_of_the_file(work, wss):
-    said = "test_time.walk of the stage predict is no part of the network"
+    said = "test_time.walk of the stage predict is not part of the network"
     assert said not in wss("export", "-f", "torch").said
     quick = ("--set", "train.phases=[{epochs: 1, terms: {pce: 1}, lr: 0.01, head_multiplier: 1}]")
     assert wss("train", *quick, "--set", "predict.test_time.walk=true").code == 0
@@ -46,7 +46,7 @@ def test_what_is_not_there_is_named(work, wss):
 def test_nothing_trained_yet(fresh, wss):
     result = wss("export")
     assert result.code == 2
-    assert "nothing trained" in result.said
+    assert "no network was trained" in result.said
     assert "wss train" in result.said
     assert not list(fresh.glob("artifacts"))
 

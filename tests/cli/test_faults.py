@@ -123,7 +123,12 @@ REQUESTS = [
     Fault(
         "shrink and length", ("prepare", "--shrink", 0.5, "--length", 0.5), USAGE, ("--shrink", "--length", "one of")
     ),
-    Fault("points and shrink", ("prepare", "--points", "--shrink", 0.5), USAGE, ("points", "shrink", "give one")),
+    Fault(
+        "points and shrink",
+        ("prepare", "--points", "--shrink", 0.5),
+        USAGE,
+        ("points", "shrink", "set either points or shrink"),
+    ),
     Fault("fraction", ("prepare", "--fraction", 0), USAGE, ("fraction", "greater than 0")),
     Fault("drop", ("prepare", "--drop", -0.1), USAGE, ("--drop", "0")),
     Fault("seed", ("prepare", "--seed", -1), USAGE, ("--seed", "0")),

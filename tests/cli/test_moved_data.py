@@ -38,7 +38,7 @@ def test_new_images_are_predicted_as_with_the_data_set(trained, moved, tmp_path)
     for place, out in ((workspace, "a"), (trained / "w", "b")):
         result = call("predict", elsewhere / "images", "-w", place, "--out", tmp_path / out, "--jobs", 1)
         assert result.code == 0, result.err
-        assert ("no such folder; going on from what was read of it" in result.said) == (place == workspace)
+        assert ("no such folder; using the images that were read before" in result.said) == (place == workspace)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert len(names) == 12
     for name in names:
@@ -109,7 +109,7 @@ def test_a_data_set_that_was_never_read_is_missed(tmp_path):
     (tmp_path / "cells").rename(tmp_path / "elsewhere")
     result = call("train", "-w", tmp_path / "w", *QUICK)
     assert result.code == 1
-    assert "no such folder, and nothing was read of this data set yet" in result.said
+    assert "no such folder, and this data set was never read" in result.said
     assert call("init", "-k", "folder", "-r", tmp_path / "elsewhere", "-w", tmp_path / "w").code == 0  # the remedy
 
 

@@ -61,8 +61,8 @@ def test_settings_reach_the_algorithm_and_the_superpixels(files, wss, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["IMAGE"], 2, "an image and its --scribbles go together"),
-        (["-s", "SCRIBBLES"], 2, "an image and its --scribbles go together"),
+        (["IMAGE"], 2, "give both an image and its --scribbles"),
+        (["-s", "SCRIBBLES"], 2, "give both an image and its --scribbles"),
         (["IMAGE", "-s", "SCRIBBLES", "-m", "grab-cut"], 2, "did you mean 'grabcut'"),
         (["IMAGE", "-s", "SCRIBBLES", "-o", "mask.jpg"], 2, "ends with .png"),
         (["IMAGE", "-s", "SCRIBBLES", "-o", "IMAGE"], 2, "would be overwritten"),
@@ -197,7 +197,7 @@ def test_ucm_superpixels_of_one_image(files, wss, tmp_path):
     assert coverage(30) < 1
     refused = wss(*arguments, "--set", "edges.detector=gradient")
     assert refused.code == 2
-    assert "looks at no edges here" in refused.said
+    assert "does not use edges here" in refused.said
 
 
 def test_superpixels_are_counted_and_written(cells, wss, tmp_path):
@@ -216,10 +216,10 @@ def test_superpixels_are_counted_and_written(cells, wss, tmp_path):
     [
         (["superpixels", "-m", "slick"], "did you mean 'slic'"),
         (["superpixels", "--set", "superpixels.method.segments=3"], "unknown parameter"),
-        (["superpixels", "-m", "slic", "--edges", "gradient"], "method 'slic' looks at no edges"),
+        (["superpixels", "-m", "slic", "--edges", "gradient"], "method 'slic' does not use edges"),
         (["superpixels", "-m", "ucm", "--edges", "gradeint"], "gradient"),
         (["propagate", "--split", "trian"], "did you mean 'train'"),
-        (["propagate", "-m", "grabcut", "--edges", "embedded"], "method 'grabcut' looks at no edges"),
+        (["propagate", "-m", "grabcut", "--edges", "embedded"], "method 'grabcut' does not use edges"),
         (["propagate", "-m", "random-walk", "--edges", "embeded"], "embedded"),
         (["propagate", "--set", "propagate.method.gt_prob=0.5"], "unknown parameter"),
     ],

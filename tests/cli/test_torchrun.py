@@ -210,7 +210,7 @@ def test_a_failure_before_the_training_is_told_once(server, prepared):
         prepared, 2, *TRAIN, "--set", "train.compile=true", "--set", "train.network.deep_supervision=0"
     )
     assert codes[0] == 2
-    assert "train.compile is for one process, and this run has 2; leave it out" in said[0]
+    assert "train.compile works in one process only, and this run has 2; leave it out" in said[0]
 
 
 def test_commands_for_one_process_run_in_one(server, prepared):

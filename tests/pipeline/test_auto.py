@@ -61,7 +61,7 @@ def test_the_choice_is_a_pipeline_that_runs(tmp_path, change):
     usual = load_pipeline(shipped_pipelines()[rule.pipeline], changes, {"dataset": {"kind": "sample"}})
     assert loaded.nodes == usual.nodes
     assert rule.why in " ".join(loaded.description.split())
-    assert "Steps fit into 30m" in " ".join(loaded.description.split())
+    assert "The number of steps fits into 30m" in " ".join(loaded.description.split())
 
 
 def _folder(root, scribbles=True, masks=(), grey=False):

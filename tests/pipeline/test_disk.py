@@ -139,7 +139,7 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_runs(tmp_path, disk_of
     needed = total(_needs(pipeline))
     disk_of(needed - 1)
     with pytest.raises(
-        StoreError, match=rf"{tmp_path}: this run needs about 0\.0\d\d GB of disk \(.*GB\), and 0\.0"
+        StoreError, match=rf"{tmp_path}: this run needs about 0\.0\d\d GB of disk \(.*GB\), but 0\.0"
     ) as caught:
         run_pipeline(pipeline, Workspace(tmp_path), Context())
     assert "`wss gc --all`" in str(caught.value)

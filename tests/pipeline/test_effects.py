@@ -79,13 +79,19 @@ def load(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("train-plain-0.phases.0.terms.boundary=1", "'train-plain-0': --set adds boundary to the terms that a factor"),
+        ("train-plain-0.phases.0.terms.boundary=1", "'train-plain-0': --set adds boundary to terms that a factor"),
         ("train-*.phases.0.terms.boundary=0", "'train-plain-0': --set adds boundary"),
         ("recipes.first.terms.boundary=1", "'train-plain-0': --set adds boundary"),
-        ("methods.bpg.refine=false", "'train-whole-0': --set sets method.refine to False, which other levels"),
-        ("methods.bpg.refine=true", "'train-half-0': --set sets method.refine to True, and a factor"),
-        ("train-whole-0.method.refine=false", "'train-whole-0': --set sets method.refine to False, which other levels"),
-        ("prepare-full.points=true", "'prepare-full': --set sets points to True, which other levels"),
+        (
+            "methods.bpg.refine=false",
+            "'train-whole-0': --set sets method.refine to False; other levels of this study set",
+        ),
+        ("methods.bpg.refine=true", "'train-half-0': --set sets method.refine to True, but a factor"),
+        (
+            "train-whole-0.method.refine=false",
+            "'train-whole-0': --set sets method.refine to False; other levels of this study set",
+        ),
+        ("prepare-full.points=true", "'prepare-full': --set sets points to True; other levels of this study set"),
     ],
 )
 def test_a_change_may_not_turn_one_row_into_another(load, setting, message):
@@ -98,16 +104,19 @@ def test_a_change_may_not_turn_one_row_into_another(load, setting, message):
     [
         (
             "methods: {bpg: {refine: false}}",
-            "'train-whole-0': preset .* sets method.refine to False, which other levels",
+            "'train-whole-0': preset .* sets method.refine to False; other levels of this study set",
         ),
-        ("every: {prepare: {points: true}}", "'prepare-full': preset .* sets points to True, which other levels"),
+        (
+            "every: {prepare: {points: true}}",
+            "'prepare-full': preset .* sets points to True; other levels of this study set",
+        ),
         (
             "recipes: {training: {method: {refine: false}}, refined: {steps: 1}}",
             "'train-plain-0': .*method.refine|'train-whole-0': .* sets method.refine",
         ),
         (
             "recipes: {training: {}, refined: {steps: 1, terms: {boundary: 2}}}",
-            "'train-plain-0': .*given.yaml adds boundary to the terms",
+            "'train-plain-0': .*given.yaml adds boundary to terms",
         ),
     ],
 )
@@ -172,9 +181,7 @@ def test_a_seed_reaches_every_training_of_a_study(name):
 
 def test_a_split_of_the_preset_of_a_level_is_that_of_the_whole_pipeline(load):
     one = RECIPES + "split: trainaug\n"
-    with pytest.raises(
-        UsageError, match=r"preset .*one.yaml of a level takes the split 'trainaug' in the place of 'train'"
-    ):
+    with pytest.raises(UsageError, match=r"preset .*one.yaml of a level uses the split 'trainaug' instead of 'train'"):
         load(LEVELS, one=one)
     nodes = load("    split: trainaug\n" + LEVELS, one=one).nodes
     assert {nodes[name].params.split for name in ("prepare", "train-one")} == {"trainaug"}
@@ -191,9 +198,9 @@ def test_presets_of_levels_set_every_training_or_none(load):
         inputs: {samples: samples, labels: prepare}
         params: {recipe: training, method: {name: pce}, phases: [{recipe: first, terms: {pce: 1}}]}
     """
-    with pytest.raises(UsageError, match="presets of levels set how networks are trained, and train-more has no such"):
+    with pytest.raises(UsageError, match="presets of levels set how networks are trained, but train-more has no such"):
         load(LEVELS + more, one=RECIPES)
-    with pytest.raises(UsageError, match="and train-two has no such"):
+    with pytest.raises(UsageError, match="but train-two has no such"):
         load(LEVELS.replace("one: {spec", "two: {spec: {name: unet}}, one: {spec"), one=RECIPES)
     assert load(LEVELS + more, one="every: {train: {amp: true}}").nodes["train-one"].params.amp
     assert load(LEVELS + more, preset=RECIPES, one=RECIPES).nodes["train-more"].params.batch_size == 1
@@ -216,7 +223,7 @@ def test_one_level_sets_how_a_stage_is_trained(load):
 
 # --- notes -----------------------------------------------------------------------------------------------------------
 
-IDLE = "--set {} changes nothing: stages use something else, or had this value before"
+IDLE = "--set {} changes nothing: no stage uses it, or stages already had this value"
 
 
 def test_changes_that_something_else_overrides_are_noted(load):
@@ -308,7 +315,7 @@ def test_names_of_merged_mappings_may_be_set_anew(load):
 
 @pytest.mark.parametrize("part", ["recipes", "stages", "methods", "every"])
 def test_names_are_words(load, part):
-    with pytest.raises(UsageError, match=rf"{part}: names are words, got 1; write it in quotes"):
+    with pytest.raises(UsageError, match=rf"{part}: names must be text, got 1; put it in quotes"):
         load(LEVELS, preset=f"{part}: {{1: {{}}}}", one="title: nothing")
 
 

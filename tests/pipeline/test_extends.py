@@ -206,9 +206,9 @@ def test_placeholders_in_ids_name_the_entry(load):
         ("extends: bsae", "extends: no pipeline 'bsae'; did you mean 'base'"),
         ("extends: method", "extends: no pipeline 'method'; did you mean 'bases/method'"),
         ("extends: [base]", r"extends: no pipeline \['base'\]"),
-        ("extends: mine", "mine.yaml: extends itself, by way of .*mine.yaml"),
+        ("extends: mine", "mine.yaml: extends itself, through .*mine.yaml"),
         ("extends: ./mine", "mine.yaml: extends itself"),
-        ("without: [train]", "'without' removes stages of an extended pipeline, and there is no 'extends'"),
+        ("without: [train]", "'without' removes stages of an extended pipeline, but there is no 'extends'"),
         ("extends: base\nwithout: [tain]", "without: no stage 'tain'; did you mean 'train'"),
         ("extends: base\nwithout: [train, train]", "without: no stage 'train'"),
         ("extends: base\nwithout: [[train]]", r"without: no stage \['train'\]"),
@@ -237,11 +237,11 @@ def test_placeholders_in_ids_name_the_entry(load):
         ("extends: base\nstages: [{id: tain, params: {}}]", "expected an entry with 'stage'"),
         (
             "extends: base\nstages: [{stage: crf, after: train}, {stage: crf}]",
-            "stage 'crf': there are two stages of this name",
+            "stage 'crf': there are two stages with this name",
         ),
         ("extends: base\nrecipes: [1]", r"'recipes' must be names with their values, got \[1\]"),
         ("extends: base\nmethods: 3", "'methods' must be names with their values, got 3"),
-        ("extends: base\nmethods: {densecrf: 3}", "'densecrf' must have parameters with their values, got 3"),
+        ("extends: base\nmethods: {densecrf: 3}", "'densecrf' must map parameters to values, got 3"),
         ("extends: base\nmethods: {densecr: {}}", "methods: no 'densecr'; did you mean 'densecrf'"),
         ("extends: base\nmethods: {densecrf: {sigma: 1}}", "'densecrf' has no parameter 'sigma'; did you mean 'sigma_"),
         ("extends: base\nextend: x", "unknown entry 'extend'; did you mean 'extends'"),
@@ -256,13 +256,13 @@ def test_refuses(load, text, message):
 
 
 def test_refuses_circles_of_several_files(load):
-    with pytest.raises(UsageError, match=r"two.yaml: extends itself, by way of .*mine.yaml"):
+    with pytest.raises(UsageError, match=r"two.yaml: extends itself, through .*mine.yaml"):
         load("extends: one", one="extends: two", two="extends: mine")
 
 
 @pytest.mark.parametrize("stages", ["{train: {}}", "[train]", "5"])
 def test_refuses_a_base_whose_stages_are_none(load, stages):
-    with pytest.raises(UsageError, match="'stages' must be a list of stages, also in the pipeline that it extends"):
+    with pytest.raises(UsageError, match="'stages' must be a list of stages, here and in the extended pipeline"):
         load("extends: base\nstages: [{stage: samples}]", f"stages: {stages}")
 
 

@@ -82,7 +82,7 @@ def test_every_shipped_pipeline(name):
 def test_a_reader_without_probabilities_is_refused_before_anything_runs(tmp_path):
     pipeline = _load(tmp_path, CRF, changes={"predict": {"probs": False}})
     with pytest.raises(
-        UsageError, match=r"stage 'crf': crf needs probabilities, and 'predict' keeps none.*`probs: true`"
+        UsageError, match=r"stage 'crf': crf needs probabilities, but 'predict' stores none.*`probs: true`"
     ):
         check_pipeline(pipeline, catalogues(pipeline))
     again = {"id": "again", "stage": "crf", "inputs": {"samples": "samples", "predictions": "crf"}}
@@ -103,7 +103,7 @@ def test_parameters_can_make_probabilities_needed(tmp_path, limit):
     if limit is None:
         check_pipeline(pipeline, catalogues(pipeline))
         return
-    with pytest.raises(UsageError, match="pseudo-labels needs probabilities, and 'predict' keeps none"):
+    with pytest.raises(UsageError, match="pseudo-labels needs probabilities, but 'predict' stores none"):
         check_pipeline(pipeline, catalogues(pipeline))
 
 

@@ -100,15 +100,18 @@ MIT = "{name: segformer, backbone: mit_b0}"
         ([], None),
         (["train.method={name: bpg}", "train.phases.0.terms={pce: 1, boundary: 1}"], None),  # it adds parts
         ([f"train*.network={MIT}"], None),
-        ([f"train.network={MIT}"], "stage 'train': train: the network of train-first is another one than this stage's"),
-        ([f"train*.network={MIT}", "train.network.backbone=mit_b1"], "the network of train-first is another one"),
-        (["train-first.method={name: bpg}"], "the network of train-first is another one .* which this one lacks"),
+        (
+            [f"train.network={MIT}"],
+            "stage 'train': train: the network of train-first does not fit this stage's network",
+        ),
+        ([f"train*.network={MIT}", "train.network.backbone=mit_b1"], "the network of train-first does not fit"),
+        (["train-first.method={name: bpg}"], "the network of train-first does not fit .* which this one lacks"),
         (["train.fresh=[haed]"], "no weight begins with 'haed'"),
         (["prepare.fraction=0.5"], None),
         (["prepare.fraction=0.5", "split=val"], None),
         (
             ["prepare.fraction=0.5", "train.split=val"],
-            "stage 'train': trains on split 'val', and its labels are the share 0.5 of split 'train'",
+            "stage 'train': trains on split 'val', but `prepare` keeps labels for the fraction 0.5 of split 'train'",
         ),
     ],
 )

@@ -84,7 +84,7 @@ def test_every_preset_is_made_for_a_pipeline():
 @pytest.mark.parametrize(("pipeline", "preset"), COMMANDS)
 def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(pipeline, preset):
     loaded = load_pipeline(find_pipeline(pipeline), preset=load_preset(preset))
-    assert [note for note in loaded.notes if not note.startswith(("where ", "  - "))] == []
+    assert [note for note in loaded.notes if not note.startswith(("differences of ", "  - "))] == []
     split = "trainaug" if preset.startswith("voc2012") else "train"
     for node in loaded.nodes.values():
         if node.stage.name == "train":
@@ -105,14 +105,14 @@ def test_shipped_presets_set_every_training_of_the_pipelines_they_are_made_for(p
         (
             "voc2012-bpg",
             "densecrf",
-            "preset voc2012-bpg has no recipe 'first', .*its recipes are test, training, whole",
+            "uses the recipe 'first', and preset voc2012-bpg has no such recipe.*its recipes are test, training, whole",
         ),
-        ("voc2012-vgg16", "spml-tag", "preset voc2012-vgg16 has no recipe 'tag-training'"),
-        ("densepose-spml", "spml-tag", "preset densepose-spml has no recipe 'tag-training'"),
+        ("voc2012-vgg16", "spml-tag", "uses the recipe 'tag-training', and preset voc2012-vgg16 has no such recipe"),
+        ("densepose-spml", "spml-tag", "uses the recipe 'tag-training', and preset densepose-spml has no such recipe"),
         (
             "rawks-resnet101",
             "study-losses",
-            "rawks-resnet101 sets network.name to 'deeplab-v3plus', and a factor .* 'unet'",
+            "rawks-resnet101 sets network.name to 'deeplab-v3plus', but a factor .* 'unet'",
         ),
         (
             "voc2012-networks",
@@ -152,20 +152,20 @@ def test_presets_train_all_losses_of_a_study_alike(path):
     ("text", "message"),
     [
         ("stage: {}", "unknown entry 'stage'; did you mean 'stages'"),
-        ("stages: {train: 3}", "'stages' must hold names, and for each its settings"),
-        ("every: {train: 3}", "'every' must hold names, and for each its settings"),
-        ("recipes: {first: 3}", "'recipes' must hold names, and for each its settings"),
-        ("methods: {ncut: 3}", "'methods' must hold names, and for each its settings"),
-        ("factors: [a]", "'factors' must hold names"),
-        ("every: [train]", "'every' must hold names"),
-        ("recipes: first", "'recipes' must hold names"),
+        ("stages: {train: 3}", "'stages' must map names to settings"),
+        ("every: {train: 3}", "'every' must map names to settings"),
+        ("recipes: {first: 3}", "'recipes' must map names to settings"),
+        ("methods: {ncut: 3}", "'methods' must map names to settings"),
+        ("factors: [a]", "'factors' must map names"),
+        ("every: [train]", "'every' must map names"),
+        ("recipes: first", "'recipes' must map names"),
         ("split: [a]", "'split' must be the name of the split to train on, got .'a'."),
         ("split: {train: 3}", "'split' must be the name of the split to train on"),
         ("every: {tain: {}}", "every: no 'tain'; did you mean 'train'"),
         ("every: {train: {batch: 1}}", "every: 'train' has no parameter 'batch'; did you mean 'batch_size'"),
         ("methods: {ncutt: {}}", "methods: no 'ncutt'; did you mean 'ncut'"),
         ("methods: {ncut: {sigma_rbg: 1}}", "methods: 'ncut' has no parameter 'sigma_rbg'; did you mean 'sigma_rgb'"),
-        ("extends: p", "p.yaml: extends itself, by way of .*p.yaml"),
+        ("extends: p", "p.yaml: extends itself, through .*p.yaml"),
         ("extends: voc2012-vgg61", "no preset 'voc2012-vgg61'; did you mean 'voc2012-vgg16'"),
         ("[1]", "expected named entries"),
         ("a: b: c", "not valid YAML"),
@@ -258,14 +258,14 @@ def test_a_derived_preset_keeps_what_it_does_not_change(tmp_path):
 def test_a_preset_of_trainings_does_not_fit_stages_without_recipes(tmp_path):
     path = tmp_path / "plain.yaml"
     path.write_text(STUDY)
-    with pytest.raises(UsageError, match=r"stage 'train-vgg16': preset voc2012-vgg16 sets how networks .* by recipes"):
+    with pytest.raises(UsageError, match=r"stage 'train-vgg16': preset voc2012-vgg16 sets trainings by recipes"):
         load_pipeline(path, preset=load_preset("voc2012-vgg16"))
 
 
 def test_presets_that_extend_in_a_circle_are_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: b")
     (tmp_path / "b.yaml").write_text("extends: a")
-    with pytest.raises(UsageError, match=r"b.yaml: extends itself, by way of .*a.yaml"):
+    with pytest.raises(UsageError, match=r"b.yaml: extends itself, through .*a.yaml"):
         load_preset(str(tmp_path / "a.yaml"))
 
 

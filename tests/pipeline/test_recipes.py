@@ -91,7 +91,8 @@ def test_a_recipe_that_only_names_another_one_follows_the_preset(load):
 def test_a_preset_without_the_recipe_for_a_role_is_refused(load):
     lacking = "\n".join(line for line in PRESET.splitlines() if "second" not in line)
     message = (
-        r"stage 'train': preset .*given.yaml has no recipe 'second', .*its recipes are first, phase, sgd, training"
+        r"stage 'train': this stage uses the recipe 'second', and preset .*given.yaml has no such recipe.*"
+        r"its recipes are first, phase, sgd, training"
     )
     with pytest.raises(UsageError, match=message):
         load(preset=lacking)
@@ -134,7 +135,7 @@ def test_a_change_of_a_recipe_that_no_stage_takes_is_reported(load):
     spare = PIPELINE.replace("empty: {}", "empty: {}\n      spare: {lr: 1}")
     unused, idle = load("recipes.spare.lr=2", text=spare).notes
     assert "mine.yaml: no stage of the pipeline mine uses recipes.spare" in unused
-    assert idle == "--set recipes.spare.lr changes nothing: stages use something else, or had this value before"
+    assert idle == "--set recipes.spare.lr changes nothing: no stage uses it, or stages already had this value"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_refuses_changes(load, settings, message):
         ("{recipe: phase, epochs: 3}", "{a: {recipe: first}}", "stage 'train': recipe 'first' contains itself"),
         ("{recipe: phase, epochs: 3}", "{a: [{recipe: whole}]}", "stage 'train': recipe 'first' contains itself"),
         ("{recipe: phase, epochs: 3}", "{recipe: phas}", "no recipe 'phas'; did you mean 'phase'"),
-        ("{recipe: phase, epochs: 3}", "[1]", r"recipe 'first' must be names with values, got \[1\]"),
+        ("{recipe: phase, epochs: 3}", "[1]", r"recipe 'first' must map names to values, got \[1\]"),
         ("epochs: 3", "epoch: 3", "stage 'train': unknown parameter 'phases.0.epoch'; did you mean 'epochs'"),
     ],
 )

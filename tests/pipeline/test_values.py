@@ -310,11 +310,11 @@ def test_splits_that_are_no_names_are_refused(load, value):
     [
         (
             "recipes: {training: {network: {name: deeplab-v2}}, first: {epochs: 1}}",
-            r"stage 'train-pce-small-0': .*given.yaml sets network.name to 'deeplab-v2', and a factor .* sets it to 'unet'",
+            r"stage 'train-pce-small-0': .*given.yaml sets network.name to 'deeplab-v2', but a factor .* sets it to 'unet'",
         ),
         (
             "recipes: {training: {seed: 3}, first: {epochs: 1}}",
-            "sets seed to 3, and a factor of this study sets it to 0",
+            "sets seed to 3, but a factor of this study sets it to 0",
         ),
         ("every: {train: {seed: 3}}", "preset .*given.yaml sets seed to 3"),
         ("every: {train: {method: {name: ncut}}}", "sets method.name to 'ncut', .* to 'pce'"),
@@ -330,13 +330,13 @@ def test_splits_that_are_no_names_are_refused(load, value):
 def test_a_preset_may_not_change_what_a_factor_decides(load, preset, message):
     with pytest.raises(UsageError, match=message) as caught:
         load(STUDY, preset=preset)
-    assert "under 'factors' of the preset or by --set factors.NAME={...}" in str(caught.value)
+    assert "under 'factors' of the preset or with --set factors.NAME={...}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("train-*.seed=3", "stage 'train-pce-small-0': --set sets seed to 3, and a factor of this study sets it to 0"),
+        ("train-*.seed=3", "stage 'train-pce-small-0': --set sets seed to 3, but a factor of this study sets it to 0"),
         ("train*.network.name=pspnet", "--set sets network.name to 'pspnet'"),
         ("train*.phases=[{epochs: 1, terms: {pce: 1}}]", "train-densecrf.* --set removes phases.0.terms.densecrf"),
         ("train*.method.name=ncut", "--set sets method.name to 'ncut'"),
@@ -371,8 +371,8 @@ def test_a_preset_of_levels_needs_a_level_for_every_training(load, tmp_path):
     one = "recipes: {training: {batch_size: 1}, first: {steps: 1}}"
     assert load(STUDY, preset=levels, one=one).nodes["train-pce-big-0"].params.batch_size == 1
     message = (
-        r"mine.yaml: stage 'train': preset .*given.yaml sets trainings by levels of network, and this stage has none of them; "
-        rf"use a preset that these levels name instead: {tmp_path}/one.yaml"
+        r"mine.yaml: stage 'train': preset .*given.yaml sets trainings by levels of network, but this stage has none of these levels; "
+        rf"use one of the presets that the levels name: {tmp_path}/one.yaml"
     )
     with pytest.raises(UsageError, match=message):
         load(METHOD, preset=levels, one=one)
@@ -414,7 +414,7 @@ def test_settings_of_a_method_that_no_stage_has_are_noted(load):
         load(METHOD, "methods.densecrf.sigma_xy=1", "methods.kernelcut.sigma_xy=1").notes == ()
     )  # kernelcut: gradients
     assert load(METHOD, "methods.bpg.refine=false").notes == (
-        "--set methods.bpg.refine changes nothing: stages use something else, or had this value before",
+        "--set methods.bpg.refine changes nothing: no stage uses it, or stages already had this value",
     )
 
 
@@ -423,7 +423,7 @@ def test_settings_of_a_method_that_no_stage_has_are_noted(load):
     [
         ("methods.densecr.sigma_xy=1", "--set: methods: no 'densecr'; did you mean 'densecrf'"),
         ("methods.densecrf.sigma=1", "--set: methods: 'densecrf' has no parameter 'sigma'; did you mean 'sigma_"),
-        ("methods.densecrf=1", "--set: methods: 'densecrf' must have parameters with their values, got 1"),
+        ("methods.densecrf=1", "--set: methods: 'densecrf' must map parameters to values, got 1"),
         ("methods.densecrf.sigma_xy=far", "stage 'train': method.densecrf.sigma_xy: .*got 'far'"),
     ],
 )

@@ -319,7 +319,7 @@ def test_a_network_that_is_no_classifier_is_refused(done, tmp_path):
     other = {"id": "cam-2", "stage": "cam", "inputs": {"samples": "samples", "labels": "tags", "model": "train"}}
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump({**document, "stages": [*document["stages"][:7], other]}))
-    with pytest.raises(UsageError, match=r"trained with the method 'classifier', not with\s+'sec'"):
+    with pytest.raises(UsageError, match=r"trained with the method 'classifier', but this one was trained with 'sec'"):
         _run(done[0], "cam-2", name=str(path))
 
 

@@ -144,4 +144,7 @@ def test_a_network_without_a_walk_has_no_pictures_and_the_pipeline_goes_on(tmp_p
     outcomes = _run(tmp_path, "false")
     assert "train `rw-ss`" in outcomes["eigenspace"].store.meta["left_out"]
     page = (tmp_path / "w/report.html").read_text()
-    assert "<strong>before self-supervision</strong> is left out: an eigenspace is that of a random walk" in page
+    assert (
+        "<strong>before self-supervision</strong> is left out: the stage eigenspace needs a network with a random walk"
+        in page
+    )

@@ -280,7 +280,7 @@ def test_labels_restrict_who_votes(stores, tmp_path):
     labels = _write(tmp_path / "red.h5", LABELS, {"v": {"labels": only_red}, "a": {"labels": only_red * 0 + 255}})
     found = _run(tmp_path, "retrieve", {**bank, "labels": labels})
     assert (found.get("labels", "v") == 1).all()
-    with pytest.raises(DataError, match="name no class of any image of split 'train'"):
+    with pytest.raises(DataError, match="name no class for any image of split 'train'"):
         _run(tmp_path, "retrieve", {**bank, "labels": labels}, "none", split="train")
 
 

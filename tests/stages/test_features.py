@@ -183,10 +183,10 @@ def test_a_sample_is_cut_along_the_grid_of_the_features():
     ("change", "message"),
     [
         ({"phases": {"0": {"freeze": []}}}, r"set train.phases.0.freeze=\[backbone\]"),
-        ({"augment": {"crop": None, "rotate_deg": 10}}, "vary by augment.rotate_deg"),
+        ({"augment": {"crop": None, "rotate_deg": 10}}, "changed by augment.rotate_deg"),
         ({"augment": {"crop": 40}}, "augment.crop must be a multiple of 16"),
-        ({"weights": "imagenet"}, "name them there"),
-        ({"network": {**NETWORK, "output_stride": 8}}, "features of network.output_stride None"),
+        ({"weights": "imagenet"}, "set them there"),
+        ({"network": {**NETWORK, "output_stride": 8}}, "made with network.output_stride None"),
         ({"network": {"name": "deeplab-v3plus", "backbone": "mobilenet_v2"}}, "lacks the feature maps level1"),
     ],
 )
@@ -212,7 +212,7 @@ def test_refuses_methods_that_see_images_in_other_ways(tmp_path, weights):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": None}, "random weights are of no use"),
+        ({"weights": None}, "random weights gives useless features"),
         ({"network": {"name": "unet", "backbone": None}}, "network unet has no backbone"),
     ],
 )

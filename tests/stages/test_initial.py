@@ -56,7 +56,7 @@ def test_training_continues_from_another_network(tmp_path):
 
 
 def test_another_architecture_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="is another one than this stage's"):
+    with pytest.raises(UsageError, match="does not fit this stage's network"):
         _run(tmp_path, {"name": "deeplab-v3plus", "backbone": "resnet18"})
 
 
@@ -110,5 +110,5 @@ def test_parts_start_anew_only_where_others_do_not(tmp_path):
     ]
     path = tmp_path / "one.yaml"
     path.write_text(yaml.safe_dump({"title": "one", "stages": stages}))
-    with pytest.raises(UsageError, match="taken from the input `initial`, and this stage has no such input"):
+    with pytest.raises(UsageError, match="continues from the input `initial`, and this stage has no such input"):
         run_pipeline(load_pipeline(path, everywhere={"dataset": DATASET}), Workspace(tmp_path / "w"), Context())

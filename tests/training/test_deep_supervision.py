@@ -68,7 +68,10 @@ def test_weight_follows_the_cross_entropy_of_the_phase():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"method": {"name": "spml"}, "phases": [{"epochs": 1, "terms": {"classifier": 1}}]}, "fits no output"),
+        (
+            {"method": {"name": "spml"}, "phases": [{"epochs": 1, "terms": {"classifier": 1}}]},
+            "does not train any output",
+        ),
         (
             {"method": {"name": "rw-ss"}, "phases": [{"epochs": 1, "terms": {"entropy": 1}}]},
             "no phase has its term pce",
@@ -77,7 +80,7 @@ def test_weight_follows_the_cross_entropy_of_the_phase():
             {"method": {"name": "rawks", "dice": 1}, "phases": [{"epochs": 1, "terms": {"rawks": 1}}]},
             "added to the terms pce",
         ),
-        ({"compile": True}, "exclude each other"),
+        ({"compile": True}, "cannot be combined"),
     ],
 )
 def test_what_excludes_deep_supervision_is_refused(change, says):

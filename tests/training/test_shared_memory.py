@@ -66,7 +66,7 @@ def test_as_many_processes_as_fit(free, fit):
     if said:
         assert "--shm-size 1g" in said[0]
         assert "4 loader processes need 109 MB" in said[0]
-        assert ("images are loaded without" if fit == 0 else f"{fit} are started") in said[0]
+        assert ("images are loaded without loader processes" if fit == 0 else f"{fit} are started") in said[0]
 
 
 def test_the_size_that_is_named_is_enough():
@@ -117,8 +117,8 @@ def test_full_shared_memory_ends_the_processes_and_not_the_training(monkeypatch,
     found, said = _all(2, start=start)
     _same(found, expected)
     assert said == [
-        "/dev/shm is full: the rest is loaded without loader processes. A container gets more of it with `docker run "
-        "--shm-size 1g`"
+        "/dev/shm is full: the remaining images are loaded without loader processes. A container gets more shared memory "
+        "with `docker run --shm-size 1g`"
     ]
 
 

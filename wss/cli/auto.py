@@ -1,4 +1,4 @@
-"""``wss run auto``: the pipeline that the data set asks for, with the reasons."""
+"""``wss run auto``: choose a pipeline for the data set, and give the reasons."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ NAME = "auto"
 
 
 def chosen(session: Session, changes: dict[str, Any], budget: str | None) -> tuple[str, dict[str, Any]]:
-    """Choose a pipeline, say why, and write it to ``auto.yaml`` in the workspace.
+    """Choose a pipeline, print the reason, and write it to ``auto.yaml`` in the workspace.
 
     Args:
-        session: The command at work.
-        changes: Changes of the command line. ``features.weights`` names DINOv2's weights.
+        session: The running command.
+        changes: Changes from the command line. ``features.weights`` names DINOv2's weights.
         budget: Time of the whole run, for the description.
 
     Returns:
-        The pipeline file, and the changes that are left for it.
+        The pipeline file, and the changes that still apply to it.
     """
     import yaml
 
@@ -39,7 +39,7 @@ def chosen(session: Session, changes: dict[str, Any], budget: str | None) -> tup
     say(f"why: {rule.why}")
     if facts.weights is None and not facts.grey and not facts.volumes and facts.annotation == "scribbles":
         say(
-            "with weights of DINOv2 it would choose pce-features: --set features.weights=FILE (or dinov2, which downloads them)"
+            "with the weights of DINOv2, pce-features would be chosen: --set features.weights=FILE (or dinov2 to download them)"
         )
     left = dict(changes)
     if rule.pipeline != "pce-features" and left.pop("features", None):

@@ -1,4 +1,4 @@
-"""``wss bench``: scores of one part on a public benchmark, and costs."""
+"""``wss bench``: scores of single parts on public benchmarks, and measurements of cost."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-app = typer.Typer(
-    no_args_is_help=True, help="Score one part of the whole on a public benchmark, or measure what it costs."
-)
+app = typer.Typer(no_args_is_help=True, help="Score a single part on a public benchmark, or measure its cost.")
 app.command()(bench_superpixels.superpixels)
 app.command()(bench_walk.walk)
 
@@ -34,15 +32,17 @@ def edges(
         typer.Option(help="Score the maps of this folder instead: NAME.png, or NAME.mat with ucm2 of double size."),
     ] = None,
     nms: Annotated[
-        bool, typer.Option("--nms", help="Keep the ridges of --maps only; a detector's always are.")
+        bool, typer.Option("--nms", help="Thin --maps to ridges first; a detector's maps are always thinned.")
     ] = False,
     detector: Detector = "embedded",
     weights: Weights = None,
     alignment: Alignment = "caffe",
     scales: Scales = None,
     flip: Flip = False,
-    thresholds: Annotated[int, typer.Option(min=2, max=255, help="Thresholds; the published benchmark has 99.")] = 99,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spread.")] = None,
+    thresholds: Annotated[
+        int, typer.Option(min=2, max=255, help="Number of thresholds; the published benchmark has 99.")
+    ] = 99,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of images, evenly spread.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the scores as JSON to this file.")] = None,
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
@@ -52,8 +52,8 @@ def edges(
 ) -> None:
     """Score an edge detector on BSDS500: F at the best threshold of the set (ODS) and of each image (OIS), and AP.
 
-    The published benchmark. A detector's maps keep their ridges only (non-maximum suppression). At each threshold the
-    pixels that reach it are thinned to lines and matched one to one with each annotator's, within 0.75 % of the image's diagonal.
+    This is the published benchmark. A detector's maps are thinned to ridges (non-maximum suppression). At each threshold, the
+    remaining pixels are thinned to lines and matched one to one with each annotator's, within 0.75 % of the image diagonal.
 
     Example: [bold]wss bench edges --root BSDS500 --split test --maps BSDS500/ucm2[/bold]
     """
@@ -78,10 +78,10 @@ def edges(
     calls: list[tuple[Any, ...]]
     if maps is None:
         if nms:
-            raise UsageError("--nms is for --maps; the maps of a detector always keep their ridges only")
+            raise UsageError("--nms is for --maps; the maps of a detector are always thinned to ridges")
         items = _spread(list_bsds(root, split), limit)
         names = [item.image_id for item in items]
-        build_detector(params, place)  # faulty weights are told here and not from some other process
+        build_detector(params, place)  # faulty weights raise here, not in a worker process
         score, calls = _score, [(params, item, thresholds, str(place)) for item in items]
     else:
         if params != DetectorParams(nms=True) or alignment != "caffe":
@@ -128,13 +128,13 @@ def edges(
 
 
 def _spread(items: list[Item], limit: int | None) -> list[Item]:
-    """Only so many, evenly spread."""
+    """Choose at most ``limit`` items, evenly spread."""
     count = min(limit or len(items), len(items))
     return [items[number * len(items) // count] for number in range(count)]
 
 
 def _score(params: DetectorParams, item: BoundaryImage, thresholds: int, device: str) -> tuple[BoundaryCounts, float]:
-    """Counts of one image, and the processor time that detection took."""
+    """Counts of one image, and the processor time of the detection in seconds."""
     import time
 
     from wss.metrics.boundaries import boundary_counts, boundary_thresholds

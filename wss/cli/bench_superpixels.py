@@ -21,7 +21,7 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "felzenszwalb": ("scale", (30, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 10000)),
     "slic": ("segments", (2, 3, 4, 6, 8, 12, 16, 24, 50, 100, 200, 400)),
 }
-"""Per method the parameter that makes regions finer and coarser, and the values that are tried; the published benchmark has 99
+"""For each method, the parameter that controls the size of regions, and the values to try. The published benchmark has 99
 thresholds for contour maps."""
 
 
@@ -40,7 +40,7 @@ def superpixels(
     alignment: Alignment = "caffe",
     scales: Scales = None,
     flip: Flip = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spread.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of images, evenly spread.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the scores as JSON to this file.")] = None,
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
@@ -50,7 +50,7 @@ def superpixels(
 ) -> None:
     """Score regions on BSDS500: segmentation covering, probabilistic Rand index (PRI), variation of information (VI, bits).
 
-    Each at the level that is best for the set (ODS) and for each image (OIS). The detector's options are ucm's.
+    Each score is given at the best level for the whole set (ODS) and for each image (OIS). The detector's options apply to ucm.
 
     Example: [bold]wss bench superpixels --root BSDS500 --method ucm --detector gradient[/bold]
     """
@@ -77,14 +77,14 @@ def superpixels(
     reads_edges = levels[0].needs_edges
     if not reads_edges and params != DetectorParams():
         raise UsageError(
-            f"--detector and its options: method {method!r} looks at no edges; leave them out, or choose ucm"
+            f"--detector and its options: method {method!r} does not use edges; leave them out, or choose ucm"
         )
     items = list_bsds(root, split)
     count = min(limit or len(items), len(items))
     items = [items[number * len(items) // count] for number in range(count)]
     place = resolve_device(device)
     if reads_edges:
-        build_detector(params, place)  # faulty weights are told here and not from some other process
+        build_detector(params, place)  # faulty weights raise here, not in a worker process
     with interrupt.work(), Terminal(quiet, verbose, as_json) as terminal:
         advance = terminal.task(f"superpixels ({method})", count)
         workers = 1 if reads_edges and place.type == "cuda" else min(count, jobs or len(os.sched_getaffinity(0)))
@@ -131,7 +131,7 @@ def _parsed(sweep: str) -> tuple[float, ...]:
 
 
 def _levels(method: str, parameter: str, values: tuple[float, ...]) -> list[SuperpixelMethod]:
-    """The method at every value."""
+    """The method with each value of its parameter."""
     from wss.params import validate
     from wss.stages.superpixels import SuperpixelsParams
 
@@ -142,7 +142,7 @@ def _levels(method: str, parameter: str, values: tuple[float, ...]) -> list[Supe
 def _score(
     levels: list[SuperpixelMethod], values: tuple[float, ...], params: DetectorParams, item: BoundaryImage, device: str
 ) -> tuple[RegionAgreement, list[int], float]:
-    """Agreement of one image, its numbers of regions, and the processor time of one hierarchy or segmentation."""
+    """Agreement of one image, its number of regions per level, and the processor time of one hierarchy or segmentation."""
     import time
 
     import numpy as np

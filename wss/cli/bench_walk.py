@@ -1,4 +1,4 @@
-"""``wss bench walk``: what the parts of RW-SS cost."""
+"""``wss bench walk``: cost of the parts of RW-SS."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from wss.cli import options
 def walk(
     network: Annotated[str, typer.Option(help="Architecture, as in `wss train`.")] = "deeplab-v2",
     backbone: Annotated[
-        str | None, typer.Option(help="Its backbone; of deeplab-v2 resnet50.", show_default=False)
+        str | None, typer.Option(help="Backbone; default for deeplab-v2: resnet50.", show_default=False)
     ] = None,
-    output_stride: Annotated[int | None, typer.Option(help="Stride of the backbone; of deeplab-v2 16.")] = None,
-    embed: Annotated[str, typer.Option(help="qkv, whose parameters Table 5 counts, none or cosine.")] = "qkv",
+    output_stride: Annotated[
+        int | None, typer.Option(help="Stride of the backbone; default for deeplab-v2: 16.")
+    ] = None,
+    embed: Annotated[str, typer.Option(help="qkv (Table 5 counts its parameters), none or cosine.")] = "qkv",
     classes: Annotated[int, typer.Option(min=2, max=254, help="Number of classes.")] = 21,
     crop: Annotated[int, typer.Option(min=16, help="Side of the images in pixels; the paper's is 465.")] = 465,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step; the paper's is 8.")] = 8,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per training step; the paper's is 8.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of timed steps.")] = 3,
     amp: Annotated[bool, typer.Option("--amp", help="Autocast to bfloat16.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the costs as JSON to this file.")] = None,
     device: options.Device = "auto",
@@ -29,7 +31,7 @@ def walk(
 ) -> None:
     """Measure parameters, memory and speed of a network, with a random walk, and with self-supervision (RW-SS, Table 5).
 
-    Each row is measured in a process of its own. Times are the least of several.
+    Each row is measured in its own process. Times are the shortest of several repeats.
 
     Example: [bold]wss bench walk --crop 465 --batch-size 8 --device cuda[/bold]
     """
@@ -44,7 +46,7 @@ def walk(
     from wss.store.atomic import write_text
     from wss.training.cost import Trial, cost
 
-    if network == "deeplab-v2":  # the paper's; others have defaults of their own
+    if network == "deeplab-v2":  # the paper's settings; other networks have their own defaults
         backbone, output_stride = backbone or "resnet50", output_stride or 16
     spec = validate(
         NetworkSpec, {"name": network, "backbone": backbone, "output_stride": output_stride}, "wss bench walk"

@@ -1,4 +1,4 @@
-"""``--budget``: training for a given time, in steps that are measured once and then stay the same."""
+"""``--budget``: training for a given time. The number of steps is measured once and then stays the same."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     from wss.pipeline.spec import Pipeline
 
 RESERVED = 0.1
-"""Share of the time that is kept for scores and the report."""
+"""Fraction of the time that is reserved for scores and the report."""
 
 
 def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[str, Any]]:
-    """Changes to the trainings of a pipeline with which the whole of it takes about so long.
+    """Numbers of training steps with which a whole pipeline takes about the given time.
 
-    Stages before the first training run now, and their time counts. A step of each of its phases is measured. Later trainings are
-    taken to cost as much a step. The result is remembered in the workspace: the same command has the same steps again, so that it
-    resumes and skips what is done.
+    Stages before the first training run now, and their time counts. A step of each phase of the first training is measured. Later
+    trainings are assumed to need the same time per step. The result is stored in the workspace, so the same command uses the same
+    numbers of steps again, resumes, and skips finished stages.
 
     Args:
-        session: The command at work.
-        pipeline: What will run.
+        session: The running command.
+        pipeline: The pipeline to run.
         budget: A time, see ``parse_budget``.
 
+    Returns:
+        Changes to the trainings' phases, by stage id.
+
     Raises:
-        UsageError: No time, nothing is trained, too little time, or several processes share the work.
+        UsageError: ``budget`` is not a time or too short, the pipeline has no training, or several processes share the work.
     """
     from wss.distributed import processes
     from wss.errors import UsageError
@@ -80,9 +83,9 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
         try:
             phases = fitted(node.params, images[name], costs[name], left * share)
         except TooShortError as error:
-            least = 1.25 * (seconds + error.missing / share / (1 - RESERVED))  # no two measurements are the same
+            least = 1.25 * (seconds + error.missing / share / (1 - RESERVED))  # with a margin, since measurements vary
             raise UsageError(
-                f"--budget {budget} is too short for what runs before and after the training and one step of each phase; "
+                f"--budget {budget} is too short for the stages before and after the training and one step of each phase; "
                 f"give at least {math.ceil(least)}s"
             ) from None
         changes[name] = {"phases": {str(number): {"steps": phase.steps} for number, phase in enumerate(phases)}}
@@ -93,7 +96,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
 
 
 def _told(changes: dict[str, dict[str, Any]]) -> str:
-    """The steps of each training, for people."""
+    """The numbers of steps of each training, as text."""
     return ", ".join(
         f"{name} {' + '.join(str(phase['steps']) for phase in params['phases'].values())} steps"
         for name, params in changes.items()

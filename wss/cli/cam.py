@@ -19,7 +19,7 @@ def cam(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for a picture of each image and class.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Images to map.")] = "train",
+    split: Annotated[str, typer.Option(help="Split whose images are mapped.")] = "train",
     preset: options.Preset = None,
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
@@ -30,10 +30,10 @@ def cam(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show where a classifier sees the classes of an image: class activation maps from image tags.
+    """Compute class activation maps, which show where a classifier sees the tagged classes of an image.
 
-    Trains the classifier first where there is none, with the pipeline `classifier`, or with the one that was trained last if
-    it has such maps too.
+    If there is no classifier yet, it is trained first, with the pipeline `classifier`. If the last trained pipeline has class
+    activation maps too, that pipeline is used.
 
     Example: [bold]wss cam --out maps[/bold]
     """
@@ -69,7 +69,7 @@ def cam(
 
 
 def _write(samples: Store, cam: Store, out: Path) -> list[Path]:
-    """One picture per image and class that its tags name; the folders of image ids are kept."""
+    """Write one picture per image and tagged class. Folders in image ids are kept."""
     import re
 
     from wss.store.atomic import write_bytes

@@ -20,9 +20,9 @@ class Terminal:
     """Draws progress on stderr and prints results on stdout.
 
     Args:
-        quiet: Only results and errors.
-        verbose: Details of each stage.
-        as_json: Results as one JSON line instead of tables.
+        quiet: Print only results and errors.
+        verbose: Print details of each stage.
+        as_json: Print results as one JSON line instead of tables.
     """
 
     def __init__(self, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
@@ -53,18 +53,18 @@ class Terminal:
         self._progress.stop()
 
     def say(self, message: str) -> None:
-        """One line on stderr unless quiet."""
+        """Print one line on stderr, unless quiet."""
         interrupt.check()
         if not self.quiet:
             self._err.print(escape(message))
 
     def detail(self, message: str) -> None:
-        """One line on stderr when verbose."""
+        """Print one line on stderr if verbose."""
         if self.verbose:
             self._err.print(f"[dim]{escape(message)}[/dim]")
 
     def task(self, label: str, total: int, done: int = 0) -> Callable[[int, str], None]:
-        """A progress bar; see ``wss.stages.stage.Progress``."""
+        """Show a progress bar; see ``wss.stages.stage.Progress``."""
         for task in self._progress.tasks:
             self._progress.update(task.id, visible=False)
         number = self._progress.add_task(label, total=total, completed=done, note="")
@@ -76,7 +76,7 @@ class Terminal:
         return advance
 
     def result(self, values: Any, render: Callable[[], None]) -> None:
-        """A command's result: ``values`` as one JSON line with ``--json``, otherwise whatever ``render`` prints."""
+        """Print a command's result: ``values`` as one JSON line with ``--json``, otherwise by calling ``render``."""
         self._progress.stop()
         if self.as_json:
             sys.stdout.write(json.dumps(values, allow_nan=False, default=str) + "\n")
@@ -84,15 +84,15 @@ class Terminal:
             render()
 
     def line(self, text: str) -> None:
-        """One line of a result on stdout."""
+        """Print one line of a result on stdout."""
         self._out.print(escape(text))
 
     def text(self, text: str) -> None:
-        """Lines on stdout as they are, whatever the width of the terminal."""
+        """Print text on stdout unchanged, without wrapping."""
         sys.stdout.write(text)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table of results on stdout; numbers are right-aligned."""
+        """Print a table of results on stdout. Columns of numbers are right-aligned."""
         rows = [[_cell(value) for value in row] for row in rows]
         table = Table(
             title=escape(title) if title else None, title_justify="left", box=None, pad_edge=False, header_style="bold"

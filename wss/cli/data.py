@@ -1,4 +1,4 @@
-"""``wss data``: look at a data set, draw scribbles, convert them."""
+"""``wss data``: inspect a data set, draw scribbles, convert them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from wss.cli import options, tiles
 
 app = typer.Typer(
-    no_args_is_help=True, help="Look at a data set, find faults in it, draw or convert scribbles, cut tiles."
+    no_args_is_help=True, help="Inspect a data set, check it for errors, draw or convert scribbles, cut tiles."
 )
 app.command()(tiles.tile)
 app.command()(tiles.join)
@@ -23,7 +23,7 @@ def check(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Read every file and report what breaks a convention, with the remedy; exit code 1 when there are errors."""
+    """Read every file and report each violation of a convention, with the remedy; exit code 1 if there are errors."""
     from wss.cli.console import Terminal
     from wss.cli.session import Session
     from wss.datasets.check import check as check_source
@@ -41,7 +41,7 @@ def check(
                 session.terminal.line(f"{f.severity} [{f.code}] " + (f"{where}: " if where else "") + f.message)
                 session.terminal.line(f"    -> {f.remedy}")
             session.terminal.line(
-                f"{count} images checked, {len(findings)} findings" + ("" if findings else ": all well")
+                f"{count} images checked, {len(findings)} findings" + ("" if findings else ": no problems")
             )
 
         session.terminal.result(rows, render)
@@ -108,7 +108,7 @@ def simulate(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Draw human-like scribbles from the dense masks, the same for the same seed and image."""
+    """Draw human-like scribbles from the dense masks. The same seed and image give the same scribbles."""
     from dataclasses import replace
 
     from wss.errors import DataError
@@ -116,7 +116,7 @@ def simulate(
     from wss.scribbles import simulate as draw
 
     class Simulated:
-        """The data set with drawn strokes in the place of whatever scribbles it has."""
+        """The data set with drawn strokes instead of its own scribbles."""
 
         def __init__(self, source: Any) -> None:
             self.catalogue = source.catalogue
@@ -149,11 +149,11 @@ def convert(
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="Class names, for drawings.", show_default=False)] = None,
     rest: Annotated[
-        str | None, typer.Option(help="Class of what lies in no shape, for masks; default: unlabelled.")
+        str | None, typer.Option(help="Class of pixels outside all shapes, for masks; default: unlabelled.")
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images, for drawings that do not tell their size.", show_default=False),
+        typer.Option(help="Folder of the images, for drawings without image sizes.", show_default=False),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     workspace: options.Workspace = Path(),
@@ -161,7 +161,7 @@ def convert(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write scribbles in another format: those of the data set, or out of a drawing program.
+    """Convert scribbles to another format: the data set's scribbles, or drawings of another program.
 
     Formats: ScribbleSup's XML, text polylines, PNG with 255 = unlabelled, Labelme's JSON, one XML for CVAT, one JSON for COCO,
     or TIFF with 0 = unlabelled (painted).
@@ -172,7 +172,7 @@ def convert(
 
     if drawings is None:
         if program or classes or rest or images:
-            raise UsageError("--from, --classes, --rest and --images belong to a file or folder of drawings; name it")
+            raise UsageError("--from, --classes, --rest and --images need a file or folder of drawings; name it")
         _convert(out, to, split, workspace, jobs, quiet, as_json, lambda source: source)
         return
     _convert_drawings(drawings, program, classes, rest, images, out, to, quiet, as_json)
@@ -201,7 +201,9 @@ def _convert_drawings(
     if program not in get_args(Program):
         raise UsageError(f"--from {program}: which program wrote {drawings}?{nearest(program, get_args(Program))}")
     if classes is None:
-        raise UsageError("--classes FILE: one class name a line, in the order of their indices")
+        raise UsageError(
+            "--classes FILE is missing: a file with one class name per line, in the order of their indices"
+        )
     with Terminal(quiet, as_json=as_json) as terminal:
         source = open_drawings(drawings, program, read_classes(classes), rest=rest, images=images)  # type: ignore[arg-type]
         for note in source.notes:

@@ -8,7 +8,7 @@ from wss.cli import options
 
 
 def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
-    """Show what is installed, which kernels and GPU are usable, and whether the workspace can be written."""
+    """Show installed packages, usable kernels and GPUs, and whether the workspace is writable."""
     import importlib.metadata as metadata
     import os
     import platform
@@ -52,7 +52,7 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
 
 
 def _backends() -> list[str]:
-    """What several processes can talk through: gloo on CPUs, nccl between GPUs."""
+    """Available torch.distributed backends: gloo for CPUs, nccl for GPUs."""
     from torch import distributed
 
     if not distributed.is_available():

@@ -17,7 +17,7 @@ PIPELINE = "bpg"  # the shipped pipeline that has the stages up to edges
 Detector = Annotated[str, typer.Option("--detector", "-d", help="embedded, hed, structured or gradient.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="HED's .caffemodel or PyTorch file, OpenCV's model of forests, or what `wss train-edges` wrote."),
+    typer.Option(help="HED's .caffemodel or PyTorch file, OpenCV's model of forests, or a file of `wss train-edges`."),
 ]
 Alignment = Annotated[
     str, typer.Option(help="HED's geometry: caffe (published) or interpolated (the common PyTorch conversion).")
@@ -35,7 +35,7 @@ def edges(
     alignment: Alignment = "caffe",
     scales: Scales = None,
     flip: Flip = False,
-    nms: Annotated[bool, typer.Option("--nms", help="Keep ridges only, one pixel wide.")] = False,
+    nms: Annotated[bool, typer.Option("--nms", help="Thin edges to ridges, one pixel wide.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for grey PNGs, 255 = certain edge.")] = None,
     workspace: options.Workspace = Path(),
     device: options.Device = "auto",
@@ -48,8 +48,8 @@ def edges(
 ) -> None:
     """Detect boundaries in every image of the data set; `wss train` uses them in this workspace.
 
-    The embedded network needs nothing further; HED and structured forests need a file of weights; the gradient is
-    without learning.
+    The embedded network needs no further file. HED and structured forests need a file of weights. The gradient detector is
+    not learned.
 
     Example: [bold]wss edges --scales 0.5,1,2 --flip --out edges[/bold]
     """
@@ -89,10 +89,10 @@ def settings(detector: str, weights: Path | None, alignment: str, scales: str | 
 
 
 def checked(model: Any, values: dict[str, Any]) -> Any:
-    """The parameter model of these values.
+    """Build the parameter model from these values.
 
     Raises:
-        UsageError: A value is unknown, or does not go with the others.
+        UsageError: A value is invalid, or cannot be combined with the others.
     """
     from wss.params import validate
 

@@ -1,4 +1,4 @@
-"""Text for streams of any encoding."""
+"""Output of text to streams of any encoding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from wss.names import readable
 
 
 def write_everything() -> None:
-    r"""Let stdout and stderr take any text, whatever their encoding is.
+    r"""Make stdout and stderr accept any text, independent of their encoding.
 
-    What the encoding cannot hold is written as an escape sequence: ``\u2192``, and ``\xe9`` for a byte of a file name that is
-    not UTF-8.
+    Characters that the encoding cannot represent are written as escape sequences: ``\u2192``, or ``\xe9`` for a byte of a file
+    name that is not UTF-8.
     """
     codecs.register_error("wss", _escaped)
     for stream in (sys.stdout, sys.stderr):

@@ -22,9 +22,10 @@ def evaluate(
     scales: Annotated[str | None, typer.Option(help="Test scales to average, for example 0.5,0.75,1,1.25.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     walk: Annotated[
-        bool, typer.Option("--walk", help="Let features walk to what resembles them before they are classified.")
+        bool,
+        typer.Option("--walk", help="Mix the features of similar positions by a random walk before classification."),
     ] = False,
-    split: Annotated[str, typer.Option(help="Images to score.")] = "val",
+    split: Annotated[str, typer.Option(help="Split whose images are scored.")] = "val",
     trimap: Annotated[
         str | None, typer.Option(help="Also score bands of these widths in pixels along boundaries, for example 2,4,8.")
     ] = None,
@@ -38,7 +39,7 @@ def evaluate(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Score the network that was trained last, at full resolution; writes metrics.json.
+    """Score the last trained network at full resolution; writes metrics.json.
 
     Example: [bold]wss evaluate --crf --scales 0.5,0.75,1,1.25 --flip[/bold]
     """
@@ -59,7 +60,7 @@ def evaluate(
     scored = {} if trimap is None else {"trimap": parse_widths(trimap)}
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
     if kernels and not crf:
-        raise UsageError("--crf-preset and --crf-backend are settings of the dense CRF; give --crf with them")
+        raise UsageError("--crf-preset and --crf-backend are settings of the dense CRF; give --crf as well")
     with (
         workers(backend, address, jobs) as jobs,
         Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
@@ -92,10 +93,10 @@ def _scoring(pipeline: Pipeline) -> str:
 
 
 def parse_scales(text: str) -> list[float]:
-    """Scales from a comma-separated list.
+    """Parse a comma-separated list of scales.
 
     Raises:
-        UsageError: Not positive numbers.
+        UsageError: An entry is not a number between 0.05 and 8.
     """
     from wss.errors import UsageError
 
@@ -109,10 +110,10 @@ def parse_scales(text: str) -> list[float]:
 
 
 def parse_widths(text: str) -> list[int]:
-    """Widths of bands from a comma-separated list.
+    """Parse a comma-separated list of band widths in pixels.
 
     Raises:
-        UsageError: Not positive whole numbers, or one of them twice.
+        UsageError: An entry is not a positive integer, or appears twice.
     """
     from wss.errors import UsageError
 
@@ -126,7 +127,7 @@ def parse_widths(text: str) -> list[int]:
 
 
 def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -> None:
-    """The table of ``wss evaluate``."""
+    """Print the table of ``wss evaluate``."""
     columns, rows = ["class", "IoU %"], []
     dice, distance = record.get("dice_per_class", {}), record.get("hd95_per_class", {})
     columns += ["Dice %"] * bool(dice) + ["HD95"] * bool(distance)
@@ -157,7 +158,9 @@ def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -
 
 def _choice(choice: dict[str, Any]) -> str:
     if not choice["images"]:
-        return f"CRF settings: {choice['chosen']}; no training image has labels of two classes to choose by"
+        return (
+            f"CRF settings: {choice['chosen']}; no training image has labels of two classes, so no choice was possible"
+        )
     scores = choice["miou_on_training_labels"]
     told = f"mIoU on labelled pixels of {choice['images']} training images"
     before, after = scores["none"], scores[choice["chosen"]]

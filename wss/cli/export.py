@@ -51,17 +51,17 @@ def export(
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="A network's store, or the beginning of its key; default: the one trained last in the workspace."
+            help="A network's store, or the first characters of its key; default: the last trained network of the workspace."
         ),
     ] = None,
     size: Annotated[
         tuple[int, int] | None,
         typer.Option(
-            min=1, metavar="H W", help="Take images of this size only, one at a time; default: batches of any size."
+            min=1, metavar="H W", help="Accept only images of this size, one at a time; default: batches of any size."
         ),
     ] = None,
-    output: Annotated[_Output, typer.Option(help="What comes out, at the image's size.")] = _Output.probs,
-    dtype: Annotated[_Dtype, typer.Option(help="Type of the RGB values 0..255 that go in.")] = _Dtype.uint8,
+    output: Annotated[_Output, typer.Option(help="Output, at the image's size.")] = _Output.probs,
+    dtype: Annotated[_Dtype, typer.Option(help="Type of the input, RGB values 0..255.")] = _Dtype.uint8,
     workspace: options.Workspace = Path(),
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -69,8 +69,8 @@ def export(
 ) -> None:
     r"""Write a trained network as a file that runs without wss.
 
-    ONNX and TorchScript files take RGB images, normalise them themselves, and carry class names and palette. A file is kept
-    only if its output is the network's own. ONNX needs `pip install 'wss\[onnx]'`.
+    ONNX and TorchScript files accept RGB images, include the normalisation, and contain class names and palette. A file is kept
+    only if its output equals the network's output. ONNX needs `pip install 'wss\[onnx]'`.
 
     Example: [bold]wss export --format onnx --out net.onnx[/bold]
     """
@@ -98,7 +98,7 @@ def _method(store: Path) -> str:
 
 
 def _store(session: Session, checkpoint: str | None) -> Path:
-    """The store that is meant: a file, the beginning of a key in the workspace, or what was trained last."""
+    """Find the store: a file, a store of the workspace by the first characters of its key, or the last trained network."""
     from wss.cli.region_choice import deciding
     from wss.errors import DataError, UsageError
     from wss.stages.predict import PredictParams
@@ -107,26 +107,30 @@ def _store(session: Session, checkpoint: str | None) -> Path:
         session.workspace.existing()
         if session.workspace.state().get("train") is None:
             raise UsageError(
-                f"nothing trained in {session.workspace.root} yet: run `wss train` first, or name a network with --checkpoint"
+                f"no network was trained in {session.workspace.root} yet: run `wss train` first, or name one with --checkpoint"
             )
         name, changes = session.trained()
         pipeline = session.pipeline(name, changes)
         predicts = (node.params for node in pipeline.nodes.values() if isinstance(node.params, PredictParams))
         if any(params.test_time.walk for params in predicts):
-            session.terminal.say("test_time.walk of the stage predict is no part of the network, nor of this file")
+            session.terminal.say(
+                "test_time.walk of the stage predict is not part of the network, so it is not part of this file"
+            )
         if (node := deciding(pipeline)) is not None:
             session.terminal.say(
-                f"keeping the largest region alone (stage {node.id}) is no part of the network, nor of this file"
+                f"keeping only the largest region (stage {node.id}) is not part of the network, so it is not part of this file"
             )
         return session.run(pipeline.up_to("train"))["train"].store.path
     if Path(checkpoint).is_file():
         return Path(checkpoint)
     found = [path for path in session.workspace.artifacts("train") if path.stem.startswith(checkpoint)]
     if len(found) > 1:
-        raise UsageError(f"--checkpoint {checkpoint}: {len(found)} networks begin so; give more of the key")
+        raise UsageError(
+            f"--checkpoint {checkpoint}: {len(found)} networks have keys that begin so; give more characters of the key"
+        )
     if not found:
         raise DataError(
             f"--checkpoint {checkpoint}: neither a file nor the beginning of a key in {session.workspace.root}/artifacts/train; "
-            "`wss status` lists what is there"
+            "`wss status` lists the stored networks"
         )
     return found[0]

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def gc(
-    days: Annotated[float, typer.Option(min=0, help="Keep everything younger than so many days.")] = 0.0,
-    partials: Annotated[bool, typer.Option("--partials", help="Remove interrupted results, too.")] = False,
+    days: Annotated[float, typer.Option(min=0, help="Keep everything younger than this number of days.")] = 0.0,
+    partials: Annotated[bool, typer.Option("--partials", help="Also remove interrupted results.")] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Remove finished artifacts that the last runs did not use, too.")
+        bool, typer.Option("--all", help="Also remove finished artifacts that the last runs did not use.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
     workspace: options.Workspace = Path(),
     as_json: options.Json = False,
 ) -> None:
-    """Remove what is no longer needed: temporary and lock files of dead processes, damaged stores, and on request more.
+    """Remove unneeded files: temporary and lock files of dead processes, damaged stores, and on request more.
 
-    What the last run of each pipeline used always stays (state.yaml lists it).
+    Artifacts that the last run of each pipeline used are always kept (state.yaml lists them).
     """
     from wss.cli.console import Terminal
     from wss.pipeline.workspace import Workspace
@@ -74,9 +74,9 @@ def _doomed(workspace: Workspace, days: float, partials: bool, everything: bool)
 
 
 def _replaced(workspace: Workspace, stores: Mapping[str, Store]) -> set[str]:
-    """Keys of data sets that were read again with the same content, for example to keep images as files.
+    """Keys of samples stores that were replaced by a newer store with the same content, for example to keep images as files.
 
-    Stages depend on the content of a data set and not on its key, so that all of them go on from the store that was read last.
+    Stages depend on the content of a data set and not on its key, so all of them can use the newest store.
     """
     last = stores.get(workspace.state().get("samples", {}).get("key", ""))
     if last is None:
@@ -86,7 +86,7 @@ def _replaced(workspace: Workspace, stores: Mapping[str, Store]) -> set[str]:
 
 
 def _dead(path: Path, partials: bool) -> bool:
-    """Whether no living process can want this file."""
+    """True if no running process can need this file."""
     import fcntl
     import os
 

@@ -35,10 +35,10 @@ def init(
     workspace: options.Workspace = Path(),
     as_json: options.Json = False,
 ) -> None:
-    """Say which data set a workspace is about; writes wss.yaml and looks at the files.
+    """Declare the data set of a workspace; writes wss.yaml and lists the files.
 
-    A data set that was moved is known again under its new folder, and what was made of it stays. With options alone, those of
-    the declared data set are changed.
+    If the data set was moved, give its new folder; finished results are kept. With --option alone, options of the declared data
+    set are changed.
 
     Example: [bold]wss init --kind folder --root ~/cells --workspace cells[/bold]
     """
@@ -59,7 +59,7 @@ def init(
     if kind is None and not (option and declared):
         raise UsageError(
             f"--kind is missing: {place.config_path} {'declares a data set; ' if declared else 'declares no data set yet; '}"
-            "give --kind and --root of a data set, or, to change options of the declared one, --option alone"
+            "give --kind and --root of a data set; to change options of the declared data set, give only --option"
         )
     kind = str(declared.get("kind")) if kind is None else kind
     values: dict[str, object] = {**declared, "kind": kind}
@@ -75,7 +75,7 @@ def init(
             raise UsageError(f"--option {text}: {value!r} is not a YAML value") from error
     if kind in get_args(Program):
         raise UsageError(
-            f"--kind {kind}: annotations of this program are converted first: `wss data convert FILE --from {kind} "
+            f"--kind {kind}: convert annotations of this program first: `wss data convert FILE --from {kind} "
             "--classes classes.txt --to png --out ROOT/scribbles`, then `wss init --kind folder --root ROOT`"
         )
     known = place.configured and not force and (not declared or root is not None)
@@ -112,7 +112,7 @@ def init(
 
 
 def _declared(place: Workspace) -> dict[str, object]:
-    """The data set that a workspace declares, as it stands in ``wss.yaml``; empty where it has none."""
+    """The data set entry of the workspace's ``wss.yaml``; empty if there is none."""
     from wss.yaml_text import parse
 
     if not place.configured:
@@ -123,10 +123,10 @@ def _declared(place: Workspace) -> dict[str, object]:
 
 
 def _value(name: str, text: str) -> object:
-    """The value of an option.
+    """Parse the value of an option.
 
-    Braces of a pattern of names, as in ``{name}_mask.png``, are text and no mapping. A table of numbers may have no blanks, as
-    in ``{0:0,255:1}``, and no braces.
+    Braces in a name pattern, as in ``{name}_mask.png``, are text, not a mapping. A table of numbers may be written without
+    blanks, as in ``{0:0,255:1}``, and without braces.
     """
     from wss.yaml_text import parse
 
@@ -137,7 +137,7 @@ def _value(name: str, text: str) -> object:
 
 
 def _require_same(place: Workspace, before: DatasetSpec, catalogue: Catalogue) -> None:
-    """Raise if another data set would take the place of one that was read before, as far as the list of files tells."""
+    """Raise if the new folder holds another data set than the one that was read before. Compares only the lists of files."""
     from wss.errors import UsageError
     from wss.stages.samples import catalogue_meta
 
@@ -146,6 +146,6 @@ def _require_same(place: Workspace, before: DatasetSpec, catalogue: Catalogue) -
         name: store.meta[name] for name in catalogue_meta(catalogue)
     }:
         raise UsageError(
-            f"{place.config_path} names {before.root}, which is not there, and the new folder holds other images, splits or "
+            f"{place.config_path} names {before.root}, which does not exist, and the new folder holds other images, splits or "
             "classes; --force replaces it"
         )

@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM: while modules load the process leaves at once, during work it stops in good order.
+"""Handling of Ctrl-C and SIGTERM: while modules load, the process exits at once; during work, it stops cleanly.
 
-An exception in the midst of anything can be lost (in imports, finalizers, callbacks), or leave a mess that fails in odd ways.
-So a signal only leaves a note, and the next sign of progress, an image or a training step later, raises ``KeyboardInterrupt``;
-where there is none for a second, it is raised wherever the program is. A second signal ends the process at once, which loses
-no finished image; so does the first if the process is still there ``GRACE_S`` after the exception: one raised in the midst of
-anything may leave a lock behind that something else waits for.
+An exception at an arbitrary place can be lost (in imports, finalizers, callbacks) or cause strange errors later. So a signal is
+only recorded. The next progress report, an image or a training step later, raises ``KeyboardInterrupt``. If there is no progress
+report for ``PATIENCE_S``, the exception is raised at the current place.
+
+A second signal ends the process at once; no finished image is lost. The process is also ended if it still runs ``GRACE_S`` after
+the exception, because an exception at an arbitrary place may leave a lock that something else waits for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-MESSAGE = "interrupted; run the same command again to go on from here"
+MESSAGE = "interrupted; run the same command again to continue from here"
 EXIT_CODE = 130
 PATIENCE_S = 1.0
 GRACE_S = 10.0
@@ -28,7 +29,7 @@ _raised: list[int] = []
 
 
 def leave_at_once() -> None:
-    """From now on, both signals end the process. Signals that the caller's shell ignores stay ignored."""
+    """Make both signals end the process at once. Signals that the caller's shell ignores stay ignored."""
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
@@ -37,7 +38,7 @@ def leave_at_once() -> None:
 
 
 def begin_work() -> None:
-    """From now on, both signals stop the work in good order; does nothing unless ``leave_at_once`` came first."""
+    """Make both signals stop the work cleanly. Does nothing unless ``leave_at_once`` was called before."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _leave:
             signal.signal(number, _stop)
@@ -45,7 +46,7 @@ def begin_work() -> None:
 
 
 def end_work() -> None:
-    """From now on, both signals end the process again."""
+    """Make both signals end the process at once again."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _stop:
             signal.signal(number, _leave)
@@ -53,7 +54,7 @@ def end_work() -> None:
 
 @contextmanager
 def work() -> Iterator[None]:
-    """Work that both signals stop in good order, for commands without a workspace."""
+    """Context in which both signals stop the work cleanly, for commands without a workspace."""
     begin_work()
     try:
         yield
@@ -63,12 +64,12 @@ def work() -> Iterator[None]:
 
 
 def came() -> bool:
-    """Whether a signal came."""
+    """True if a signal was received."""
     return bool(_received)
 
 
 def check() -> None:
-    """Raise ``KeyboardInterrupt`` if a signal came."""
+    """Raise ``KeyboardInterrupt`` if a signal was received."""
     if _received:
         _raise(_received[0])
 
@@ -86,7 +87,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _finish() -> None:
-    """Last of all, give the exit code: Python kills itself with SIGINT instead if the interrupt met an ``exec`` of a string."""
+    """Set the exit code at exit. Without it, Python kills itself with SIGINT if the interrupt hit an ``exec`` of a string."""
     if _received:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -106,7 +107,7 @@ def _lose_patience(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_it_to_the_parent() -> None:
-    """In a forked worker: Ctrl-C is for the parent, which ends its workers."""
+    """Run in a forked worker: ignore Ctrl-C, because the parent handles it and ends its workers."""
     if signal.getsignal(signal.SIGINT) in (_leave, _stop):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if signal.getsignal(signal.SIGTERM) in (_leave, _stop):

@@ -1,4 +1,4 @@
-"""``wss pipelines``, ``wss methods`` and ``wss stages``: what there is, and the parameters of each."""
+"""``wss pipelines``, ``wss methods`` and ``wss stages``: lists, and the parameters of each entry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wss.params import Params
     from wss.pipeline.spec import Pipeline
 
-Name = Annotated[str | None, typer.Argument(help="One of them, in detail.", show_default=False)]
+Name = Annotated[str | None, typer.Argument(help="Show this one in detail.", show_default=False)]
 
 
 def pipelines(
@@ -24,10 +24,10 @@ def pipelines(
     settings: options.Settings = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the pipelines that come with wss and the presets for them, or print one pipeline as it is resolved.
+    """List the shipped pipelines and presets, or print one pipeline with all changes applied.
 
-    A resolved pipeline has every stage with its parameters, as YAML that `wss run` takes. Parameters at a stage's default are
-    left out. `wss run PIPELINE --dry-run` shows its protocol on a data set.
+    The printed pipeline has every stage with its parameters, as YAML that `wss run` accepts. Parameters with their default
+    values are left out. `wss run PIPELINE --dry-run` shows the protocol for a data set.
 
     Example: [bold]wss pipelines study-losses --preset voc2012-resnet101[/bold]
     """
@@ -83,8 +83,8 @@ def methods(name: Name = None, as_json: options.Json = False) -> None:
         row, model = _named(name, {str(row["name"]): (row, m) for row, m in zip(rows, METHODS, strict=True)}, "method")
         facts = [
             f"loss terms: {', '.join(row['terms'])}",
-            f"needs beside labels: {', '.join(row['needs']) or 'nothing'}",
-            f"defaults that are not the paper's: {row['differs'] or 'none'}",
+            f"needs in addition to labels: {', '.join(row['needs']) or 'nothing'}",
+            f"defaults that differ from the paper: {row['differs'] or 'none'}",
         ]
         _parameters_of(terminal, f"{name}: {row['summary']}", facts, model, "train.method.", row)
         return
@@ -92,14 +92,14 @@ def methods(name: Name = None, as_json: options.Json = False) -> None:
         rows,
         lambda: terminal.table(
             "",
-            ["method", "what it does", "loss terms", "defaults that are not the paper's"],
+            ["method", "what it does", "loss terms", "defaults that differ from the paper"],
             [(r["name"], r["summary"], ", ".join(r["terms"]), r["differs"] or "-") for r in rows],
         ),
     )
 
 
 def stages(name: Name = None, as_json: options.Json = False) -> None:
-    """List the stages that pipelines are made of, or the inputs and parameters of one stage."""
+    """List the stages of which pipelines consist, or the inputs and parameters of one stage."""
     from wss.cli.console import Terminal
     from wss.stages import STAGES
 
@@ -193,13 +193,13 @@ def _roles(inputs: dict[str, dict[str, Any]]) -> str:
 
 
 def _summary(module: str) -> str:
-    """What a stage does: the first paragraph of its file, without the stage's name."""
+    """Summary of a stage: the first paragraph of its file, without the stage's name."""
     paragraph = (sys.modules[module].__doc__ or "").split("\n\n")[0]
     return " ".join(paragraph.split()).partition(": ")[2]
 
 
 def _changed(params: Params) -> dict[str, Any]:
-    """The parameters that are not at their default, and the names by which models are chosen."""
+    """Parameters that differ from their defaults, and the names by which models are chosen."""
     given = {}
     for name, field in type(params).model_fields.items():
         value = getattr(params, name)

@@ -1,4 +1,4 @@
-"""The ``wss`` command: one module per subcommand, errors turned into one message and an exit code."""
+"""The ``wss`` command: one module per subcommand. Errors become one message and an exit code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from wss.version import __version__
 
 
 class Entry(NamedTuple):
-    """A subcommand before its module is imported.
+    """Description of a subcommand whose module is not imported yet.
 
     Attributes:
-        place: ``module.name`` below ``wss.cli``: a function, or the ``app`` of a group.
+        place: ``module.name`` in ``wss.cli``: a function, or the ``app`` of a group.
         panel: Heading above it in the help.
         summary: First paragraph of its help.
     """
@@ -32,22 +32,20 @@ class Entry(NamedTuple):
     summary: str
 
 
-_SETUP, _STEPS, _WHOLE, _UPKEEP = "Set up", "Steps", "Whole pipelines", "Look and tidy up"
+_SETUP, _STEPS, _WHOLE, _UPKEEP = "Set up", "Steps", "Whole pipelines", "Inspect and clean up"
 _BESIDE = "Edge detectors: training and benchmark"
 ENTRIES = {
-    "init": Entry(
-        "init.init", _SETUP, "Say which data set a workspace is about; writes wss.yaml and looks at the files."
-    ),
+    "init": Entry("init.init", _SETUP, "Declare the data set of a workspace; writes wss.yaml and lists the files."),
     "draw": Entry(
         "draw.draw",
         _SETUP,
         "Draw scribbles in the browser, see masks at once, train, correct, export; serves one page on this machine.",
     ),
-    "data": Entry("data.app", _SETUP, "Look at a data set, find faults in it, draw or convert scribbles, cut tiles."),
+    "data": Entry("data.app", _SETUP, "Inspect a data set, check it for errors, draw or convert scribbles, cut tiles."),
     "prepare": Entry(
         "prepare.prepare",
         _STEPS,
-        "Make the labels to train on from the data set's scribbles, whole or thinned out, points, boxes, image tags, or masks.",
+        "Make training labels from the data set's scribbles (complete or reduced), points, boxes, image tags or masks.",
     ),
     "edges": Entry(
         "edges.edges",
@@ -64,7 +62,7 @@ ENTRIES = {
     "cam": Entry(
         "cam.cam",
         _STEPS,
-        "Show where a classifier sees the classes of an image: class activation maps from image tags.",
+        "Compute class activation maps, which show where a classifier sees the tagged classes of an image.",
     ),
     "predict": Entry(
         "predict.predict",
@@ -72,7 +70,7 @@ ENTRIES = {
         "Segment images: indexed PNG masks with palette and overlays. Volumes (.nii, .nii.gz, DICOM series) become volumes.",
     ),
     "evaluate": Entry(
-        "evaluate.evaluate", _STEPS, "Score the network that was trained last, at full resolution; writes metrics.json."
+        "evaluate.evaluate", _STEPS, "Score the last trained network at full resolution; writes metrics.json."
     ),
     "export": Entry("export.export", _STEPS, "Write a trained network as a file that runs without wss."),
     "report": Entry(
@@ -83,16 +81,14 @@ ENTRIES = {
     "train-edges": Entry(
         "train_edges.train_edges",
         _BESIDE,
-        "Train an edge network on photographs whose boundaries several people drew (BSDS500's layout).",
+        "Train an edge network on photographs with boundaries drawn by several people (BSDS500's layout).",
     ),
-    "bench": Entry(
-        "bench.app", _BESIDE, "Score one part of the whole on a public benchmark, or measure what it costs."
-    ),
-    "run": Entry("run.run", _WHOLE, "Run a whole pipeline; stages that are done are skipped, interrupted ones resume."),
+    "bench": Entry("bench.app", _BESIDE, "Score a single part on a public benchmark, or measure its cost."),
+    "run": Entry("run.run", _WHOLE, "Run a whole pipeline; finished stages are skipped, interrupted ones resume."),
     "pipelines": Entry(
         "listing.pipelines",
         _WHOLE,
-        "List the pipelines that come with wss and the presets for them, or print one pipeline as it is resolved.",
+        "List the shipped pipelines and presets, or print one pipeline with all changes applied.",
     ),
     "methods": Entry(
         "listing.methods", _WHOLE, "List the training methods and their loss terms, or the parameters of one method."
@@ -100,29 +96,29 @@ ENTRIES = {
     "stages": Entry(
         "listing.stages",
         _WHOLE,
-        "List the stages that pipelines are made of, or the inputs and parameters of one stage.",
+        "List the stages of which pipelines consist, or the inputs and parameters of one stage.",
     ),
     "status": Entry(
-        "status.status", _UPKEEP, "Show the data set, what was chosen last, and every artifact of a workspace."
+        "status.status", _UPKEEP, "Show the data set, the last choices, and every artifact of a workspace."
     ),
     "verify": Entry(
-        "verify.verify", _UPKEEP, "Read every artifact and recompute its digest; exit code 1 when one is damaged."
+        "verify.verify", _UPKEEP, "Read every artifact and recompute its digest; exit code 1 if one is damaged."
     ),
     "gc": Entry(
         "gc.gc",
         _UPKEEP,
-        "Remove what is no longer needed: temporary and lock files of dead processes, damaged stores, and on request more.",
+        "Remove unneeded files: temporary and lock files of dead processes, damaged stores, and on request more.",
     ),
     "doctor": Entry(
         "doctor.doctor",
         _UPKEEP,
-        "Show what is installed, which kernels and GPU are usable, and whether the workspace can be written.",
+        "Show installed packages, usable kernels and GPUs, and whether the workspace is writable.",
     ),
 }
 
 
 class _Commands(Mapping[str, Any]):
-    """The subcommands by name; the module of one is imported when it is asked for."""
+    """The subcommands by name. A subcommand's module is imported on first access."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
@@ -153,17 +149,14 @@ def _nothing() -> None:
 
 
 class Commands(TyperGroup):
-    """Imports subcommands as they are needed, and turns errors into exit codes.
-
-    These are 1 for failures, 2 for usage, 130 for an interruption.
-    """
+    """Imports subcommands on demand, and turns errors into exit codes: 1 failure, 2 wrong usage, 130 interruption."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": {}})
         self.commands = _Commands()  # type: ignore[assignment]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help, for which no subcommand is imported."""
+        """Print the help without importing any subcommand."""
         shown = copy.copy(self)
         shown.commands = {
             name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel) for name, entry in ENTRIES.items()
@@ -180,7 +173,7 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except (WssError, OSError, MemoryError, RuntimeError, UnicodeEncodeError) as error:
-            if team.several() and interrupt.came():  # it ends the others too, and what fails then follows from that
+            if team.several() and interrupt.came():  # the signal also ends the other processes, which causes this error
                 raise _stopped() from None
             message = failure.message(error)
             if message is None:
@@ -203,8 +196,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Weakly supervised semantic segmentation: scribbles, points, boxes or tags in; a trained network and dense masks "
-        "out.\n\nStart with [bold]wss run quickstart[/bold], or [bold]wss init[/bold] for your own data."
+        "Weakly supervised semantic segmentation: train networks and make dense masks from scribbles, points, boxes or "
+        "tags.\n\nStart with [bold]wss run quickstart[/bold], or [bold]wss init[/bold] for your own data."
     ),
 )
 
@@ -228,7 +221,7 @@ def main() -> None:
     """Entry point of the ``wss`` script."""
     encoding.write_everything()
     interrupt.leave_at_once()
-    # Threads that spin while they wait take the cores from loader workers and from whatever else runs: on two busy cores a
-    # training step then costs three times the processor time. Read by the OpenMP runtime when torch is imported.
+    # Threads that spin while they wait take cores from loader workers and other programs: on two busy cores, a training step
+    # then needs three times the processor time. The OpenMP runtime reads this variable when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    team.run(partial(app, prog_name="wss"))  # also for ``python -m wss``, whose name no shell could complete
+    team.run(partial(app, prog_name="wss"))  # also for ``python -m wss``, whose name shells cannot complete

@@ -11,11 +11,11 @@ _COMMON = "Common options"
 
 
 def _named(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
-    """Tell the current folder as it was named from the default, which is ``Path()``; see ``Workspace.named``."""
+    """Distinguish a current folder that the user named from the default, ``Path()``; see ``Workspace.named``."""
     source = context.get_parameter_source(parameter.name or "")
     default = (
         source is not None and source.name == "DEFAULT"
-    )  # the class itself is Typer's or Click's, as of the version
+    )  # the enum class is Typer's or Click's, depending on the version
     return Path.cwd() if value == Path() and not default else value
 
 
@@ -32,18 +32,20 @@ Workspace = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Seed of everything random in this run.", rich_help_panel=_COMMON),
+    typer.Option("--seed", min=0, help="Random seed of this run.", rich_help_panel=_COMMON),
 ]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE", rich_help_panel=_COMMON)
 ]
 Jobs = Annotated[
     int,
-    typer.Option("--jobs", "-j", help="Processes for work on the CPU; 0 = all cores.", min=0, rich_help_panel=_COMMON),
+    typer.Option(
+        "--jobs", "-j", help="Number of processes for CPU work; 0 = all cores.", min=0, rich_help_panel=_COMMON
+    ),
 ]
 Backend = Annotated[
     str,
-    typer.Option("--backend", help="Where work on the CPU runs: loky (here), dask or ray.", rich_help_panel=_COMMON),
+    typer.Option("--backend", help="Back end of CPU work: loky (this machine), dask or ray.", rich_help_panel=_COMMON),
 ]
 Address = Annotated[
     str | None,
@@ -51,9 +53,9 @@ Address = Annotated[
 ]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Show what each stage is given; tracebacks.", rich_help_panel=_COMMON),
+    typer.Option("--verbose", "-v", help="Show the parameters of each stage, and tracebacks.", rich_help_panel=_COMMON),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.", rich_help_panel=_COMMON)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.", rich_help_panel=_COMMON)]
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.", rich_help_panel=_COMMON)]
 Settings = Annotated[
     list[str] | None,
@@ -62,7 +64,7 @@ Settings = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        "--preset", metavar="NAME", help="Settings to start from: `wss pipelines` lists them, or a YAML file."
+        "--preset", metavar="NAME", help="Preset with settings: a name (`wss pipelines` lists them) or a YAML file."
     ),
 ]
 Budget = Annotated[
@@ -70,6 +72,6 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Train as many steps as fit into this time (90s, 30m, 1.5h), by measuring some; the same command keeps them.",
+        help="Train as many steps as fit into this time (90s, 30m, 1.5h). Steps are measured once; later runs reuse the number.",
     ),
 ]

@@ -14,27 +14,31 @@ def prepare(
     annotation: Annotated[
         str,
         typer.Option(
-            help="scribble, point (one click per object), box, mask (dense), or tag: only which classes are in an image."
+            help="scribble, point (one click per object), box, mask (dense), or tag (only the classes of each image)."
         ),
     ] = "scribble",
     shrink: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of every stroke's length to cut away; 1 leaves a point.")
+        float | None, typer.Option(min=0, max=1, help="Fraction of each stroke's length to cut off; 1 leaves a point.")
     ] = None,
-    length: Annotated[float | None, typer.Option(min=0, max=1, help="Share of the length to keep: 1 - shrink.")] = None,
+    length: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Fraction of the length to keep: 1 - shrink.")
+    ] = None,
     drop: Annotated[
         float, typer.Option(min=0, max=1, help="Probability that an object loses all its scribbles.")
     ] = 0.0,
     points: Annotated[
-        bool, typer.Option("--points", help="One labelled point on each scribble, in place of the scribble.")
+        bool, typer.Option("--points", help="Replace each scribble by one labelled point on it.")
     ] = False,
     halo: Annotated[
         float | None,
-        typer.Option(min=1, help="With point: what is farther from all points than so many radii is background."),
+        typer.Option(min=1, help="With point: pixels farther from all points than this many radii are background."),
     ] = None,
-    fraction: Annotated[float, typer.Option(help="Share of the training images that keep labels, in (0, 1].")] = 1.0,
+    fraction: Annotated[float, typer.Option(help="Fraction of the training images that keep labels, in (0, 1].")] = 1.0,
     source: Annotated[
         str,
-        typer.Option(help="Scribbles, points and boxes: auto, given (by the data set) or simulated (from its masks)."),
+        typer.Option(
+            help="Origin of scribbles, points and boxes: auto, given (data set) or simulated (from its masks)."
+        ),
     ] = "auto",
     workspace: options.Workspace = Path(),
     seed: options.Seed = None,
@@ -45,15 +49,15 @@ def prepare(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make the labels to train on from the data set's scribbles, whole or thinned out, points, boxes, image tags, or masks.
+    """Make training labels from the data set's scribbles (complete or reduced), points, boxes, image tags or masks.
 
-    Points are the data set's clicks, or one on each of its scribbles (which `--points` says too), or, where it has neither,
-    one anywhere inside each region of its masks (where `--points` would put it on a drawn scribble). Boxes are the data set's,
-    or drawn around the regions of its masks; they label the background outside of them, and a pipeline for boxes finds the
-    objects inside.
+    Points are the data set's clicks, or else one point on each of its scribbles (as with `--points`). If it has neither, one
+    point is drawn inside each region of its masks; `--points` would put it on a simulated scribble instead. Boxes are the data
+    set's, or drawn around the regions of its masks. They label the background outside; a pipeline for boxes finds the objects
+    inside.
 
-    `wss train` and what follows it in this workspace use them. Everything is decided by the seed and each image's id,
-    so that the same image keeps the same labels whatever else is prepared with it.
+    `wss train` and later commands in this workspace use these labels. Random choices depend only on the seed and each image's
+    id, so an image gets the same labels with any other images.
 
     Example: [bold]wss prepare --shrink 0.5 --drop 0.3[/bold]
     """
@@ -63,7 +67,7 @@ def prepare(
     from wss.errors import UsageError
 
     if shrink is not None and length is not None:
-        raise UsageError("--shrink and --length say the same thing (length = 1 - shrink); give one of them")
+        raise UsageError("--shrink and --length set the same parameter (length = 1 - shrink); give only one of them")
     rate = shrink if shrink is not None else 0.0 if length is None else 1 - length
     choice: dict[str, Any] = {
         name: value
@@ -96,7 +100,7 @@ def _describe(summary: dict[str, Any]) -> str:
     if "boxes_per_image" in summary:
         return (
             f"{summary['images']} images, {summary['with_boxes']} with boxes, {summary['boxes_per_image']:.1f} boxes each, "
-            f"{100 * summary['coverage']:.1f} % of their pixels outside of all"
+            f"{100 * summary['coverage']:.1f} % of their pixels outside all boxes"
         )
     if "tags_per_image" in summary:
         return (
@@ -110,7 +114,7 @@ def _describe(summary: dict[str, Any]) -> str:
 
 
 def label_summary(store: Any) -> dict[str, Any]:
-    """Number of images, of those with labels, tags or boxes, and the labelled share of their pixels or how many they have."""
+    """Summary of labels: number of images, number with labels, tags or boxes, and labelled fraction or mean number per image."""
     if store.meta["annotation"] == "tag":
         counts = [int(store.get("tags", i).sum()) for i in store.ids if store.has("tags", i)]
         return {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def propagate(
-    image: Annotated[Path | None, typer.Argument(help="One image file; none: the data set's split.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="One image file; without it, a split of the data set.")] = None,
     method: Annotated[
         str, typer.Option("--method", "-m", help="grabcut, graph-cut, densecrf, superpixel or random-walk.")
     ] = "graph-cut",
@@ -25,15 +25,15 @@ def propagate(
     ] = None,
     edges: Annotated[
         str | None,
-        typer.Option(
-            help="Of random-walk: a detector that needs no file, embedded or gradient; else the colour gradient."
-        ),
+        typer.Option(help="For random-walk: edge detector, embedded or gradient; default: the colour gradient."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The mask's file (default: IMAGE_mask.png here), or a folder for a split's."),
+        typer.Option(
+            "--out", "-o", help="File of the mask (default: IMAGE_mask.png here), or folder for the masks of a split."
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="The data set's images when none is named.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of the data set, if no image is named.")] = "train",
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
     jobs: options.Jobs = 0,
@@ -45,8 +45,8 @@ def propagate(
 ) -> None:
     """Turn scribbles into dense masks, without training.
 
-    For one image with its scribbles, no workspace is needed. Without an image, the data set's scribbles are spread, as
-    `wss prepare` left them, and compared with its masks where there are any.
+    One image with its scribbles needs no workspace. Without an image, the data set's scribbles are propagated, as `wss prepare`
+    made them, and compared with its masks if there are any.
 
     Example: [bold]wss propagate photo.jpg --scribbles scribbles.png --out mask.png[/bold]
     """
@@ -62,14 +62,14 @@ def propagate(
     if method not in known:
         raise UsageError(f"--method {method}: no such propagation{nearest(method, known)}")
     if (image is None) != (scribbles is None):
-        raise UsageError("an image and its --scribbles go together; without both, the workspace's data set is used")
+        raise UsageError("give both an image and its --scribbles; without both, the workspace's data set is used")
     if "features" in known[method].needs:
         raise UsageError(
             f"--method {method}: needs stored features, which `wss propagate` does not compute; write a pipeline whose stage "
             "`propagate` has the input `features` (`wss pipelines pce-features` shows that stage), and `wss run` it"
         )
     if edges is not None and "edges" not in known[method].accepts:
-        raise UsageError(f"--edges {edges}: method {method!r} looks at no edges; leave it out, or choose random-walk")
+        raise UsageError(f"--edges {edges}: method {method!r} does not use edges; leave it out, or choose random-walk")
     terminal = Terminal(quiet, verbose, as_json)
     if image is not None and scribbles is not None:
         with terminal:
@@ -119,7 +119,7 @@ def _one(
     reads_edges = "edges" in propagation.accepts and bool(changes["edges"])
     cuts_along = "superpixels" in propagation.needs and cutting.needs_edges
     if changes["edges"] and not (reads_edges or cuts_along):
-        raise UsageError(f"--set edges: method {method!r} looks at no edges here; leave it out")
+        raise UsageError(f"--set edges: method {method!r} does not use edges here; leave it out")
     (pixels, valid), labels = read_picture(image, reading), read_label(scribbles, page=reading.page)
     if labels.shape != pixels.shape[:2]:
         raise DataError(
@@ -131,7 +131,7 @@ def _one(
     labelled = labels != 255
     if not labelled.any():
         raise DataError(
-            f"{scribbles}: no pixel is labelled, all are 255; draw class indices from 0 where the class is known"
+            f"{scribbles}: no pixel is labelled, all are 255; draw class indices from 0 on pixels of known class"
         )
     if labelled.all():
         terminal.say(f"{scribbles}: every pixel is labelled; unlabelled pixels should be 255")
@@ -176,7 +176,7 @@ def _split(
         session.guard(out)
         changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
         if edges is not None:
-            changes["edges"] = {"detector": edges}  # whatever `wss edges` chose
+            changes["edges"] = {"detector": edges}  # replaces the choice of `wss edges`
         chosen = session.pipeline(pipeline, merge(changes, parse_overrides(settings))).up_to("propagate")
         outcomes = session.run(chosen)
         samples, store = outcomes["samples"].store, outcomes["propagate"].store

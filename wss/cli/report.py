@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Write report.html about every evaluation of this workspace's data set: scores, curves, pictures, provenance.
 
-    Where nothing is evaluated yet, the default method is trained and evaluated first.
+    If there is no evaluation yet, the default method is trained and evaluated first.
 
     Example: [bold]wss report --title "Cells, 2026"[/bold]
     """
@@ -44,7 +44,7 @@ def report(
         metrics = [m for m in of_this_data("evaluate") if m.meta["record"]["split"] == split]
         if not metrics:
             made = session.run(pipeline.up_to("evaluate"))["evaluate"].store
-            shown_split = made.meta["record"]["split"]  # without held-out images, that of training
+            shown_split = made.meta["record"]["split"]  # without held-out images, the training split
             metrics = [m for m in of_this_data("evaluate") if m.meta["record"]["split"] == shown_split]
         models = {m.key: m for m in of_this_data("train")}
         predictions = {p.key: p for stage in ("predict", "crf") for p in of_this_data(stage)}

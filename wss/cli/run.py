@@ -17,7 +17,7 @@ def run(
     pipeline: Annotated[
         str,
         typer.Argument(
-            help="A shipped pipeline (`wss pipelines`), a YAML file, or `auto`, which chooses by the data set."
+            help="A shipped pipeline (`wss pipelines`), a YAML file, or `auto` to choose one for the data set."
         ),
     ],
     preset: options.Preset = None,
@@ -36,7 +36,7 @@ def run(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Run a whole pipeline; stages that are done are skipped, interrupted ones resume.
+    """Run a whole pipeline; finished stages are skipped, interrupted ones resume.
 
     Example: [bold]wss run quickstart --set train-pce.batch_size=4[/bold]
     """
@@ -64,7 +64,7 @@ def run(
             require_space()
             return
         outcomes = session.run(spec)
-        if "train" in spec.nodes:  # so that `wss predict` and `wss evaluate` go on from it
+        if "train" in spec.nodes:  # so that `wss predict` and `wss evaluate` use this network
             session.remember_training(pipeline, changes)
         rows = [
             {
@@ -107,14 +107,14 @@ def _show(terminal: Terminal, title: str, plans: list[dict[str, Any]]) -> None:
         [(p["id"], p["stage"], states[p["state"]], (p["key"] or "-")[:12], _size(p)) for p in plans],
     )
     to_do = sum(p["disk_bytes"] or 0 for p in plans if p["state"] != "done")
-    terminal.line(f"About {_megabytes(to_do)} of disk for what is to do")
+    terminal.line(f"About {_megabytes(to_do)} of disk needed for the stages to run")
     terminal.line("Protocol")
     for line in lines({plan["id"]: plan["protocol"] for plan in plans if "protocol" in plan}):
         terminal.line(line)
 
 
 def _size(plan: dict[str, Any]) -> str:
-    """The disk of a stage's store: as it is, or about as it will be."""
+    """Disk space of a stage's store: its size, or an estimate marked by ~."""
     if plan["disk_bytes"] is None:
         return "-"
     return f"{'' if plan['state'] == 'done' else '~'}{_megabytes(plan['disk_bytes'])}"

@@ -1,4 +1,4 @@
-"""What every command that runs stages has in common: the workspace, the device, and pipelines with what was chosen before."""
+"""Common part of all commands that run stages: workspace, device, and pipelines with the choices of earlier commands."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from wss.store import Store
 
 DEFAULT_METHOD = "pce"
 SAMPLE_PIPELINE = "quickstart"
-"""The shipped pipeline that declares the embedded sample in a named workspace without data set."""
+"""The shipped pipeline that declares the embedded sample data set in a named workspace without a data set."""
 
 
 class Session(AbstractContextManager["Session"]):
-    """One command at work in one workspace.
+    """One command that runs in one workspace.
 
     Args:
         workspace: Workspace folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        jobs: Processes on the CPU; 0 = all cores.
-        seed: Seed for every stage that has one, or None for the pipeline's.
-        preset: Settings to start from: a shipped preset or a YAML file.
-        terminal: Where to tell what happens.
+        jobs: Number of processes on the CPU; 0 = all cores.
+        seed: Seed for every stage that has one; None for the pipeline's seeds.
+        preset: A shipped preset or a YAML file with settings.
+        terminal: Receives messages and progress.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Session(AbstractContextManager["Session"]):
         interrupt.end_work()
 
     def dataset(self, declares_sample: bool = False) -> DatasetSpec:
-        """The workspace's data set; tells when that is the sample because nothing was declared.
+        """The workspace's data set. If none is declared, a message says that the embedded sample is used.
 
         Args:
-            declares_sample: Take the sample in a named workspace without ``wss.yaml``; ``run`` will declare it there.
+            declares_sample: Use the sample in a named workspace without ``wss.yaml`` too; ``run`` will declare it there.
 
         Raises:
             UsageError: ``wss.yaml`` is malformed, or a named workspace has none.
@@ -110,9 +110,9 @@ class Session(AbstractContextManager["Session"]):
         return dataset
 
     def pipeline(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
-        """Load a pipeline for this workspace's data set with parameter changes by stage id.
+        """Load a pipeline for this workspace's data set, with parameter changes by stage id.
 
-        Later changes win. The last ones are those of the command line.
+        Later changes win. The last changes are from the command line.
         """
         dataset = self.dataset(declares_sample=name == SAMPLE_PIPELINE)
         merged: dict[str, Any] = {}
@@ -128,8 +128,10 @@ class Session(AbstractContextManager["Session"]):
         return pipeline
 
     def named(self, method: str) -> str:
-        """The pipeline for what ``--method`` says: its own name or, of a method with one for each kind of annotation, that for
-        the kind that `wss prepare` chose last.
+        """Name of the pipeline for the value of ``--method``.
+
+        It is the method's own name. If the method has one pipeline per kind of annotation, it is the pipeline for the kind that
+        `wss prepare` chose last.
         """
         known = shipped_pipelines()
         annotation = (self.workspace.state().get("prepare") or {}).get("annotation", "scribble")
@@ -137,9 +139,9 @@ class Session(AbstractContextManager["Session"]):
         return fitting if method not in known and fitting in known else method
 
     def prepared(self, pipeline: str) -> dict[str, dict[str, Any]]:
-        """What `wss prepare`, `wss superpixels` and `wss edges` chose, as changes to a pipeline that has such stages.
+        """Choices of `wss prepare`, `wss superpixels` and `wss edges`, as changes to the matching stages of a pipeline.
 
-        Labels go to a stage of the same annotation, or to one named ``prepare``.
+        The choice of labels changes the stage with the same annotation, or else the stage named ``prepare``.
         """
         state = self.workspace.state()
         nodes = load_pipeline(find_pipeline(pipeline)).nodes
@@ -165,7 +167,7 @@ class Session(AbstractContextManager["Session"]):
         return changes
 
     def say_edges(self, choice: Mapping[str, Any]) -> None:
-        """Tell which choice of `wss edges` is used."""
+        """Print the choice of `wss edges` that is used."""
         found = validate(EdgesParams, choice, f"{self.workspace.state_path}, edges")
         usual = EdgesParams(detector=found.detector, weights=found.weights).model_dump(mode="json") | {"weights": None}
         self._using("edges", "edges", {n: v for n, v in choice.items() if n == "detector" or v != usual.get(n)})
@@ -174,7 +176,7 @@ class Session(AbstractContextManager["Session"]):
         self.terminal.say(f"using the {what} of `wss {command}` ({', '.join(f'{n} {v}' for n, v in choice.items())})")
 
     def remember_superpixels(self, pipeline: Pipeline, superpixels: Store) -> None:
-        """Let later commands cut superpixels as this pipeline did."""
+        """Record the superpixel settings of this pipeline for later commands."""
         self.workspace.remember("superpixels", {"method": superpixels.params["method"]})
         if "edges" in pipeline.nodes:
             self.workspace.remember("superpixel-edges", pipeline.nodes["edges"].params.model_dump(mode="json"))
@@ -185,11 +187,11 @@ class Session(AbstractContextManager["Session"]):
         return [node.id for node in nodes if node.stage.name == "train"]
 
     def trained(self) -> tuple[str, dict[str, Any]]:
-        """The pipeline that `wss train` ran last, and the changes it was given; the default method when there is none."""
+        """The last pipeline of `wss train` with its changes; the default method if nothing was trained."""
         choice = self.workspace.state().get("train")
         if choice is None:
             self.terminal.say(
-                f"nothing trained here yet: training {DEFAULT_METHOD!r} first (`wss train --method` chooses)"
+                f"no network was trained here yet: training {DEFAULT_METHOD!r} first (`wss train --method` chooses another)"
             )
             return DEFAULT_METHOD, self.prepared(DEFAULT_METHOD)
         if self.seed is None:
@@ -198,7 +200,7 @@ class Session(AbstractContextManager["Session"]):
         return choice["pipeline"], choice.get("changes", {})
 
     def remember_training(self, pipeline: str, changes: Mapping[str, Any]) -> None:
-        """Let later commands go on from what this one trained."""
+        """Record this training for later commands."""
         preset = (
             self.preset if self.preset is None or self.preset in shipped_presets() else str(Path(self.preset).resolve())
         )
@@ -206,7 +208,7 @@ class Session(AbstractContextManager["Session"]):
         self.workspace.remember("train", choice)
 
     def discard(self, pipeline: Pipeline, node_id: str) -> None:
-        """Remove the result and the checkpoint of one node, so that it is made anew."""
+        """Remove the result and the checkpoint of one node, so that it runs again from the start."""
         given = self.given(pipeline)
         before = pipeline.up_to(*(i for s in pipeline.nodes[node_id].inputs.values() for i in s))
         run_pipeline(before, self.workspace, self.context, given=given)
@@ -222,7 +224,7 @@ class Session(AbstractContextManager["Session"]):
             keep_apart(self.workspace.dataset(), out, names)
 
     def run(self, pipeline: Pipeline) -> dict[str, Outcome]:
-        """Run a pipeline, telling what is skipped, resumed and made, and remember its results so that `wss gc` keeps them."""
+        """Run a pipeline, report skipped, resumed and new stages, and record the results so that `wss gc` keeps them."""
         if self._declares_sample:
             self.workspace.declare_sample()
             self._declares_sample = False
@@ -237,10 +239,10 @@ class Session(AbstractContextManager["Session"]):
         return outcomes
 
     def given(self, pipeline: Pipeline) -> dict[str, Store]:
-        """Find the samples stores of data sets whose folder is gone, by id of the stage ``samples``.
+        """Find the samples stores of data sets whose folder no longer exists, by id of the stage ``samples``.
 
         Raises:
-            DataError: Nothing was read of such a data set yet.
+            DataError: Such a data set was never read.
         """
         found: dict[str, Store] = {}
         for node in pipeline.nodes.values():
@@ -248,8 +250,8 @@ class Session(AbstractContextManager["Session"]):
                 store = self.workspace.read_before(node.params.dataset)
                 if store is None:
                     raise DataError(
-                        f"{node.params.dataset.root}: no such folder, and nothing was read of this data set yet; name the folder "
-                        f"where it is now with `{self._init(node.params.dataset)}`"
+                        f"{node.params.dataset.root}: no such folder, and this data set was never read; name its current folder "
+                        f"with `{self._init(node.params.dataset)}`"
                     )
                 self._say_gone(node.params.dataset, store)
                 found[node.id] = store
@@ -259,29 +261,29 @@ class Session(AbstractContextManager["Session"]):
         if dataset.root not in self._told:
             self._told.add(dataset.root)
             self.terminal.say(
-                f"{dataset.root}: no such folder; going on from what was read of it ({store.path}). If the data set was "
+                f"{dataset.root}: no such folder; using the images that were read before ({store.path}). If the data set was "
                 f"moved: `{self._init(dataset)}`"
             )
 
     def _init(self, dataset: DatasetSpec) -> str:
-        """The command that names the new folder of a data set. Its options are kept."""
+        """The command with which the user names the new folder of a data set. Its options are kept."""
         place = f" --workspace {shlex.quote(str(self.workspace.root))}" if self.workspace.named else ""
         return f"wss init --kind {dataset.kind} --root DIR{place}"
 
     def catalogues(self, pipeline: Pipeline) -> dict[str, Catalogue]:
-        """The catalogues of a pipeline's data sets by stage id."""
+        """The catalogues of a pipeline's data sets, by stage id."""
         return catalogues(pipeline, self.given(pipeline))
 
     def plan(self, pipeline: Pipeline) -> list[dict[str, Any]]:
-        """What ``run`` would do, as rows for a table or JSON, after the checks that ``run`` begins with.
+        """The actions that ``run`` would take, as rows for a table or JSON. The checks of ``run`` are made first.
 
-        A row has ``id``, ``stage``, ``state``, ``key``, ``params``, ``disk_bytes`` (of its store, estimated where it is not done;
-        None where that cannot be told) and, where a stage has one, ``protocol`` (see ``protocols``).
+        A row has ``id``, ``stage``, ``state``, ``key``, ``params``, ``disk_bytes`` (size of its store, estimated if it is not
+        done; None if unknown) and, if the stage has one, ``protocol`` (see ``protocols``).
         """
         return self.planned(pipeline)[0]
 
     def planned(self, pipeline: Pipeline) -> tuple[list[dict[str, Any]], Callable[[], None]]:
-        """The rows of ``plan``, and a function that raises if what is to do does not fit on the disk (see ``require_space``)."""
+        """The rows of ``plan``, and a function that raises if unfinished stages do not fit on the disk (``require_space``)."""
         given = self.given(pipeline)
         known = catalogues(pipeline, given)
         pipeline, notes = adapted(pipeline, known)
@@ -320,10 +322,10 @@ def _disk_bytes(plan: Plan, wanted: Mapping[str, Need]) -> int | None:
 
 
 def resolve_device(name: str) -> Any:
-    """A torch device from ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UsageError: Not one of these, or not there.
+        UsageError: The name is another one, or the device does not exist.
     """
     import torch
 
@@ -340,10 +342,10 @@ def resolve_device(name: str) -> Any:
             from wss.distributed import neighbours
 
             if number:
-                raise UsageError(f"--device {name}: each of several processes uses a GPU of its own; use --device cuda")
+                raise UsageError(f"--device {name}: each of several processes uses its own GPU; use --device cuda")
             if neighbours() > count:
                 raise UsageError(
-                    f"{neighbours()} processes on this machine need as many GPUs, and it has {count}; start {count}, or use "
+                    f"{neighbours()} processes on this machine need as many GPUs, but it has {count}; start {count}, or use "
                     "--device cpu"
                 )
     return torch.device(name)

@@ -9,7 +9,7 @@ from wss.cli import options
 
 
 def status(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
-    """Show the data set, what was chosen last, and every artifact of a workspace."""
+    """Show the data set, the last choices, and every artifact of a workspace."""
     from wss.cli.console import Terminal
     from wss.errors import StoreError
     from wss.pipeline.workspace import Workspace

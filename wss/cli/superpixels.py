@@ -23,13 +23,15 @@ def superpixels(
     edges: Annotated[
         str | None,
         typer.Option(
-            "--edges", "-e", help="Of ucm: the detector, as in `wss edges`; by default what that chose, or embedded."
+            "--edges",
+            "-e",
+            help="For ucm: edge detector, as in `wss edges`; default: the choice of `wss edges`, or embedded.",
         ),
     ] = None,
     weights: Weights = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for pictures and ids (.npy, int32); of ucm the contour map too."),
+        typer.Option("--out", "-o", help="Folder for pictures and ids (.npy, int32); for ucm also the contour map."),
     ] = None,
     settings: options.Settings = None,
     workspace: options.Workspace = Path(),
@@ -43,7 +45,7 @@ def superpixels(
 ) -> None:
     """Cut every image into superpixels; `wss propagate` and `wss train` use them in this workspace.
 
-    ucm cuts along the boundaries that an edge detector sees, which runs first.
+    ucm cuts along the boundaries of an edge detector; the detector runs first.
 
     Example: [bold]wss superpixels --method ucm --set superpixels.method.segments=200 --out superpixels[/bold]
     """
@@ -68,7 +70,9 @@ def superpixels(
         pipeline = session.pipeline(PIPELINE, {"edges": detector or earlier}, changes).up_to("superpixels")
         if detector and "edges" not in pipeline.nodes:
             name = pipeline.nodes["superpixels"].params.model_dump()["method"]["name"]
-            raise UsageError(f"--edges and --weights: method {name!r} looks at no edges; leave them out, or choose ucm")
+            raise UsageError(
+                f"--edges and --weights: method {name!r} does not use edges; leave them out, or choose ucm"
+            )
         if "edges" in pipeline.nodes and earlier and not detector:
             session.say_edges(earlier)
         outcomes = session.run(pipeline)

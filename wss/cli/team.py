@@ -1,4 +1,4 @@
-"""A command in several processes, as ``torchrun`` starts them: the first runs it, the others do what it calls for."""
+"""A command in several processes started by ``torchrun``: the leader runs the command, the others follow its calls."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 
 def several() -> bool:
-    """Whether this process was started as one of several."""
+    """True if this process was started as one of several."""
     size = os.environ.get("WORLD_SIZE", "")
     return size.isdigit() and int(size) > 1 and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
 
 
 def speaks_first() -> bool:
-    """Whether to tell of a failure: what follows from that of another process is not worth telling."""
+    """True if this process should report a failure: False if the failure only follows from that of another process."""
     if not several():
         return True
     from wss import distributed
@@ -25,7 +25,7 @@ def speaks_first() -> bool:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Run a command, or help another process to run it."""
+    """Run a command in the leader process, or follow the leader's calls in another process."""
     if not several():
         command()
         return
@@ -48,13 +48,13 @@ def _follow() -> None:
     from wss import distributed
     from wss.cli import failure
 
-    # Ctrl-C is for the leader. This process writes nothing, and may go at any moment.
+    # The leader handles Ctrl-C. This process writes nothing, and may end at any moment.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         distributed.follow()
         distributed.leave()
-    except distributed.LostProcessError:  # the leader tells
+    except distributed.LostProcessError:  # the leader reports it
         sys.exit(1)
     except Exception as error:
         said = failure.message(error)

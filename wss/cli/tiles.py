@@ -13,7 +13,7 @@ from wss.cli import options
 def tile(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set of tiles.")],
     size: Annotated[int, typer.Option(min=16, help="Side of tiles in pixels.")] = 512,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbours have in common.")] = 64,
+    overlap: Annotated[int, typer.Option(min=0, help="Overlap of neighbouring tiles in pixels.")] = 64,
     workspace: options.Workspace = Path(),
     jobs: options.Jobs = 0,
     quiet: options.Quiet = False,
@@ -21,8 +21,8 @@ def tile(
 ) -> None:
     """Cut large images with their masks, scribbles and boxes into a data set of kind folder.
 
-    All tiles of an image are in its split. TIFF of any size is read part by part, and its georeference is kept.
-    tiles.json says where tiles are from.
+    All tiles of an image are in the image's split. TIFF of any size is read part by part, and its georeference is kept.
+    tiles.json records the place of each tile.
 
     Example: wss data tile -w maps --size 512 --overlap 64 --out tiles
     """
@@ -63,12 +63,12 @@ def tile(
 
 
 def join(
-    masks: Annotated[Path, typer.Argument(help="Folder with the masks of tiles, as `wss predict` writes them.")],
+    masks: Annotated[Path, typer.Argument(help="Folder with the masks of the tiles, written by `wss predict`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks of images.")],
     tiles: Annotated[
         Path | None,
         typer.Option(
-            help="tiles.json, or its folder; default: that in the folder of masks, or of the workspace's data set.",
+            help="tiles.json, or its folder; default: the folder of the masks, or of the workspace's data set.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +76,7 @@ def join(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Put masks of tiles together into masks of the images; where tiles overlap, the one with the nearest centre counts.
+    """Join masks of tiles into masks of the images; where tiles overlap, the tile with the nearest centre wins.
 
     Example: wss data join predictions -o joined -w tiles-work
     """
@@ -91,7 +91,7 @@ def join(
         advance = session.context.progress.task("joining", len(record.images))
         written, without = join_tiles(record, masks, out, progress=advance)
         if without:
-            session.terminal.say(f"{without} images have no masks of tiles in {masks} and are left out")
+            session.terminal.say(f"{without} images have no masks of tiles in {masks} and are skipped")
         session.terminal.result(
             {"files": [str(path) for path in written], "left_out": without},
             lambda: session.terminal.line(f"{len(written)} masks written to {out}"),

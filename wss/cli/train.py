@@ -17,28 +17,27 @@ def train(
     network: Annotated[
         str | None,
         typer.Option(
-            help="unet, deeplab-v2, deeplab-v3plus, pspnet, segformer; with VGG16 deeplab-largefov, deeplab-msc-largefov, "
+            help="unet, deeplab-v2, deeplab-v3plus, pspnet, segformer; with VGG16: deeplab-largefov, deeplab-msc-largefov, "
             "deeplab-vgg16."
         ),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="resnet18/34/50/101 or mobilenet_v2; below segformer mit_b0/1/2.")
+        str | None, typer.Option(help="resnet18/34/50/101 or mobilenet_v2; for segformer: mit_b0/1/2.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Backbone weights: a state dict file, or 'imagenet' or 'coco' to download.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every phase, instead of what it has.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps of every phase, instead of what it has.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs of every phase.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of optimiser steps of every phase.")] = None,
     budget: options.Budget = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of every phase.")] = None,
     amp: Annotated[
-        bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16; default: where it is faster.")
+        bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16; default: only if it is faster.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint, or drop it and start over.")
+        bool,
+        typer.Option("--resume/--restart", help="Continue from the last checkpoint, or delete it and start again."),
     ] = True,
     preset: options.Preset = None,
     settings: options.Settings = None,
@@ -54,8 +53,8 @@ def train(
 ) -> None:
     """Train a network on the prepared labels.
 
-    Earlier stages that are missing run first. An interrupted training goes on from its last checkpoint; the same command
-    again after that does nothing.
+    Missing earlier stages run first. An interrupted training continues from its last checkpoint. After the training is finished,
+    the same command does nothing.
 
     Example: [bold]wss train --method pce --network deeplab-v3plus --backbone mobilenet_v2 --epochs 20[/bold]
     """
@@ -69,12 +68,12 @@ def train(
 
     network_changes = {name: value for name, value in (("name", network), ("backbone", backbone)) if value is not None}
     if budget is not None and (epochs is not None or steps is not None):
-        raise UsageError("--budget gives the length of every phase, as --epochs and --steps do; give one of them")
+        raise UsageError("--budget sets the length of every phase, as --epochs and --steps do; give only one of them")
     if epochs is not None and steps is not None:
-        raise UsageError("--epochs and --steps both give the length of every phase; give one of them")
+        raise UsageError("--epochs and --steps both set the length of every phase; give only one of them")
     phase_changes: dict[str, Any] = {} if lr is None else {"lr": lr}
     if epochs is not None or steps is not None:
-        phase_changes |= {"epochs": epochs, "steps": steps}  # the other one becomes None, whatever the pipeline has
+        phase_changes |= {"epochs": epochs, "steps": steps}  # the other one becomes None, also if the pipeline sets it
     changes: dict[str, Any] = {
         name: value for name, value in (("batch_size", batch_size), ("amp", amp)) if value is not None
     }

@@ -17,30 +17,35 @@ if TYPE_CHECKING:
     from wss.training.edges import EdgeTrainingParams
 
 RATES = {"small": 3e-3, "hed": 1e-4}
-"""Learning rate of each network; VGG's convolutions have no normalisation and bear less."""
+"""Learning rate of each network. VGG's convolutions have no normalisation and need a lower rate."""
 
 
 def train_edges(
     root: Annotated[Path, typer.Option("--root", "-r", help="BSDS500: the folder with images/ and groundTruth/.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File for the weights; its recipe goes beside it.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File for the weights; the settings are written next to it.")
+    ],
     network: Annotated[str, typer.Option(help="small (the embedded detector's) or hed.")] = "small",
     split: Annotated[list[str] | None, typer.Option(help="Split to train on; repeatable. Default: train.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from; for hed also torchvision's VGG16.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images, one crop of each.")] = 100,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images, with one crop of each image.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 8,
     crop: Annotated[int, typer.Option(min=32, help="Side of a crop in pixels.")] = 256,
-    rotate: Annotated[float, typer.Option(min=0, max=180, help="Largest rotation of a crop, degrees either way.")] = 20,
+    rotate: Annotated[
+        float, typer.Option(min=0, max=180, help="Largest rotation of a crop in degrees, in both directions.")
+    ] = 20,
     scale: Annotated[
         tuple[float, float],
-        typer.Option(help="Smallest and largest factor on the sides of an image.", metavar="MIN MAX"),
+        typer.Option(help="Smallest and largest scale factor of an image.", metavar="MIN MAX"),
     ] = (0.6, 1.4),
     lr: Annotated[float | None, typer.Option(help="Largest learning rate; default: 0.003, for hed 0.0001.")] = None,
     amp: Annotated[
-        bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16; default: where it is faster.")
+        bool | None, typer.Option("--amp/--no-amp", help="Autocast to bfloat16; default: only if it is faster.")
     ] = None,
-    half: Annotated[bool, typer.Option("--half/--full", help="Write weights of half precision.")] = True,
+    half: Annotated[bool, typer.Option("--half/--full", help="Write weights in half precision.")] = True,
     resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint, or drop it and start over.")
+        bool,
+        typer.Option("--resume/--restart", help="Continue from the last checkpoint, or delete it and start again."),
     ] = True,
     seed: options.Seed = None,
     device: options.Device = "auto",
@@ -49,10 +54,10 @@ def train_edges(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train an edge network on photographs whose boundaries several people drew (BSDS500's layout).
+    """Train an edge network on photographs with boundaries drawn by several people (BSDS500's layout).
 
-    The weights serve `wss edges --detector embedded --weights FILE` (or `--detector hed`). An interrupted training goes
-    on from its last checkpoint; on a CPU with the same result.
+    Use the weights with `wss edges --detector embedded --weights FILE` (or `--detector hed`). An interrupted training continues
+    from its last checkpoint; on a CPU, the result is the same as without interruption.
 
     Example: [bold]wss train-edges --root BSDS500 --split train --split val --epochs 400 --out edges.pt[/bold]
     """
@@ -138,7 +143,7 @@ def _network(name: str, init: Path | None) -> Any:
 
 
 class _Samples:
-    """Images with their labels, each read once."""
+    """Reads images with their labels. Each image is read once and cached."""
 
     def __init__(self, items: list[BoundaryImage], agreement: float, tolerance_px: int) -> None:
         self._items = {f"{n}": item for n, item in enumerate(items)}
@@ -173,8 +178,8 @@ def _state(checkpoint: Path, recipe: dict[str, Any], resume: bool) -> Any:
     if state["recipe"] != recipe:
         changed = sorted(name for name in recipe if state["recipe"].get(name) != recipe[name])
         raise UsageError(
-            f"{checkpoint}: an interrupted training with other settings ({', '.join(changed)}); repeat them to go on, "
-            "or give --restart to drop it"
+            f"{checkpoint}: an interrupted training with other settings ({', '.join(changed)}); use the same settings to "
+            "continue, or give --restart to delete it"
         )
     return state
 

@@ -10,7 +10,7 @@ from wss.cli import options
 
 
 def verify(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
-    """Read every artifact and recompute its digest; exit code 1 when one is damaged."""
+    """Read every artifact and recompute its digest; exit code 1 if one is damaged."""
     from wss.cli.console import Terminal
     from wss.errors import StoreError
     from wss.pipeline.workspace import Workspace

@@ -1,4 +1,4 @@
-"""Where work on the CPU runs: processes on this machine, or a cluster that already runs, through joblib's own back ends."""
+"""Back ends for CPU work: processes on this machine, or a running cluster, through joblib's back ends."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ CONNECT_S = 15
 
 @contextmanager
 def workers(backend: str, address: str | None, jobs: int) -> Iterator[int]:
-    """Send the work of stages to a back end; gives how much of it to do at a time.
+    """Send the CPU work of stages to a back end. Yields the number of calls to run at the same time.
 
-    The machines of a cluster have wss installed and see the workspace and the data under the same paths.
+    The machines of a cluster must have wss installed, and must have the workspace and the data under the same paths.
 
     Args:
-        backend: ``loky`` (processes here), ``dask`` or ``ray``.
-        address: The cluster's scheduler; for Ray, None is the cluster that this machine belongs to.
-        jobs: Calls at a time; 0 = all cores of this machine or of the cluster.
+        backend: ``loky`` (processes on this machine), ``dask`` or ``ray``.
+        address: The cluster's scheduler; for Ray, None means the cluster of this machine.
+        jobs: Number of calls at the same time; 0 = all cores of this machine or of the cluster.
 
     Raises:
-        UsageError: No such back end, or it lacks its address or its package.
-        WssError: Nothing answers there.
+        UsageError: The back end does not exist, or its address or package is missing.
+        WssError: The cluster does not answer, or has no workers.
     """
     from wss.errors import UsageError
     from wss.params import nearest
 
     if backend == "loky":
         if address is not None:
-            raise UsageError("--address belongs to a cluster: give --backend dask or ray")
+            raise UsageError("--address is the address of a cluster: give --backend dask or ray as well")
         yield jobs
     elif backend == "dask":
         if address is None:

@@ -1,4 +1,4 @@
-"""Raw files become samples: one reader per format, all of them a ``Source``."""
+"""Readers that convert raw files to samples. There is one reader per format, and each one is a ``Source``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from wss.errors import UsageError
 from wss.params import LATER, LOCAL, Params, nearest, validate
 
 Kind = Literal["voc", "context", "coco", "densepose", "folder", "camvid", "acdc", "nifti", "dicom", "stack", "sample"]
-"""The readers, as in ``wss init --kind``."""
+"""Names of the readers, as in ``wss init --kind``."""
 
 
 class DatasetSpec(Params):
-    """Which data set: what ``wss.yaml`` declares.
+    """Declaration of a data set in ``wss.yaml``.
 
     The reader's options may stand beside ``kind`` and ``root`` or below ``options``; they end up in ``options``.
     """
 
     kind: Kind
-    """Which reader, as in ``wss init --kind``."""
+    """Name of the reader, as in ``wss init --kind``."""
     root: Path | None = Field(default=None, json_schema_extra=LOCAL)
-    """The folder that holds the data set; None for the generated sample."""
+    """Folder of the data set; None for the generated sample."""
     keep: Literal["pixels", "encoded"] = Field(default="pixels", json_schema_extra=LATER)
-    """Form in which the workspace keeps images. ``pixels``: fastest to read, three bytes for each pixel of a colour image.
-    ``encoded``: the files' own bytes, where a JPEG or PNG holds the very pixels that are read, otherwise PNG. Nothing that is
-    made of the images depends on it."""
+    """Form in which the workspace stores images. ``pixels``: fastest to read; three bytes per pixel of a colour image.
+    ``encoded``: the bytes of the original JPEG or PNG file if it holds exactly the pixels that are read, otherwise a PNG. The
+    choice does not change any result."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What the reader lets choose: ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``, ``AcdcOptions``,
+    """Options of the reader: ``VocOptions``, ``ContextOptions``, ``FolderOptions``, ``CamvidOptions``, ``AcdcOptions``,
     ``NiftiOptions``, ``VolumeOptions`` and, for all of them, ``ReadOptions``."""
 
     @model_validator(mode="before")
@@ -59,7 +59,7 @@ class SampleOptions(Params):
 
 
 def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **options: Any) -> Source:
-    """Open a data set: folders and lists are read, images are not.
+    """Open a data set. Folders and lists are read, but no images.
 
     Args:
         dataset: A specification, or the name of a reader, as in ``open_source("folder", "cells", masks="truth")``.

@@ -31,7 +31,7 @@ class AcdcOptions(ReadOptions):
     """Options of kind ``acdc``.
 
     Attributes:
-        val_fraction: Share of the patients that becomes ``val`` when there is no val.txt.
+        val_fraction: Fraction of the patients that becomes ``val`` if there is no val.txt.
     """
 
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
@@ -40,8 +40,8 @@ class AcdcOptions(ReadOptions):
 class AcdcSource(FileSource):
     """ACDC as described in the card ``acdc``.
 
-    Images of floating point 0..1 become 8 bits and are repeated over three channels. Slices of a volume file are numbered
-    from 0. The distance between slices is not in these files, so volumes have no spacing.
+    Floating-point images in 0..1 are converted to 8 bits and repeated over three channels. Slices of a volume file are numbered
+    from 0. The files do not contain the distance between slices, so volumes have no spacing.
     """
 
     options: AcdcOptions
@@ -76,7 +76,7 @@ class AcdcSource(FileSource):
         self.catalogue = Catalogue("acdc", card.classes, card.colours, splits, volumes, card.background)
 
     def load_picture(self, image_id: str) -> Picture:
-        """The image, three equal channels: numbers from 0 to 1 times 255, others from their own minimum and maximum."""
+        """The image with three equal channels. Values in 0..1 are multiplied by 255; others are scaled from their own range."""
         values = self._array(image_id, "image")
         if values is None:
             raise self._problem(image_id, "unreadable-image", "has no array 'image'")
@@ -89,11 +89,11 @@ class AcdcSource(FileSource):
         return Picture(np.repeat(grey[..., None], 3, axis=2), None)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The dense labels, or None when the file has none."""
+        """The dense labels, or None if the file has none."""
         return self._labels(image_id, "label", self.options.ignore, self.options.mask_values)
 
     def load_scribble(self, image_id: str) -> Scribble:
-        """The scribble as a raster with 255 for unlabelled, or None when the file has none."""
+        """The scribble as a raster, 255 = unlabelled, or None if the file has none."""
         ignore = (self.unlabelled, *self.options.ignore)
         return self._labels(image_id, "scribble", ignore, self.options.scribble_values)
 

@@ -1,4 +1,4 @@
-"""The Berkeley segmentation data set (BSDS500): photographs, each with the boundaries that several people drew."""
+"""The Berkeley segmentation data set (BSDS500): photographs with boundaries drawn by several people."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class BoundaryImage:
 
 
 def list_bsds(root: Path, *splits: str) -> list[BoundaryImage]:
-    """The photographs of some splits, by file name within each.
+    """The photographs of the given splits, sorted by file name within each split.
 
     Args:
         root: Folder with ``images/<split>/*.jpg`` and ``groundTruth/<split>/*.mat``; the published archive's
@@ -103,7 +103,7 @@ def _base(root: Path) -> Path:
 
 
 def read_ground_truth(path: Path) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.int64]]]:
-    """All annotators' boundaries, bool (H,W), and segments, int64 (H,W) with ids from 0, of one MATLAB file.
+    """Read the boundaries, bool (H,W), and segments, int64 (H,W) with ids from 0, of all annotators from one MATLAB file.
 
     Raises:
         DataError: Missing, damaged, or without annotations of one size.
@@ -117,7 +117,7 @@ def read_ground_truth(path: Path) -> tuple[list[NDArray[np.bool_]], list[NDArray
         segments = [np.asarray(record["Segmentation"]).astype(np.int64) for record in records]
     except FileNotFoundError:
         raise FileProblem("missing-file", path, "no such file", "download the data set again") from None
-    except Exception as error:  # scipy raises anything on damaged files
+    except Exception as error:  # scipy raises many kinds of exceptions for damaged files
         raise FileProblem(
             "unreadable-label", path, f"expected groundTruth with Boundaries ({error})", "download it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Data set cards: what is known about a public data set before its files are seen."""
+"""Data set cards: descriptions of public data sets, which readers use before they see any files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Card(Params):
     """One data set card, a YAML file under ``data/``.
 
     Attributes:
-        title: Name for people.
-        homepage: Where it is described.
-        download: How to get the files and where to put them.
+        title: Name of the data set.
+        homepage: Address of its description.
+        download: Instructions to get the files and where to put them.
         licence: Terms of use.
-        layout: Files and folders the reader expects.
-        splits: How images are divided, split by split.
+        layout: Files and folders that the reader expects.
+        splits: Description of each split.
         classes: Class names by index.
         palette: RGB colour per class.
         background: Index of the background class, or None.
         aliases: Other spellings of class names found in its annotation files.
         orders: Other class orders in circulation, by name.
-        facts: Numbers the reader needs, for example the label that stands for unlabelled.
+        facts: Numbers that the reader needs, for example the label of unlabelled pixels.
     """
 
     title: str
@@ -48,13 +48,13 @@ class Card(Params):
 
     @property
     def colours(self) -> NDArray[np.uint8]:
-        """The palette as uint8 (K, 3); the VOC colour map where the card has none."""
+        """The palette, uint8 (K, 3); the VOC colour map if the card has no palette."""
         return np.array(self.palette, np.uint8) if self.palette else colour_map(len(self.classes))
 
 
 @lru_cache
 def load_card(name: str) -> Card:
-    """Read a card that comes with the package.
+    """Read a card of the package.
 
     Args:
         name: For example ``voc``.
@@ -70,7 +70,7 @@ def load_card(name: str) -> Card:
 
 
 def colour_map(count: int) -> NDArray[np.uint8]:
-    """The VOC colour map: colour ``i`` has the bits of ``i`` dealt out to red, green and blue, highest bits first.
+    """The VOC colour map: the bits of index ``i`` are distributed to red, green and blue in turn, highest bits first.
 
     Args:
         count: Number of colours, at most 256.

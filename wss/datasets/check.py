@@ -1,4 +1,4 @@
-"""The data check: what is wrong, doubtful or worth knowing about a data set, summed up by kind of problem."""
+"""The data check: errors, warnings and notes about a data set, grouped by kind of problem."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _SWAP_MIN_PIXELS = 50
 
 
 def check(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] | None = None) -> list[Finding]:
-    """Read every image of every split with its annotations and report what is wrong.
+    """Read every image of every split with its annotations, and report all problems.
 
     Args:
         source: The data set.
-        jobs: Images read at a time, in threads.
+        jobs: Number of images read at the same time, in threads.
         progress: Called with 1 and the image id after each image.
 
     Returns:
@@ -58,18 +58,18 @@ def check(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None]
     found += _scribble_findings(source, by_id)
     values = _value_findings(catalogue, inspections, source)
     found += values
-    if not any(finding.code in MISREAD for finding in values):  # else these follow from it
+    if not any(finding.code in MISREAD for finding in values):  # otherwise the following findings are consequences
         found += _class_findings(catalogue, inspections)
         found += _contradictions(source, inspections)
     return summarise(found)
 
 
 def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] | None = None) -> dict[str, Any]:
-    """Numbers of a data set, as plain values.
+    """Statistics of a data set, as plain values.
 
     Args:
-        source: The data set; unreadable files are left out.
-        jobs: Images read at a time, in threads.
+        source: The data set; unreadable files are skipped.
+        jobs: Number of images read at the same time, in threads.
         progress: Called with 1 and the image id after each image.
 
     Returns:
@@ -77,9 +77,9 @@ def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] 
         ``with_boxes``;
         ``volumes``; ``sizes``: ``distinct``, and ``smallest`` and ``largest`` by pixels as [height, width];
         ``mask_share`` and ``scribble_share``: per class the share of labelled pixels; ``mask_images`` and
-        ``scribble_images``: per class the number of images; ``boxes``: per class how many there are;
+        ``scribble_images``: per class the number of images; ``boxes``: per class the number of boxes;
         ``mask_void``: share of void pixels in masks; ``scribble_coverage``: share of labelled pixels in scribbles.
-        What there is nothing to count for is None.
+        Entries without anything to count are None.
     """
     catalogue = source.catalogue
     inspections = {i.image_id: i for i in survey(source, jobs=jobs, progress=progress)}
@@ -119,7 +119,7 @@ def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] 
 
 
 def summarise(findings: Iterable[Finding]) -> list[Finding]:
-    """One finding per severity and code: the first, with the number of others and some of their names."""
+    """Merge findings of equal severity and code into the first one, with the number of others and some of their names."""
     groups: dict[tuple[Severity, str], list[Finding]] = {}
     for finding in dict.fromkeys(findings):
         groups.setdefault((finding.severity, finding.code), []).append(finding)
@@ -152,7 +152,7 @@ def _split_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[
 
 
 def _hidden(source: Source) -> list[Finding]:
-    """Hidden files and folders among those of the data set, which are not read."""
+    """Findings for hidden files and folders in the data set; they are not read."""
     if not isinstance(source, FileSource):
         return []
     found = []
@@ -204,14 +204,14 @@ def _scribble_findings(source: Source, by_id: dict[str, Inspection]) -> list[Fin
         return []
     if not any(inspection.scribble is not None for inspection in by_id.values()):
         if isinstance(source, FileSource) and any(source.entry(i).scribble is not None for i in bare):
-            return []  # there are some, and other findings say why they cannot be read
+            return []  # there are scribbles, and other findings report why they cannot be read
         return [_no_scribbles(source, [by_id[i] for i in bare])]
     remedy = "scribble on it, or leave it: nothing is learned from it"
     return [Finding("warning", "no-scribble", i, None, f"{i} has no usable scribble", remedy) for i in bare]
 
 
 def _no_scribbles(source: Source, training: Sequence[Inspection]) -> Finding:
-    """A data set without any scribble, which can have masks or boxes in their place."""
+    """Finding for a data set without any scribble. It may have masks or boxes instead."""
     if any(inspection.mask is not None for inspection in training):
         place = getattr(getattr(source, "options", None), "scribbles", None)
         folder = source.root / place if isinstance(source, FileSource) and isinstance(place, Path) else "DIR"
@@ -263,7 +263,7 @@ def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
 
 
 def _swap_remedy(source: Source, inspections: Sequence[Inspection], table: NDArray[np.int64]) -> str:
-    """The option that reads scribbles in the class order of the masks, if that is what differs."""
+    """Remedy with the option that reads scribbles in the class order of the masks, if only the order differs."""
     painted = all(stores_values(i.scribble_file) for i in inspections if i.scribble is not None)
     usual = {label: int(row.argmax()) for label, row in enumerate(table) if row.any()}
     changed = {label: other for label, other in usual.items() if other != label}
@@ -273,7 +273,7 @@ def _swap_remedy(source: Source, inspections: Sequence[Inspection], table: NDArr
 
 
 def _contradictions(source: Source, inspections: Sequence[Inspection]) -> list[Finding]:
-    """Scribbles against masks: how many pixels disagree, and whether whole classes do."""
+    """Compare scribbles with masks: report the share of contradicting pixels, and classes that contradict as a whole."""
     catalogue = source.catalogue
     count = len(catalogue.classes)
     table = np.zeros((count, count), np.int64)

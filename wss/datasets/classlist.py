@@ -30,7 +30,7 @@ class ClassList(NamedTuple):
         names: Class names by index.
         palette: uint8 (K, 3), RGB colour per class.
         background: Index of the background class, or None.
-        ignored: Names of pixels that no class is wanted for; they are 255.
+        ignored: Names of pixels that are ignored; they become 255.
     """
 
     names: tuple[str, ...]
@@ -39,22 +39,22 @@ class ClassList(NamedTuple):
     ignored: tuple[str, ...] = ()
 
     def labels(self) -> dict[str, int]:
-        """Label by name, 255 for names that are ignored."""
+        """Label by name; ignored names have 255."""
         return dict.fromkeys(self.ignored, IGNORE_INDEX) | {name: i for i, name in enumerate(self.names)}
 
 
 def is_background(name: str) -> bool:
-    """True for ``background``, ``bg`` and ``null``, in upper or lower case, also with underscores around them."""
+    """True for ``background``, ``bg`` and ``null``, in upper or lower case, with or without underscores around them."""
     return name.strip("_").lower() in _BACKGROUND
 
 
 def read_classes(path: Path) -> ClassList:
     """Read class names.
 
-    Text files have one class a line: either ``index name`` or just the name, in the order of the indices. After an index,
-    what follows a colon in the name is a remark. Blank lines and lines that begin with ``#`` are skipped, and the name at index
-    255 is ignored. The first line of Labelme's ``labels.txt`` may be ``__ignore__``: that name is 255, and the next line has
-    index 0. Lines of CVAT's ``labelmap.txt`` are ``label:red,green,blue:parts:actions``; parts and actions are skipped.
+    Text files have one class per line: either ``index name``, or only the name, in the order of the indices. If there is an
+    index, text after a colon in the name is a comment. Blank lines and lines that begin with ``#`` are skipped, and the name at
+    index 255 is ignored. The first line of Labelme's ``labels.txt`` may be ``__ignore__``: this name is 255, and the next line
+    has index 0. Lines of CVAT's ``labelmap.txt`` are ``label:red,green,blue:parts:actions``; parts and actions are skipped.
     YAML and JSON files hold a list of names, a mapping from index to name, or a mapping with ``classes`` (YOLO: ``names``) and,
     optionally, ``palette`` (one ``[r, g, b]`` per class) and ``background`` (an index). A class called background, bg or null
     is the background unless the file says otherwise.

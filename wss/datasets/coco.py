@@ -1,4 +1,4 @@
-"""COCO's annotations of objects, and data sets in that format."""
+"""COCO's object annotations, and data sets in this format."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Instances:
     Attributes:
         path: The file.
         images: File name (relative, with ``/``), height and width by image id, which is the file name without folder and suffix.
-        annotations: What is annotated in each image, as in the file.
+        annotations: Annotations of each image, as in the file.
         categories: Class names by category id.
     """
 
@@ -50,15 +50,15 @@ class Instances:
     categories: Mapping[int, str]
 
     def problem(self, annotation: Mapping[str, Any], message: str) -> FileProblem:
-        """Something wrong with one annotation."""
+        """The problem of one annotation, as an error to raise."""
         where = f"annotation {annotation.get('id', 'without id')} of image {annotation.get('image_id', 'without id')}"
         return FileProblem("annotation", self.path, f"{where} {message}", "correct it or download the file again")
 
     def box(self, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
-        """Left, top, width and height of an annotation's box, in pixels with the upper left corner of the first at 0.
+        """Left, top, width and height of an annotation's box in pixels. The upper left corner of the first pixel is 0.
 
         Raises:
-            DataError: It has none, or one without extent.
+            DataError: The annotation has no box, or an empty one.
         """
         box = annotation.get("bbox")
         try:
@@ -70,10 +70,10 @@ class Instances:
         return x, y, width, height
 
     def extent(self, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
-        """``box``; where an annotation has none, the box around its outline.
+        """The box of an annotation, or else the box around its outline.
 
         Raises:
-            DataError: It has neither, or the outline is damaged.
+            DataError: The annotation has neither, or the outline is damaged.
         """
         given = annotation.get("segmentation")
         if annotation.get("bbox") or not given:
@@ -92,7 +92,7 @@ class Instances:
         """Decode a mask of an annotation.
 
         Raises:
-            DataError: It is damaged.
+            DataError: The mask is damaged.
         """
         try:
             return decode_rle(encoded)
@@ -102,7 +102,7 @@ class Instances:
     def region(self, annotation: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
         """The pixels of an annotated object, from polygons or a run-length encoding: those whose centre is inside.
 
-        There are none without outline, and in outlines of fewer than three points.
+        Objects without an outline, and outlines with fewer than three points, have no pixels.
 
         Raises:
             DataError: The annotation is damaged or of another size.
@@ -120,10 +120,10 @@ class Instances:
         return region
 
     def vague(self, annotation: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Pixels of which an annotation does not tell whether they are the object's; None where its outline is complete.
+        """Pixels that may or may not belong to the annotated object; None if its outline is complete.
 
-        Where an object has no outline, or one without any pixel, these are its box and its points. Where only some outlines
-        have fewer than three points, these are the pixels around their points.
+        If an object has no outline, or an outline without pixels, these are the pixels of its box and its points. If only some of
+        its outlines have fewer than three points, these are the pixels around their points.
 
         Raises:
             DataError: The annotation is damaged, or has neither outline nor box.
@@ -143,7 +143,7 @@ class Instances:
         return unknown
 
     def doubtful(self, annotation: Mapping[str, Any]) -> bool:
-        """True if an outline may be missing or without extent, told without drawing it."""
+        """True if an outline may be missing or empty. This is decided without drawing it."""
         given, box, area = annotation.get("segmentation"), annotation.get("bbox"), annotation.get("area")
         if not given or (isinstance(given, list) and any(isinstance(one, list) and len(one) < 6 for one in given)):
             return True
@@ -159,7 +159,7 @@ class Instances:
         found = []
         for outline in given:
             if isinstance(outline, list) and not outline:
-                continue  # [[]] is no outline
+                continue  # [[]] is not an outline
             try:
                 points = np.array(outline, np.float64).reshape(-1, 2)
             except (TypeError, ValueError, OverflowError):
@@ -229,7 +229,7 @@ def read_instances(path: Path) -> Instances:
 
 
 def _id(value: Any) -> Any:
-    """An id as files of the same program may write it in two ways: a whole number, or its digits."""
+    """Normalise an id, because files of the same program may write it as an integer or as a string of digits."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
@@ -251,7 +251,7 @@ def _categories(path: Path, content: Any) -> dict[int, str]:
 
 
 def _refuse_shares(instances: Instances) -> None:
-    """Refuse a file whose coordinates are shares of the image's sides.
+    """Refuse a file whose coordinates are fractions of the image's sides.
 
     Raises:
         DataError: All boxes and polygons lie between 0 and 1.
@@ -276,8 +276,8 @@ def _refuse_shares(instances: Instances) -> None:
 def _label_of(categories: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
     """Class names, background first, and the class index of each category by its id.
 
-    Classes are in the order of the ids. A category that is called background is the background class; categories of the same
-    name are one class.
+    Classes are in the order of the ids. A category called background is the background class. Categories with the same name are
+    one class.
     """
     classes: dict[str, int] = {_BACKGROUND: 0}
     labels = {}
@@ -317,13 +317,13 @@ def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
 
 
 def find_folder(candidates: Sequence[Path], instances: Instances) -> Path:
-    """The folder that has most of the first images of an annotation file; the first of all where none has any."""
+    """The folder that has most of the first images of an annotation file; the first candidate if no folder has any."""
     names = [name for name, _, _ in instances.images.values()][:_SAMPLED]
     return max(candidates, key=lambda folder: sum(image_file(folder, name).exists() for name in names))
 
 
 def image_file(folder: Path, name: str) -> Path:
-    """The file of an image by its name in an annotation file, whatever Unicode form each has.
+    """The file of an image by its name in an annotation file. The names may have different Unicode forms.
 
     Args:
         folder: The folder of images.
@@ -338,7 +338,7 @@ def image_file(folder: Path, name: str) -> Path:
 
 
 def _spelling(folder: Path, name: str) -> str:
-    """A name as a folder has it, in whatever Unicode form; the name itself where it is not there."""
+    """The spelling (Unicode form) of a name in a folder; the name itself if the folder does not contain it."""
     try:
         return _spellings(folder, folder.stat().st_mtime_ns).get(unicodedata.normalize("NFC", name), name)
     except OSError:
@@ -358,9 +358,10 @@ class CocoOptions(ReadOptions):
     Attributes:
         train: Annotation file of the training images; None looks for ``instances_train2017.json``, ``instances_train2014.json``
             and ``train.json``, in ``annotations`` and in the root.
-        val: The same for the validation images; a fifth of the training images where there is none.
-        images: Folder of images; None looks where COCO's archives put them (``train2017`` and the like) and in ``images``.
-        val_fraction: Share of the images that becomes ``val`` when there is no file for them.
+        val: Annotation file of the validation images, found in the same way. If there is none, a part of the training images is
+            used (``val_fraction``).
+        images: Folder of images; None looks in the folders of COCO's archives (``train2017`` and the like) and in ``images``.
+        val_fraction: Fraction of the images that becomes ``val`` if there is no validation file.
     """
 
     train: Path | None = None
@@ -372,10 +373,10 @@ class CocoOptions(ReadOptions):
 class CocoSource(FileSource):
     """Objects in COCO's format: the classes are its categories by ascending id, after the background.
 
-    A category called background is the background class, and categories of the same name are one class. Masks are drawn from
-    the objects' outlines, smaller objects over larger ones. Void is what only an annotation of a crowd covers, or the box of
-    an object without outline. There are no masks where no object at all has an outline. Boxes are those of the annotations,
-    without crowds and background.
+    A category called background is the background class, and categories with the same name are one class. Masks are drawn from
+    the objects' outlines, smaller objects over larger ones. Pixels are void if only a crowd annotation covers them, or only the
+    box of an object without an outline. If no object in the data set has an outline, there are no masks. Boxes are those of the
+    annotations, without crowds and background.
     """
 
     options: CocoOptions
@@ -427,7 +428,7 @@ class CocoSource(FileSource):
         self.catalogue = Catalogue("coco", classes, colour_map(len(classes)), splits, background=0)
 
     def _note_outlines(self, files: Sequence[Instances]) -> None:
-        """Note objects without outline, and leave out masks where no object has one."""
+        """Report objects without an outline, and remove the masks if no object has an outline."""
         objects = without = 0
         bare: list[tuple[Instances, str]] = []
         for found in files:
@@ -440,7 +441,7 @@ class CocoSource(FileSource):
                         bare += [(found, name)] if found.vague(row, (height, width)) is not None else []
                         without += not found.region(row, (height, width)).any()
                     except DataError:
-                        continue  # reading the image says what is wrong
+                        continue  # reading the image will report the problem
         if not bare:
             return
         images = len({name for _, name in bare})

@@ -1,4 +1,4 @@
-"""Label images as COCO's instances: one object for each connected region, as uncompressed run lengths."""
+"""Conversion of label images to COCO's instances: one object per connected region, as uncompressed run lengths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def format_coco(images: Sequence[tuple[str, NDArray[np.uint8]]], classes: Sequen
     Args:
         images: File name and labels, uint8 (H,W) with 255 = unlabelled, of each image.
         classes: Class names by index.
-        background: The class whose pixels are no objects, or None. Unlabelled pixels become background when the file is read.
+        background: The class whose pixels are not objects, or None. Unlabelled pixels become background when the file is read.
 
     Returns:
         JSON with ``images``, ``categories`` (ids are class indices plus 1) and ``annotations``.
@@ -48,7 +48,7 @@ def format_coco(images: Sequence[tuple[str, NDArray[np.uint8]]], classes: Sequen
 
 
 def _runs(inside: NDArray[np.bool_], top: int, left: int, height: int, width: int) -> list[int]:
-    """Lengths of the runs down the columns of the image, outside first."""
+    """Run lengths down the columns of the image. The first run is outside the region."""
     columns = np.zeros((inside.shape[1], inside.shape[0] + 1), np.int8)
     columns[:, :-1] = inside.T
     column, row = np.nonzero(np.diff(columns, axis=1, prepend=0))

@@ -37,9 +37,9 @@ class ContextOptions(ReadOptions):
     """Options of kind ``context``; relative paths are taken from the data set's root.
 
     Attributes:
-        background: Whether the background is a class (60 classes) or void (59 classes).
+        background: True if the background is a class (60 classes), False if it is void (59 classes).
         order: Class order of label images: ``alphabetical``, or ``voc-first`` with VOC's twenty classes before the others.
-            The .mat files need no such choice. The classes read are always in alphabetical order.
+            Not used for .mat files. The resulting classes are always in alphabetical order.
         scribbles: Folder of scribble files, whose label images have the same ``order``.
     """
 
@@ -74,7 +74,7 @@ class ContextSource(FileSource):
         self.catalogue = Catalogue("context", card.classes[first:], card.colours[first:], splits, background=background)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The mask alone, in the order of the card, from .mat or a label image."""
+        """Only the mask, with the class order of the card, from a .mat file or a label image."""
         path = self.entry(image_id).mask
         if path is None or path.suffix.lower() != ".mat":
             return super().load_mask(image_id)
@@ -86,7 +86,7 @@ class ContextSource(FileSource):
         return self.from_mat[labels]
 
     def load_scribble(self, image_id: str) -> Scribble:
-        """The scribble alone, in the order of the card; without background class, its strokes are left out."""
+        """Only the scribble, with the class order of the card. If the background is not a class, its strokes are left out."""
         scribble = super().load_scribble(image_id)
         path = self.entry(image_id).scribble
         if not isinstance(scribble, tuple) or path is None:
@@ -97,7 +97,7 @@ class ContextSource(FileSource):
         return tuple(stroke for stroke in strokes if stroke.label != IGNORE_INDEX)
 
     def labels_by_name(self) -> Mapping[str, int]:
-        """Class indices by name and by the spellings found elsewhere; background is 255 where it is no class."""
+        """Class indices by name and by other spellings in circulation. The background is 255 if it is not a class."""
         labels = {"background": IGNORE_INDEX, **super().labels_by_name()}
         return labels | {alias: labels[name] for alias, name in load_card("context").aliases.items()}
 

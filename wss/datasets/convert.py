@@ -34,7 +34,7 @@ _ENDINGS = {"labelme": "json", "painted": "tif"}
 
 
 class Scribbles(Protocol):
-    """What can be converted: a data set, or what ``open_drawings`` reads."""
+    """Input of a conversion: a data set, or the result of ``open_drawings``."""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -54,17 +54,17 @@ def convert(
     ids: Sequence[str] | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Path]:
-    """Write every scribble of a data set as one file, named as its image, that the readers read back.
+    """Write every scribble of a data set to one file with the name of its image. The readers can read the files.
 
-    ``cvat`` and ``coco`` have one file for all; ``coco`` is read back as masks. Strokes become label images by drawing them,
-    label images become strokes along their centre lines; stroke files keep no brush width. Files of the same name are replaced,
-    unless they are the data set's own.
+    ``cvat`` and ``coco`` write one file for all images; ``coco`` is read as masks. Strokes are drawn to make label images; label
+    images are thinned to strokes along their centre lines. Stroke files do not contain the brush width. Existing files of the
+    same name are replaced, unless they belong to the data set.
 
     Args:
         source: The data set.
-        folder: Where to write; made when missing.
+        folder: Output folder; it is created if it does not exist.
         to: The format.
-        ids: Images; None takes all of every split.
+        ids: Image ids; None for all images of all splits.
         progress: Called with 1 and the image id after each image.
 
     Returns:
@@ -105,7 +105,7 @@ def convert(
 
 
 def _keep_own(source: Scribbles, folder: Path, to: Format, ids: Sequence[str]) -> None:
-    """Raise if results would replace files that the data set is read from: scribbles that somebody drew."""
+    """Raise if results would replace files of the data set, such as scribbles that a person drew."""
     entries: Mapping[str, Entry] = getattr(source, "entries", {})
     own = []
     for image_id in ids:

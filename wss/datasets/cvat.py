@@ -27,12 +27,12 @@ _SHAPES = ("polyline", "points", "polygon", "box", "ellipse", "mask")
 def read_cvat(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple[dict[str, Drawing], list[Finding]]:
     """Read an export: ``polyline`` and ``points`` as strokes, ``polygon``, ``box``, ``ellipse`` and ``mask`` as areas.
 
-    Boxes and ellipses may be turned. Shapes lie on each other by their ``z_order``, and in their order where that is equal.
+    Boxes and ellipses may be rotated. Shapes are drawn in the order of ``z_order``; shapes with equal ``z_order`` in file order.
 
     Args:
-        path: ``annotations.xml``, or the folder that holds it.
+        path: ``annotations.xml``, or its folder.
         labels: Class index by name.
-        width: Brush width of the strokes in pixels, which the file does not tell.
+        width: Brush width of the strokes in pixels. The file does not contain it.
 
     Returns:
         Drawings by the image's file name without folder and without the ending of an image, and what was left out.
@@ -65,7 +65,7 @@ def read_cvat(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple
 
 
 def image_id(file_name: str) -> str:
-    """The id of an image: its file name without folders and without its ending, if that is one of an image.
+    """The id of an image: its file name without folders, and without its ending if this is the ending of an image format.
 
     ``a.v1.png`` and ``a.v1`` are both ``a.v1``. The id is in the composed Unicode form, as ids of image files are.
     """
@@ -91,7 +91,7 @@ def file_name(name: str, image: Path | None) -> str:
 
 
 def _export(path: Path) -> Path:
-    """The XML file of an export, which may be given as its folder.
+    """The XML file of an export. ``path`` is the file or its folder.
 
     Raises:
         DataError: The folder holds another kind of export, or none.
@@ -114,7 +114,7 @@ def _export(path: Path) -> Path:
 
 
 def format_cvat(drawings: Sequence[tuple[str, tuple[int, int], Sequence[Stroke]]], classes: Sequence[str]) -> str:
-    """Strokes of many images as one file that CVAT imports and ``read_cvat`` reads; brush widths are lost.
+    """Format strokes of many images as one file for CVAT's import and ``read_cvat``. Brush widths are lost.
 
     Args:
         drawings: File name of the image, height and width, strokes of each image.
@@ -188,7 +188,7 @@ def _outline(path: Path, number: int, item: Element) -> NDArray[np.float64]:
 
 
 def _patch(path: Path, number: int, item: Element, label: int) -> Patch:
-    """A brush mask: runs along the rows of its box, outside first."""
+    """Read a brush mask: runs along the rows of its box. The first run is outside the mask."""
     left, top, wide, high = (
         int(number_in(path, number, item.get(side))) for side in ("left", "top", "width", "height")
     )

@@ -1,4 +1,4 @@
-"""DensePose-COCO: people cut into body parts, with a point on each part."""
+"""DensePose-COCO: people with masks of body parts, and a point on each part."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class DenseposeOptions(ReadOptions):
     """Options of kind ``densepose``.
 
     Attributes:
-        points: ``centre``, one point per person and part, the place of the part nearest to its centre of mass; ``annotated``,
-            the some hundred points per person that annotators put correspondences on.
-        point_std: Standard deviation of the Gaussian around a point, as a share of the person's size (the root of its box's
-            area). The point's width is twice that. Of a person who stands upright, most pixels are within a third of the size
-            from the centre of their part: with 0.03, `halo: 10` leaves these open.
+        points: ``centre``: one point per person and part, at the pixel of the part that is nearest to its centre of mass.
+            ``annotated``: the points for which annotators marked correspondences, about a hundred per person.
+        point_std: Standard deviation of the Gaussian around a point, as a fraction of the person's size (square root of the area
+            of the box). The width of the point is twice this value. For a standing person, most pixels are within a third of the
+            size from the centre of their part: with 0.03, `halo: 10` leaves these pixels unlabelled.
     """
 
     points: Literal["centre", "annotated"] = "centre"
@@ -39,12 +39,12 @@ class DenseposeOptions(ReadOptions):
 class DenseposeSource(FileSource):
     """DensePose-COCO as described in the card ``densepose``: 14 body parts and background.
 
-    Masks are the parts of the people that are annotated, larger people below smaller ones; what only people without such
-    annotation cover is void, since it is neither background nor of a known part. Points are strokes of one point.
+    Masks are the parts of annotated people; smaller people are drawn over larger ones. Pixels that only people without part
+    annotation cover are void, because they are neither background nor a known part. Points are strokes of one point.
 
     Source: Gueler, Neverova and Kokkinos 2018, "DensePose: Dense Human Pose Estimation In The Wild", arXiv:1802.00434; Ke,
         Hwang and Yu 2021, section 4 and appendix A.3, for points in the centre of parts and Gaussians around them.
-    Differs: Ke et al. take the Gaussian's deviation from the size of an instance too, but publish no numbers.
+    Differs: Ke et al. also derive the standard deviation from the size of an instance, but publish no numbers.
     """
 
     options: DenseposeOptions
@@ -80,7 +80,7 @@ class DenseposeSource(FileSource):
         self.catalogue = Catalogue("densepose", card.classes, card.colours, splits, background=card.background)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The parts of all annotated people; None where nobody is."""
+        """The parts of all annotated people; None if there is no annotated person."""
         instances, people, others = self._people(image_id)
         if not people:
             return None
@@ -101,7 +101,7 @@ class DenseposeSource(FileSource):
         return mask
 
     def load_scribble(self, image_id: str) -> Scribble:
-        """The points of all annotated people, strokes of one point; None where nobody is."""
+        """The points of all annotated people, as strokes of one point; None if there is no annotated person."""
         instances, people, _ = self._people(image_id)
         strokes: list[Stroke] = []
         for row in people:
@@ -113,7 +113,7 @@ class DenseposeSource(FileSource):
         return tuple(strokes) if people else None
 
     def _people(self, image_id: str) -> tuple[Instances, list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-        """The file, people whose parts are annotated, larger ones first, and the others."""
+        """The annotation file, the people with annotated parts (larger ones first), and the other people."""
         self.entry(image_id)
         instances = self.instances[image_id]
         rows = instances.annotations[image_id]
@@ -122,7 +122,7 @@ class DenseposeSource(FileSource):
         return instances, people, [row for row in rows if not row.get("dp_masks")]
 
     def _parts(self, instances: Instances, row: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """Parts on the grid of a person's box, uint8 (256, 256), 0 where there is none."""
+        """Parts on the grid of a person's box, uint8 (256, 256), 0 = no part."""
         masks = row["dp_masks"]
         count = len(self.catalogue.classes) - 1
         if not isinstance(masks, list) or len(masks) != count:
@@ -137,7 +137,7 @@ class DenseposeSource(FileSource):
         return parts
 
     def _points(self, instances: Instances, row: Mapping[str, Any]) -> list[tuple[int, float, float]]:
-        """Part, and place in the person's box, in 0..1 across and down."""
+        """Part index of each point, and its horizontal and vertical position in the person's box, in 0..1."""
         if self.options.points == "annotated":
             try:
                 charts = np.array(row["dp_I"], np.float64).astype(np.int64)
@@ -159,7 +159,7 @@ class DenseposeSource(FileSource):
 
 
 def _cells(start: float, extent: float, size: int) -> tuple[NDArray[np.intp], slice]:
-    """Which of 256 cells of a box the pixels with their centre inside it fall into, and which pixels these are."""
+    """The pixels whose centres are inside a box (as a slice), and for each of them its cell, out of 256 cells of the box."""
     first, last = max(0, int(np.ceil(start - 0.5))), min(size, int(np.ceil(start + extent - 0.5)))
     pixels = np.arange(first, max(first, last))
     return np.clip(((pixels + 0.5 - start) * 256 / extent).astype(np.intp), 0, 255), slice(first, max(first, last))

@@ -1,4 +1,4 @@
-"""DICOM series: a folder of files, one slice each."""
+"""DICOM series: folders with one file per slice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOSSLESS = {f"1.2.840.10008.1.2.{end}" for end in ("4.57", "4.70", "4.80", "4.9
 _MAYBE_LOSSLESS = {f"1.2.840.10008.1.2.{end}" for end in ("4.91", "4.203")}
 """JPEG 2000 and HTJ2K: the tag LossyImageCompression tells."""
 _UNEVEN = 0.1
-"""Distances between slices that differ by more than this share are not even."""
+"""Relative difference above which distances between slices count as uneven."""
 
 _TAGS = [
     "SOPClassUID",
@@ -68,14 +68,14 @@ class _Slice:
 
 
 class DicomSeries(VolumeFile):
-    """A series in a folder of its own: axes are slices, rows and columns.
+    """A series in its own folder. The axes are slices, rows and columns.
 
-    Slices are sorted by ImagePositionPatient along the normal of their planes; where no file has one, by InstanceNumber.
+    Slices are sorted by ImagePositionPatient along the normal of their planes, or by InstanceNumber if no file has a position.
 
     Args:
         folder: The folder. A file is DICOM if its ending or its content says so. Sub-folders, hidden files, DICOMDIR, and other
             files (text, pictures) are not read.
-        channel: Which of several images at each position, from 0, in the order of InstanceNumber.
+        channel: Index of the image to read if each position has several, from 0, in the order of InstanceNumber.
 
     Raises:
         DataError: No DICOM file, a damaged one, files of several series, several images at each position without ``channel``,
@@ -108,7 +108,7 @@ class DicomSeries(VolumeFile):
         self.remarks = (*notes, *spaced, *_others(folder, left_out, folders))
 
     def raster(self, axis: int, number: int) -> Raster:
-        """See ``VolumeFile.raster``; slices are along axis 0. Values are int32, or float64 where they are fractions."""
+        """See ``VolumeFile.raster``; slices are along axis 0. Values are int32, or float64 if they are fractions."""
         path = self.file_of(number)
         dataset = _read(path, pixels=True)
         if dataset is None:
@@ -127,12 +127,12 @@ class DicomSeries(VolumeFile):
 
     @property
     def placed(self) -> bool:
-        """True if the slices are in the order of their positions, False if in that of InstanceNumber."""
+        """True if the slices are sorted by position, False if they are sorted by InstanceNumber."""
         return self._slices[0].position is not None
 
     @property
     def numbered(self) -> bool:
-        """True if the order of the slices is that of InstanceNumber."""
+        """True if the slices are in the order of InstanceNumber."""
         numbers = [s.number for s in self._slices]
         return all(one is not None and other is not None and one < other for one, other in pairwise(numbers))
 
@@ -146,7 +146,7 @@ def is_series(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Files that may be DICOM, those that are not by their ending and their content, and folders."""
+    """Files that may be DICOM, files that are not DICOM (by ending and content), and folders."""
     found = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != "DICOMDIR")
     files = [path for path in found if path.is_file()]
     read = [path for path in files if _may_be_dicom(path) or _marked(path)]
@@ -154,7 +154,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def _may_be_dicom(path: Path) -> bool:
-    """True for the endings of DICOM, for none, and for UIDs such as 1.2.840.113619.2; False for hidden files."""
+    """True for DICOM endings, for names without ending, and for UIDs such as 1.2.840.113619.2. False for hidden files."""
     known = path.suffix.lower() in ("", *_ENDINGS) or path.suffix[1:].isdigit()
     return known and not path.name.startswith(".")
 
@@ -169,10 +169,12 @@ def _marked(path: Path) -> bool:
 
 
 def _read(path: Path, *, pixels: bool) -> Any:
-    """A file's data set; None for an index of other files."""
+    """The DICOM data set of a file; None for an index of other files (DICOMDIR)."""
     pydicom = package("pydicom")
     with opened(path, "unreadable-image") as begin, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values that break the standard; what matters becomes an error
+        warnings.simplefilter(
+            "ignore"
+        )  # pydicom warns of values that break the standard; relevant problems become errors
         if len(begin) < 64:
             raise FileProblem("unreadable-image", path, "is no DICOM file", "copy or download it again")
         try:
@@ -217,7 +219,7 @@ def _require_readable(path: Path, header: Any) -> None:
 
 
 def _require_same_pixels(headers: Sequence[tuple[Path, Any]]) -> None:
-    """Raise unless all slices have the size and the pixel spacing of the first."""
+    """Check that all slices have the size and the pixel spacing of the first."""
     path, first = headers[0]
     size, spacing = (int(first.Columns), int(first.Rows)), _numbers(first, "PixelSpacing", 2)
     for other, header in headers[1:]:
@@ -242,7 +244,7 @@ def _numbers(header: Any, name: str, count: int) -> tuple[float, ...] | None:
 
 
 def _sorted(folder: Path, headers: Sequence[tuple[Path, Any]]) -> tuple[list[_Slice], list[Finding]]:
-    """The files in the order of their slices."""
+    """The files sorted by slice, and findings about their order."""
     slices = [
         _Slice(
             path,
@@ -294,7 +296,7 @@ def _sorted(folder: Path, headers: Sequence[tuple[Path, Any]]) -> tuple[list[_Sl
 
 
 def _gap(folder: Path, slices: Sequence[_Slice]) -> list[Finding]:
-    """An error where numbers of slices are further apart than others."""
+    """Error findings for gaps in the numbers of the slices."""
     steps = [((other.number or 0) - (one.number or 0), one, other) for one, other in pairwise(slices)]
     usual = min((step for step, _, _ in steps), default=1)
     for step, one, other in steps:
@@ -309,7 +311,7 @@ def _gap(folder: Path, slices: Sequence[_Slice]) -> list[Finding]:
 
 
 def _one_each(folder: Path, slices: list[_Slice], channel: int | None) -> list[_Slice]:
-    """One file at each position."""
+    """Choose one file per position."""
     groups: dict[float, list[_Slice]] = {}
     for s in slices:
         groups.setdefault(round(s.place, 3), []).append(s)
@@ -356,7 +358,7 @@ def _grid(folder: Path, slices: Sequence[_Slice], header: Any) -> tuple[Grid, li
         matrix = np.eye(4)
         matrix[:3, :3] = np.stack([through, rows * in_plane[0], columns * in_plane[1]], axis=1)
         matrix[:3, 3] = first.position
-        matrix[:2] *= -1  # DICOM counts to the left and to the back
+        matrix[:2] *= -1  # DICOM's axes point to the left and to the back
         affine = tuple(tuple(float(value) for value in row) for row in matrix)
     return Grid(shape, (spacing[0], spacing[1], spacing[2]) if spacing else None, affine), notes
 
@@ -374,7 +376,7 @@ def _others(folder: Path, left_out: Sequence[Path], folders: Sequence[Path]) -> 
 
 
 def _rescaled(dataset: Any, stored: NDArray[Any]) -> tuple[NDArray[Any], float | None]:
-    """Values after RescaleSlope and RescaleIntercept, or the modality's table, and the value of those without data."""
+    """Values after RescaleSlope and RescaleIntercept, or after the modality's table; and the value of pixels without data."""
     padding = _padding(dataset, stored)
     if "ModalityLUTSequence" in dataset:
         values = package("pydicom.pixels").apply_modality_lut(stored, dataset).astype(np.float64)
@@ -390,13 +392,13 @@ def _rescaled(dataset: Any, stored: NDArray[Any]) -> tuple[NDArray[Any], float |
 
 
 def _scale(dataset: Any) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept; an empty one counts as missing."""
+    """RescaleSlope and RescaleIntercept. An empty tag counts as missing."""
     slope, inter = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     return 1.0 if slope in (None, "") else float(slope), 0.0 if inter in (None, "") else float(inter)
 
 
 def _span(dataset: Any, dtype: np.dtype[Any]) -> tuple[float, float] | None:
-    """The values that the stored bits can mean; None for floating point and for tables."""
+    """Range of values that the stored bits can represent; None for floating point and for tables."""
     if dtype.kind not in "iu" or "ModalityLUTSequence" in dataset:
         return None
     bits = int(dataset.BitsStored)
@@ -433,7 +435,7 @@ def _pixels(path: Path, dataset: Any) -> NDArray[Any]:
 
 
 def _padding(dataset: Any, stored: NDArray[Any]) -> float | None:
-    """The stored value that is no part of the image; all of a range become its first value."""
+    """The stored value of padding pixels. If padding is a range, all its values become the first one."""
     value, limit = (_stored_number(dataset, f"PixelPadding{name}", stored.dtype) for name in ("Value", "RangeLimit"))
     if value is not None and limit is not None:
         low, high = sorted((value, limit))
@@ -442,7 +444,7 @@ def _padding(dataset: Any, stored: NDArray[Any]) -> float | None:
 
 
 def _stored_number(dataset: Any, name: str, dtype: np.dtype[Any]) -> float | None:
-    """A stored value that a tag names; of integers as their bits, for writers confuse those with and without sign."""
+    """A stored value from a tag. Integers are compared by their bits, because writers confuse signed and unsigned values."""
     value = dataset.get(name)
     if value is None or isinstance(value, bytes | str):
         return None

@@ -1,4 +1,4 @@
-"""Annotations out of drawing programs, as a data set without images, so that they can be converted."""
+"""Annotations of drawing programs, as a data set without images, for conversion."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _ASK_FOR_IMAGES = "name the folder of images with --images, because such files d
 
 @dataclass(frozen=True)
 class Drawings:
-    """Drawings by image id behind the interface of a data set, in one split ``all``.
+    """Drawings by image id, with the interface of a data set and one split ``all``.
 
-    Images are black, of the size that the file tells. Lines and points are strokes; with areas among them, or where the
-    file is painted, a drawing is a raster: areas in their order, then strokes over them.
+    Images are black and have the size given in the file. Lines and points are strokes. If a drawing has areas or is painted, it
+    is a raster: areas in their order, then strokes over them.
 
     Attributes:
         catalogue: Classes and ids.
-        drawings: By image id.
-        rest: Label of pixels in no shape; 255 leaves them unlabelled.
-        notes: What was left out or is void, and how numbers were read.
+        drawings: Drawings by image id.
+        rest: Label of pixels outside all shapes; 255 leaves them unlabelled.
+        notes: Findings about skipped or void parts, and about the meaning of class numbers.
     """
 
     catalogue: Catalogue
@@ -92,11 +92,11 @@ def open_drawings(
 
     Args:
         path: A file, or a folder of files.
-        program: Which program wrote them.
-        classes: The classes; names in the files must be among them, painted numbers count them from 1.
-        rest: Class of pixels in no shape; None leaves them unlabelled.
-        width: Brush width of lines in pixels, which the files do not tell.
-        images: Folder of the images, for files that do not tell their size; None looks beside the files.
+        program: The program that wrote them.
+        classes: The classes. Names in the files must be among them; painted numbers count them from 1.
+        rest: Class of pixels outside all shapes; None leaves them unlabelled.
+        width: Brush width of lines in pixels. The files do not contain it.
+        images: Folder of the images, for files without image sizes; None looks in the folder of the files.
 
     Raises:
         DataError: Nothing there, a file is damaged, an unknown class, a shape that is none of lines, points and areas, or an
@@ -129,7 +129,7 @@ def open_drawings(
 
 
 def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list[Finding]:
-    """A finding for images without anything drawn, among others that have something."""
+    """Finding for images without any drawing, if other images have drawings."""
     bare = [
         n
         for n, d in drawings.items()
@@ -150,7 +150,7 @@ def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list
 
 
 def _beyond(path: Path, drawings: Mapping[str, Drawing]) -> list[Finding]:
-    """A finding for shapes that do not lie on their image."""
+    """Finding for shapes outside their image."""
     found = {name: count for name, drawing in drawings.items() if (count := drawing.beyond())}
     if not found:
         return []
@@ -183,7 +183,7 @@ def _labelme(path: Path, labels: Mapping[str, int], width: int) -> tuple[dict[st
 
 
 def _by_image(files: Mapping[str, Path], images: Mapping[str, Path]) -> dict[str, Path]:
-    """Files by the name of their image; that of ``a.png.txt`` is ``a`` unless there is an image ``a.png.jpg``."""
+    """Files by the name of their image. The image of ``a.png.txt`` is ``a``, unless there is an image ``a.png.jpg``."""
     found: dict[str, Path] = {}
     for stem, file in files.items():
         name = stem if stem in images else image_id(stem)
@@ -239,7 +239,7 @@ def _qupath(
 
 
 def _sizes(folder: Path | None) -> dict[str, Path]:
-    """Images by name, whose headers tell their size."""
+    """Image files by name. Their headers contain the sizes."""
     return {} if folder is None else files_by_stem(folder, IMAGE_SUFFIXES)[0]
 
 

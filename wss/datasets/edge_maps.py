@@ -1,4 +1,4 @@
-"""Edge maps as files, as published detectors left them: grey PNG, or MATLAB files with a contour map of double size."""
+"""Edge maps of published detectors as files: grey PNG, or MATLAB files with a contour map of double size."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ VARIABLE = "ucm2"
 
 
 def find_edge_maps(folder: Path, split: str, ids: Iterable[str]) -> list[Path]:
-    """The maps of some images, ``NAME.png`` or ``NAME.mat``, in the order of the images.
+    """Find the maps of images, ``NAME.png`` or ``NAME.mat``, in the order of the images.
 
     Args:
-        folder: Folder of the maps, or one that has them in a folder named as the split.
+        folder: Folder of the maps, or its parent if the maps are in a folder with the name of the split.
         split: Name of the split.
         ids: Names of the images.
 
@@ -60,7 +60,7 @@ def read_edge_map(path: Path, size: tuple[int, int]) -> EdgeStrengths:
             (2H+1,2W+1): a contour map whose odd rows and columns, counted from 0, are pixels and whose even ones are
             between them. The pixel in row i and column j gets the value in row 2i+2 and column 2j+2, as in the published
             benchmark. Integers are divided by the largest of their type.
-        size: (H,W) that the map has to have.
+        size: Required size (H,W) of the map.
 
     Returns:
         float64 (H,W) in [0,1].

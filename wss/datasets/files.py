@@ -1,4 +1,4 @@
-"""What every data set made of files has in common: where each image's files are, and how they become a sample."""
+"""Common part of all data sets in files: the files of each image, and their conversion to a sample."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ Scribble = tuple[Stroke, ...] | NDArray[np.uint8] | None
 
 
 class ReadOptions(PixelOptions):
-    """Options of every data set that is made of files, beside those of ``PixelOptions``.
+    """Options of every data set in files, in addition to ``PixelOptions``.
 
     Attributes:
         ignore: Further values in label files that are read as 255 (unlabelled or void), for example ``[254]``, ``[65535]``.
-        mask_values: Class index, or 255 for void, by the value that mask files store, for example ``{0: 0, 255: 1}``. Values
-            that are not named are class indices already.
-        scribble_values: The same for scribbles that are label images; ``{0: 255}`` where 0 is unlabelled.
-        rgb_labels: Decode label files that were saved as an RGB rendering through the palette, instead of refusing them.
-        painted_on_images: Scribbles were painted on copies of the pictures, in the palette's colours: pixels of any other colour
-            are unlabelled. The colour of no class may be a grey, which pictures have too.
-        scribble_width: Brush width in pixels of scribbles that come as polylines.
+        mask_values: Class index, or 255 for void, by the value stored in mask files, for example ``{0: 0, 255: 1}``. Other values
+            are class indices already.
+        scribble_values: The same for scribbles that are label images, for example ``{0: 255}`` if 0 is unlabelled.
+        rgb_labels: Decode label files with RGB colours through the palette, instead of refusing them.
+        painted_on_images: True if scribbles were painted on copies of the pictures in the palette's colours. Pixels of any other
+            colour are unlabelled. No class may have a grey colour, because pictures contain grey too.
+        scribble_width: Brush width in pixels for scribbles that are polylines.
     """
 
     ignore: tuple[int, ...] = ()
@@ -63,15 +63,15 @@ class ReadOptions(PixelOptions):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one image's files are; the image's may be missing, the others are None where there are none.
+    """The files of one image. The image file may not exist. The other attributes are None if there is no such file.
 
     Attributes:
-        image: The image.
-        mask: Dense labels.
-        scribble: Strokes or a raster.
-        objects: Boxes of objects.
-        boxes: Rows ``class, x0, y0, x1, y1`` where a table of all images has them.
-        tags: Classes in the image where a table of all images has them.
+        image: File of the image.
+        mask: File of the dense labels.
+        scribble: File of the strokes or raster.
+        objects: File with the boxes of objects.
+        boxes: Rows ``class, x0, y0, x1, y1`` from a table of all images.
+        tags: Classes in the image from a table of all images.
     """
 
     image: Path
@@ -86,7 +86,7 @@ class FileSource(ABC):
     """A data set on disk. Constructing it lists folders and reads lists, but decodes no image.
 
     Subclasses set the attributes in ``scan``. An instance is pickled as its folder and options, and opened again at most
-    once per process, so that handing it to many small tasks stays cheap.
+    once per process, so it is cheap to pass it to many small tasks.
 
     Args:
         root: The data set's folder.
@@ -96,18 +96,18 @@ class FileSource(ABC):
         root: The data set's folder.
         options: The reader's options.
         catalogue: Classes, splits and volumes.
-        entries: Files by image id, of all images found or listed.
-        notes: Problems met while listing; ``wss.datasets.check`` reports them.
+        entries: Files by image id, for all images found or listed.
+        notes: Problems found while listing; ``wss.datasets.check`` reports them.
 
     Raises:
         DataError: The folder is missing, or lists or class names are unusable.
     """
 
     version = 3
-    """Raised when equal files give other samples, so that fingerprints change."""
+    """Version of the reader. Raise it when equal files give other samples, so that fingerprints change."""
 
     one_image_per_file: ClassVar[bool] = True
-    """False where images are parts of files, which then say little about one image."""
+    """False if images are parts of files, such as slices of a volume."""
 
     catalogue: Catalogue
     entries: Mapping[str, Entry]
@@ -177,20 +177,20 @@ class FileSource(ABC):
             ) from None
 
     def load_image(self, image_id: str) -> NDArray[np.uint8]:
-        """The image alone, uint8 (H, W, 3)."""
+        """Only the image, uint8 (H, W, 3)."""
         return self.load_picture(image_id).rgb
 
     def load_picture(self, image_id: str) -> Picture:
-        """The image, and where it has data."""
+        """The image, and the mask of pixels with data."""
         return read_picture(self.entry(image_id).image, self.options)
 
     def load_mask(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The mask alone, uint8 (H, W) as in the file after ``ignore`` and ``mask_values``, with nothing checked."""
+        """Only the mask, uint8 (H, W), as in the file after ``ignore`` and ``mask_values``, without checks."""
         path = self.entry(image_id).mask
         return None if path is None else self._label(path, self.options.mask_values)
 
     def load_scribble(self, image_id: str) -> Scribble:
-        """The scribble alone, as in the file after ``ignore`` and ``scribble_values``, with nothing checked."""
+        """Only the scribble, as in the file after ``ignore`` and ``scribble_values``, without checks."""
         path = self.entry(image_id).scribble
         if path is None:
             return None
@@ -204,7 +204,7 @@ class FileSource(ABC):
         return self._label(path, self.options.scribble_values)
 
     def load_boxes(self, image_id: str) -> NDArray[np.int32] | None:
-        """The boxes alone, int32 (N, 5), rows ``class, x0, y0, x1, y1`` as in the file; None where there are none to read."""
+        """Only the boxes, int32 (N, 5), rows ``class, x0, y0, x1, y1`` as in the file; None if the image has no box file."""
         boxes = self.entry(image_id).boxes
         return None if boxes is None else np.array(boxes, np.int32).reshape(-1, 5)
 
@@ -220,10 +220,10 @@ class FileSource(ABC):
         ]
 
     def fingerprint(self, cache: Path | None = None) -> str:
-        """SHA-256 hex digest of everything that decides what ``read`` returns: equal fingerprints, equal samples.
+        """SHA-256 hex digest of everything that affects the result of ``read``. Equal fingerprints mean equal samples.
 
         Args:
-            cache: File that keeps content hashes by path, size and time of modification; made when missing.
+            cache: File for content hashes by path, size and modification time; it is created if it does not exist.
         """
         catalogue = self.catalogue
         ids = dict.fromkeys(i for split in catalogue.splits.values() for i in split)
@@ -241,7 +241,7 @@ class FileSource(ABC):
         return hashlib.sha256(f"{head}\n{digest_files(files, self.root, cache)}".encode()).hexdigest()
 
     def require_labels(self, file: Path, labels: NDArray[np.uint8], shape: tuple[int, ...], image: Path) -> None:
-        """Raise unless a label image fits its image and holds classes and 255 only.
+        """Check that a label image has the size of its image and holds only classes and 255.
 
         Args:
             file: The label image's file.
@@ -250,7 +250,7 @@ class FileSource(ABC):
             image: The image's file.
 
         Raises:
-            DataError: Sizes differ, or a label is no class.
+            DataError: Sizes differ, or a label is not a class.
         """
         if labels.shape != shape:
             raise size_mismatch(file, labels.shape, shape, image)
@@ -259,21 +259,21 @@ class FileSource(ABC):
                 raise label_out_of_range(file, int(label), len(self.catalogue.classes), stored=True)
 
     def require_class(self, file: Path, label: int) -> None:
-        """Raise unless the label of a stroke is a class index.
+        """Check that the label of a stroke is a class index.
 
         Raises:
-            DataError: It is not.
+            DataError: The label is not a class index.
         """
         count = len(self.catalogue.classes)
         if label >= count:
             raise label_out_of_range(file, label, count)
 
     def _painted(self, path: Path) -> NDArray[np.uint8]:
-        """Scribbles that were painted on a copy of the picture, uint8 (H, W).
+        """Read scribbles that were painted on a copy of the picture, uint8 (H, W).
 
         Raises:
-            DataError: A class has a grey colour, so that pixels of the picture would be taken for strokes; or no pixel has the
-                colour of a class.
+            DataError: A class has a grey colour, so pixels of the picture would count as strokes; or no pixel has the colour of a
+                class.
         """
         for name, colour in zip(self.catalogue.classes, self.catalogue.palette.tolist(), strict=True):
             if len(set(colour)) == 1:
@@ -308,18 +308,18 @@ class FileSource(ABC):
 
 @lru_cache(maxsize=4)
 def _reopen(kind: type[FileSource], root: Path, options: ReadOptions, listing: str) -> FileSource:
-    """Open a pickled source in another process, once for each listing of its files."""
+    """Open a pickled source in another process, once per listing of its files."""
     return kind(root, options)
 
 
 def size_mismatch(file: Path, found: tuple[int, ...], wanted: tuple[int, ...], image: Path) -> FileProblem:
-    """The problem of a label image that is not of its image's size.
+    """Error for a label image with another size than its image.
 
     Args:
         file: The label image's file.
         found: Its height and width.
         wanted: Height and width of the image.
-        image: The image's file, whose EXIF orientation may be why they differ.
+        image: The image's file. Its EXIF orientation may be the reason for the difference.
     """
     message = f"{found[1]}x{found[0]} pixels, the image has {wanted[1]}x{wanted[0]}"
     if found != wanted[::-1]:
@@ -332,13 +332,13 @@ def size_mismatch(file: Path, found: tuple[int, ...], wanted: tuple[int, ...], i
 
 
 def label_out_of_range(file: Path, label: int, count: int, *, stored: bool = False) -> FileProblem:
-    """The problem of a label that is no class.
+    """Error for a label that is not a class.
 
     Args:
         file: The file.
         label: The label.
         count: Number of classes.
-        stored: The file is a label image, whose values the options of the data set can declare.
+        stored: True if the file is a label image, so that data-set options can declare its values.
     """
     if label == IGNORE_INDEX - 1 and stored:
         return FileProblem(
@@ -363,12 +363,12 @@ def label_out_of_range(file: Path, label: int, count: int, *, stored: bool = Fal
 def annotation_files(
     folders: Sequence[Path], suffixes: Sequence[str] = (*STROKE_SUFFIXES, *LABEL_SUFFIXES), ending: str = ""
 ) -> tuple[dict[str, Path], list[Finding]]:
-    """Annotation files of several folders by image name; where folders compete, the earlier suffix wins.
+    """Annotation files of several folders by image name. If folders have files for the same name, the earlier suffix wins.
 
     Args:
         folders: Folders, existing or not.
-        suffixes: Wanted suffixes in order of preference.
-        ending: Taken off the end of file names.
+        suffixes: Accepted suffixes in order of preference.
+        ending: Ending that is removed from file names.
     """
     found: dict[str, Path] = {}
     doubtful: list[Finding] = []
@@ -383,7 +383,7 @@ def annotation_files(
 
 
 def orphans(images: Mapping[str, Path], others: Mapping[str, Path], what: str) -> list[Finding]:
-    """Findings for annotation files without an image, told apart from names that differ only in case."""
+    """Findings for annotation files without an image, and separate findings for names that differ only in case."""
     lower = {name.lower(): name for name in images}
     doubtful = []
     for name, path in others.items():

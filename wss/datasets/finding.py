@@ -1,4 +1,4 @@
-"""What is wrong, or worth knowing, about a file of a data set."""
+"""Findings: errors, warnings and notes about files of a data set."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem, or many of the same kind summed up.
+    """One problem, or several problems of the same kind in one entry.
 
     Attributes:
-        severity: How bad it is.
+        severity: Severity of the problem.
         code: Stable name of the kind of problem, for example ``label-range``.
-        image_id: The image, the first one of many, or None when the data set as a whole is meant.
-        file: The file, the first one of many, or None.
-        message: What was expected and what came.
-        remedy: What to do about it.
-        count: How many images have it.
+        image_id: The image (the first one of several), or None if the finding is about the whole data set.
+        file: The file (the first one of several), or None.
+        message: Expected and actual state.
+        remedy: Action that solves the problem.
+        count: Number of affected images.
     """
 
     severity: Severity
@@ -36,13 +36,13 @@ class Finding:
 
 
 class FileProblem(DataError):
-    """A ``DataError`` about one file whose parts can be read apart.
+    """A ``DataError`` about one file, with separate fields.
 
     Args:
         code: Stable name of the kind of problem, as in ``Finding``.
         file: The file.
-        message: What was expected and what came.
-        remedy: What to do about it.
+        message: Expected and actual state.
+        remedy: Action that solves the problem.
     """
 
     def __init__(self, code: str, file: Path, message: str, remedy: str) -> None:

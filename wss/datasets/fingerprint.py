@@ -1,4 +1,4 @@
-"""Content fingerprints of many files, quick when nothing has changed."""
+"""Content fingerprints of many files. They are fast if nothing has changed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MISSING = "missing"
 def digest_files(files: Iterable[Path], root: Path, cache: Path | None = None, *, threads: int = 8) -> str:
     """SHA-256 over relative path, size and content hash of files.
 
-    Content hashes are kept in ``cache`` and used again while path, size and time of modification stay the same. Files
-    modified so recently that a second change might leave the time as it is are hashed again the next time.
+    Content hashes are stored in ``cache`` and reused while path, size and modification time stay the same. Recently modified
+    files are hashed again the next time, because a second change might not change the modification time.
 
     Args:
-        files: Files in any order; missing ones count as missing.
-        root: Paths are taken relative to it, so that a data set may be moved; files elsewhere go by folder and name.
-        cache: JSON file of content hashes; made when missing, replaced when damaged, and left alone when not writable.
-        threads: Files hashed at a time.
+        files: Files in any order. Files that do not exist enter the digest as missing.
+        root: Paths are relative to this folder, so that a data set can be moved. Other files enter by folder and name.
+        cache: JSON file of content hashes. It is created if missing, replaced if damaged, and not changed if it is not writable.
+        threads: Number of files hashed at the same time.
 
     Returns:
         Hex digest.
@@ -88,7 +88,7 @@ def _digest(file: Any) -> str:
 
 
 def _may_change_unseen(modified_ns: int, now_ns: int) -> bool:
-    """Whether a file could change again without a new time: clocks tick every few ms, some file systems every 2 s."""
+    """True if a file could change again without a new modification time: some file systems have a resolution of 2 s."""
     coarse = modified_ns % 1_000_000_000 == 0
     return now_ns - modified_ns < (2_000_000_000 if coarse else 50_000_000)
 
@@ -109,4 +109,4 @@ def _save(cache: Path, rows: dict[str, Sequence[Any]]) -> None:
     try:
         write_text(cache, json.dumps(rows, separators=(",", ":")))
     except StoreError:
-        return  # a read-only folder costs time, not correctness
+        return  # without a writable cache, only time is lost

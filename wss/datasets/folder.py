@@ -28,18 +28,18 @@ class FolderOptions(ReadOptions):
     """Options of kind ``folder``; relative paths are taken from the data set's root.
 
     Attributes:
-        images: Folder of images. Where it is not given and there is no folder ``images``, the images that lie in the root.
+        images: Folder of images. If it is not given and there is no folder ``images``, the images in the root are used.
         masks: Folder of dense masks, class indices and 255 for void; may be missing.
         scribbles: Folder of scribbles: label images with 255 for unlabelled, ScribbleSup XML or text polylines; may be
             missing (``wss data simulate`` draws scribbles from masks).
-        mask_pattern: Names of masks where they are not those of the images, for example ``{name}_mask.png``, in the folder of
-            masks; with a folder in it, from the root, for example ``images/{name}_mask.png``.
+        mask_pattern: Names of masks if they differ from the names of images, for example ``{name}_mask.png`` in the folder of
+            masks. A pattern with a folder is relative to the root, for example ``images/{name}_mask.png``.
         scribble_pattern: The same for scribbles.
-        tags: Table of image tags, see ``read_tags``; None takes tags.csv if it exists.
-        boxes: Table of boxes, see ``read_boxes``; None takes boxes.csv if it exists.
-        classes: File of class names; None takes classes.txt, .yaml or .json, Labelme's labels.txt or CVAT's labelmap.txt.
-        val_fraction: Share of the images with masks that becomes ``val`` when there are no lists.
-        volume_pattern: Regular expression that recognises slices of volumes by their id; None: there are no volumes.
+        tags: Table of image tags, see ``read_tags``; None uses tags.csv if it exists.
+        boxes: Table of boxes, see ``read_boxes``; None uses boxes.csv if it exists.
+        classes: File of class names; None uses classes.txt, .yaml or .json, Labelme's labels.txt or CVAT's labelmap.txt.
+        val_fraction: Fraction of the images with masks that becomes ``val`` if there are no lists.
+        volume_pattern: Regular expression that recognises slices of volumes by their id; None if there are no volumes.
     """
 
     images: Path = Path("images")
@@ -57,9 +57,9 @@ class FolderOptions(ReadOptions):
 class FolderSource(FileSource):
     """A data set in folders; an annotation has the name of its image, with its own suffix.
 
-    Splits: the lists train.txt, val.txt and test.txt in the root, as far as they exist. Images in none of them go to
-    ``train`` when there is no train.txt, else those with masks to ``val`` when there is no val.txt. Without any list,
-    ``val`` is a fixed pseudo-random fifth of the images with masks (``split_by_hash``; volumes stay together).
+    Splits are the lists train.txt, val.txt and test.txt in the root, if they exist. If there is no train.txt, images in no list
+    are in ``train``. Else, if there is no val.txt, images with masks in no list are in ``val``. Without any list, ``val`` is a
+    fixed pseudo-random fifth of the images with masks (``split_by_hash``; volumes stay together).
     """
 
     options: FolderOptions
@@ -119,7 +119,7 @@ class FolderSource(FileSource):
         return files, found + orphans(images, files, what)
 
     def _unread(self) -> list[Finding]:
-        """Findings for files in the folders that are not read; folders that patterns lead to are searched otherwise."""
+        """Findings for files that are not read. Folders in patterns are checked elsewhere."""
         places: list[tuple[Path, tuple[str, ...]]] = [(self._images, IMAGE_SUFFIXES)] if self._images.name else []
         if self.options.mask_pattern is None:
             places.append((self.options.masks, LABEL_SUFFIXES))
@@ -154,7 +154,7 @@ class FolderSource(FileSource):
     def _without_row(
         self, rows: Mapping[str, Mapping[str, object]], splits: Mapping[str, Sequence[str]]
     ) -> list[Finding]:
-        """Findings for tables that lack training images."""
+        """Findings for training images that the tables do not contain."""
         found = []
         for name, path in self.tables.items():
             missing = [i for i in splits.get("train", ()) if i not in rows[name]]
@@ -194,7 +194,7 @@ class FolderSource(FileSource):
 
 
 def _beside(files: Sequence[Path]) -> list[Finding]:
-    """A note for annotations in the folder of images, which are no images."""
+    """Note for annotation files in the folder of images."""
     if not files:
         return []
     message = f"{len(files)} files among the images have names of annotations and are read as those"
@@ -202,11 +202,11 @@ def _beside(files: Sequence[Path]) -> list[Finding]:
 
 
 def images_folder(root: Path, named: Path = Path("images")) -> Path:
-    """Folder of the images from the root: as named, or the root itself where the usual one is missing and the root has images.
+    """Folder of the images, relative to the root: ``named``, or the root itself if ``images`` is missing and the root has images.
 
     Args:
         root: The data set's folder.
-        named: What the options say.
+        named: The folder from the options.
     """
     if named == Path("images") and not (root / named).exists() and files_by_stem(root, IMAGE_SUFFIXES)[0]:
         return Path()
@@ -214,11 +214,11 @@ def images_folder(root: Path, named: Path = Path("images")) -> Path:
 
 
 def class_file(root: Path, named: Path | None = None) -> Path:
-    """File of class names, existing or not: as named, or the first of the usual ones that is there.
+    """File of class names: ``named``, or the first of the usual files that exists. The result may not exist.
 
     Args:
         root: The data set's folder.
-        named: What the options say.
+        named: The file from the options.
     """
     if named is not None:
         return root / named

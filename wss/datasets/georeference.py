@@ -11,7 +11,7 @@ _SCALE, _TIE_POINTS, _MATRIX = 33550, 33922, 34264
 
 
 def shifted(geo: Sequence[tuple[Any, ...]], top: int, left: int) -> list[tuple[Any, ...]]:
-    """The tags of a part of an image, so that its pixels keep their places on earth.
+    """GeoTIFF's tags for a part of an image, so that its pixels keep their geographic positions.
 
     Args:
         geo: Tags of the image (``geo_tags``).

@@ -1,4 +1,4 @@
-"""A guard against writing results over the files of a data set."""
+"""Protection of the files of a data set against being overwritten by results."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from wss.errors import DataError, UsageError
 
 
 def keep_apart(dataset: DatasetSpec, out: Path, names: Iterable[str] | None = None) -> None:
-    """Refuse results that would lie among the images, masks or scribbles of a data set.
+    """Refuse to write results into the folders of images, masks or scribbles of a data set.
 
-    Results often have the names and ending of masks or scribbles: they would replace them, or be taken for them.
+    Results often have the names and endings of masks or scribbles. They would replace these files, or later be read as such.
 
     Args:
-        dataset: The data set. One that cannot be listed has no known files, and whatever reads it says what is wrong.
+        dataset: The data set. If it cannot be listed, nothing is refused; reading it will report the problem.
         out: Folder for the results.
-        names: Their names below ``out`` without ending; None where they are called like the images.
+        names: Names of the results below ``out`` without ending; None if they have the names of the images.
 
     Raises:
-        UsageError: A result's folder is that of a file which the data set is read from.
+        UsageError: A result would be in the same folder as a file of the data set.
     """
     try:
         source = open_source(dataset)

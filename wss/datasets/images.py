@@ -1,4 +1,4 @@
-"""Image and label files as arrays, whatever their format; anything doubtful is a ``DataError`` that names the file."""
+"""Reading of image and label files of any format as arrays. Anything doubtful raises a ``DataError`` that names the file."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ IMAGE_SUFFIXES = (
 """File name endings of images, lower case, in order of preference when one image comes in several formats."""
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".gif", ".jpg", ".jpeg", ".pbm", ".ppm", ".pnm", ".webp")
-"""File name endings of label images, in order of preference; JPEG is found only to be refused by ``read_label``."""
+"""File name endings of label images, in order of preference. JPEG is listed only so that ``read_label`` can refuse it."""
 
 PERCENTILES = (0.5, 99.5)
-"""What ``stretch: percentiles`` maps to black and white."""
+"""Percentiles that ``stretch: percentiles`` maps to black and white."""
 
 _MOST_EXACT = 4_000_000
-"""Percentiles of floating-point images with more values are those of every n-th value."""
+"""For floating-point images with more values than this, percentiles are computed from every n-th value."""
 
 Ranges = tuple[tuple[float, float], ...]
-"""The values that become 0 and 255: one pair for all channels, or one for each."""
+"""Pairs of values that become 0 and 255: one pair for all channels, or one pair per channel."""
 
 
 class PixelOptions(Params):
-    """How the values of image files become RGB of 8 bits. The same options hold for training and prediction.
+    """Conversion of the values of image files to 8-bit RGB. Training and prediction use the same options.
 
     Attributes:
-        stretch: How values become 0 to 255. ``full``: from the whole range of the type (floating point: 0 to 1).
-            ``percentiles``: from the 0.5th to the 99.5th percentile of each image; channels of RGB together, chosen bands
-            each on its own. Two numbers: from the first to the second. ``auto``: ``full`` for 8 or fewer bits and for PGM and
-            PPM, which say their largest value; otherwise ``percentiles``.
-        bands: Which channels are red, green and blue, or the one that is grey, counted from 1. Needed where a file has other
-            than one or three.
-        nodata: Value of pixels without data beside the one that the file names (GeoTIFF) and NaN. A pixel has no data if all its
-            channels have none.
-        page: Page of TIFF stacks and frame of animations, from 0; None refuses them.
+        stretch: Range of values that is mapped to 0..255. ``full``: the whole range of the type (floating point: 0 to 1).
+            ``percentiles``: from the 0.5th to the 99.5th percentile of each image, for RGB channels together and for chosen
+            bands separately. Two numbers: from the first to the second. ``auto``: ``full`` for 8 or fewer bits and for PGM and
+            PPM, whose header contains the largest value; otherwise ``percentiles``.
+        bands: Channels for red, green and blue, or one channel for grey, counted from 1. Needed if a file does not have one or
+            three channels.
+        nodata: Value of pixels without data, in addition to the value in the file (GeoTIFF) and NaN. A pixel has no data if none
+            of its channels has data.
+        page: Page of TIFF stacks or frame of animations, from 0; None refuses such files.
     """
 
     stretch: Literal["auto", "full", "percentiles"] | tuple[float, float] = Field(
@@ -74,11 +74,11 @@ class PixelOptions(Params):
 
 
 class Picture(NamedTuple):
-    """An image as networks take it.
+    """An image in the form that networks accept.
 
     Attributes:
         rgb: uint8 (H, W, 3), contiguous.
-        valid: bool (H, W), False where there is no data; None where there is data everywhere.
+        valid: bool (H, W), False where there is no data; None if all pixels have data.
     """
 
     rgb: NDArray[np.uint8]
@@ -86,7 +86,7 @@ class Picture(NamedTuple):
 
 
 def read_image(path: Path, options: PixelOptions | None = None, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read a photograph or scan: ``read_picture`` without the pixels that have no data.
+    """Read a photograph or scan, as ``read_picture`` but without the mask of pixels with data.
 
     Returns:
         uint8 (H, W, 3), RGB, contiguous.
@@ -97,8 +97,8 @@ def read_image(path: Path, options: PixelOptions | None = None, *, max_pixels: i
 def read_picture(path: Path, options: PixelOptions | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a photograph or scan: JPEG, PNG, TIFF, BMP, WebP, PGM, PPM, PBM or GIF.
 
-    It is turned upright as EXIF or TIFF says, grey is repeated over the channels, palettes and CMYK are converted, alpha is
-    dropped, and values become 8 bits as ``PixelOptions.stretch`` says. Pixels without data are black.
+    The image is rotated to upright by its EXIF or TIFF orientation. Grey is repeated over the channels, palettes and CMYK are
+    converted, alpha is dropped, and values become 8 bits by ``PixelOptions.stretch``. Pixels without data are black.
 
     Args:
         path: The file; its content decides the format, not its name.
@@ -115,13 +115,13 @@ def read_picture(path: Path, options: PixelOptions | None = None, *, max_pixels:
 
 
 def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | None = None) -> Picture:
-    """Bring the values of a file to RGB of 8 bits, see ``read_picture``.
+    """Convert the values of a file to 8-bit RGB, see ``read_picture``.
 
     Args:
-        raster: The values; of a part of an image too.
-        options: How.
-        path: Named in errors.
-        ranges: What becomes 0 and 255; None takes ``stretch_ranges`` of these values.
+        raster: Values of an image or of a part of it.
+        options: Options of the conversion.
+        path: File name, for errors.
+        ranges: Values that become 0 and 255; None uses ``stretch_ranges`` of these values.
     """
     values = chosen_bands(raster, options, path)
     valid = data_mask(values, {raster.nodata, options.nodata}, path, raster.empty)
@@ -143,7 +143,7 @@ def picture(raster: Raster, options: PixelOptions, path: Path, ranges: Ranges | 
 
 
 def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[Any]:
-    """The channels that are red, green and blue, or grey: (H, W) or (H, W, 3); four of CMYK."""
+    """The channels for red, green and blue, or grey: (H, W) or (H, W, 3). Four channels for CMYK."""
     values = raster.values
     count = 1 if values.ndim == 2 else values.shape[2]
     if options.bands is None:
@@ -167,13 +167,13 @@ def chosen_bands(raster: Raster, options: PixelOptions, path: Path) -> NDArray[A
 def data_mask(
     values: NDArray[Any], nodata: set[float | None], path: Path, masked: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_] | None:
-    """Pixels with data; None where all have some.
+    """Mask of the pixels with data, bool (H, W); None if all pixels have data.
 
     Args:
         values: (H, W) or (H, W, C).
-        nodata: Values of pixels without data; None stands for no value.
-        path: Named in errors.
-        masked: bool (H, W), True where the file's own mask says that there is no data.
+        nodata: Values of pixels without data; None entries are ignored.
+        path: File name, for errors.
+        masked: bool (H, W), True where the file's own mask marks missing data.
 
     Raises:
         DataError: A pixel with data has an infinite value.
@@ -200,13 +200,13 @@ def data_mask(
 def stretch_ranges(
     values: NDArray[Any], raster: Raster, options: PixelOptions, valid: NDArray[np.bool_] | None = None
 ) -> Ranges:
-    """The values that become 0 and 255, as ``PixelOptions.stretch`` says: one pair for all channels, or one for each.
+    """The values that become 0 and 255 by ``PixelOptions.stretch``: one pair for all channels, or one pair per channel.
 
     Args:
         values: (H, W) or (H, W, C), integer or floating point; NaN only outside ``valid``.
-        raster: The file that they come from.
-        options: How.
-        valid: bool (H, W), the pixels whose percentiles count; None counts all.
+        raster: The raster from which they were taken.
+        options: Options of the conversion.
+        valid: bool (H, W), pixels that are used for percentiles; None uses all.
     """
     stretch = options.stretch
     if stretch == "auto":
@@ -228,7 +228,7 @@ def to_uint8(values: NDArray[Any], ranges: Ranges) -> NDArray[np.uint8]:
         ranges: One pair for all channels, or one for each.
 
     Returns:
-        uint8, the shape of ``values``; what is below or above the range is 0 or 255.
+        uint8 with the shape of ``values``. Values below or above the range are 0 or 255.
     """
     if len(ranges) == 1:
         return linear(values, *ranges[0])
@@ -246,12 +246,12 @@ def _full(dtype: np.dtype[Any], largest: float | None) -> tuple[float, float]:
 def percentiles(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[float, float]:
     """The range that ``stretch: percentiles`` maps to 0 to 255.
 
-    A pixel that holds an outlier therefore decides nothing. Where both percentiles are equal, because nearly all pixels are,
-    it is the smallest and the largest value.
+    So single outliers have no influence. If both percentiles are equal, because nearly all pixels are equal, the range is from
+    the smallest to the largest value.
 
     Args:
         values: (H, W) or (H, W, C).
-        valid: bool (H, W), the pixels that count, or None.
+        valid: bool (H, W), pixels that are used; None uses all.
     """
     counted = values.ravel() if valid is None else values[valid].ravel()
     if not counted.size:
@@ -264,7 +264,7 @@ def percentiles(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[
 
 
 def linear(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Map values from ``low`` to ``high`` to 0 to 255, and what is beyond to 0 or 255; all are 0 where ``high`` is not higher."""
+    """Map values in ``low`` .. ``high`` linearly to 0..255, and clip others. All are 0 if ``high`` is not above ``low``."""
     if values.dtype == np.uint8 and (low, high) == (0, 255):
         return np.array(values)
     if high <= low:
@@ -283,17 +283,18 @@ def read_label(
     page: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
-    """Read a label image: class indices as they are stored, not colours. It is turned upright, and never resized.
+    """Read a label image: stored class indices, not colours. The image is rotated to upright, but never resized.
 
     Args:
         path: A lossless image file with one channel: indices of a palette, grey or white-is-zero of any depth, integer or
             floating point, if all values are whole numbers from 0 to 255. One bit is 0 and 1.
         palette: uint8 (K, 3); when given, RGB files are decoded through it: colours of the palette become their index,
             VOC's border colour (224, 224, 192) becomes 255. None refuses RGB files.
-        on_picture: RGB files are copies of the picture that was painted on: colours that are not in ``palette`` are 255.
-        ignore: Stored values that become 255, also such as no label can have (65535, -1).
-        values: Stored value and class index, see ``ValueMap``; they win over ``ignore``. Of RGB files, of the decoded index.
-        page: Page of a stack, from 0; None refuses stacks. Other files are read whole.
+        on_picture: True if RGB files are painted copies of the picture: colours that are not in ``palette`` become 255.
+        ignore: Stored values that become 255. Values outside 0..255 are allowed (65535, -1).
+        values: Pairs of stored value and class index, see ``ValueMap``; they win over ``ignore``. For RGB files, the stored value
+            is the decoded index.
+        page: Page of a stack, from 0; None refuses stacks. Ignored for files with one image.
         max_pixels: Refuse images with more pixels than this.
 
     Returns:
@@ -346,7 +347,7 @@ def read_label(
 
 
 def _renumbered(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8]) -> bool:
-    """True for a GIF of greys whose indices are not the greys."""
+    """True for a GIF with a grey palette whose indices differ from the grey values."""
     with path.open("rb") as file:
         if file.read(4) != b"GIF8":
             return False
@@ -356,10 +357,10 @@ def _renumbered(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8]) -
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
-    """Labels from values of any type.
+    """Convert values of any type to labels.
 
     Raises:
-        DataError: A value is no whole number from 0 to 255.
+        DataError: A value is not an integer from 0 to 255.
     """
     if values.dtype.kind == "f":
         wrong = values[~(np.floor(values) == values)]

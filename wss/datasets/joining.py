@@ -1,4 +1,4 @@
-"""Masks of tiles put together into masks of the images that they were cut from."""
+"""Joining of tile masks into masks of whole images."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ LARGE = MAX_PIXELS
 def join_tiles(
     tiles: TileSet, folder: Path, out: Path, *, progress: Callable[[int, str], None] | None = None
 ) -> tuple[list[Path], int]:
-    """Put the masks of tiles together.
+    """Join the masks of tiles.
 
-    Where tiles overlap, the one counts whose centre is nearest. Pixels of tiles that were left out because they had no data are
-    255. Memory holds one row of tiles if the mask is written as TIFF, and the whole mask if it is written as PNG.
+    Where tiles overlap, the tile with the nearest centre is used. Pixels of tiles that were not written, because they had no
+    data, are 255. If the mask is written as TIFF, memory holds one row of tiles; if it is written as PNG, the whole mask.
 
     Args:
-        tiles: How images were cut.
+        tiles: Description of the tiles.
         folder: Masks of tiles, class indices.
         out: Folder for the masks of images: TIFF for images with GeoTIFF's tags or more than 80 million pixels, else PNG.
         progress: Called with 1 and the image id after each image.
 
     Returns:
-        The masks, and the number of images without the mask of any tile, which have none.
+        The files of the masks, and the number of images that were skipped because none of their tiles has a mask.
 
     Raises:
         DataError: No mask of any tile, an image with masks for some of its tiles only, or a mask of another size.
@@ -91,7 +91,7 @@ def _join(image: TiledImage, masks: Mapping[str, Path], out: Path, palette: NDAr
 
 
 def _bands(image: TiledImage, masks: Mapping[str, Path]) -> Iterator[NDArray[np.uint8]]:
-    """The mask from top to bottom: the rows that each row of tiles decides."""
+    """The mask from top to bottom, in bands: the rows for which each row of tiles is used."""
     columns = list(zip(image.columns, owned(image.columns, image.tile_width, image.width), strict=True))
     for top, (first, end) in zip(image.rows, owned(image.rows, image.tile_height, image.height), strict=True):
         band = np.full((end - first, image.width), IGNORE_INDEX, np.uint8)
@@ -112,7 +112,7 @@ def _tile(path: Path, image: TiledImage) -> NDArray[np.uint8]:
 
 
 def _in_steps(bands: Iterable[NDArray[np.uint8]], step: int) -> Iterator[NDArray[np.uint8]]:
-    """The same rows in parts of a multiple of ``step`` rows, but for the last."""
+    """Regroup rows into parts whose height is a multiple of ``step``, except for the last part."""
     rest: NDArray[np.uint8] | None = None
     for band in bands:
         rows = band if rest is None else np.concatenate([rest, band])

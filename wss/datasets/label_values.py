@@ -1,4 +1,4 @@
-"""The values of a data set's label files, looked at together: what they seem to mean where they are no class indices."""
+"""Analysis of the values in all label files of a data set: their likely meaning if they are not class indices."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Counts = NDArray[np.int64]
 What = Literal["masks", "scribbles"]
 
 MISREAD = ("binary-masks", "stretched-labels", "unlabelled-as-class")
-"""Codes of findings after which the labels of all files are known to mean something else."""
+"""Codes of findings that mean that the labels of all files are not class indices."""
 
 _DRAWN = (".json", ".xml", ".txt", ".csv")
-"""Files that hold outlines or strokes: their labels are drawn, and store no values."""
+"""Files with outlines or strokes. Their labels are drawn, so they store no values."""
 
 _NO_PAIRS: Counts = np.zeros((0, 3), np.int64)
 _FULL = 0.9
-"""A scribble that labels this share of the pixels leaves nothing unlabelled: real ones cover some per cent."""
+"""A scribble that labels at least this fraction of the pixels counts as full. Real scribbles cover a few per cent."""
 _NEARLY_ALL = 0.7
-"""Share of one class above which it is taken for the unlabelled pixels, where no masks tell."""
+"""If one class has more than this fraction of the pixels, it is assumed to mean unlabelled. Only used without masks."""
 _MOST = 0.5
 _MISSED = 0.1
-"""Share of the other classes' pixels that a scribble labels wrongly where it means unlabelled; full masks agree better."""
+"""Fraction of the other classes' pixels that a scribble labels wrongly if the class means unlabelled. Full masks agree better."""
 
 
 class StoredLabels:
-    """Values of one label file, after the options of the data set. There is one for each file: they keep few bytes.
+    """Values of one label file, after the options of the data set. The object is small, because there is one per file.
 
     Args:
         image_id: The image.
         file: The file, or None.
-        counts: int64 (256,), pixels per value.
-        pairs: int64 (N, 3), see ``label_pairs``; empty where there is no mask to compare with.
+        counts: int64 (256,), number of pixels per value.
+        pairs: int64 (N, 3), see ``label_pairs``; empty if there is no mask to compare with.
     """
 
     __slots__ = ("_counts", "_pairs", "_values", "file", "image_id")
@@ -78,12 +78,12 @@ def label_pairs(scribble: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | No
 
 
 def stores_values(file: Path | None) -> bool:
-    """True if a file is a label image, whose values the options of the data set can declare."""
+    """True if a file is a label image, so that data-set options can declare the meaning of its values."""
     return file is not None and file.suffix.lower() not in _DRAWN
 
 
 def declared_values(source: Source) -> tuple[frozenset[int], frozenset[int]]:
-    """Stored values of masks and of scribbles whose meaning the options of a data set declare."""
+    """Stored values of masks and of scribbles whose meaning is declared by the options of a data set."""
     if not isinstance(source, FileSource):
         return frozenset(), frozenset()
     options = source.options
@@ -92,15 +92,15 @@ def declared_values(source: Source) -> tuple[frozenset[int], frozenset[int]]:
 
 
 def set_option(what: What, values: Mapping[int, int]) -> str:
-    """Say how to declare the meaning of stored values."""
+    """Instruction for declaring the meaning of stored values."""
     return f"set {what.removesuffix('s')}_values: {written(values)} below dataset in wss.yaml"
 
 
 def mask_values(labels: Sequence[StoredLabels], catalogue: Catalogue, declared: Collection[int] = ()) -> list[Finding]:
-    """Findings about values of masks: no class indices, or 255 for an object.
+    """Findings about values of masks: values that are not class indices, or 255 for an object.
 
     Args:
-        labels: Of every mask.
+        labels: Values of every mask.
         catalogue: The data set.
         declared: Stored values whose meaning the data set's options declare.
     """
@@ -110,16 +110,16 @@ def mask_values(labels: Sequence[StoredLabels], catalogue: Catalogue, declared: 
 def scribble_values(
     labels: Sequence[StoredLabels], catalogue: Catalogue, declared: Collection[int] = ()
 ) -> list[Finding]:
-    """Findings about values of scribbles: no class indices, or a class for unlabelled pixels.
+    """Findings about values of scribbles: values that are not class indices, or a class for unlabelled pixels.
 
     Args:
-        labels: Of every scribble that is a label image.
+        labels: Values of every scribble that is a label image.
         catalogue: The data set.
         declared: Stored values whose meaning the data set's options declare.
     """
     found = _unlabelled_as_class(labels, catalogue, declared)
     if any(finding.severity == "error" for finding in found):
-        return found  # it explains values that are no classes, too
+        return found  # this finding also explains values that are not classes
     return found + _no_classes("scribbles", labels, catalogue)
 
 
@@ -133,7 +133,7 @@ def _present(labels: Iterable[StoredLabels]) -> list[int]:
 
 
 def _two_values(labels: Sequence[StoredLabels], catalogue: Catalogue, declared: Collection[int]) -> list[Finding]:
-    """Masks that hold nothing but 0 and 255, where 255 is void."""
+    """Finding for masks that hold only 0 and 255, although 255 means void."""
     names = catalogue.classes
     if len(names) < 2 or IGNORE_INDEX in declared or _present(labels) != [0, IGNORE_INDEX]:
         return []
@@ -150,7 +150,7 @@ def _two_values(labels: Sequence[StoredLabels], catalogue: Catalogue, declared: 
 
 
 def _no_classes(what: What, labels: Sequence[StoredLabels], catalogue: Catalogue) -> list[Finding]:
-    """Files with values that are no classes: explained together if possible, else one by one."""
+    """Findings for files with values that are not classes: one common explanation if possible, else one finding per file."""
     count = len(catalogue.classes)
     wrong = [stored for stored in labels if stored.counts[count:IGNORE_INDEX].any()]
     if not wrong:
@@ -197,7 +197,7 @@ def _each(stored: StoredLabels, count: int) -> list[Finding]:
 
 
 def _greys(values: Sequence[int], catalogue: Catalogue) -> dict[int, int] | None:
-    """The class by grey value if all values but 0 are greys of one palette; empty where two classes share a grey."""
+    """The class by grey value, if all values except 0 are grey values of one palette; empty if two classes share a grey value."""
     count = len(catalogue.classes)
     for palette in (catalogue.palette, colour_map(count)):
         greys = [int(grey) for grey in (palette.astype(np.int64) @ np.array([19595, 38470, 7471]) + 32768) >> 16]
@@ -208,8 +208,8 @@ def _greys(values: Sequence[int], catalogue: Catalogue) -> dict[int, int] | None
 
 
 def _steps(present: Sequence[int], count: int) -> dict[int, int] | None:
-    """The class by value if the values are multiples of one number, such as 0, 85 and 170; None if they are not."""
-    if count > 2:  # the whole range of 8 bits divided evenly, rounded up or down
+    """The class by value, if the values are multiples of one number, such as 0, 85 and 170; else None."""
+    if count > 2:  # the 8-bit range divided into equal steps, rounded up or down
         whole = {value: round(value * (count - 1) / IGNORE_INDEX) for value in present}
         if all(abs(value - label * IGNORE_INDEX / (count - 1)) < 1 for value, label in whole.items()):
             return whole
@@ -221,14 +221,14 @@ def _steps(present: Sequence[int], count: int) -> dict[int, int] | None:
 
 
 def _shifted(count: int) -> dict[int, int]:
-    """Classes that count from 1, and 0 for unlabelled."""
+    """Table for classes that count from 1, with 0 for unlabelled."""
     return {0: IGNORE_INDEX, **{label + 1: label for label in range(count)}}
 
 
 def _unlabelled_as_class(
     labels: Sequence[StoredLabels], catalogue: Catalogue, declared: Collection[int]
 ) -> list[Finding]:
-    """Scribbles that label all pixels, nearly all of them alike: their unlabelled pixels are painted as a class."""
+    """Findings for scribbles that label all pixels, nearly all with one class: unlabelled pixels are painted as this class."""
     tops = {stored.image_id: int(stored.counts[:IGNORE_INDEX].argmax()) for stored in labels}
     suspects = [stored for stored in labels if _suspicious(stored, tops[stored.image_id])]
     if not suspects:
@@ -266,7 +266,7 @@ def _unlabelled_as_class(
 
 
 def _suspicious(stored: StoredLabels, top: int) -> bool:
-    """True if one class stands where nothing was scribbled, as far as the shares and, if there is one, the mask tell."""
+    """True if one class seems to mean unlabelled, judged by the class shares and by the mask if there is one."""
     total = stored.counts.sum()
     if not total or total - stored.counts[IGNORE_INDEX] < _FULL * total:
         return False

@@ -22,24 +22,24 @@ from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 64 * 2**20
-"""Larger files are refused; Labelme may store the image itself inside."""
+"""Larger files are refused. Labelme files may contain the image itself."""
 
 _LINES = ("line", "linestrip", "point", "points")
 _AREAS = ("polygon", "rectangle", "circle")
 
 IGNORED = "__ignore__"
-"""Labelme's name for pixels that are nothing's; they are 255, as ``labelme2voc`` writes them."""
+"""Labelme's name for ignored pixels. They become 255, as in ``labelme2voc``."""
 
 
 def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Drawing:
     """Read one file: lines and points as strokes; ``polygon``, ``rectangle``, ``circle`` and ``mask`` as areas.
 
-    A ``mask`` is a PNG that is written into the file, placed between two opposite pixels.
+    A ``mask`` is a PNG inside the file, placed between two opposite corner pixels.
 
     Args:
         path: The JSON file.
         labels: Class index by name.
-        width: Brush width of the strokes in pixels, which the file does not tell.
+        width: Brush width of the strokes in pixels. The file does not contain it.
 
     Raises:
         DataError: Missing, damaged, larger than ``MAX_BYTES``, an unknown class, or a shape of another type.
@@ -82,12 +82,12 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
 
 
 def format_labelme(image: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:
-    """Strokes as a file that Labelme and ``read_labelme`` open; brush widths are lost.
+    """Format strokes as a file for Labelme and ``read_labelme``. Brush widths are lost.
 
     Args:
         image: File name of the image.
         shape: Height and width of the image.
-        strokes: What to write.
+        strokes: Strokes to write.
         classes: Class names by index.
     """
     shapes = [
@@ -115,7 +115,7 @@ def format_labelme(image: str, shape: tuple[int, int], strokes: Sequence[Stroke]
 def _mask(
     path: Path, number: int, encoded: Any, points: NDArray[np.float64]
 ) -> tuple[tuple[int, int], NDArray[np.bool_]]:
-    """Upper left pixel and pixels of a mask; its two points are opposite pixels that belong to it."""
+    """Upper left pixel and pixels of a mask. Its two points are opposite corner pixels, which belong to the mask."""
     (x0, y0), (x1, y1) = np.rint(points).astype(np.int64)
     try:
         data = base64.b64decode(encoded, validate=True)

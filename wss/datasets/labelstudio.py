@@ -25,7 +25,7 @@ from wss.datasets.strokes_io import FAR, label_of
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
-"""Larger exports are refused; brush labels take some hundred kilobytes each."""
+"""Larger exports are refused. A brush label needs some hundred kilobytes."""
 
 SizeOf = Callable[[str], tuple[int, int] | None]
 """Height and width of an image by its id, or None."""
@@ -34,7 +34,7 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _PNG = re.compile(r"task-(\d+)(?:-annotation-(\d+)(?:-by-.*?)?)?-(.+)-\d+")
 _REGIONS = ("polygon", "rectangle", "ellipse", "keypoint", "brush")
 _ABOUT_REGIONS = ("choices", "textarea", "rating", "number", "taxonomy", "datetime", "pairwise")
-"""Results that say something about an image, or about a region whose place they repeat."""
+"""Results about a whole image, or about a region that another result already describes."""
 
 
 def read_labelstudio(
@@ -42,19 +42,19 @@ def read_labelstudio(
 ) -> tuple[dict[str, Drawing], list[Finding]]:
     """Read an export.
 
-    From JSON and JSON-MIN come brush labels, polygons, rectangles and ellipses, also turned ones, as areas in the order of the
-    file, and key points and open polygons as strokes. A folder of PNG files has one per label, with the task's number in its
-    name: a JSON export in the same folder tells the image of each task; without one, the images are called ``task-N``.
-    Uploaded files lose the eight digits that Label Studio puts before their names.
+    JSON and JSON-MIN: brush labels, polygons, rectangles and ellipses (also rotated ones) are areas in the order of the file; key
+    points and open polygons are strokes. A folder of PNG files has one file per label, with the task's number in its name. A JSON
+    export in the same folder gives the image of each task; without it, the images are called ``task-N``. The eight digits that
+    Label Studio adds before the names of uploaded files are removed.
 
     Args:
         path: The JSON file, or a folder that holds it or the PNG files.
         labels: Class index by name.
-        size_of: Tells the size of images without any region; those with regions have it in the file.
-        width: Brush width of the strokes in pixels, which the file does not tell.
+        size_of: Returns the size of images without regions. For images with regions, the file contains the size.
+        width: Brush width of the strokes in pixels. The file does not contain it.
 
     Returns:
-        Drawings by image id, and what was left out.
+        Drawings by image id, and findings about skipped parts.
 
     Raises:
         DataError: Missing, damaged, an unknown class, a region of another kind, an image that was turned in Label Studio, or
@@ -139,7 +139,7 @@ def _image_of(path: Path, number: int, task: Mapping[str, Any]) -> str:
 
 
 def _file_in(text: str) -> str | None:
-    """The file name that a path or address of an image ends in, without what an upload adds; None for other texts."""
+    """The file name at the end of an image's path or address, without the prefix of uploads; None for other texts."""
     parts = urlsplit(text.replace("\\", "/"))
     given = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     name = PurePosixPath(given).name
@@ -150,7 +150,7 @@ def _file_in(text: str) -> str | None:
 
 
 def _results(path: Path, name: str, task: Mapping[str, Any]) -> list[Any] | None:
-    """The results of a task's annotation, or None where it is not annotated."""
+    """The results of a task's annotation, or None if the task is not annotated."""
     annotations = task.get("annotations", task.get("completions"))
     if annotations is None:  # JSON-MIN: lists of values beside the data
         found = [item for value in task.values() if isinstance(value, list) for item in value if isinstance(item, dict)]
@@ -175,7 +175,7 @@ def _results(path: Path, name: str, task: Mapping[str, Any]) -> list[Any] | None
 def _drawing(
     path: Path, name: str, results: Sequence[Any], labels: Mapping[str, int], size_of: SizeOf, width: int
 ) -> tuple[Drawing | None, list[str]]:
-    """The drawing of an image, or None if its size is not known, and the kinds of results that are no regions."""
+    """The drawing of an image, or None if its size is unknown; and the kinds of results that are not regions."""
     strokes: list[Stroke] = []
     areas: list[Area | Patch] = []
     sizes: set[tuple[int, int]] = set()
@@ -238,7 +238,7 @@ def _regions(path: Path, name: str, results: Sequence[Any]) -> Iterator[dict[str
         if kind == "labels":
             fields = _kind_by_fields(value)
             if fields is None:
-                continue  # it only labels a region that has the same id
+                continue  # this result only gives a label to the region with the same id
             kind = fields
         own = _labels_in(value) or list(dict.fromkeys(by_id[str(result.get("id"))]))
         yield {**result, "kind": kind.removesuffix("labels"), "labels": own}
@@ -264,7 +264,7 @@ def _shape(path: Path, where: str, region: Mapping[str, Any]) -> tuple[int, int]
 
 
 def _scaled(path: Path, where: str, points: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Points in percent of the image's sides as pixels, from the outer edge of the first one."""
+    """Convert points in percent of the image's sides to pixels. 0 is the outer edge of the first pixel."""
     try:
         array = np.array(points, np.float64)
     except (TypeError, ValueError):
@@ -289,7 +289,7 @@ def _outline(
 
 
 def _brush(path: Path, where: str, value: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels that the brush left not wholly transparent."""
+    """Pixels of a brush label, which are those that are not completely transparent."""
     try:
         if value.get("format", "rle") != "rle":
             raise RleError(f"has the format {value['format']!r}, expected rle")
@@ -339,13 +339,13 @@ def _from_pictures(
 
 
 def _label_of(text: str, labels: Mapping[str, int]) -> str | None:
-    """The class that a file name ends in, after the name of the control tag; the longest one."""
+    """The class at the end of a file name, after the name of the control tag; the longest class name that fits."""
     found: Iterable[str] = (name for name in labels if text == name or text.endswith(f"-{name}"))
     return max(found, key=len, default=None)
 
 
 def _merged(parts: Sequence[tuple[int, Path]]) -> tuple[Drawing, bool]:
-    """One drawing from a picture per label, and whether two classes claim the same pixel."""
+    """Merge one picture per label into one drawing. Also returns True if two classes claim the same pixel."""
     inside = [read_label(file) > 0 for _, file in parts]
     raster: NDArray[np.uint8] = np.full(inside[0].shape, IGNORE_INDEX, np.uint8)
     overlap: NDArray[np.bool_] = np.zeros(raster.shape, bool)

@@ -1,4 +1,4 @@
-"""Find data that are in two splits: images, slices of one volume, scans of one patient, the same picture, or nearly the same."""
+"""Search for data leaks between splits: images, slices of a volume, scans of a patient, and (nearly) identical pictures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HELD_OUT = ("val", "test")
 
 
 def leaks(source: Source, by_id: Mapping[str, Inspection]) -> list[Finding]:
-    """Findings about splits that share what they must not share.
+    """Findings about splits that share data although they must be separate.
 
     Args:
-        source: The data set. Splits whose names begin with "train", but for "trainval", are for training; "val" and "test" are
+        source: The data set. Splits whose names begin with "train", except for "trainval", are for training; "val" and "test" are
             held out.
         by_id: Its inspected images.
     """
@@ -33,13 +33,13 @@ def leaks(source: Source, by_id: Mapping[str, Inspection]) -> list[Finding]:
 
 
 def _kinds(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
-    """The splits that must be apart, in order."""
+    """The splits that must be separate, in order."""
     training = {n: ids for n, ids in catalogue.splits.items() if n.startswith("train") and n != "trainval"}
     return training | {n: catalogue.splits[n] for n in _HELD_OUT if n in catalogue.splits}
 
 
 def _apart(splits: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of splits, of which the second is held out."""
+    """Pairs of splits; the second split of each pair is held out."""
     return [pair for pair in combinations(splits, 2) if pair[1] in _HELD_OUT]
 
 
@@ -71,7 +71,7 @@ def _volumes(catalogue: Catalogue, splits: Mapping[str, tuple[str, ...]]) -> lis
 
 
 def _patients(source: Source, splits: Mapping[str, tuple[str, ...]]) -> list[Finding]:
-    """Patients, or whatever the pattern of volumes calls a group, whose volumes stand in two splits."""
+    """Findings for patients (groups of the volume pattern) whose volumes are in two splits."""
     if not isinstance(source, FileSource):
         return []
     pattern = getattr(source.options, "volume_pattern", PATIENT_SLICES)
@@ -88,7 +88,7 @@ def _patients(source: Source, splits: Mapping[str, tuple[str, ...]]) -> list[Fin
         for group in sorted({g for g, _ in volumes[0]} & {g for g, _ in volumes[1]}):
             here, there = (sorted(v for g, v in part if g == group) for part in volumes)
             if set(here) & set(there):
-                continue  # told of the volume
+                continue  # already reported for the volume
             message = f"{group} has volumes in {one} ({here[0]}) and in {other} ({there[0]})"
             remedy = "list all volumes of a patient in one split"
             found.append(Finding("warning", "patient-overlap", None, None, message, remedy))

@@ -1,4 +1,4 @@
-"""Which images a data set has: files by name, lists of names, and splits where there are no lists."""
+"""Listing of images: files by name, lists of names, and splits for data sets without lists."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ OTHER_PICTURES = frozenset(
     [".webp", ".ppm", ".pam", ".pfm", ".jp2", ".j2k", ".jxl", ".heic", ".heif", ".avif", ".exr", ".hdr", ".psd", ".svg"]
     + [".tga", ".dng", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".nii", ".gz", ".nrrd", ".mha", ".dcm", ".zip", ".pdf"]
 )
-"""Endings of files that hold pictures, labels or arrays, but are not read in folders of single files."""
+"""Endings of files with pictures, labels or arrays that are not read in folders of single files."""
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[Finding]]:
-    """The files of a folder by name without suffix. Reads the folder, not the files; a missing folder is empty.
+    """The files of a folder by name without suffix. Lists the folder without reading the files. A missing folder is empty.
 
-    Names are in the composed Unicode form (NFC), whatever form the file system keeps, so that the same name is found in files
-    and lists that were made on different systems.
+    Names are converted to the composed Unicode form (NFC), so that names match in files and lists that were made on different
+    systems.
 
     Args:
-        folder: Not searched recursively; hidden files are skipped.
-        suffixes: Wanted suffixes, lower case, with dot; case is ignored in file names. Earlier ones win when two files
-            differ only in suffix.
-        ending: Taken off the end of the name, for example ``_scribble``.
+        folder: The folder. It is not searched recursively; hidden files are skipped.
+        suffixes: Accepted suffixes, lower case, with dot. Case is ignored in file names. If two files differ only in suffix, the
+            earlier suffix wins.
+        ending: Ending that is removed from the name, for example ``_scribble``.
 
     Returns:
-        Files by name, sorted, and a finding per name that several files claim.
+        Files by name, sorted, and one finding per name that several files have.
     """
     found: dict[str, list[tuple[int, str]]] = {}
     try:
@@ -65,21 +65,21 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
 
 
 def is_hidden(*parts: str) -> bool:
-    """True if a file, or a folder on the way to it, is hidden: macOS's ``._x.png``, ``.ipynb_checkpoints`` and the like.
+    """True if a file, or a folder in its path, is hidden: macOS's ``._x.png``, ``.ipynb_checkpoints`` and similar names.
 
     Args:
-        parts: Names of folders and of the file, below the folder that was given.
+        parts: Names of the folders and the file, relative to the given folder.
     """
     return any(part.startswith(".") for part in parts)
 
 
 def composed(name: str) -> bool:
-    """True if a name is in the composed Unicode form (NFC), in which a letter and its accent are one character."""
+    """True if a name is in the composed Unicode form (NFC), where a letter with its accent is one character."""
     return unicodedata.is_normalized("NFC", name)
 
 
 def hidden_names(folder: Path) -> list[str]:
-    """Names of hidden files and folders in a folder, sorted; none where it cannot be read."""
+    """Names of hidden files and folders in a folder, sorted; empty if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if is_hidden(entry.name))
@@ -88,10 +88,10 @@ def hidden_names(folder: Path) -> list[str]:
 
 
 def unread_files(folder: Path, suffixes: Sequence[str]) -> list[Finding]:
-    """Findings for what is in a folder but is not read, hidden files left out: pictures and arrays, other files, and folders.
+    """Findings for unread files in a folder, apart from hidden ones: pictures and arrays, other files, and folders.
 
     Args:
-        folder: The folder; a missing one holds nothing.
+        folder: The folder. A missing folder counts as empty.
         suffixes: Suffixes of files that are read, lower case.
     """
     others: dict[Severity, list[str]] = {"warning": [], "note": []}
@@ -114,9 +114,9 @@ def unread_files(folder: Path, suffixes: Sequence[str]) -> list[Finding]:
 
 
 def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
-    """Image names from a text file, one a line, with or without suffix; duplicates are dropped and reported.
+    """Read image names from a text file, one per line, with or without suffix. Duplicates are dropped and reported.
 
-    The text is UTF-8. Bytes that are not are those of file names that are not UTF-8 either.
+    The text is UTF-8. Other bytes are accepted, because file names may not be UTF-8 either.
 
     Raises:
         DataError: Not a text file, or a line is a path: names may not lead out of the data set's folders.
@@ -154,26 +154,26 @@ def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:
 
 
 def split_suffix(file_name: str) -> tuple[str, str]:
-    """Name and suffix (with its dot, or empty) of a file; a leading dot begins no suffix."""
+    """Name and suffix (with its dot, or empty) of a file. A leading dot does not start a suffix."""
     stem, dot, suffix = file_name.rpartition(".")
     return (stem, dot + suffix) if stem else (file_name, "")
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether ``name`` names a file inside a folder and nothing else: no separators, no ``..``, no control characters."""
+    """True if ``name`` is the plain name of a file inside a folder: no separators, no ``..``, no control characters."""
     return name not in (".", "..", "") and without_odd(name).isprintable() and not any(c in name for c in "/\\:\0")
 
 
 def split_by_hash(ids: Sequence[str], fraction: float, groups: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Choose validation images without a list: the same images on every machine and in every run.
+    """Choose validation images without a list. The choice is the same on every machine and in every run.
 
-    Ids are ordered by the SHA-256 of their group (by default the id itself); the first ``fraction`` of the groups, rounded
-    and at least one of two or more, are chosen, and with a group all its images.
+    Groups (by default single ids) are ordered by their SHA-256. The first ``fraction`` of the groups is chosen with all images,
+    rounded, and at least one group if there are two or more.
 
     Args:
         ids: Image ids.
-        fraction: Share of the groups, 0..1.
-        groups: Group by id, for example the patient; ids that are missing are their own group.
+        fraction: Fraction of the groups, 0..1.
+        groups: Group by id, for example the patient. Ids without a group are their own group.
 
     Returns:
         The chosen ids.

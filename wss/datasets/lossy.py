@@ -1,4 +1,4 @@
-"""Facts in JPEG and WebP files that decoders ignore: the kind of compression, and the end of the data."""
+"""Checks of JPEG and WebP files that decoders skip: the kind of compression, and the end of the data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Markers of a JPEG up to its first pixels, each with its content and where it ends; ends early where it is damaged."""
+    """Markers of a JPEG before its first pixels, with content and end position. Stops early if the file is damaged."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -30,10 +30,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def refuse_jpeg(path: Path) -> None:
-    """Raise if a file is a sound JPEG of a kind that is not read.
+    """Raise if a file is a valid JPEG of an unsupported kind.
 
     Raises:
-        DataError: It has other than 8 bits, or is JPEG-LS or lossless JPEG.
+        DataError: The file does not have 8 bits, or is JPEG-LS or lossless JPEG.
     """
     data = path.read_bytes()
     if data[:2] != b"\xff\xd8":
@@ -46,10 +46,10 @@ def refuse_jpeg(path: Path) -> None:
 
 
 def require_jpeg_end(path: Path) -> None:
-    """Raise unless a JPEG has its end. Decoders take zeros for pixels, as unfinished downloads have them.
+    """Check that a JPEG is complete. Decoders would silently read the zeros of unfinished downloads as pixels.
 
     Raises:
-        DataError: It has not.
+        DataError: The file has no end marker.
     """
     data = path.read_bytes()
     start = next((end for marker, _, end in _segments(data) if marker == _START_OF_SCAN), 0)
@@ -58,7 +58,7 @@ def require_jpeg_end(path: Path) -> None:
 
 
 def is_lossy_webp(data: bytes) -> bool:
-    """True if a WebP file, or the first frame of its animation, is compressed with losses."""
+    """True if a WebP file, or the first frame of its animation, has lossy compression."""
     place = 12
     while place + 8 <= len(data):
         name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")

@@ -1,4 +1,4 @@
-"""Masks as TIFF files: indexed, tiled, and in the place on earth of the image they belong to."""
+"""Writing of masks as TIFF files: indexed, tiled, and with the geographic position of their image."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def write_mask_tiff(
     *,
     flush: bool = True,
 ) -> None:
-    """Write a mask as an indexed TIFF of deflated tiles; a file of this name is replaced atomically.
+    """Write a mask as an indexed TIFF with deflated tiles. An existing file is replaced atomically.
 
     Args:
         path: The file.
-        rows: The mask from top to bottom, uint8 (h, width), h a multiple of 256 but for the last.
+        rows: The mask from top to bottom in parts, uint8 (h, width). h is a multiple of 256, except for the last part.
         shape: Height and width.
-        palette: uint8 (K, 3), the colours of classes; 255 has VOC's border colour.
-        geo: GeoTIFF's tags of the image (``geo_tags``); with them, 255 is marked as no data.
-        flush: Wait until the disk has it, see ``replace_file``.
+        palette: uint8 (K, 3), colours of the classes; 255 has VOC's border colour.
+        geo: GeoTIFF's tags of the image (``geo_tags``). With tags, 255 is marked as no data.
+        flush: Wait until the data is on the disk, see ``replace_file``.
     """
     tags = [*geo, (_NODATA, 2, 4, "255", True)] if geo else []
     with replace_file(path, flush=flush) as temporary:

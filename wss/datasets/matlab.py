@@ -33,7 +33,7 @@ def read_mat(path: Path, variable: str, field: str | None = None) -> NDArray[np.
         labels = np.asarray(content if field is None else getattr(content, field))
     except FileNotFoundError:
         raise FileProblem("missing-file", path, "no such file", "restore it or take it out of the list") from None
-    except Exception as error:  # scipy raises anything on damaged files
+    except Exception as error:  # scipy raises many kinds of exceptions for damaged files
         raise FileProblem(
             "unreadable-label", path, f"expected a MATLAB file with {name} ({error})", "download it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Annotation files whose names differ from those of their images."""
+"""Annotation files whose names differ from the names of their images."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def files_by_pattern(
     """Annotation files by image name.
 
     Args:
-        root: The data set's folder, from which a pattern with folders is taken.
-        folder: Folder from which a pattern without folders is taken, relative to ``root``.
-        pattern: For example ``{name}_mask.png`` or ``truth/{name}/mask.png``; ``{name}`` stands for the image's name without
-            ending. Without one of the ``suffixes`` at its end, each of them may follow.
+        root: The data set's folder. Patterns with folders are relative to it.
+        folder: Folder for patterns without folders, relative to ``root``.
+        pattern: For example ``{name}_mask.png`` or ``truth/{name}/mask.png``. ``{name}`` is replaced by the image's name without
+            ending. If the pattern does not end with one of the ``suffixes``, any of them may follow.
         images: Images by name.
         suffixes: Wanted suffixes in order of preference.
         what: ``mask`` or ``scribble``, for messages.
@@ -63,15 +63,15 @@ def files_by_pattern(
 
 
 def fitting_pattern(images: Collection[str], files: Collection[str]) -> str | None:
-    """The pattern that gives most annotation files the name of an image.
+    """The pattern that matches most annotation files to images.
 
     Args:
         images: Names of images.
         files: Annotation files with their ending, relative to their folder, with ``/``.
 
     Returns:
-        The pattern, with the ending if all fitting files have the same; None where less than half of the files, or of the
-        images where these are fewer, fit any.
+        The pattern, including the ending if all matching files have the same one. None if the best pattern matches less than half
+        of the files (or of the images, if there are fewer).
     """
     endings: dict[str, str] = {}
     for file in files:
@@ -100,7 +100,7 @@ def fitting_pattern(images: Collection[str], files: Collection[str]) -> str | No
 def without_match(
     root: Path, folder: Path, images: Mapping[str, Path], files: Mapping[str, Path], suffixes: Sequence[str], what: str
 ) -> list[Finding]:
-    """A finding where a folder has annotations, and none of them the name of an image.
+    """Finding for a folder with annotations of which none has the name of an image.
 
     Args:
         root: The data set's folder.
@@ -136,7 +136,7 @@ def without_match(
 
 
 def masks_among_images(folder: Path, images: Mapping[str, Path]) -> list[Finding]:
-    """A finding where images seem to be masks of others: their names are those of others with a word such as ``_mask``.
+    """Finding for images that seem to be masks: their names are names of other images plus a word such as ``_mask``.
 
     Args:
         folder: The folder of images, relative to the data set's.
@@ -157,7 +157,7 @@ def masks_among_images(folder: Path, images: Mapping[str, Path]) -> list[Finding
 
 
 def _matches(base: Path, text: str) -> dict[str, Path]:
-    """Files below ``base`` by what stands in the place of the name, which is the same wherever it comes."""
+    """Files below ``base`` by the text in the place of ``{name}``. If the slot occurs several times, the texts must be equal."""
     pieces = text.split(_SLOT)
     wild = "*".join(glob.escape(piece) for piece in pieces)
     named = re.escape(pieces[0]) + r"(?P<name>[^/]+)" + r"(?P=name)".join(re.escape(piece) for piece in pieces[1:])
@@ -167,7 +167,7 @@ def _matches(base: Path, text: str) -> dict[str, Path]:
 
 
 def _shown(base: Path, parts: PurePosixPath, images: Mapping[str, Path]) -> str:
-    """List, for people, the content of the first folder of a pattern that is the same for all images."""
+    """Text that lists the content of the last folder of a pattern before the image's name."""
     folder = base
     for part in parts.parts[:-1]:
         if _SLOT in part:

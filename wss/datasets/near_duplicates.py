@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same: saved anew, scaled, brightened or with noise, but of the same view."""
+"""Search for nearly identical pictures: the same view, but saved again, scaled, brightened or with noise."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SIDE = 32
 _ALIKE = 0.98
 """Correlation of two reduced pictures. Pairs of different photographs stay below 0.9, copies above 0.99."""
 _DIFFERENT = 0.5
-"""Difference over contrast that 99 of 100 cells of two reduced pictures stay below; what moved or is new exceeds it."""
+"""Limit of difference divided by contrast for 99 % of the cells of two reduced pictures. Moved or new objects exceed it."""
 _FLAT = 4.0
-"""Standard deviation in grey levels below which a picture shows too little to be compared."""
+"""Minimum standard deviation in grey levels. Pictures below it show too little to be compared."""
 _CANDIDATES = 4
 _BLOCK = 1024
 
 
 def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture of 32x32 grey values, uint8, for ``near_duplicates``.
+    """Reduce a picture to 32x32 grey values, uint8, for ``near_duplicates``.
 
     Args:
         image: uint8 (H, W, 3).
@@ -31,17 +31,17 @@ def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def near_duplicates(first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
-    """Pictures of one list that are nearly the same as one of another list.
+    """Find pairs of nearly identical pictures from two lists.
 
-    Pictures are first compared coarsely, in blocks, and the most similar ones then cell by cell, up to brightness and contrast.
-    Time and memory allow tens of thousands.
+    Pictures are first compared coarsely, in blocks. The most similar ones are then compared cell by cell, independent of brightness
+    and contrast. Tens of thousands of pictures are possible.
 
     Args:
         first: Reduced pictures, see ``reduced``.
-        second: Others.
+        second: Other reduced pictures.
 
     Returns:
-        Positions in ``first`` and ``second``, at most one pair for each of ``second``, the most similar.
+        Positions in ``first`` and ``second``. Each picture of ``second`` is in at most one pair, with the most similar picture.
     """
     if not len(first) or not len(second):
         return []
@@ -60,14 +60,14 @@ def near_duplicates(first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray
 
 
 def _top(alike: NDArray[Any]) -> NDArray[Any]:
-    """The columns of the largest values of each row, in falling order."""
+    """The columns of the largest values of each row, in descending order."""
     chosen = np.argpartition(-alike, min(_CANDIDATES, alike.shape[1] - 1), axis=1)[:, :_CANDIDATES]
     order = np.argsort(-np.take_along_axis(alike, chosen, axis=1), axis=1)
     return np.take_along_axis(chosen, order, axis=1)
 
 
 def _contrast(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pictures without their mean, float32 (N, cells); flat ones are 0."""
+    """Subtract the mean of each picture, float32 (N, cells). Flat pictures become 0."""
     values = pictures.reshape(len(pictures), -1)
     values = values - values.mean(axis=1, keepdims=True)
     values[values.std(axis=1) < _FLAT] = 0
@@ -81,7 +81,7 @@ def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; those of flat pictures stay 0."""
+    """Normalise rows to length 1. Rows of flat pictures stay 0."""
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return np.asarray(np.divide(values, length, out=np.zeros_like(values), where=length > 0))
 

@@ -21,12 +21,12 @@ _SAVE = "save real numbers"
 
 
 class NiftiVolume(VolumeFile):
-    """A NIfTI file. Axes are those of the array in the file, as nibabel gives it: nothing is turned or mirrored.
+    """A NIfTI file. The axes are those of the array in the file, as in nibabel. Nothing is rotated or mirrored.
 
     Args:
         path: The file.
-        channel: Which volume of a file with four dimensions, from 0.
-        slices_first: Take the axes in reverse order.
+        channel: Index of the volume in a file with four dimensions, from 0.
+        slices_first: Use the axes in reverse order.
 
     Attributes:
         header: nibabel's header.
@@ -55,7 +55,7 @@ class NiftiVolume(VolumeFile):
         self.remarks = self._doubts()
 
     def raster(self, axis: int, number: int) -> Raster:
-        """See ``VolumeFile.raster``. Values have the file's type, or float64 where it scales them."""
+        """See ``VolumeFile.raster``. Values have the file's type, or float64 if the file scales them."""
         if self.slices_first:
             axis = 2 - axis
         with opened(self.path, "unreadable-image"):
@@ -74,7 +74,7 @@ class NiftiVolume(VolumeFile):
         return Raster(values, "grey", largest=whole_range, span=span)
 
     def _span(self) -> tuple[float, float] | None:
-        """The values that scaled integers can mean."""
+        """Range of values that scaled integers can represent."""
         if self._dtype.kind == "f":
             return None
         limits = np.iinfo(self._dtype)
@@ -82,7 +82,7 @@ class NiftiVolume(VolumeFile):
         return ends[0], ends[1]
 
     def _dimensions(self, channel: int | None) -> tuple[tuple[int, int, int], int]:
-        """The three axes, and the volume."""
+        """Sizes of the three axes, and index of the volume."""
         shape = [int(size) for size in self.header.get_data_shape()]
         if len(shape) < 2 or min(shape) < 1:
             raise unsupported(self.path, f"has the dimensions {shape}, which is no image", "save a volume")
@@ -144,7 +144,7 @@ class NiftiVolume(VolumeFile):
         return cast(BinaryIO, gzip.open(self.path) if self._packed else self.path.open("rb"))
 
     def _load(self) -> NDArray[Any]:
-        """The stored values (X, Y, Z), mapped from a plain file; unpacked and checked if it is compressed."""
+        """The stored values (X, Y, Z): memory-mapped from a plain file, or unpacked and checked if the file is compressed."""
         count = int(np.prod(self._shape, dtype=np.int64))
         size = count * self._dtype.itemsize
         start = int(self.header.get_data_offset()) + self._channel * size
@@ -174,7 +174,7 @@ class NiftiVolume(VolumeFile):
 
 def _header(path: Path, stream: BinaryIO) -> Any:
     nibabel = package("nibabel")
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what is wrong becomes one error
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # problems become one error instead of log messages
     begin = stream.read(348)
     stream.seek(0)
     sizes = {int.from_bytes(begin[:4], "little"), int.from_bytes(begin[:4], "big")}

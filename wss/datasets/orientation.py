@@ -1,4 +1,4 @@
-"""EXIF orientation: the turn that a stored picture needs before it is shown."""
+"""EXIF orientation: the rotation of a stored picture that makes it upright."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TURNS = {
 
 
 def orientation(file: Path) -> int:
-    """The orientation of an image file, 1 to 8; 1 where it has none or cannot be opened."""
+    """The orientation of an image file, 1 to 8; 1 if it has none or cannot be opened."""
     try:
         with Image.open(file) as image:
             value = image.getexif().get(_TAG, 1)
-    except Exception:  # whatever reads the image tells what is wrong with it
+    except Exception:  # reading the image will report the problem
         return 1
     return value if value in TURNS else 1
 

@@ -1,4 +1,4 @@
-"""Run-length encoded values in a stream of bits, as Label Studio writes the pixels of its brush."""
+"""Run-length encoded values in a bit stream: Label Studio's format for brush pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from wss.datasets.rle import RleError
 def decode_packed(encoded: Any) -> NDArray[np.int64]:
     """Decode a stream of values.
 
-    The stream begins with the number of values (32 bits), the width of a value less 1 (5 bits), and four widths of lengths
-    less 1 (4 bits each). Groups follow: one bit that tells a run from single values, the number of the length's width (2 bits),
-    and the length less 1. A run has one value; otherwise there are as many values as the length. Highest bits come first.
+    The stream begins with the number of values (32 bits), the bit width of a value minus 1 (5 bits), and four bit widths of lengths
+    minus 1 (4 bits each). Groups follow. Each group has one bit (1 for a run, 0 for single values), the index of the bit width of
+    its length (2 bits), and the length minus 1. A run has one value; otherwise the number of values is the length. The highest
+    bits come first.
 
     Args:
         encoded: A list of bytes, 0 to 255.
@@ -25,7 +26,7 @@ def decode_packed(encoded: Any) -> NDArray[np.int64]:
         int64 (N,), not negative.
 
     Raises:
-        RleError: Not of this form, or the stream ends before the last value.
+        RleError: The stream has another form, or ends before the last value.
 
     Source: the format of thi.ng's package rle-pack, which Label Studio uses.
     """
@@ -50,7 +51,7 @@ def decode_packed(encoded: Any) -> NDArray[np.int64]:
 
 
 class _Bits:
-    """Reads numbers off an array of bits."""
+    """Reads numbers from an array of bits."""
 
     def __init__(self, bits: NDArray[np.uint8]) -> None:
         self._bits = bits

@@ -1,4 +1,4 @@
-"""Label images of napari, ilastik and others, in which 0 is unpainted and classes count from 1."""
+"""Label images of napari, ilastik and other programs, in which 0 is unpainted and classes count from 1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_painted(path: Path, num_classes: int) -> Drawing:
     """Read one painted image: TIFF, PNG, NumPy, or HDF5 with one array (ilastik calls it ``exported_data``).
 
     Args:
-        path: The file; axes of length 1 beyond the second are dropped.
+        path: The file. Axes of length 1 beyond the second are removed.
         num_classes: K; painted numbers are 1 to K and become classes 0 to K-1, and 0 becomes 255.
 
     Raises:
@@ -47,7 +47,7 @@ def read_painted(path: Path, num_classes: int) -> Drawing:
 
 
 def write_painted(path: Path, labels: NDArray[np.uint8]) -> None:
-    """Write labels, uint8 (H, W) with 255 for unlabelled, as a TIFF that ``read_painted`` and those programs open."""
+    """Write labels, uint8 (H, W), 255 = unlabelled, as a TIFF for ``read_painted`` and these programs."""
     with replace_file(path) as temporary:
         Image.fromarray(np.where(labels == IGNORE_INDEX, 0, labels + 1).astype(np.uint8)).save(
             temporary, format="TIFF", compression="tiff_deflate"

@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP, WebP and GIF files as the values they store."""
+"""Reading of the stored values of PNG, JPEG, BMP, WebP and GIF files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FORMATS = tuple(
         GifImagePlugin.GifImageFile,
     )
 )
-"""Pillow tries no other decoder; some of those start programs or follow links."""
+"""Decoders that Pillow may use. Some others start programs or follow links."""
 
 _ORIENTATION = 0x0112
 _COLOURS: dict[str, Colours] = {
@@ -48,11 +48,11 @@ _COLOURS: dict[str, Colours] = {
     "CMYK": "cmyk",
 }
 _MULTIPLIED = {2: 85, 4: 17}
-"""Pillow multiplies grey values of 2 and 4 bits, so that the largest becomes 255."""
+"""Factors by which Pillow multiplies grey values of 2 and 4 bits, so that the largest becomes 255."""
 
 
 def read(path: Path, page: int | None, max_pixels: int) -> Raster:
-    """See ``read_raster``. Of a JPEG with several pictures, as telephones write them, the first is the photograph."""
+    """See ``read_raster``. If a JPEG has several pictures (as from phones), the first one is read."""
     with _decoding(path), _open(path) as image:
         require_size(path, image.width, image.height, max_pixels)
         jpeg = image.format in ("JPEG", "MPO")
@@ -64,7 +64,7 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
         image.seek(number)
         if jpeg:
             require_jpeg_end(path)
-        if bits == 16 and image.mode != "I;16":  # Pillow keeps 8 bits of these
+        if bits == 16 and image.mode != "I;16":  # Pillow would keep only 8 bits
             raster = _deep_png(path, image)
         elif image.format == "BMP" and image.mode in ("1", "L"):
             raster = _grey_bmp(path, image)
@@ -78,7 +78,7 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Tell what Pillow does not know from what is damaged."""
+    """Convert Pillow's exceptions to errors that distinguish unsupported files from damaged ones."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -119,7 +119,7 @@ def _turn(image: Image.Image) -> int:
 
 
 def _bmp_depth(begin: bytes) -> int:
-    """Bits of one pixel of a BMP file; the oldest kind of header is 12 bytes long."""
+    """Bits per pixel of a BMP file. The oldest kind of header is 12 bytes long."""
     place = 24 if begin[14] == 12 else 28
     return int.from_bytes(begin[place : place + 2], "little")
 
@@ -133,8 +133,8 @@ def _compressed_bmp(path: Path) -> bool:
 def _grey_bmp(path: Path, image: Image.Image) -> Raster:
     """A BMP whose palette is grey.
 
-    Pillow takes its number of colours for its depth, and reads 4 or 8 bits of black and white as one bit: such a file is read
-    with another first colour.
+    Pillow derives the bit depth from the number of colours, and reads black and white with 4 or 8 bits as one bit. To avoid this,
+    such a file is read with a changed first colour.
     """
     data = path.read_bytes()
     bits = _bmp_depth(data)
@@ -150,7 +150,7 @@ def _grey_bmp(path: Path, image: Image.Image) -> Raster:
 
 
 def _bits(path: Path) -> int:
-    """Bits of one value; only PNG has other than 8."""
+    """Bits per value. Only PNG files can have other than 8."""
     with path.open("rb") as file:
         begin = file.read(26)
     return begin[24] if begin[:4] == b"\x89PNG" else 8
@@ -168,7 +168,7 @@ def _raster(path: Path, image: Image.Image, bits: int) -> Raster:
         values = np.array(image)
         if bits in _MULTIPLIED and image.mode == "L":
             values = values // _MULTIPLIED[bits]
-        clear = clear > 0 if image.mode == "1" and clear is not None else clear  # Pillow has 255 for the bit 1
+        clear = clear > 0 if image.mode == "1" and clear is not None else clear  # Pillow uses 255 for the bit 1
         return Raster(values, "grey", None, values == clear if isinstance(clear, int) else None)
     if image.mode == "LA":
         values = np.array(image)
@@ -189,7 +189,7 @@ def _raster(path: Path, image: Image.Image, bits: int) -> Raster:
 
 
 def _transparent_indices(values: NDArray[Any], clear: Any) -> NDArray[np.bool_] | None:
-    """Pixels whose index is fully transparent; PNG has one alpha for each index, GIF one transparent index."""
+    """Pixels whose index is fully transparent. PNG has one alpha value per index, GIF has one transparent index."""
     if isinstance(clear, bytes):
         alpha = np.full(256, 255, np.uint8)
         alpha[: len(clear)] = np.frombuffer(clear, np.uint8)[:256]
@@ -203,7 +203,7 @@ def _deep_png(path: Path, image: Image.Image) -> Raster:
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise FileProblem("unreadable-image", path, "cannot be decoded", "copy or download it again")
     transparent = values[..., 3] == 0 if values.shape[2] == 4 else None
-    if path.read_bytes()[25] in (0, 4):  # grey, whose value OpenCV repeats
+    if path.read_bytes()[25] in (0, 4):  # grey; OpenCV repeats the value over the channels
         return Raster(values[..., 0].copy(), "grey", None, transparent)
     return Raster(values[..., 2::-1].copy(), "rgb", None, transparent)
 

@@ -1,4 +1,4 @@
-"""Netpbm files (PBM, PGM, PPM) as the values they store. Image libraries scale them to 255 and turn the bits of PBM."""
+"""Reading of the stored values of Netpbm files (PBM, PGM, PPM). Image libraries scale them to 255 and invert PBM."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wss.datasets.raster import Colours, Format, Header, Raster, require_size
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
 _LONGER = re.compile(rb"\r\n|\s?(?:#[^\n]*\n)+")
-"""Bytes that some programs write between the last number of a header and the values, where the format has one blank."""
+"""Bytes that some programs write between header and values. The format has a single blank there."""
 _ANOTHER = re.compile(rb"\s*P[1-6]\s")
 
 
 class _Start(NamedTuple):
-    """The beginning of a Netpbm file: the kind (1 to 6), width, height, the largest value, and where the values begin."""
+    """Header of a Netpbm file: the kind (1 to 6), width, height, the largest value, and the offset of the values."""
 
     kind: int
     width: int
@@ -37,7 +37,7 @@ class _Start(NamedTuple):
 
 
 def read(path: Path, page: int | None, max_pixels: int) -> Raster:
-    """See ``read_raster``. In PBM 1 is black: its values are white-is-zero."""
+    """See ``read_raster``. In PBM, 1 is black, so its values are white-is-zero."""
     data = path.read_bytes()
     start = _start(path, data)
     require_size(path, start.width, start.height, max_pixels)
@@ -67,10 +67,10 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
 
 
 def _text(path: Path, start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:
-    """Values that are written as text, and what follows them."""
+    """Values that are written as text, and the bytes after them."""
     text = re.sub(rb"#[^\n]*(?:\n|$)", b"\n", data[start.offset :])
     count = start.width * start.height * start.channels
-    if start.kind == 1:  # digits need no spaces between them
+    if start.kind == 1:  # digits may have no spaces between them
         digits = b"".join(text.split())
         words, more = [digits[n : n + 1] for n in range(min(count, len(digits)))], digits[count:]
     else:
@@ -83,10 +83,10 @@ def _text(path: Path, start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:
 
 
 def _binary(start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:
-    """Values that are written as bytes, and what follows them.
+    """Values that are written as bytes, and the bytes after them.
 
-    They begin after the one blank that ends the header. Two blanks of Windows, or comments, are part of the header where the
-    length of the file says so.
+    They begin after the single blank at the end of the header. Windows line ends and comments belong to the header if the length
+    of the file shows it.
     """
     row = -(-start.width // 8) if start.kind == 4 else start.width * start.channels * (1 + (start.most > 255))
     size, offset = row * start.height, start.offset
@@ -97,7 +97,7 @@ def _binary(start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:
     if len(body) < size:
         return np.zeros(0, np.uint8), b""
     if longer is not None and offset == start.offset and more:
-        more = b"?" + more[1:]  # where the values begin is not known: none of it may be passed over
+        more = b"?" + more[1:]  # the start of the values is unknown, so no byte may be skipped
     if start.kind == 4:
         packed = np.frombuffer(body, np.uint8).reshape(start.height, row)
         return np.unpackbits(packed, axis=1)[:, : start.width].ravel(), more

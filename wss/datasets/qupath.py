@@ -20,30 +20,31 @@ MAX_BYTES = 2**30
 """Larger files are refused."""
 
 _MARGIN = 0.05
-"""Objects may go so far beyond the image, as a share of its sides: QuPath clips them unless told otherwise."""
+"""Allowed distance of objects beyond the image, as a fraction of its sides. By default, QuPath clips objects."""
 
 IGNORED = "Ignore*"
-"""QuPath's class of pixels that are nothing's; they are 255."""
+"""QuPath's class for ignored pixels. They become 255."""
 
 
 class QuPathDrawing(NamedTuple):
-    """The drawing, and the number of objects without class, whose pixels are void."""
+    """The drawing, and the number of objects without a class. The pixels of these objects are void."""
 
     drawing: Drawing
     unclassified: int
 
 
 def read_qupath(path: Path, labels: Mapping[str, int], shape: tuple[int, int], *, width: int = 3) -> QuPathDrawing:
-    """Read one file: polygons, also with holes, as areas, lines and points as strokes.
+    """Read one file: polygons (also with holes) as areas, lines and points as strokes.
 
-    Smaller areas lie on larger ones, as in QuPath's hierarchy. Coordinates are pixels of the full image, from the outer edge of
-    the first one. Areas without a class are void: somebody saw something there; lines and points without a class are left out.
+    Smaller areas are drawn over larger ones, as in QuPath's hierarchy. Coordinates are pixels of the full image; 0 is the outer
+    edge of the first pixel. Areas without a class are void, because an object of unknown class is there. Lines and points without
+    a class are skipped.
 
     Args:
         path: The GeoJSON file: a feature, a list of features, or a collection.
-        labels: Class index by name, which is that of ``properties.classification``.
-        shape: Height and width of the image, which the file does not tell.
-        width: Brush width of the strokes in pixels, which the file does not tell.
+        labels: Class index by name. The name is in ``properties.classification``.
+        shape: Height and width of the image. The file does not contain them.
+        width: Brush width of the strokes in pixels. The file does not contain it.
 
     Raises:
         DataError: Missing, damaged, no GeoJSON, an unknown class, or an object that lies outside of the image.
@@ -89,7 +90,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
 
 
 def _class_of(path: Path, number: int, feature: Mapping[str, Any]) -> str | None:
-    """The name of an object's class; names of several levels are joined by a colon, as QuPath writes them."""
+    """The name of an object's class. Names of several levels are joined by a colon, as in QuPath."""
     properties = feature.get("properties")
     found = properties.get("classification") if isinstance(properties, dict) else None
     if found is None:
@@ -104,7 +105,7 @@ def _class_of(path: Path, number: int, feature: Mapping[str, Any]) -> str | None
 
 
 def _plane(geometry: Any) -> tuple[int, int]:
-    """The slice and the time that an object lies on, from 0."""
+    """Slice and time index of an object, from 0."""
     plane = geometry.get("plane") if isinstance(geometry, dict) else None
     found = [plane.get(axis) if isinstance(plane, dict) else 0 for axis in ("z", "t")]
     return tuple(value if isinstance(value, int) else 0 for value in found)  # type: ignore[return-value]

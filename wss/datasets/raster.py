@@ -1,4 +1,4 @@
-"""Image files as the values they store: one reading layer below images and labels, which scales nothing and guesses nothing."""
+"""Reading of the stored values of image files, for images and labels. Values are neither scaled nor guessed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from wss.datasets.finding import FileProblem
 
 MAX_PIXELS = 80_000_000
-"""Larger images are refused before they are decoded: a small file can unpack to more memory than there is."""
+"""Larger images are refused before decoding, because even a small file can need more memory than is available."""
 
 Colours = Literal["grey", "white-is-zero", "rgb", "cmyk", "palette", "bands"]
-"""Meaning of the channels: ``white-is-zero`` is grey whose smallest value is white; ``bands`` are channels without colours."""
+"""Meaning of the channels. ``white-is-zero``: grey whose smallest value is white. ``bands``: channels that are not colours."""
 
 _MAGIC = (
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
@@ -52,21 +52,21 @@ _MAGIC = (
 
 @dataclass(frozen=True)
 class Raster:
-    """One image as its file stores it.
+    """One image as stored in its file.
 
     Attributes:
-        values: (H, W) or (H, W, C), the type and the values of the file; one bit is bool, 2 and 4 bits are uint8. Upright:
-            turned as the file's orientation says. Without alpha.
+        values: (H, W) or (H, W, C), with the dtype and the values of the file. One bit is bool, 2 and 4 bits are uint8. Rotated to
+            upright by the file's orientation. Without alpha.
         colours: Meaning of the channels.
         palette: uint8 (N, 3), the colours of indices, or None.
-        transparent: bool (H, W), True where alpha is 0, the colour is the transparent one, or ``empty``; None where nothing can
-            be.
-        empty: bool (H, W), True where the file's own mask says that there is no data; None where it has no mask.
-        nodata: The value of pixels without data, as the file says; NaN is possible. None where it says nothing.
-        lossy: The compression changes values.
-        largest: The value of white or full strength, where the file says it: by 8 or fewer bits, or by PGM's largest value. None
-            where values may be any measurement.
-        span: The smallest and the largest value that the stored bits can mean; None where that is the range of the array's type.
+        transparent: bool (H, W), True where alpha is 0, the pixel has the transparent colour, or ``empty`` is True. None if the
+            file has no transparency.
+        empty: bool (H, W), True where the file's own mask marks missing data; None if the file has no mask.
+        nodata: Value of pixels without data, from the file; may be NaN. None if the file has no such value.
+        lossy: True if the compression changes values.
+        largest: Value of white or full strength, if known: from 8 or fewer bits, or from PGM's largest value. None if values may
+            be any measurement.
+        span: Smallest and largest value that the stored bits can represent; None for the range of the array's dtype.
     """
 
     values: NDArray[Any]
@@ -82,13 +82,13 @@ class Raster:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its image before it is decoded.
+    """Properties of an image that are known without decoding it.
 
     Attributes:
         shape: Height and width, upright.
-        channels: Number of channels, alpha among them.
+        channels: Number of channels, including alpha.
         dtype: Type of the values; one bit is bool.
-        bits: Bits of one value.
+        bits: Bits per value.
         colours: Meaning of the channels.
         orientation: 1 to 8 as in EXIF and TIFF; 1 is upright.
     """
@@ -102,7 +102,7 @@ class Header:
 
     @property
     def rotated(self) -> bool:
-        """The orientation turns it by 90 degrees, so that stored and upright shape differ."""
+        """True if the orientation rotates the image by 90 degrees, so that height and width are swapped."""
         return self.orientation in (5, 6, 7, 8)
 
 
@@ -113,9 +113,9 @@ def read_raster(
 
     Args:
         path: The file; its content decides the format, not its name.
-        page: Which page of a stack, from 0; None refuses files with several.
+        page: Page of a stack, from 0; None refuses files with several pages.
         max_pixels: Refuse images with more pixels than this.
-        code: Code of the problem of a file that cannot be read.
+        code: Code of the error for files that cannot be read.
 
     Raises:
         DataError: Missing, empty, damaged, too large, no image, a format that is not read, or a stack without ``page``.
@@ -125,7 +125,7 @@ def read_raster(
 
 
 def read_header(path: Path) -> Header:
-    """What an image file says of itself, without decoding it. Of a stack: of its first page.
+    """Read the properties of an image file without decoding it. For a stack, those of its first page.
 
     Raises:
         DataError: Missing, empty, damaged, or not an image.
@@ -139,8 +139,8 @@ class Format:
     """A file format.
 
     Attributes:
-        read: Reads a page; takes the path, the page or None, and the largest number of pixels.
-        header: Reads what the file says of itself.
+        read: Reads a page. Arguments: the path, the page or None, and the maximum number of pixels.
+        header: Reads the header.
     """
 
     read: Callable[[Path, int | None, int], Raster]
@@ -149,7 +149,7 @@ class Format:
 
 @contextmanager
 def opened(path: Path, code: str) -> Iterator[bytes]:
-    """The first bytes of a file; everything that goes wrong meanwhile becomes a ``FileProblem`` with this code."""
+    """Yield the first bytes of a file. Any exception inside the block becomes a ``FileProblem`` with this code."""
     try:
         if path.stat().st_size == 0:
             raise FileProblem(code, path, "the file is empty", "copy or download it again")
@@ -164,7 +164,7 @@ def opened(path: Path, code: str) -> Iterator[bytes]:
         raise FileProblem("missing-file", path, "no such file", "restore it or take it out of the list") from None
     except MemoryError:
         raise FileProblem("too-large", path, "does not fit in memory", "scale it down or cut it into tiles") from None
-    except Exception as error:  # decoders raise anything on damaged input: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # decoders raise many kinds of exceptions for damaged input: OSError, SyntaxError, ...
         raise FileProblem(code, path, f"cannot be read ({error})", "copy or download it again") from error
 
 
@@ -202,12 +202,12 @@ def _format(path: Path, begin: bytes) -> Format:
 
 
 def unsupported(path: Path, message: str, remedy: str) -> FileProblem:
-    """The problem of a sound file that is not read."""
+    """Error for a valid file of an unsupported kind."""
     return FileProblem("unsupported-image", path, message, remedy)
 
 
 def stack(path: Path, count: int, what: str = "pages") -> FileProblem:
-    """The problem of a file with several images."""
+    """Error for a file with several images."""
     return FileProblem(
         "stack",
         path,
@@ -218,10 +218,10 @@ def stack(path: Path, count: int, what: str = "pages") -> FileProblem:
 
 
 def require_size(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Raise if an image has more pixels than allowed.
+    """Check that an image does not have more pixels than allowed.
 
     Raises:
-        DataError: It has.
+        DataError: The image has more pixels.
     """
     if width * height > max_pixels:
         message = f"{width}x{height} pixels, more than the limit of {max_pixels}"
@@ -234,7 +234,7 @@ def require_page(path: Path, page: int | None, count: int, what: str = "pages") 
     """The page to read, from 0.
 
     Raises:
-        DataError: There are several and none was chosen, or there is no such page.
+        DataError: There are several pages and none was chosen, or the chosen page does not exist.
     """
     if page is None and count > 1:
         raise stack(path, count, what)
@@ -246,7 +246,7 @@ def require_page(path: Path, page: int | None, count: int, what: str = "pages") 
 
 
 def upright(raster: Raster, orientation: int) -> Raster:
-    """Turn an image as an orientation of EXIF or TIFF says."""
+    """Rotate an image to upright by its EXIF or TIFF orientation."""
     if orientation == 1:
         return raster
     transparent, empty = raster.transparent, raster.empty
@@ -259,7 +259,7 @@ def upright(raster: Raster, orientation: int) -> Raster:
 
 
 def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """An array (H, W, ...) whose first row and column are where an orientation from 1 to 8 says, upright."""
+    """Rotate and mirror an array (H, W, ...) with an EXIF orientation from 1 to 8 to upright."""
     if orientation >= 5:  # rows are stored as columns
         values = values.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):  # the first column is on the right

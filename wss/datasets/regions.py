@@ -1,4 +1,4 @@
-"""Parts of TIFF files that are too large to read whole."""
+"""Reading of parts of TIFF files that are too large to be read as a whole."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _SAMPLED_VALUES = 2_000_000
 
 
 class RegionReader(AbstractContextManager["RegionReader"]):
-    """A TIFF file of any size, read by parts: memory holds the tiles or strips of the part, and some of those before.
+    """A TIFF file of any size that is read part by part. Memory holds the tiles or strips of the part, and some earlier ones.
 
-    The stretch to 8 bits is the same for all parts. Its percentiles are those of up to 64 tiles or strips, evenly spread.
+    The stretch to 8 bits is the same for all parts. Its percentiles come from up to 64 tiles or strips, evenly spread.
 
     Args:
         path: The file.
-        options: How values become RGB of 8 bits.
+        options: Options of the conversion to 8-bit RGB.
 
     Attributes:
         shape: Height and width.
-        geo: GeoTIFF's tags, as ``tifffile`` takes them (``extratags``).
+        geo: GeoTIFF's tags, in the form of ``tifffile``'s ``extratags``.
 
     Raises:
         DataError: It is no TIFF, is damaged, turned by its orientation, or stored in one piece that is too large; see also
@@ -61,7 +61,7 @@ class RegionReader(AbstractContextManager["RegionReader"]):
         self._stack.close()
 
     def read(self, top: int, left: int, height: int, width: int) -> Picture:
-        """A part of the image, uint8 RGB, and where it has data. What is beyond the border is left out.
+        """A part of the image, uint8 RGB, with the mask of pixels with data. The part is clipped to the image.
 
         Raises:
             DataError: The file is damaged.
@@ -73,7 +73,7 @@ class RegionReader(AbstractContextManager["RegionReader"]):
             return picture(raster, self._options, self.path, self._ranges)
 
     def stored(self, top: int, left: int, height: int, width: int) -> Raster:
-        """A part of the image as it is stored, for labels. What is beyond the border is left out.
+        """The stored values of a part of the image, for labels. The part is clipped to the image.
 
         Raises:
             DataError: The file is damaged.
@@ -103,7 +103,7 @@ class RegionReader(AbstractContextManager["RegionReader"]):
         return raster if empty is None else masked(raster, empty)
 
     def _part(self, top: int, left: int, bottom: int, right: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Stored values (height, width, channels), and where the file's mask says that there is no data."""
+        """Stored values (height, width, channels), and the pixels that the file's mask marks as missing data."""
         values = self._image.read(top, left, bottom, right)
         return values, None if self._mask is None else self._mask.read(top, left, bottom, right)[..., 0] == 0
 
@@ -128,9 +128,9 @@ class RegionReader(AbstractContextManager["RegionReader"]):
 
 
 class _Segments:
-    """The tiles or strips of one page, the latest of which are kept.
+    """The tiles or strips of one page, with a cache of the latest ones.
 
-    All that are kept lie in one array: many small arrays that live on among large temporary ones would scatter the free memory.
+    The cache is one array, because many small long-lived arrays among large temporary ones would fragment the memory.
 
     Args:
         path: The file.
@@ -180,11 +180,11 @@ class _Segments:
             return self._view(index)
         page = self._page
         offset, length = page.dataoffsets[index], page.databytecounts[index]
-        if length == 0:  # GDAL leaves out tiles that hold nothing
+        if length == 0:  # GDAL does not write empty tiles
             channels = 1 if page.planarconfig == 2 else self._channels
             tile: NDArray[Any] = np.full((*page.chunks[:2], channels), page.nodata, page.dtype)
         else:
-            decode = page.decode  # made on first use, when it reads from the file itself
+            decode = page.decode  # created on first use, which reads from the file
             page.parent.filehandle.seek(offset)
             data = page.parent.filehandle.read(length)
             if len(data) < length:

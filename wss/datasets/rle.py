@@ -1,4 +1,4 @@
-"""Run-length encoded masks as COCO writes them."""
+"""Run-length encoded masks in COCO's format."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from wss.datasets.images import MAX_PIXELS
 
 
 class RleError(ValueError):
-    """What is wrong with an encoding, as the end of a sentence about whose it is."""
+    """An invalid encoding. The message is the end of a sentence whose subject is the encoding."""
 
 
 def decode_rle(encoded: Any) -> NDArray[np.bool_]:
     """Decode a run-length encoded mask.
 
-    Runs go down the columns, from left to right, and are by turns outside and inside the mask, outside first. They come as a
-    list of numbers, or compressed into a string: each number, from the fourth on less the last but one before it, in base 32
-    with the lowest digit first; a character is 48 plus its digit, plus 32 if another follows, and 16 in the last digit is the
-    sign.
+    Runs go down the columns, from left to right. They are alternately outside and inside the mask; the first run is outside. They
+    are a list of numbers, or a compressed string. In the string, each number from the fourth on is stored as the difference to the
+    number two positions before it. Numbers are in base 32 with the lowest digit first. A character is 48 plus the digit, plus 32 if
+    another digit follows; 16 in the last digit is the sign.
 
     Args:
         encoded: A mapping with ``size``, height and width, and ``counts``, a list, or a string or bytes if compressed.
@@ -30,7 +30,7 @@ def decode_rle(encoded: Any) -> NDArray[np.bool_]:
         bool (H, W).
 
     Raises:
-        RleError: Not of this form, or the runs are not as many pixels as the size.
+        RleError: The encoding has another form, or the runs do not add up to the size.
     """
     if not isinstance(encoded, Mapping) or not {"size", "counts"} <= set(encoded):
         raise RleError("is no run-length encoding, expected size and counts")

@@ -1,6 +1,6 @@
-"""The pipeline that `wss run auto` chooses: facts about a data set, and the rules that follow from them.
+"""The choice of a pipeline by `wss run auto`: facts about a data set, and rules that use them.
 
-The rules are ``RULES``, read from the top: the first one that fits decides. Each names the measurements that it rests on.
+``RULES`` is read from the top; the first rule that fits decides. Each rule names the measurements behind it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from wss.errors import DataError
 from wss.stages.samples import evenly
 
 LOOKED_AT = 20
-"""Training images that are read to learn what they look like."""
+"""Number of training images that are read to find the facts."""
 
 Annotation = Literal["scribbles", "masks", "boxes", "tags"]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts that the rules look at.
+    """Facts about a data set that the rules use.
 
     Attributes:
         images: Number of training images.
-        annotation: What training images have; scribbles (and points) count before masks, masks before boxes, boxes before tags.
-        annotated: Share of the images looked at that have it, 0..1.
-        grey: All images looked at are grey.
-        volumes: Images are slices of volumes.
+        annotation: Annotation of the training images. If there are several kinds, the first of scribbles (and points), masks,
+            boxes, tags.
+        annotated: Fraction of the images read that have this annotation, 0..1.
+        grey: True if all images read are grey.
+        volumes: True if the images are slices of volumes.
         size: Median height and width in pixels.
-        weights: File of DINOv2's weights, or None where none is at hand.
+        weights: File with DINOv2's weights, or None if there is none.
     """
 
     images: int
@@ -44,26 +45,26 @@ class Facts:
     weights: str | None
 
     def lines(self) -> list[str]:
-        """One line for each fact, for people."""
+        """One line of text per fact."""
         height, width = self.size
         return [
             f"{self.images} training images, {'slices of volumes, ' if self.volumes else ''}{'grey' if self.grey else 'colour'}, "
             f"about {width}x{height}",
-            f"annotation: {self.annotation} on {100 * self.annotated:.0f} % of the images looked at",
-            f"weights of DINOv2: {self.weights or 'none at hand'}",
+            f"annotation: {self.annotation} on {100 * self.annotated:.0f} % of the images read",
+            f"weights of DINOv2: {self.weights or 'not found'}",
         ]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A pipeline and when it is chosen.
+    """A pipeline and the condition under which it is chosen.
 
     Attributes:
         pipeline: Name of a shipped pipeline.
-        when: In words.
-        fits: The same as a function.
-        why: What the choice rests on.
-        changes: Gives the changes to the pipeline's stages that the facts ask for.
+        when: The condition in words.
+        fits: The condition as a function.
+        why: Reason for the choice.
+        changes: Returns changes to the parameters of the pipeline's stages, by stage id.
     """
 
     pipeline: str
@@ -74,13 +75,13 @@ class Rule:
 
 
 def _crop(facts: Facts) -> dict[str, dict[str, Any]]:
-    """Crops for features: at most 256, and no larger than the images; 16 is the stride of the features."""
+    """Crop size for stored features: at most 256 and at most the image's size, in multiples of 16, the stride of the features."""
     side = max(16, min(256, max(facts.size) // 16 * 16))
     return {"features": {"weights": facts.weights}, "train": {"augment": {"crop": side}}}
 
 
 def _slices(facts: Facts) -> dict[str, dict[str, Any]]:
-    """Crops of nine tenths of the shorter side, at most 256; 16 is the stride of the deepest features."""
+    """Crop size for slices: 0.9 of the shorter side, at most 256, in multiples of 16, the stride of the deepest features."""
     side = max(32, min(256, int(0.9 * min(facts.size)) // 16 * 16))
     return {"train": {"augment": {"crop": side}}}
 
@@ -88,63 +89,64 @@ def _slices(facts: Facts) -> dict[str, dict[str, Any]]:
 RULES = (
     Rule(
         "spml-tag",
-        "image tags alone",
+        "only image tags",
         lambda facts: facts.annotation == "tags",
-        "the pipeline for tags; with boxes or scribbles masks would be better",
+        "the pipeline for tags; boxes or scribbles would give better predictions",
     ),
     Rule(
         "spml-box",
         "boxes without scribbles or masks",
         lambda facts: facts.annotation == "boxes",
-        "the pipeline for boxes; with scribbles masks would be better",
+        "the pipeline for boxes; scribbles would give better predictions",
     ),
     Rule(
         "dense",
         "masks without scribbles",
         lambda facts: facts.annotation == "masks",
-        "masks tell more than any weak annotation",
+        "masks contain more information than any weak annotation",
     ),
     Rule(
         "dmpls-scans",
         "scribbles on slices of volumes",
         lambda facts: facts.volumes,
-        "dmpls with only the largest region of foreground of each volume, where that is better on training images: on cardiac "
-        "scans with human scribbles its mean Dice was .83 after 1,200 steps, without it .61 (docs/scans.md)",
+        "dmpls; only the largest foreground region of each volume is kept if that is better on training images. On cardiac scans "
+        "with human scribbles, the mean Dice was .83 with this step and .61 without it, after 1,200 steps (docs/scans.md)",
         _slices,
     ),
     Rule(
         "dmpls",
         "scribbles on grey images",
         lambda facts: facts.grey,
-        "on cardiac scans with human scribbles it had a mean Dice of .857 on patients not trained on, where pce had .825 and "
-        "densecrf .839 (U-Net, 18 epochs, one seed)",
+        "on cardiac scans with human scribbles, dmpls had a mean Dice of .857 on held-out patients; pce had .825 and densecrf "
+        ".839 (U-Net, 18 epochs, one seed)",
     ),
     Rule(
         "pce-features",
-        "scribbles on colour images of at least 160 pixels, and weights of DINOv2 at hand",
+        "scribbles on colour images of at least 160 pixels, and a file with the weights of DINOv2",
         lambda facts: facts.weights is not None and min(facts.size) >= 160,
-        "features of a self-supervised network tell objects apart that a network from scratch confuses (docs/features.md)",
+        "features of a self-supervised network distinguish objects that a network trained from scratch confuses "
+        "(docs/features.md)",
         _crop,
     ),
     Rule(
         "pce",
         "scribbles on other colour images",
         lambda facts: True,
-        "the baseline; on photographs no loss beside it has gained more than the dense CRF after it gains (docs/methods)",
+        "the baseline; on photographs, no additional loss has gained more than a dense CRF after pce gains (docs/methods)",
     ),
 )
-"""Later rules hold where no earlier one fits."""
+"""Rules in order: the first rule that fits is used."""
 
 
 def look(dataset: DatasetSpec, weights: str | None) -> Facts:
-    """Learn the facts of a data set from its lists and from some of its training images.
+    """Find the facts of a data set from its lists and some of its training images.
 
     Args:
         dataset: The data set.
-        weights: File of DINOv2's weights, or None.
+        weights: File with DINOv2's weights, or None.
 
     Raises:
-        DataError: It has no training images, or none of those looked at has an annotation.
+        DataError: The data set has no training images, or none of the images read has an annotation.
     """
     source = open_source(dataset)
     ids = list(source.catalogue.splits.get("train", ()))
@@ -155,7 +157,7 @@ def look(dataset: DatasetSpec, weights: str | None) -> Facts:
     annotation = next((name for name, share in shares.items() if share > 0), None)
     if annotation is None:
         raise DataError(
-            f"none of {len(samples)} training images has scribbles, masks, boxes or tags; `wss data check` tells what is missing"
+            f"none of {len(samples)} training images has scribbles, masks, boxes or tags; `wss data check` shows what is missing"
         )
     sizes = np.array([sample.image.shape[:2] for sample in samples])
     height, width = np.median(sizes, axis=0).astype(int).tolist()
@@ -171,14 +173,14 @@ def look(dataset: DatasetSpec, weights: str | None) -> Facts:
 
 
 def choose(facts: Facts) -> tuple[Rule, dict[str, dict[str, Any]]]:
-    """The first rule that fits, and the changes it makes to its pipeline."""
+    """The first rule that fits, and its changes to the pipeline."""
     rule = next(rule for rule in RULES if rule.fits(facts))
     return rule, rule.changes(facts)
 
 
 def document(rule: Rule, facts: Facts, changes: Mapping[str, Mapping[str, Any]], budget: str | None) -> dict[str, Any]:
-    """The choice as a pipeline file, which can be run and edited like any other."""
-    timed = f" Steps fit into {budget} on the machine that chose them." if budget else ""
+    """The choice as the content of a pipeline file, which can be run and edited like any other."""
+    timed = f" The number of steps fits into {budget} on the machine that chose it." if budget else ""
     return {
         "title": f"{rule.pipeline}, chosen by `wss run auto`",
         "description": f"Chosen for: {rule.when}. Why: {rule.why}. {'; '.join(facts.lines())}.{timed}",

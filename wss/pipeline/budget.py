@@ -1,4 +1,4 @@
-"""A time for training as a number of steps, by measuring steps on this machine."""
+"""Conversion of a time budget for training into a number of steps, by measuring steps on this machine."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from wss.store import MODEL, StoreWriter
 from wss.training.loop import total_steps
 
 WARM_UP = 3
-"""Steps that are not counted: the first ones are slow."""
+"""Number of first steps that are not measured, because they are slow."""
 COUNTED = 12
-"""Steps whose median counts."""
+"""Number of measured steps; their median is the result."""
 LONGEST_S = 30.0
-"""After so many seconds no further step is measured, once there is one."""
+"""Time limit of the measurement in seconds. At least one step is measured."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_budget(text: str) -> float:
-    """Seconds of a time such as ``90s``, ``30m`` or ``1.5h``.
+    """Convert a time such as ``90s``, ``30m`` or ``1.5h`` to seconds.
 
     Raises:
-        UsageError: Another form, or nothing.
+        UsageError: The text has another form, or the time is 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None or float(match[1]) == 0:
@@ -41,32 +41,32 @@ def parse_budget(text: str) -> float:
 
 
 class TooShortError(UsageError):
-    """A time is too short for one step of each phase.
+    """The time is too short for one step of each phase.
 
     Args:
-        missing: Seconds that are missing.
+        missing: Number of missing seconds.
     """
 
     def __init__(self, missing: float) -> None:
-        super().__init__(f"--budget: one step of each phase takes {missing:.1f} s more; give more time")
+        super().__init__(f"--budget: one step of each phase needs {missing:.1f} s more; give more time")
         self.missing = missing
 
 
 class _EnoughError(Exception):
-    """Ends a training whose steps have been measured."""
+    """Raised to end a training after enough steps have been measured."""
 
 
 class _Clock:
-    """Progress of a training that keeps the times of its steps and ends it when there are enough."""
+    """Progress that records the times of training steps and ends the training after enough steps."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def say(self, message: str) -> None:
-        """Nobody is told: the training that counts says it again."""
+        """Discard the message; the real training repeats it."""
 
     def task(self, label: str, total: int, done: int = 0) -> Callable[[int, str], None]:
-        """Begin to count."""
+        """Start measuring."""
         begin = last = time.monotonic()
         count = 0
 
@@ -84,13 +84,16 @@ class _Clock:
 
 
 def step_seconds(params: TrainParams, phase: Phase, inputs: Inputs, context: Context) -> float:
-    """Median seconds of a training step of a phase, on this machine.
+    """Median time of a training step of a phase on this machine, in seconds.
 
     Args:
-        params: The training.
+        params: Parameters of the training.
         phase: One of its phases.
-        inputs: Its inputs.
-        context: Where it runs. Nothing is kept.
+        inputs: Inputs of the training.
+        context: Device and jobs. Nothing is stored.
+
+    Raises:
+        UsageError: The phase has too few steps to be measured.
     """
     clock = _Clock()
     alone = params.model_copy(update={"phases": (phase,), "validate_every": 0})
@@ -110,16 +113,16 @@ def step_seconds(params: TrainParams, phase: Phase, inputs: Inputs, context: Con
 
 
 def fitted(params: TrainParams, images: int, seconds: list[float], available: float) -> tuple[Phase, ...]:
-    """The phases of a training with steps that take ``available`` seconds. Phases keep their share of the steps.
+    """The phases with numbers of steps that take ``available`` seconds together. Each phase keeps its share of the steps.
 
     Args:
-        params: The training.
+        params: Parameters of the training.
         images: Number of training images.
-        seconds: Of a step of each phase.
-        available: Seconds for all phases.
+        seconds: Seconds per step, for each phase.
+        available: Seconds for all phases together.
 
     Raises:
-        TooShortError: Not even one step of each phase fits.
+        TooShortError: One step of each phase takes longer than ``available``.
     """
     usual = [total_steps(images, min(params.batch_size, images), [phase]) for phase in params.phases]
     longest = sum(count * each for count, each in zip(usual, seconds, strict=True))

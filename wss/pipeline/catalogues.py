@@ -1,4 +1,4 @@
-"""Checks of a pipeline against its data sets before anything runs."""
+"""Checks of a pipeline against its data sets, before any stage runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REMEDIES = {
     "point": "add points or scribbles, or masks to draw points from",
     "mask": "add masks",
 }
-"""Remedies by the annotation that is missing."""
+"""Remedy in error messages, by missing annotation."""
 
 
 def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> dict[str, Catalogue]:
@@ -37,10 +37,10 @@ def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> 
 
     Args:
         pipeline: The stages.
-        given: Stores of stages ``samples`` by id, whose data sets are not opened.
+        given: Stores of stages ``samples`` by id. Their data sets are not opened.
 
     Returns:
-        By id of each stage ``samples``, and of each stage with an input ``samples``, the catalogue of its data set.
+        Catalogue of the data set, by stage id, for each stage ``samples`` and each stage with an input ``samples``.
 
     Raises:
         WssError: A data set is missing or damaged.
@@ -64,11 +64,11 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]
         known: Catalogues by stage id, see ``catalogues``.
 
     Returns:
-        What will be left out, as far as the data set's list of files tells, for people.
+        Messages about results that will be left out, from the data set's list of files.
 
     Raises:
         WssError: A stage's ``check`` refuses its parameters with this data set; the message names the stage. Or a training
-            needs masks that the data set does not have; the message says which rows of a study to leave out for that.
+            needs masks that the data set does not have; the message names the rows of a study to leave out.
     """
     bare: dict[str, str] = {}
     for node in pipeline.nodes.values():
@@ -84,7 +84,7 @@ def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]
 
 
 def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str, str]) -> None:
-    """Raise for what is known to fail; trainings that lack masks go to ``bare``, with their split."""
+    """Raise for certain errors of a stage. Trainings that lack masks are added to ``bare``, with their split."""
     check_report(node, pipeline)
     if node.stage.check is not None:
         node.stage.check(node.params, catalogue)
@@ -92,8 +92,8 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str,
         _check_labels(node, node.params.split, pipeline, prepared, catalogue, bare)
         if prepared.fraction < 1 and prepared.split != node.params.split:
             raise UsageError(
-                f"trains on split {node.params.split!r}, and its labels are the share {prepared.fraction:g} of split "
-                f"{prepared.split!r}; give both the same split"
+                f"trains on split {node.params.split!r}, but `prepare` keeps labels for the fraction {prepared.fraction:g} of "
+                f"split {prepared.split!r}; give both stages the same split"
             )
     if isinstance(node.params, TrainParams) and node.inputs.get("initial"):
         before = pipeline.nodes[node.inputs["initial"][0]]
@@ -109,7 +109,7 @@ def _check(node: Node, pipeline: Pipeline, catalogue: Catalogue, bare: dict[str,
 def _check_labels(
     node: Node, split: str, pipeline: Pipeline, prepared: PrepareParams, catalogue: Catalogue, bare: dict[str, str]
 ) -> None:
-    """Raise if no image to train on can have labels; where that is for want of masks, note it in ``bare``."""
+    """Raise if no training image can have labels. If the reason is missing masks, add the training to ``bare`` instead."""
     ids = catalogue.splits.get(split, ())
     from_masks = prepared.annotation == "mask" or _bounded(node, pipeline)
     if from_masks and set(ids) <= catalogue.unmasked:
@@ -131,7 +131,7 @@ def _bounded(node: Node, pipeline: Pipeline) -> bool:
 
 
 def _without_masks(pipeline: Pipeline, bare: Mapping[str, str]) -> str:
-    """Message about trainings that lack masks."""
+    """Error message for trainings that lack masks."""
     names, splits = _shortened(list(bare)), " and ".join(repr(split) for split in dict.fromkeys(bare.values()))
     trains = "trains" if len(bare) == 1 else "train"
     problem = f"{names} {trains} on masks, and no image of split {splits} has a file with its labels (mask)"
@@ -143,13 +143,18 @@ def _without_masks(pipeline: Pipeline, bare: Mapping[str, str]) -> str:
     if pipeline.levels:
         return f"{problem}; every row of {pipeline.name} needs masks: add masks of images of split {splits}"
     return (
-        f"{problem}; add masks of images of split {splits}, or choose a pipeline for the labels that there are "
-        "(`wss pipelines` lists them; `wss run pce` learns from scribbles)"
+        f"{problem}; add masks of images of split {splits}, or choose a pipeline for the labels that you have "
+        "(`wss pipelines` lists pipelines; `wss run pce` learns from scribbles)"
     )
 
 
 def _remedy(pipeline: Pipeline, bare: Mapping[str, str]) -> tuple[str, list[Level], list[Level]] | None:
-    """The factor with the fewest levels to give that leaves out the trainings: its name, levels to leave out, and the rest."""
+    """A choice of levels of one factor that removes the trainings in ``bare``.
+
+    Returns:
+        The name of the factor, the levels to leave out, and the levels to keep. If several factors allow such a choice, the
+        one with the fewest levels to keep. None if no factor does.
+    """
     found = []
     for name, levels in pipeline.levels.items():
         lost = [
@@ -162,7 +167,7 @@ def _remedy(pipeline: Pipeline, bare: Mapping[str, str]) -> tuple[str, list[Leve
 
 
 def _still(pipeline: Pipeline, factor: str, levels: Sequence[Level], bare: Mapping[str, str]) -> set[str]:
-    """Those of the trainings that are there with these levels of a factor; all where these make no pipeline."""
+    """Trainings of ``bare`` that remain with these levels of a factor; all if these levels do not give a valid pipeline."""
     if pipeline.choose is None or not levels:
         return set(bare)
     try:
@@ -172,14 +177,14 @@ def _still(pipeline: Pipeline, factor: str, levels: Sequence[Level], bare: Mappi
 
 
 def left_out(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> list[str]:
-    """List what stages that compare with masks will leave out, as far as the data set's list of files tells.
+    """List the images and results that stages will leave out because masks are missing. Uses only the data set's list of files.
 
     Args:
         pipeline: The stages.
         known: Catalogues by stage id.
 
     Returns:
-        Lines for people: one for each reason, with the stages.
+        One line of text per reason, with the stages.
     """
     stages: dict[str, list[str]] = {}
     for node in pipeline.nodes.values():
@@ -201,7 +206,7 @@ def left_out(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> list[str]:
 
 
 def _compared(node: Node, pipeline: Pipeline) -> tuple[str, int | None, str] | None:
-    """The split whose masks a stage compares with, at most how many images, and what for; None for other stages."""
+    """Split whose masks a stage uses for comparison, maximum number of images, and name of the result; None for other stages."""
     if node.stage.name == "evaluate" and (params := _predicting(node, pipeline)) is not None:
         return params.split, getattr(params, "limit", None), "scores"
     if isinstance(node.params, LabelQualityParams):
@@ -212,7 +217,7 @@ def _compared(node: Node, pipeline: Pipeline) -> tuple[str, int | None, str] | N
 
 
 def require_scores(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> None:
-    """Raise if a stage ``evaluate`` could not score every image, as far as the data set's list of files tells.
+    """Check that the stages ``evaluate`` can score every image, using only the data set's list of files.
 
     Raises:
         DataError: An image has no mask.
@@ -227,7 +232,7 @@ def _shortened(names: Sequence[str], most: int = 6) -> str:
 
 
 def prepared_labels(node: Node, pipeline: Pipeline) -> PrepareParams | None:
-    """Parameters of the stage ``prepare`` from whose labels those of a stage are made, or None."""
+    """Parameters of the stage ``prepare`` at the start of the chain of a stage's labels, or None."""
     while node.inputs.get("labels"):
         node = pipeline.nodes[node.inputs["labels"][0]]
         if isinstance(node.params, PrepareParams):
@@ -236,7 +241,7 @@ def prepared_labels(node: Node, pipeline: Pipeline) -> PrepareParams | None:
 
 
 def _predicting(node: Node, pipeline: Pipeline) -> Any:
-    """Parameters of the stage that chose the split of the predictions which a stage scores, or None."""
+    """Parameters of the stage that set the split of the predictions that ``node`` scores, or None."""
     while node.inputs.get("predictions"):
         node = pipeline.nodes[node.inputs["predictions"][0]]
         if hasattr(node.params, "split"):

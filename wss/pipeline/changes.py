@@ -1,4 +1,4 @@
-"""Changes of parameters as nested mappings: how they are merged, found, and read from ``--set``."""
+"""Changes of parameters as nested mappings: merging, lookup, and parsing of ``--set``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from wss.yaml_text import parse
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Apply changes to nested mappings.
 
-    Lists and values are replaced whole. Elements of a list are changed by a mapping from positions, or ``*`` for all, to
-    changes. A ``method`` or ``network`` of another ``name`` replaces the whole of it, because it has other settings. ``epochs``
-    and ``steps`` both give the length of a phase: a change of one removes the other.
+    Lists and values are replaced as a whole. To change elements of a list, give a mapping from positions, or ``*`` for all, to
+    changes. A ``method`` or ``network`` with another ``name`` replaces the old one completely, because its settings are
+    different. ``epochs`` and ``steps`` both give the length of a phase: a change of one removes the other.
 
     Raises:
-        UsageError: A list has no such position.
+        UsageError: A change names a position that a list does not have.
     """
     result = dict(values)
     for name, change in changes.items():
@@ -56,13 +56,13 @@ def _changed(old: Any, change: Any) -> Any:
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Turn ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
+    """Parse ``stage.param.sub=value`` strings (values in YAML) into nested parameter changes by stage id or pattern.
 
     ``factors.``, ``recipes.`` and ``methods.`` change these entries of the pipeline, see ``load_pipeline``.
-    ``split=NAME`` chooses the images to train on.
+    ``split=NAME`` sets the split to train on.
 
     Raises:
-        UsageError: A setting of another form.
+        UsageError: A setting has another form.
     """
     changes: dict[str, dict[str, Any]] = {}
     for setting in settings:
@@ -85,7 +85,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 NOTHING: Any = object()
-"""Stands for a value that is not there."""
+"""Marker for a missing value."""
 
 
 def at(values: Any, path: Sequence[str | int]) -> Any:
@@ -101,7 +101,7 @@ def at(values: Any, path: Sequence[str | int]) -> Any:
 
 
 def overridden(values: dict[str, Any], node_id: str, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Apply the changes of all patterns that match a stage's id; changes for the id itself come last, and so win."""
+    """Apply the changes of all patterns that match a stage's id. Changes for the exact id are applied last and win."""
     for name in sorted(changes, key=lambda name: name == node_id):
         if fnmatchcase(node_id, name):
             values = merge(values, changes[name])

@@ -1,7 +1,7 @@
-"""Estimate of the disk that the stores of a pipeline take, made before anything runs and compared with the free space.
+"""Estimate of the disk space for the stores of a pipeline, compared with the free space before any stage runs.
 
-These are estimates: sizes of images are those of some headers, label maps and probabilities compress as those of photographs
-and of trained networks do.
+Image sizes are estimated from the headers of some images. Label maps and probabilities are assumed to compress like those of
+photographs and trained networks.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ from wss.store import Store
 from wss.store.pictures import CODED
 
 _HEADERS = 100
-"""Images whose headers are read."""
+"""Number of images whose headers are read."""
 _WHOLE = 3
-"""Images that are read where there are no headers to read."""
+"""Number of images that are read completely if headers cannot be read."""
 _DATASET = 800
-"""Bytes that HDF5 takes for one compressed array beside its values."""
+"""Bytes that HDF5 needs for one compressed array in addition to its values."""
 _STORE = 20_000
 """Bytes of an empty store."""
 _LABELS = 0.04
-"""Bytes of a label map for each pixel."""
+"""Bytes of a label map per pixel."""
 _PNG = 0.6
-"""Bytes of a PNG for each byte of its pixels: photographs take about that."""
+"""Bytes of a PNG per byte of its pixels, as for photographs."""
 _MAPS = {"edges": 0.4, "superpixels": 0.15, "cam": 2.0, "prototypes": 0.1}
-"""Bytes for each pixel in other stores."""
+"""Bytes per pixel in other stores."""
 _PROBS = 2.0
-"""Bytes of probabilities for each pixel, of all classes together: of most pixels one class has nearly all."""
+"""Bytes of probabilities per pixel, for all classes together. At most pixels, one class has nearly all probability."""
 _PROBS_OF_CLASS = 0.5
-"""Bytes that each class adds to that."""
+"""Additional bytes per pixel and class."""
 _REPORT = 1_500_000
 _CHECKPOINTS = 6
-"""A checkpoint holds weights and two moments of each, and the new one is written beside the old."""
+"""Disk for checkpoints in sizes of the weights: a checkpoint holds the weights and two moments, and the new checkpoint is
+written beside the old one."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Images:
     """Facts about the images of a data set.
 
     Attributes:
-        pixels: Mean number of pixels.
-        stored: Mean bytes of an image as it is kept.
+        pixels: Mean number of pixels of an image.
+        stored: Mean number of bytes of an image in the store.
     """
 
     pixels: float
@@ -65,11 +66,11 @@ class Images:
 
 @dataclass(frozen=True)
 class Need:
-    """Disk that one stage takes, in bytes.
+    """Disk space of one stage, in bytes.
 
     Attributes:
-        store: Its finished store.
-        besides: What it needs beside the store while it runs.
+        store: Size of its finished store.
+        besides: Additional space while it runs.
     """
 
     store: int
@@ -77,7 +78,7 @@ class Need:
 
 
 def needs(pipeline: Pipeline, known: Mapping[str, Catalogue], done: Mapping[str, Store]) -> dict[str, Need]:
-    """Estimate the disk that each stage takes which is not done.
+    """Estimate the disk space of each unfinished stage.
 
     Args:
         pipeline: The stages.
@@ -85,7 +86,7 @@ def needs(pipeline: Pipeline, known: Mapping[str, Catalogue], done: Mapping[str,
         done: Finished stores by stage id.
 
     Returns:
-        By stage id, without stages that are done, and without those of a data set that cannot be looked at.
+        Disk space by stage id. Finished stages are left out, and also stages whose data set cannot be read.
     """
     images: dict[str, Images | None] = {}
     found: dict[str, Need] = {}
@@ -103,28 +104,28 @@ def needs(pipeline: Pipeline, known: Mapping[str, Catalogue], done: Mapping[str,
 
 
 def total(wanted: Mapping[str, Need]) -> int:
-    """Bytes that stages need together: their stores, and what the greediest of them needs while it runs."""
+    """Bytes that stages need together: all stores, plus the largest additional space of one stage while it runs."""
     return sum(need.store for need in wanted.values()) + max((need.besides for need in wanted.values()), default=0)
 
 
 def free_bytes(folder: Path) -> int:
-    """Free disk for a folder that may not be there yet."""
+    """Free disk space for a folder in bytes. The folder may not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def require_space(wanted: Mapping[str, Need], pipeline: Pipeline, folder: Path, begun: int = 0) -> None:
-    """Raise if stages cannot fit on the disk.
+    """Check that the stages fit on the disk.
 
     Args:
-        wanted: What they need.
+        wanted: Disk space of the stages, by id.
         pipeline: The pipeline that runs.
         folder: The workspace.
-        begun: Bytes that interrupted stages have written already.
+        begun: Bytes that interrupted stages have already written.
 
     Raises:
-        StoreError: They cannot; the message names the folder, what is needed and what is free, and what helps.
+        StoreError: The disk is too small. The message gives the folder, the needed and the free space, and remedies.
     """
     needed, free = total(wanted) - begun, free_bytes(folder)
     if needed <= free:
@@ -132,13 +133,13 @@ def require_space(wanted: Mapping[str, Need], pipeline: Pipeline, folder: Path, 
     largest = sorted(wanted, key=lambda name: -wanted[name].store)[:3]
     parts = ", ".join(f"{name} {gigabytes(wanted[name].store)}" for name in largest)
     raise StoreError(
-        f"{folder.resolve()}: this run needs about {gigabytes(needed)} of disk ({parts}), and {gigabytes(free)} are free; "
+        f"{folder.resolve()}: this run needs about {gigabytes(needed)} of disk ({parts}), but {gigabytes(free)} are free; "
         f"{' or '.join(_remedies(wanted, pipeline))}"
     )
 
 
 def gigabytes(count: float) -> str:
-    """A size for people."""
+    """Format a number of bytes in GB."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e9:.3f} GB"
 
 
@@ -163,7 +164,7 @@ def _probs_inputs(node: Node) -> list[tuple[str, ...]]:
 
 
 def _look(node: Node, store: Store | None) -> Images | None:
-    """The images of a data set, in its store or in some of its files."""
+    """Facts about the images of a data set, from its store or from some of its files."""
     if store is not None and len(store):
         pixels = [float(np.prod(store.shape("image", i)[:2])) for i in evenly(store.ids, _HEADERS)]
         return Images(float(np.mean(pixels)), 0.0)
@@ -176,18 +177,18 @@ def _look(node: Node, store: Store | None) -> Images | None:
         if isinstance(source, FileSource) and source.one_image_per_file:
             try:
                 rows = [_of_header(source.entry(i).image, source.options, encoded) for i in evenly(ids, _HEADERS)]
-            except WssError:  # other files than images, such as HDF5
+            except WssError:  # files that are not images, such as HDF5
                 rows = _of_samples(source, ids, encoded)
         else:
             rows = _of_samples(source, ids, encoded)
-    except WssError:  # the stage says what is wrong
+    except WssError:  # the stage itself will report what is wrong
         return None
     means = np.mean(rows, axis=0) if rows else np.zeros(2)
     return Images(float(means[0]), float(means[1]))
 
 
 def _of_header(path: Path, options: Any, encoded: bool) -> tuple[float, float]:
-    """Pixels of an image file, and bytes that are kept of it."""
+    """Number of pixels of an image file, and its number of bytes in the store."""
     header = read_header(path)
     pixels = float(np.prod(header.shape))
     raw = pixels * (1 if header.colours == "grey" else 3)
@@ -199,7 +200,10 @@ def _of_header(path: Path, options: Any, encoded: bool) -> tuple[float, float]:
 
 
 def _kept_as_it_is(path: Path, header: Header, options: Any) -> bool:
-    """Return True if the bytes of a file hold the pixels that are read from it; otherwise these become a PNG."""
+    """Return True if the store keeps the bytes of the file. This is so if the file holds exactly the pixels that are read.
+
+    Otherwise, the pixels are stored as a PNG.
+    """
     with path.open("rb") as file:
         coded = file.read(8).startswith(CODED)
     changed = header.orientation != 1 or header.bits > 8 or header.colours == "cmyk"
@@ -247,7 +251,7 @@ def _need(node: Node, pipeline: Pipeline, catalogue: Catalogue | None, images: I
         size = count * (_DATASET + 0.3 * classes**2)
     else:  # labels
         size = count * label_map
-    return Need(round(size) + _STORE, round(size))  # the journal stays until the store is whole
+    return Need(round(size) + _STORE, round(size))  # the journal stays until the store is complete
 
 
 def _count(node: Node, pipeline: Pipeline, catalogue: Catalogue) -> int:

@@ -1,4 +1,4 @@
-"""Read the YAML files of pipelines and presets, and join a pipeline with the one that it extends."""
+"""Reading of the YAML files of pipelines and presets, and merging of a pipeline with the pipeline that it extends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENTRIES = ("title", "description", "extends", "without", "split", "recipes", "me
 def read_document(path: Path) -> dict[str, Any]:
     """Read the entries of a YAML file.
 
-    Entries whose names begin with ``x-`` are left out: they only hold anchors (``&name``) for other entries.
+    Entries whose names begin with ``x-`` are skipped. They only hold anchors (``&name``) for other entries.
 
     Raises:
         UsageError: The file cannot be read, is not YAML with named entries, or holds a value that contains itself.
@@ -40,35 +40,36 @@ def read_document(path: Path) -> dict[str, Any]:
     for part in ("recipes", "methods", "every", "stages"):
         for name in found[part] if isinstance(found.get(part), dict) else ():
             if not isinstance(name, str):
-                raise UsageError(f"{path}: {part}: names are words, got {name!r}; write it in quotes if it is one")
+                raise UsageError(f"{path}: {part}: names must be text, got {name!r}; put it in quotes if it is a name")
     return found
 
 
 def _refuse_loops(path: Path, value: Any, above: tuple[int, ...], seen: set[int]) -> None:
-    """Raise if an alias (``*name``) stands inside the value of its own anchor; ``seen`` are the values that are checked."""
+    """Raise if an alias (``*name``) is inside the value of its own anchor. ``seen`` holds ids of values already checked."""
     if not isinstance(value, dict | list) or (id(value) in seen and id(value) not in above):
         return
     if id(value) in above:
-        raise UsageError(f"{path}: a value contains itself, by an alias (*name) inside of its anchor (&name)")
+        raise UsageError(f"{path}: a value contains itself: an alias (*name) is inside the value of its anchor (&name)")
     seen.add(id(value))
     for item in value.values() if isinstance(value, dict) else value:
         _refuse_loops(path, item, (*above, id(value)), seen)
 
 
 def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
-    """Read a pipeline file and join it with the pipeline that it extends.
+    """Read a pipeline file and merge it with the pipeline that it extends.
 
-    Stages of the same id are merged: parameters one by one (a list replaces a list), inputs role by role (null removes an
-    input). A new stage follows the entry before it in the file, or the stage that ``after`` names. The stages that ``without``
-    names are left out. A recipe or a factor replaces the one of the same name. Settings of methods are merged.
+    Stages with the same id are merged: parameters one by one (a list replaces a list), inputs role by role (null removes an
+    input). A new stage is placed after the previous entry of the file, or after the stage that ``after`` names. Stages named by
+    ``without`` are removed. A factor replaces the factor of the same name. Recipes are joined (``wss.pipeline.recipes``), and
+    settings of methods are merged.
 
     Args:
         path: The file.
         above: The files that extend this one.
 
     Raises:
-        UsageError: The file is no pipeline, or extends itself or a pipeline that does not exist, or changes stages that the
-            extended pipeline does not have.
+        UsageError: The file is not a pipeline; it extends itself or a pipeline that does not exist; or it removes or places
+            after a stage that the extended pipeline does not have.
     """
     document = read_document(path)
     for name in set(document) - set(ENTRIES):
@@ -78,11 +79,11 @@ def read_pipeline(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
             raise UsageError(f"{path}: {name!r} must be names with their values, got {document[name]!r}")
     if "extends" not in document:
         if "without" in document:
-            raise UsageError(f"{path}: 'without' removes stages of an extended pipeline, and there is no 'extends'")
+            raise UsageError(f"{path}: 'without' removes stages of an extended pipeline, but there is no 'extends'")
         return document
     base_path = _base(path, document["extends"])
     if base_path.resolve() in {other.resolve() for other in (*above, path)}:
-        raise UsageError(f"{path}: extends itself, by way of {base_path}")
+        raise UsageError(f"{path}: extends itself, through {base_path}")
     base = read_pipeline(base_path, (*above, path))
     joined = {**base, **{name: value for name, value in document.items() if name not in ("extends", "without")}}
     joined["factors"] = {**(base.get("factors") or {}), **(document.get("factors") or {})}
@@ -112,14 +113,14 @@ def _id(entry: Mapping[str, Any]) -> Any:
 
 
 def _stages(path: Path, base: Any, own: Any, without: Any) -> list[Any]:
-    """Join the stages of both files, see ``read_pipeline``."""
+    """Merge the stages of both files, see ``read_pipeline``."""
     for entries in (base, own):
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise UsageError(f"{path}: 'stages' must be a list of stages, also in the pipeline that it extends")
+            raise UsageError(f"{path}: 'stages' must be a list of stages, here and in the extended pipeline")
     own_ids = [_id(entry) for entry in own]
     for name in own_ids:
         if own_ids.count(name) > 1:
-            raise UsageError(f"{path}: stage {name!r}: there are two stages of this name; give one an 'id'")
+            raise UsageError(f"{path}: stage {name!r}: there are two stages with this name; give one an 'id'")
     stages = list(base)
     for name in without if isinstance(without, list) else [without]:
         ids = [_id(entry) for entry in stages]
@@ -147,9 +148,9 @@ def _stages(path: Path, base: Any, own: Any, without: Any) -> list[Any]:
 def _merged(path: Path, base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     where = f"{path}: stage {_id(own)!r}"
     if own.get("stage", base.get("stage")) != base.get("stage"):
-        raise UsageError(f"{where}: the extended pipeline has another stage of this id, {base.get('stage')!r}")
+        raise UsageError(f"{where}: the extended pipeline has another stage with this id, {base.get('stage')!r}")
     if "after" in own:
-        raise UsageError(f"{where}: 'after' places a new stage, and the extended pipeline has this one")
+        raise UsageError(f"{where}: 'after' places a new stage, but the extended pipeline already has this stage")
     joined = {**base, **own}
     if "params" in base and "params" in own:
         if not isinstance(own["params"], dict):

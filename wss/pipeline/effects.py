@@ -1,4 +1,4 @@
-"""What people are told about the settings of a pipeline: where a preset is not its paper, and which settings have no effect."""
+"""Messages about the settings of a pipeline: differences of presets from their papers, and settings without effect."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WHOLE_LEVEL = re.compile(r"\$\{([\w-]+)\}")
 
 
 def differences(presets: Sequence[Preset]) -> list[str]:
-    """Tell where presets cannot be their paper, under one heading.
+    """List the differences of presets from their papers, under one heading.
 
-    A line begins with its topic (``weights of losses: ...``). A line of the first preset, which is that of the whole pipeline,
-    replaces the lines of the presets of levels on the same topic. Presets that share a line are named there.
+    A line begins with its topic (``weights of losses: ...``). The first preset is the preset of the whole pipeline. Its lines
+    replace lines of the other presets (of levels) on the same topic. If presets share a line, the line names all of them.
     """
     topics = {_topic(line) for line in presets[0].differs} if presets else set()
     by_line: dict[str, list[str]] = {}
@@ -29,24 +29,25 @@ def differences(presets: Sequence[Preset]) -> list[str]:
     if not by_line:
         return []
     sources = list(dict.fromkeys(source for owners in by_line.values() for source in owners))
-    heading = f"where {' and '.join(sources)} cannot be the paper, or chose what it leaves open (docs/papers.md):"
+    heading = f"differences of {' and '.join(sources)} from the paper, and choices that the paper leaves open (docs/papers.md):"
     owners = {line: f"{', '.join(names)}: " if len(sources) > 1 else "" for line, names in by_line.items()}
     return [heading, *(f"  - {owner}{line}" for line, owner in owners.items())]
 
 
 def _topic(line: str) -> str:
-    """What a difference is about: the words before the colon, or the whole line."""
+    """Topic of a difference: the words before the colon, or the whole line."""
     return line.partition(":")[0]
 
 
 def unmatched(presets: Iterable[Preset], pipeline: str, ids: Sequence[str], used: set[str]) -> list[str]:
-    """Tell which settings of presets reach no stage.
+    """List settings of presets that no stage uses.
 
     Args:
         presets: The presets.
         pipeline: Name of the pipeline.
         ids: Ids of its stages.
-        used: ``recipes.NAME``, ``methods.NAME``, ``factors.NAME``, ``split.NAME`` and ``every.NAME`` of all that its stages use.
+        used: Everything that its stages use, as ``recipes.NAME``, ``methods.NAME``, ``factors.NAME``, ``split.NAME`` or
+            ``every.NAME``.
     """
     notes: list[str] = []
     for preset in presets:
@@ -64,14 +65,14 @@ def unmatched(presets: Iterable[Preset], pipeline: str, ids: Sequence[str], used
 def unused(
     own: Mapping[str, Any], where: str, pipeline: str, used: set[str], alone: Callable[[], set[str]]
 ) -> list[str]:
-    """Tell which recipes, settings of methods and factors of a pipeline file no stage uses.
+    """List recipes, settings of methods and factors of a pipeline file that no stage uses.
 
     Args:
         own: The entries of the file.
-        where: Named in notes.
+        where: Place, for the messages.
         pipeline: Name of the pipeline.
         used: See ``unmatched``.
-        alone: Gives what the pipeline uses with its own levels, without preset and changes.
+        alone: Returns the same as ``used`` for the pipeline with its own levels, without preset and changes.
     """
     places = [f"{part}.{name}" for part in ("recipes", "methods", "factors") for name in own.get(part) or {}]
     if all(place in used for place in places):
@@ -90,7 +91,7 @@ def _unused(place: str, pipeline: str, used: Iterable[str]) -> str:
 
 
 def used_factors(document: Mapping[str, Any]) -> set[str]:
-    """The factors that stages of a pipeline, or other factors, name."""
+    """Names of the factors that stages of a pipeline or other factors use."""
     found: set[str] = set()
     for entry in document.get("stages") or []:
         each = entry.get("each", []) if isinstance(entry, dict) else []
@@ -104,12 +105,12 @@ def used_factors(document: Mapping[str, Any]) -> set[str]:
 
 
 def idle_changes(changes: Mapping[str, Any], nodes: object, load: Callable[[Mapping[str, Any]], object]) -> list[str]:
-    """Tell which changes of recipes, methods and splits by the command line change nothing.
+    """List changes of recipes, methods and splits on the command line that have no effect.
 
     Args:
         changes: All changes.
         nodes: The stages with all changes.
-        load: Gives the stages with other changes.
+        load: Returns the stages with other changes.
     """
     notes: list[str] = []
     for kind in ("recipes", "methods", "split"):
@@ -120,17 +121,17 @@ def idle_changes(changes: Mapping[str, Any], nodes: object, load: Callable[[Mapp
                 continue
             if idle:
                 name = "split" if path == ("split", "train") else ".".join(path)
-                notes.append(f"--set {name} changes nothing: stages use something else, or had this value before")
+                notes.append(f"--set {name} changes nothing: no stage uses it, or stages already had this value")
     return notes
 
 
 def unread_changes(changes: Iterable[str], ids: Iterable[str], not_stages: Iterable[str]) -> list[str]:
-    """Tell which changes are of stages that a pipeline left out, because with its settings no other stage reads their result.
+    """List changes of stages that were removed because no other stage reads their result with these settings.
 
     Args:
         changes: Names or patterns of stages.
-        ids: Ids of the stages that are left.
-        not_stages: Names of changes that are no stages.
+        ids: Ids of the remaining stages.
+        not_stages: Names of changes that are not stages.
     """
     return [
         f"--set {name} changes nothing: with these settings no stage reads the result of {name}"
@@ -148,7 +149,7 @@ def _leaves(values: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _without(changes: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """Changes without the one at a path; names that hold nothing then are left out too."""
+    """Changes without the change at a path. Names that become empty are removed too."""
     rest = {name: value for name, value in changes.items() if str(name) != path[0]}
     inside = next(value for name, value in changes.items() if str(name) == path[0])
     if len(path) > 1 and (kept := _without(inside, path[1:])):

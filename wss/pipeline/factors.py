@@ -1,8 +1,8 @@
-"""Factors: what a study varies. One entry of a pipeline file becomes one stage for each combination of their levels.
+"""Factors of a study. One entry of a pipeline file becomes one stage for each combination of factor levels.
 
-A level ``${other}`` in a list of levels stands for all levels of another factor, with their values. A factor ``{product: {column:
-factor, ...}}`` has one level for each combination of the levels of other factors. The values of such a level are: under
-``factors`` its level of each column, and under the name of each column the values of that level.
+A level ``${other}`` in a list of levels is replaced by all levels of another factor, with their values. A factor ``{product:
+{column: factor, ...}}`` has one level for each combination of the levels of other factors. Such a level has two kinds of values:
+``factors`` holds its level of each column, and the name of each column holds the values of that level.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NOT_IN_IDS = re.compile(r"[^\w*-]")
 
 Level = str | int | float
 Place = tuple[str | int, ...]
-"""The names and positions that lead to a value inside nested mappings and lists."""
+"""Path to a value inside nested mappings and lists: names and positions."""
 
 Reads = set[tuple[int, str]]
-"""Which values of levels stages have read: the identity of the mapping, and the name."""
+"""Values of levels that stages have read: pairs of the id() of the mapping and the name of the value."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Choice:
     Attributes:
         level: Value of ``${factor}``.
         values: Values of ``${factor.name}`` by name; may be nested.
-        presets: Names of presets for the stages that have this level: its value ``preset``.
-        combined: The level is a combination of levels of other factors.
+        presets: Names of presets for the stages with this level, from its value ``preset``.
+        combined: True if the level is a combination of levels of other factors.
     """
 
     level: Level
@@ -46,12 +46,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Single:
-    """One stage of the several that an entry with ``each`` stands for.
+    """One of the stages that an entry with ``each`` is repeated as.
 
     Attributes:
         entry: The entry with its placeholders replaced.
-        decided: Parameters that came from placeholders: values by path.
-        left: Paths of parameters that other levels decide and this one leaves as they are.
+        decided: Values of parameters that came from placeholders, by path.
+        left: Paths of parameters that other levels set but this level does not.
         presets: Names of the presets of its levels.
     """
 
@@ -68,13 +68,13 @@ def read_factors(declared: Any, changes: Mapping[str, Any], where: str) -> dict[
     """Read the factors of a pipeline file.
 
     Args:
-        declared: By name, a list of levels, or a mapping from levels to their values.
-        changes: Other levels by factor. A list chooses among the declared levels; where these are a list of plain levels, it
-            may name new ones. A mapping gives new levels with their values, as in ``declared``.
-        where: Named in errors.
+        declared: For each factor name, a list of levels, or a mapping from levels to their values.
+        changes: Other levels by factor. A list chooses among the declared levels. If the declared levels are a plain list, it may
+            also name new levels. A mapping gives new levels with their values, in the form of ``declared``.
+        where: Place, for errors.
 
     Raises:
-        UsageError: Another form, a factor without levels, or an unknown factor or level.
+        UsageError: ``declared`` has another form, a factor has no levels, or a factor or level is unknown.
     """
     if not isinstance(declared, dict):
         raise UsageError(f"{where}: 'factors' must be names with their levels, got {declared!r}")
@@ -114,12 +114,14 @@ def _with_values(declared: Mapping[Any, Any], where: str) -> dict[Level, Choice]
 
 
 def _spliced(levels: list[Any], where: str, earlier: Factors) -> dict[Level, Choice]:
-    """Levels with those of other factors in the place of ``${other}``; a level that comes twice is kept once."""
+    """Replace each level ``${other}`` by the levels of the factor ``other``. A repeated level is kept once."""
     known: dict[Level, Choice] = {}
     for level in levels:
         match = _PLACEHOLDER.search(level) if isinstance(level, str) else None
         if match and (match[0] != level or match[2]):
-            raise UsageError(f"{where}: a level may be a whole factor, for example ${{{match[1]}}}, got {level!r}")
+            raise UsageError(
+                f"{where}: a placeholder in a list of levels must be a whole level, for example ${{{match[1]}}}; got {level!r}"
+            )
         if match and match[1] not in earlier:
             raise UsageError(f"{where}: no factor {match[1]!r} before it{nearest(match[1], earlier)}")
         for choice in earlier[match[1]] if match else [Choice(_level(level, where), {})]:
@@ -130,12 +132,14 @@ def _spliced(levels: list[Any], where: str, earlier: Factors) -> dict[Level, Cho
 def _product(declared: Mapping[str, Any], where: str, earlier: Factors) -> dict[Level, Choice]:
     columns = declared["product"]
     if not isinstance(columns, dict) or not columns:
-        raise UsageError(f"{where}: 'product' must be columns with the factor of each, got {columns!r}")
+        raise UsageError(f"{where}: 'product' must map names of columns to factors, got {columns!r}")
     for name in columns.values():
         if not isinstance(name, str) or name not in earlier:
             raise UsageError(f"{where}: no factor {name!r} before it{nearest(name, earlier)}")
     if "factors" in columns:
-        raise UsageError(f"{where}: no column can be named 'factors', which holds the levels of all columns")
+        raise UsageError(
+            f"{where}: a column cannot be named 'factors', because this name holds the levels of all columns"
+        )
     known: dict[Level, Choice] = {}
     for choices in itertools.product(*(earlier[name] for name in columns.values())):
         levels = {column: choice.level for column, choice in zip(columns, choices, strict=True)}
@@ -163,20 +167,20 @@ def _levels(value: Any, where: str) -> list[Level]:
 
 def _level(value: Any, where: str) -> Level:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UsageError(f"{where}: levels are words or numbers, got {value!r}")
+        raise UsageError(f"{where}: levels must be text or numbers, got {value!r}")
     return value
 
 
 def expand(entry: Any, factors: Factors, where: str, read: Reads) -> list[Single]:
-    """Repeat an entry of a pipeline file for each combination of levels of the factors that its ``each`` names.
+    """Repeat an entry of a pipeline file for each combination of levels of the factors in its ``each``.
 
-    ``${factor}`` and ``${factor.name}`` are replaced everywhere in it: by the value itself if the string holds nothing else,
-    otherwise by the value's text. In an ``id``, characters other than letters, digits, - and _ become _.
+    ``${factor}`` and ``${factor.name}`` are replaced everywhere in the entry: by the value itself if the string holds nothing
+    else, otherwise by the value as text. In an ``id``, characters other than letters, digits, - and _ become _.
 
     Args:
         entry: The entry.
-        factors: What it may vary.
-        where: Named in errors.
+        factors: All factors by name.
+        where: Place, for errors.
         read: Collects the values of levels that the entry reads, see ``check_read``.
 
     Raises:
@@ -204,10 +208,10 @@ def expand(entry: Any, factors: Factors, where: str, read: Reads) -> list[Single
 
 
 def check_read(factors: Factors, read: Reads, where: str) -> None:
-    """Raise if a level has a value that no stage reads; ``preset`` is for the stages of the level, and always read.
+    """Check that stages read every value of every level. The value ``preset`` always counts as read.
 
     Raises:
-        UsageError: There is such a value.
+        UsageError: No stage reads a value.
     """
     for name, choices in factors.items():
         for choice in choices:
@@ -221,7 +225,7 @@ def check_read(factors: Factors, read: Reads, where: str) -> None:
 
 
 def _places(decided: Mapping[Place, Any]) -> Iterator[Place]:
-    """The places of single values among those decided; nested mappings have one for each of their values, be it none."""
+    """Paths of the single values in ``decided``. A nested mapping gives one path per value, and none if it is empty."""
     for place, value in decided.items():
         if isinstance(value, Mapping):
             yield from _places({(*place, name): item for name, item in value.items()})
@@ -230,14 +234,14 @@ def _places(decided: Mapping[Place, Any]) -> Iterator[Place]:
 
 
 def _left(every: Iterable[Place], own: Set[Place]) -> Iterator[Place]:
-    """Places that other levels decide, and that are neither inside nor around those of this level."""
+    """Paths in ``every`` that neither contain a path of this level nor lie inside one."""
     for place in every:
         if not any(place[: len(other)] == other or other[: len(place)] == place for other in own):
             yield place
 
 
 def _decided(before: Any, after: Any, path: Place) -> Iterator[tuple[Place, Any]]:
-    """The values that came from placeholders, by their path."""
+    """Pairs of path and value, for values that came from placeholders."""
     if isinstance(before, dict):
         for name, value in before.items():
             yield from _decided(value, after[name], (*path, name))
@@ -249,7 +253,7 @@ def _decided(before: Any, after: Any, path: Place) -> Iterator[tuple[Place, Any]
 
 
 def _as_ids(before: Any, after: Any) -> Any:
-    """Ids; in those that had placeholders, characters that ids cannot have become _ (``*`` stays, for patterns)."""
+    """Replace characters that ids cannot have by _ in ids that had placeholders (``*`` stays, for patterns)."""
     if isinstance(before, dict):
         return {role: _as_ids(before[role], after[role]) for role in before}
     if isinstance(before, list):
@@ -259,7 +263,7 @@ def _as_ids(before: Any, after: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Replacement:
-    """Puts the values of the chosen levels in the place of placeholders, and notes in ``read`` which were read."""
+    """Replaces placeholders by the values of the chosen levels, and records in ``read`` the values that were read."""
 
     chosen: Mapping[str, Choice]
     where: str

@@ -1,4 +1,4 @@
-"""Pipelines on data sets that hold no images back."""
+"""Pipelines on data sets without held-out images."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ HELD_OUT = "val"
 
 
 def adapted(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> tuple[Pipeline, list[str]]:
-    """The pipeline for a data set without masks and without images in the split ``val``.
+    """Adapt a pipeline to a data set without masks and without images in the split ``val``.
 
-    Such a data set cannot be scored, so that nothing is gained by holding images back: its training images are predicted, and
-    shown in the report. Where training images have masks, the pipeline stays as it is, because scores of training images must
-    not stand in the place of scores of held-out images; ``check_pipeline`` refuses it then.
+    Such a data set cannot be scored, so held-out images have no use. Its training images are predicted instead and shown in the
+    report. If training images have masks, the pipeline is not changed, because scores of training images must not replace scores
+    of held-out images. ``check_pipeline`` then refuses the pipeline.
 
     Args:
         pipeline: The stages.
         known: Catalogues by stage id, see ``catalogues``.
 
     Returns:
-        The pipeline, and what was changed, for people.
+        The pipeline, and messages about the changes.
     """
     trained = next((n.params.split for n in pipeline.nodes.values() if isinstance(n.params, TrainParams)), None)
     if trained is None:
@@ -39,13 +39,13 @@ def adapted(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> tuple[Pipelin
     }
     note = (
         f"the data set has no images in split {HELD_OUT!r}, and no image of {trained!r} has a mask: the images of {trained!r} "
-        f"take their place ({', '.join(name for name in nodes if name in chosen)})"
+        f"are used instead ({', '.join(name for name in nodes if name in chosen)})"
     )
     return replace(pipeline, nodes=nodes), [note]
 
 
 def _moves(node: Node, trained: str, catalogue: Catalogue) -> bool:
-    """True if a stage works on held-out images, of which there are none, and no training image has a mask."""
+    """True if a stage works on the split ``val``, this split has no images, and no training image has a mask."""
     images = catalogue.splits.get(trained, ())
     return (
         getattr(node.params, "split", None) == HELD_OUT

@@ -19,11 +19,11 @@ class Parameter:
     """One parameter.
 
     Attributes:
-        name: As in a pipeline file, with the names of the models it lies in before it (``augment.crop``).
-        kind: Its type, as in the source.
-        default: Plain value, or None together with ``required``.
-        required: Whether it must be given.
-        text: What it means.
+        name: Name in pipeline files, after the names of the models that contain it (``augment.crop``).
+        kind: Type annotation as in the source code.
+        default: Default as a plain value; None if ``required``.
+        required: True if the parameter has no default.
+        text: Description.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Parameter:
 
 
 def parameters(model: type[BaseModel]) -> Iterator[Parameter]:
-    """The parameters of a model in their order.
+    """The parameters of a model, in their order.
 
-    In the place of a nested model that has a default stand its own parameters, with its name before theirs; those of the models
-    in a list follow the list (``phases.*.lr``).
+    A nested model with a default is replaced by its own parameters, whose names begin with its name. The parameters of models in
+    a list follow the list (``phases.*.lr``).
     """
     docs = _docs(model)
     for name, field in model.model_fields.items():
@@ -64,7 +64,7 @@ def _inside(name: str, model: type[BaseModel]) -> Iterator[Parameter]:
 
 
 def _docs(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
-    """Type and docstring by field name, those of subclasses over those of their bases."""
+    """Type and docstring by field name. Fields of subclasses replace fields of their bases."""
     found: dict[str, tuple[str, str]] = {}
     for owner in reversed(model.__mro__):
         if not issubclass(owner, BaseModel) or owner is BaseModel:

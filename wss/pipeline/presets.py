@@ -25,18 +25,19 @@ class Preset:
     """Settings for many pipelines.
 
     Attributes:
-        source: Its name or file, for errors.
+        source: Name or file of the preset, for errors.
         title: One line for lists.
-        differs: Differences from the paper, one line each; the user is told them whenever the preset is used.
+        differs: Differences from the paper, one line each. They are shown whenever the preset is used.
         split: Splits by the name that pipelines use, for example ``{train: trainaug}``.
-        recipes: Recipes by name; they replace those of a pipeline. A pipeline that uses a recipe which the preset lacks is
-            refused, unless the preset has no recipes at all.
+        recipes: Recipes by name; they replace the recipes of a pipeline. If the preset has recipes, a pipeline that uses a
+            recipe missing from the preset is refused.
         every: Changes of parameters by kind of stage (``crf``), for all stages of that kind.
-        methods: Changes of a training method's settings by its name, for all stages that have the method.
-        factors: Levels with their values by factor; they replace those of a pipeline that has the factor.
+        methods: Changes of a training method's settings by name of the method, for all stages with this method.
+        factors: Levels with their values by factor; they replace the levels of a pipeline that has the factor.
         stages: Changes of parameters by pattern of stage ids, for presets that are made for one pipeline.
-        own: Of a person's file, ``PART.NAME`` for each of its own settings by recipe, kind, method, factor or split, which should
-            reach a stage. Presets that come with wss have none: they are made for several pipelines.
+        own: For a user's file, ``PART.NAME`` for each of its own settings of recipes, kinds of stages, methods, factors and
+            splits. Each of these should be used by a stage. Empty for shipped presets, because they are made for several
+            pipelines.
     """
 
     source: str
@@ -51,25 +52,25 @@ class Preset:
     own: tuple[str, ...] = ()
 
     def presets_of_levels(self) -> list[str]:
-        """Names of the presets that its levels name (``preset`` among the values of a level)."""
+        """Names of the presets in its levels (the value ``preset`` of a level)."""
         levels = [values for factor in self.factors.values() if isinstance(factor, dict) for values in factor.values()]
         return sorted({str(values["preset"]) for values in levels if isinstance(values, dict) and "preset" in values})
 
 
 def shipped_presets() -> dict[str, Path]:
-    """The presets that come with wss, by name."""
+    """Files of the shipped presets, by name."""
     return {path.stem: path for path in sorted((shipped("pipelines") / "presets").glob("*.yaml"))}
 
 
 def load_preset(name_or_file: str) -> Preset:
     """Read a shipped preset or a YAML file.
 
-    Its entries are ``title``, ``description``, ``extends`` and the attributes of ``Preset``. ``extends`` names another preset,
-    shipped or beside the file: its settings hold where this one has none. A recipe or factor replaces the whole one of the same
-    name.
+    The entries of the file are ``title``, ``description``, ``extends`` and the attributes of ``Preset``. ``extends`` names
+    another preset, shipped or in the same folder; its settings are used unless this preset has its own. A factor replaces the
+    whole factor of the same name. Recipes are joined (``wss.pipeline.recipes.joined``).
 
     Raises:
-        UsageError: No such preset, another form, or an unknown kind of stage, method or setting.
+        UsageError: The preset does not exist, has another form, or names an unknown kind of stage, method or setting.
     """
     path = _file(name_or_file)
     document = _document(path, ())
@@ -82,23 +83,21 @@ def load_preset(name_or_file: str) -> Preset:
     for name, part in parts.items():
         nested = name in ("every", "methods", "stages", "recipes")
         if not isinstance(part, dict) or (nested and not all(isinstance(v, dict) for v in part.values())):
-            raise UsageError(
-                f"{path}: {name!r} must hold names, and for each its settings with their values; got {part!r}"
-            )
+            raise UsageError(f"{path}: {name!r} must map names to settings with their values, got {part!r}")
     _check_names(path, "every", parts["every"], {stage.name: stage.params.model_fields for stage in STAGES.values()})
     check_methods(parts["methods"], str(path))
     return Preset(name_or_file, str(document.get("title", path.stem)), tuple(lines), own=own, **parts)
 
 
 def _own(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """See ``Preset.own``; a single split replaces ``train``."""
+    """The value of ``Preset.own``. A single split replaces ``train``."""
     names = {part: document.get(part) or {} for part in ("recipes", "every", "methods", "factors", "split")}
     names["split"] = {"train": None} if isinstance(names["split"], str) else names["split"]
     return tuple(f"{part}.{name}" for part, found in names.items() if isinstance(found, dict) for name in found)
 
 
 def check_methods(settings: Mapping[str, Any], where: str) -> None:
-    """Raise if settings by method have an unknown method or setting."""
+    """Raise if settings of methods contain an unknown method or setting."""
     _check_names(where, "methods", settings, {name: method.model_fields for name, method in _KNOWN.items()})
 
 
@@ -106,7 +105,7 @@ def split_names(value: Any, where: str) -> dict[str, str]:
     """Read the entry ``split``: splits by the name that stages use. A single name replaces ``train``.
 
     Raises:
-        UsageError: Another form.
+        UsageError: The entry has another form.
     """
     names = {"train": value} if isinstance(value, str) else value or {}
     if not isinstance(names, dict) or not all(isinstance(name, str) for pair in names.items() for name in pair):
@@ -132,7 +131,7 @@ def _document(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     beside = path.parent / f"{document['extends']}.yaml"
     base_path = beside if beside.is_file() else _file(str(document["extends"]))
     if base_path.resolve() in {other.resolve() for other in (*above, path)}:
-        raise UsageError(f"{path}: extends itself, by way of {base_path}")
+        raise UsageError(f"{path}: extends itself, through {base_path}")
     base = _document(base_path, (*above, path))
     joined = {**base, **document}
     for name in ("recipes", "factors", "every", "methods", "stages"):
@@ -150,7 +149,7 @@ def _check_names(where: Path | str, part: str, settings: Mapping[str, Any], know
         if name not in known:
             raise UsageError(f"{where}: {part}: no {name!r}{nearest(name, known)}")
         if not isinstance(values, dict):
-            raise UsageError(f"{where}: {part}: {name!r} must have parameters with their values, got {values!r}")
+            raise UsageError(f"{where}: {part}: {name!r} must map parameters to values, got {values!r}")
         for key in values:
             if key not in known[name]:
                 raise UsageError(f"{where}: {part}: {name!r} has no parameter {key!r}{nearest(key, known[name])}")

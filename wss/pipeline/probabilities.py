@@ -1,4 +1,4 @@
-"""Predictions of a pipeline keep their probabilities where another stage reads them."""
+"""Predictions of a pipeline store probabilities if another stage reads them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def decided(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """Decide for each stage with a parameter ``probs`` that was not given one.
+    """Set the parameter ``probs`` of each stage where it is None: True if another stage reads the probabilities.
 
     Args:
-        nodes: All stages of a pipeline. Commands that run a part of it (`wss evaluate`) keep what the rest reads, so that a later
-            one (`wss evaluate --crf`) goes on from there.
+        nodes: All stages of a pipeline. Commands that run only a part of it (`wss evaluate`) also store the probabilities that
+            the other stages read, so that a later command (`wss evaluate --crf`) can continue from there.
     """
     read = {source for node in nodes.values() for source in _read(node)}
     return {
@@ -29,10 +29,10 @@ def decided(nodes: Mapping[str, Node]) -> dict[str, Node]:
 
 
 def check_probabilities(node: Node, nodes: Mapping[str, Node]) -> None:
-    """Raise if a stage needs probabilities that its input does not keep.
+    """Check that the inputs of a stage store the probabilities that it needs.
 
     Raises:
-        UsageError: It does.
+        UsageError: An input has no probabilities.
     """
     for role, wanted in node.stage.inputs.items():
         needed = wanted.probs == "needed" or (wanted.probs_needed is not None and wanted.probs_needed(node.params))
@@ -40,12 +40,12 @@ def check_probabilities(node: Node, nodes: Mapping[str, Node]) -> None:
             params = nodes[source].params
             if not hasattr(params, "probs"):
                 raise UsageError(
-                    f"{node.stage.name} needs probabilities, and {source!r} gives labels only; name a stage `predict` as its "
+                    f"{node.stage.name} needs probabilities, but {source!r} gives labels only; name a stage `predict` as its "
                     f"input {role!r}"
                 )
             if params.probs is False:
                 raise UsageError(
-                    f"{node.stage.name} needs probabilities, and {source!r} keeps none; predict with `probs: true`, or leave "
+                    f"{node.stage.name} needs probabilities, but {source!r} stores none; predict with `probs: true`, or leave "
                     "`probs` out"
                 )
 

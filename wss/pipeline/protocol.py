@@ -1,4 +1,4 @@
-"""The protocol of a pipeline: what each stage will do, with the numbers that a paper states, before anything runs."""
+"""Protocols of stages: the settings and numbers that papers state, computed before anything runs."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def protocols(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, d
         known: Catalogues by stage id, see ``catalogues``.
 
     Returns:
-        For a training: ``split``, ``images`` (without those that have no labels, as far as the list of files tells, unless the
-        method uses unlabelled images), ``images_at_most`` (some may lose all their labels by ``drop``), ``steps`` (of all
-        phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the augmentation), ``augment``, ``network``,
-        ``initialisation``, ``method``, ``labels`` (the annotation), ``simulated`` (labels are drawn from masks), ``amp``,
-        ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the rest of a phase) and ``seed``. For other stages their
-        parameters, with the numbers that a named choice stands for.
+        For a training: ``split``, ``images`` (number of images; images without labels according to the list of files do not
+        count, unless the method uses unlabelled images), ``images_at_most`` (True if some images may lose all labels by
+        ``drop``), ``steps`` (of all phases), ``batch_size``, ``crop``, ``resize``, ``scales`` (of the augmentation),
+        ``augment``, ``network``, ``initialisation``, ``method``, ``labels`` (the annotation), ``simulated`` (True if labels are
+        drawn from masks), ``amp``, ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the other settings of a phase)
+        and ``seed``. For other stages: their parameters, with named choices replaced by their numbers.
     """
     return {node.id: found for node in pipeline.nodes.values() if (found := _protocol(node, pipeline, known))}
 
@@ -91,7 +91,7 @@ def _training(node: Node, params: TrainParams, pipeline: Pipeline, catalogue: Ca
 
 
 def _images(params: TrainParams, prepared: PrepareParams | None, catalogue: Catalogue) -> int:
-    """Number of images to train on: those that have labels, as far as the data set's list of files tells."""
+    """Number of training images. Images without labels do not count, unless the method uses unlabelled images."""
     ids = catalogue.splits.get(params.split, ())
     if prepared is None or params.method.uses_unlabelled:
         return len(ids)
@@ -104,7 +104,7 @@ def _phase(phase: Phase, images: int, batch_size: int) -> dict[str, Any]:
 
 
 def _initialisation(node: Node, params: TrainParams, pipeline: Pipeline) -> str:
-    """The weights that training starts from. For the network of another training, also the weights that began the chain."""
+    """Initial weights of a training. If it continues another training, also the initial weights of the first training."""
     if node.inputs.get("features"):
         made = pipeline.nodes[node.inputs["features"][0]].params
         return f"{made.weights} (backbone), random (the rest)" if isinstance(made, FeaturesParams) else "random"
@@ -120,13 +120,13 @@ def _initialisation(node: Node, params: TrainParams, pipeline: Pipeline) -> str:
 
 
 def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Protocols as lines of text, one block for all stages whose protocols read the same.
+    """Protocols as lines of text. Stages with equal text share one block.
 
     Args:
         found: Protocols by stage id.
 
     Returns:
-        For each block a line with the ids, and indented lines.
+        For each block, a line with the ids and then indented lines.
     """
     blocks: dict[tuple[str, ...], list[str]] = {}
     for name, protocol in found.items():
@@ -170,13 +170,13 @@ def _training_text(protocol: Mapping[str, Any]) -> list[str]:
 
 
 def _batch(protocol: Mapping[str, Any]) -> str:
-    """The batch size, and what it comes to where there are fewer images."""
+    """The batch size. If there are fewer images, also their number."""
     size, images = protocol["batch_size"], protocol["images"]
     return f"{size} (all {images} images)" if images < size else str(size)
 
 
 def _seen(protocol: Mapping[str, Any]) -> str:
-    """How images are cut for training, see ``TrainParams.augment``."""
+    """Description of the size of training images, see ``TrainParams.augment``."""
     crop, resize = protocol["crop"], protocol["resize"]
     if protocol["augment"]["whole"]:
         return f"whole, resized to {_size(resize)}" if resize else "whole, padded to one size"
@@ -196,7 +196,7 @@ def _range(value: list[float]) -> str:
 
 
 def listed(values: Mapping[str, Any]) -> str:
-    """Names with values; without those that are None, and without the overlap of windows where there is no window."""
+    """Names with values as text. Skips values that are None, and the overlap of windows if there is no window."""
     left_out = {"overlap"} if "window" in values and values["window"] is None else set()
     shown = {name: value for name, value in values.items() if value is not None and name not in left_out}
     return ", ".join(f"{name} {_value(value)}" for name, value in shown.items())

@@ -1,8 +1,8 @@
-"""Recipes: named groups of parameters, mostly of trainings and their phases, which a preset can replace.
+"""Recipes: named groups of parameters, mostly of trainings and their phases. A preset can replace them.
 
-``recipe: NAME`` inside the parameters of a stage inserts the values of a recipe; values beside it count more. A recipe may itself
-begin with another recipe. Their names are roles (``training``, ``first``, ``second``, ...). A preset replaces whole recipes, and
-so its settings reach every pipeline that uses these roles, whatever the ids of its stages.
+``recipe: NAME`` inside the parameters of a stage inserts the values of a recipe. Values next to it win over the recipe. A recipe
+may itself start from another recipe. Recipes are named by roles (``training``, ``first``, ``second``, ...). A preset replaces
+whole recipes, so its settings apply to every pipeline that uses these roles, independent of the ids of its stages.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from wss.pipeline.changes import NOTHING, at, merge
 
 @dataclass(frozen=True)
 class Recipes:
-    """The recipes that hold for one stage.
+    """The recipes that apply to one stage.
 
     Attributes:
         own: Recipes of the pipeline, by name.
-        preset: Recipes of the preset, by name; they replace those of the pipeline.
+        preset: Recipes of the preset, by name; they replace the pipeline's recipes.
         source: Name of the preset, for errors.
         changes: Changes of single values, by recipe (``--set recipes.first.steps=100``).
-        used: Collects the names of recipes whose values were asked for.
+        used: Collects the names of recipes whose values were used.
     """
 
     own: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Recipes:
         """Replace every ``recipe: NAME`` inside a value by the values of the recipe.
 
         Raises:
-            UsageError: No such recipe, a recipe that contains itself, or a preset whose recipes lack this role.
+            UsageError: A recipe does not exist or contains itself, or the preset has recipes but lacks this role.
         """
         return self._resolved(value, where, ())
 
@@ -51,7 +51,7 @@ class Recipes:
         return merge(self._values(value["recipe"], where, above), rest) if "recipe" in value else rest
 
     def uses(self, value: Any) -> bool:
-        """True if a value takes a recipe while the preset has recipes."""
+        """True if a value uses a recipe and the preset has recipes."""
         if isinstance(value, list):
             return any(map(self.uses, value))
         if not isinstance(value, dict):
@@ -59,7 +59,7 @@ class Recipes:
         return bool(self.preset and "recipe" in value) or any(map(self.uses, value.values()))
 
     def offered(self, given: Any, path: Sequence[str | int], where: str) -> Any:
-        """Look up the value that recipes have at a path of the given parameters, if the preset has recipes.
+        """Look up the value of recipes at a path of the given parameters, if the preset has recipes.
 
         Returns:
             The value, or ``NOTHING``.
@@ -82,12 +82,12 @@ class Recipes:
         self.used.add(name)
         found = known[name] or {}
         if not isinstance(found, dict):
-            raise UsageError(f"{where}: recipe {name!r} must be names with values, got {found!r}")
+            raise UsageError(f"{where}: recipe {name!r} must map names to values, got {found!r}")
         rest = {key: self._resolved(item, where, (*above, name)) for key, item in found.items() if key != "recipe"}
         if self.preset and name not in self.preset and rest:
             raise UsageError(
-                f"{where}: preset {self.source} has no recipe {name!r}, which this stage trains by: the preset is not made for "
-                f"this pipeline; its recipes are {', '.join(sorted(self.preset))}"
+                f"{where}: this stage uses the recipe {name!r}, and preset {self.source} has no such recipe: the preset is not "
+                f"made for this pipeline; its recipes are {', '.join(sorted(self.preset))}"
             )
         if "recipe" in found:
             rest = merge(self._values(found["recipe"], where, (*above, name)), rest)
@@ -96,9 +96,10 @@ class Recipes:
 
 
 def joined(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Join the recipes of a file with those of the file that it extends.
+    """Join the recipes of a file with the recipes of the file that it extends.
 
-    A recipe that names another one (``recipe: NAME``) replaces the one of its name. Any other changes it value by value.
+    A recipe that starts from another one (``recipe: NAME``) replaces the recipe of the same name. Any other recipe changes the
+    recipe of the same name value by value.
     """
     result = dict(base)
     for name, recipe in own.items():

@@ -1,4 +1,4 @@
-"""Checks of the report of a pipeline before anything runs."""
+"""Checks of the report of a pipeline, before any stage runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from wss.stages.report import ReportParams
 
 
 def check_report(node: Node, pipeline: Pipeline) -> None:
-    """Raise if a report cannot be what it is declared to be, whatever the results are.
+    """Check that a report can be made as declared, for any results.
 
     Args:
         node: A stage; only a ``report`` is checked.
         pipeline: The stages.
 
     Raises:
-        UsageError: Predictions or the model behind a score are not among its inputs, or no run has the factors of a study.
+        UsageError: The predictions or the model of a score are not among the report's inputs, or no run has the factors of a
+            study.
     """
     if not isinstance(node.params, ReportParams):
         return
@@ -40,7 +41,7 @@ def check_report(node: Node, pipeline: Pipeline) -> None:
 
 
 def _maker(name: str, pipeline: Pipeline) -> Node:
-    """The stage that made predictions with a network; later stages only refined them."""
+    """The stage that made predictions with a network, before other stages refined them."""
     node = pipeline.nodes[name]
     while node.inputs.get("predictions"):
         node = pipeline.nodes[node.inputs["predictions"][0]]

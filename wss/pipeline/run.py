@@ -35,8 +35,8 @@ class Outcome:
     Attributes:
         node: The node.
         store: Its finished store.
-        skipped: Whether it was there already.
-        seconds: Time spent now.
+        skipped: True if the store already existed.
+        seconds: Time spent in this run.
         published: Files written for people.
     """
 
@@ -49,8 +49,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """State of one node before a run; ``key`` is None if it depends on results that do not exist yet, ``store`` until it is
-    done.
+    """State of one node before a run.
+
+    Attributes:
+        node: The node.
+        state: State of its store.
+        key: Key of its store; None if it depends on results that do not exist yet.
+        store: Its store; None if it is not done.
     """
 
     node: Node
@@ -67,21 +72,21 @@ def run_pipeline(
     before: Callable[[Node, State], None] | None = None,
     given: Mapping[str, Store] | None = None,
 ) -> dict[str, Outcome]:
-    """Run every node whose store is not there yet, and tell first what will be left out.
+    """Run every node whose store does not exist yet. Messages first report what will be left out.
 
     Args:
-        pipeline: What to run.
-        workspace: Where the artifacts are.
+        pipeline: The pipeline to run.
+        workspace: Folder of the artifacts.
         context: Device, jobs, progress.
-        before: Called with each node and its state just before the node is skipped, resumed or run.
-        given: Stores of stages ``samples`` by id, in the place of data sets that are not there any more.
+        before: Called with each node and its state, just before the node is skipped, resumed or run.
+        given: Stores of stages ``samples`` by id, used instead of data sets that no longer exist.
 
     Returns:
         Outcomes by node id.
 
     Raises:
-        WssError: A stage's check refused its parameters, before anything ran; or a stage failed: finished stages stay, and the
-            failed one resumes where it stopped. Or what is left to do does not fit on the disk, see ``require_space``.
+        WssError: A stage's check refused its parameters before anything ran; or the stores do not fit on the disk (see
+            ``require_space``); or a stage failed. Finished stages are kept, and the failed stage resumes where it stopped.
     """
     given = given or {}
     known = catalogues(pipeline, given)
@@ -117,7 +122,7 @@ def run_node(
     *,
     before: Callable[[Node, State], None] | None = None,
 ) -> Outcome:
-    """Run one stage on given stores, unless its result exists."""
+    """Run one stage on given stores, unless its result already exists."""
     started = time.monotonic()
     stage = node.stage
     key = stage_key(node, inputs, context)
@@ -187,7 +192,7 @@ def _make(node: Node, inputs: Mapping[str, tuple[Store, ...]], path: Path, key: 
 
 
 def _run(node: Node, inputs: Inputs, writer: StoreWriter, context: Context) -> None:
-    """Run a stage; one that only reports says why it cannot, and the pipeline goes on."""
+    """Run a stage. If a stage that only reports fails, the reason is stored in its result and the pipeline continues."""
     try:
         node.stage.run(node.params, inputs, writer, context)
     except (UsageError, DataError) as error:
@@ -223,7 +228,7 @@ def _provenance(
 
 
 def _exclusive(path: Path, context: Context) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock of one artifact; a second process waits and then finds the result."""
+    """Hold the lock of one artifact. A second process waits and then finds the result."""
     if path.exists():
         return contextlib.nullcontext()
     what = f"{path.parent.name} {path.stem[:12]}"

@@ -1,13 +1,23 @@
 """A pipeline as data: a YAML file that names stages, their parameters and their inputs, checked before anything runs.
 
 ``extends`` starts from another pipeline, and ``recipe`` inserts named parameters. ``each`` repeats an entry for every
-combination of levels of the ``factors`` that it names; a list input takes patterns with ``*``. So a study of many trainings is
-one short file.
+combination of levels of the named ``factors``. A list input accepts patterns with ``*``. So a study of many trainings is one
+short file.
 
-The parameters of a stage come from several places. Later ones win: the stage's defaults; the pipeline's settings of methods;
-values for every stage (``seed``); recipes, a preset's in the place of the pipeline's; the stage's entry; ``every``, ``methods``
-and ``stages`` of the preset; those of the presets of the stage's levels; other names of splits; ``methods`` of the command line;
-changes of the stage by the command line. A value that a factor decides cannot be changed.
+The parameters of a stage come from several sources. Later sources win:
+
+1. the stage's defaults
+2. the pipeline's settings of methods
+3. values for every stage (``seed``)
+4. recipes (a preset's recipes replace the pipeline's)
+5. the stage's entry
+6. ``every``, ``methods`` and ``stages`` of the preset
+7. the same entries of the presets of the stage's levels
+8. other names of splits
+9. ``methods`` of the command line
+10. changes of the stage by the command line
+
+A value that a factor sets cannot be changed.
 """
 
 from __future__ import annotations
@@ -40,9 +50,9 @@ class Node:
     """One stage of a pipeline.
 
     Attributes:
-        id: Unique in the pipeline; defaults to the stage's name.
-        stage: What runs.
-        params: Its parameters.
+        id: Unique name in the pipeline; by default the stage's name.
+        stage: The stage to run.
+        params: Parameters of the stage.
         inputs: Node ids by role.
     """
 
@@ -54,16 +64,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Stages in an order in which each comes after its inputs.
+    """Stages in an order in which each stage comes after its inputs.
 
     Attributes:
         name: File name without ``.yaml``.
         title: One line for lists.
-        description: What it does and when to use it.
+        description: Purpose of the pipeline and when to use it.
         nodes: Stages by id.
         notes: Messages for the user: differences of a preset from its paper, and settings that have no effect.
-        levels: Levels of its factors by name.
-        choose: Gives the same pipeline with these levels of factors alone; raises ``UsageError`` where that is no pipeline.
+        levels: Levels of each factor, by name of the factor.
+        choose: Returns the same pipeline with only these levels of factors; raises ``UsageError`` if they give no valid pipeline.
     """
 
     name: str
@@ -75,10 +85,10 @@ class Pipeline:
     choose: Callable[[Mapping[str, Sequence[Level]]], Pipeline] | None = field(default=None, compare=False, repr=False)
 
     def up_to(self, *targets: str) -> Pipeline:
-        """Keep only the given nodes and all that they need.
+        """Keep only the given nodes and all nodes that they need.
 
         Raises:
-            UsageError: No such node.
+            UsageError: A node does not exist.
         """
         wanted: set[str] = set()
         queue = list(targets)
@@ -94,12 +104,12 @@ class Pipeline:
 
 
 def shipped_pipelines() -> dict[str, Path]:
-    """The pipelines that come with wss, by name."""
+    """Files of the shipped pipelines, by name."""
     return {path.stem: path for path in sorted(shipped("pipelines").glob("*.yaml"))}
 
 
 def find_pipeline(name_or_file: str) -> Path:
-    """Find the file of a shipped pipeline, or take the given YAML file.
+    """Path of a shipped pipeline, or of the given YAML file.
 
     Raises:
         UsageError: Neither exists.
@@ -116,7 +126,7 @@ def find_pipeline(name_or_file: str) -> Path:
 
 
 def reference(name_or_file: str) -> str:
-    """A name under which a pipeline is found from any folder: that of a shipped pipeline, or the whole path of a file."""
+    """A name that identifies a pipeline from any folder: the name of a shipped pipeline, or the absolute path of a file."""
     return name_or_file if name_or_file in shipped_pipelines() else str(find_pipeline(name_or_file).resolve())
 
 
@@ -130,15 +140,15 @@ def load_pipeline(
 
     Args:
         path: The YAML file.
-        overrides: Parameter changes by stage id, or by a pattern of ids with ``*``, nested like the parameters; an id counts
-            more than a pattern. Further entries: ``factors``, levels by factor; ``recipes`` and ``methods``, changes by name;
-            ``split``, splits by the name that stages use. See ``parse_overrides``.
-        everywhere: Values for every stage that has a parameter of that name (``seed``) and is not given one.
-        preset: Changes that count less than ``overrides``.
+        overrides: Parameter changes by stage id, or by a pattern of ids with ``*``, nested like the parameters. Changes for an
+            exact id win over patterns. Further entries: ``factors``, levels by factor; ``recipes`` and ``methods``, changes by
+            name; ``split``, splits by the name that stages use. See ``parse_overrides``.
+        everywhere: Values for every stage that has a parameter of this name (``seed``) and does not set it.
+        preset: Further changes; ``overrides`` win over them.
 
     Raises:
-        UsageError: Malformed YAML, an unknown stage, parameter, recipe, role or node, an input of the wrong kind, an input that
-            comes later in the file, or a change of a value that a factor decides.
+        UsageError: The YAML is malformed; a stage, parameter, recipe, role or node is unknown; an input has the wrong kind or
+            comes later in the file; or a change affects a value that a factor sets.
     """
     document = read_pipeline(path)
     changes = overrides or {}
@@ -179,10 +189,10 @@ class _Built:
     """The stages of a pipeline file.
 
     Attributes:
-        nodes: By id.
-        levels: The presets of their levels.
-        used: What they used of recipes, methods and splits.
-        named: Ids that each stage names as inputs, without those that it takes by a pattern.
+        nodes: Stages by id.
+        levels: Presets of their factor levels.
+        used: Recipes, methods and splits that the stages use, see ``Settings.used``.
+        named: For each stage id, the ids that it names as inputs. Ids matched by a pattern are not included.
         factors: Levels by factor.
     """
 
@@ -234,14 +244,14 @@ def _build(
 def _check_levels(
     where: str, nodes: Mapping[str, Node], of_levels: Mapping[str, Sequence[Preset]], settings: Settings
 ) -> None:
-    """Raise if presets of levels would change a part of a study only: its splits, or how some of its networks are trained."""
+    """Raise if presets of levels would change only a part of a study: its splits, or the training of some networks."""
     for level in dict.fromkeys(preset.source for presets in of_levels.values() for preset in presets):
         (preset,) = {p.source: p for presets in of_levels.values() for p in presets if p.source == level}.values()
         for name, split in preset.split.items():
             if settings.splits().get(name, name) != split and name not in settings.changes.get("split", {}):
                 raise UsageError(
-                    f"{where}: preset {level} of a level takes the split {split!r} in the place of {name!r}, and the rest of "
-                    f"the pipeline does not; write `split: {{{name}: {split}}}` in the pipeline or its preset"
+                    f"{where}: preset {level} of a level uses the split {split!r} instead of {name!r}, but the rest of the "
+                    f"pipeline does not; write `split: {{{name}: {split}}}` in the pipeline or its preset"
                 )
     if settings.preset is not None and settings.preset.recipes:
         return
@@ -249,7 +259,7 @@ def _check_levels(
     without = [name for name in trainings if not any(preset.recipes for preset in of_levels[name])]
     if without and len(without) < len(trainings):
         raise UsageError(
-            f"{where}: presets of levels set how networks are trained, and {', '.join(without)} "
+            f"{where}: presets of levels set how networks are trained, but {', '.join(without)} "
             f"{'has' if len(without) == 1 else 'have'} no such level; use a preset for the whole pipeline"
         )
 
@@ -257,9 +267,9 @@ def _check_levels(
 def _factors(
     declared: Any, chosen: Mapping[str, Any], everywhere: Mapping[str, Any], preset: Preset | None, where: str
 ) -> Factors:
-    """The factors of a pipeline, with the levels of a preset and those chosen on the command line.
+    """The factors of a pipeline, with levels from a preset and from the command line.
 
-    A seed for every stage is the only level of a factor ``seed`` with plain levels.
+    If a seed is given for every stage, it becomes the only level of a factor ``seed`` with plain levels.
     """
     if "seed" in everywhere and isinstance(declared, dict) and isinstance(declared.get("seed"), list):
         chosen = {"seed": [everywhere["seed"]], **chosen}
@@ -271,7 +281,7 @@ def _factors(
 
 
 def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """Remove the inputs that stages leave unread with their parameters, and the nodes that nobody reads for this reason."""
+    """Remove inputs that stages do not read with their parameters, and nodes that no stage reads for this reason."""
     kept: dict[str, Node] = {}
     idle: set[str] = set()
     for node in nodes.values():
@@ -287,7 +297,7 @@ def _read_only(nodes: Mapping[str, Node]) -> dict[str, Node]:
 
 
 def _named(inputs: Mapping[str, Any]) -> set[str]:
-    """The ids among an entry's inputs, without patterns."""
+    """The ids in an entry's inputs, without patterns."""
     sources = [s for given in inputs.values() for s in (given if isinstance(given, list) else [given])]
     return {source for source in sources if isinstance(source, str) and "*" not in source}
 
@@ -295,15 +305,15 @@ def _named(inputs: Mapping[str, Any]) -> set[str]:
 def _rows_only(
     nodes: Mapping[str, Node], named: Mapping[str, set[str]], whole: Callable[[], Mapping[str, set[str]]]
 ) -> dict[str, Node]:
-    """Remove what was made for rows that are not chosen.
+    """Remove stages that are needed only for rows that were not chosen.
 
-    These are the stages that others name as an input where all levels are chosen, and that none names now. What they alone
-    read goes too.
+    These are stages that another stage names as an input when all levels are chosen, but that no stage names now. Stages that
+    only they read are removed too.
 
     Args:
         nodes: The stages with the chosen levels.
-        named: Ids that each of them names.
-        whole: Gives the same with all levels.
+        named: For each stage id, the ids that it names as inputs.
+        whole: Returns the same as ``named`` for all levels.
     """
     try:
         before = {source for sources in whole().values() for source in sources}
@@ -344,9 +354,9 @@ def _node(
     node_id = entry.get("id", stage.name)
     where = f"{path}: stage {node_id!r}"
     if not isinstance(node_id, str) or not _ID.fullmatch(node_id):
-        raise UsageError(f"{where}: an id consists of letters, digits, - and _")
+        raise UsageError(f"{where}: an id must consist of letters, digits, - and _")
     if node_id in earlier:
-        raise UsageError(f"{where}: there are two stages of this name; give one an 'id'")
+        raise UsageError(f"{where}: there are two stages with this name; give one an 'id'")
     values, presets = settings.values(stage, node_id, single, levels, where)
     source = where + (f" with preset {' and '.join(presets)}" if presets else "")
     params = validate(stage.params, values, source)
@@ -373,7 +383,7 @@ def _inputs(
             if getattr(params, name) == value:
                 raise UsageError(
                     f"{where}: {name}: {value} needs the input {role!r} ({wanted.schema.name}); name the stage that makes it, or "
-                    f"give {name} another value"
+                    f"set {name} to another value"
                 )
         if len(sources) > 1 and not wanted.many:
             raise UsageError(f"{where}: input {role!r} takes one stage, got {len(sources)}")
@@ -390,7 +400,7 @@ def _inputs(
 
 
 def _matching(source: Any, earlier: Mapping[str, Node]) -> list[Any]:
-    """The ids that a pattern with ``*`` matches; anything else is returned as it is."""
+    """The ids that match a pattern with ``*``; anything else is returned unchanged."""
     if not isinstance(source, str) or "*" not in source:
         return [source]
     return [node_id for node_id in earlier if fnmatchcase(node_id, source)] or [source]

@@ -1,4 +1,4 @@
-"""Parameters of one stage of a pipeline, put together from its entry, recipes, presets and the command line."""
+"""Parameters of one stage of a pipeline, combined from its entry, recipes, presets and the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from wss.pipeline.presets import Preset
 from wss.pipeline.recipes import Recipes
 from wss.stages.stage import Stage
 
-_REMEDY = "name levels instead, with their values, under 'factors' of the preset or by --set factors.NAME={...}"
+_REMEDY = (
+    "change the levels instead: give levels with values under 'factors' of the preset or with --set factors.NAME={...}"
+)
 
 NOT_STAGES = ("factors", "recipes", "methods", "split")
 """First names of changes that are not ids of stages."""
@@ -25,16 +27,17 @@ NOT_STAGES = ("factors", "recipes", "methods", "split")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything but a stage's own entry that decides its parameters.
+    """Settings outside a stage's own entry that contribute to its parameters.
 
     Attributes:
         recipes: Recipes of the pipeline, by name.
         methods: Settings of methods of the pipeline, by name.
-        split: Splits of the pipeline by the name that stages use.
-        everywhere: Values for every stage that has a parameter of that name.
+        split: Splits of the pipeline, by the name that stages use.
+        everywhere: Values for every stage that has a parameter of this name.
         preset: The preset of the whole pipeline.
         changes: Changes from the command line, by stage id or pattern, and under ``recipes``, ``methods`` and ``split``.
-        used: Collects what stages use: ``recipes.NAME``, ``methods.NAME``, ``split.NAME``, and ``every.NAME`` for their kinds.
+        used: Collects the settings that stages use: ``recipes.NAME``, ``methods.NAME``, ``split.NAME``, and ``every.NAME`` for
+            the kinds of stages.
     """
 
     recipes: Mapping[str, Any] = field(default_factory=dict)
@@ -46,7 +49,7 @@ class Settings:
     used: set[str] = field(default_factory=set)
 
     def splits(self) -> dict[str, str]:
-        """The splits of all stages by the name that they use."""
+        """The splits of the data set, by the name that stages use."""
         preset = {} if self.preset is None else self.preset.split
         return {**self.split, **preset, **self.changes.get("split", {})}
 
@@ -59,14 +62,14 @@ class Settings:
             stage: The stage.
             node_id: Its id.
             single: Its entry.
-            levels: Presets of its levels; they count more than the preset of the pipeline.
-            where: Named in errors.
+            levels: Presets of its levels; they win over the preset of the pipeline.
+            where: Place, for errors.
 
         Returns:
             The values, and the names of the presets that changed any of them.
 
         Raises:
-            UsageError: An unknown recipe, a preset that does not fit, or a change of a value that a factor decides.
+            UsageError: A recipe is unknown, a preset does not fit, or a change affects a value that a factor sets.
         """
         given = single.entry.get("params") or {}
         if not isinstance(given, dict):
@@ -86,8 +89,8 @@ class Settings:
         usual = self._usual(stage, given, single, where)
         if stage.name == "train" and recipes.preset and not used:
             raise UsageError(
-                f"{where}: preset {recipes.source} sets how networks are trained by recipes, and this stage trains by none of "
-                "them: the preset would change the rest of the pipeline only; leave it out, or give the stage `recipe: training`"
+                f"{where}: preset {recipes.source} sets trainings by recipes, but this stage uses none of them, so the preset "
+                "would change only the rest of the pipeline; leave the preset out, or give the stage `recipe: training`"
             )
         for preset in presets:
             before = values
@@ -111,20 +114,20 @@ class Settings:
         return values, used
 
     def _usual(self, stage: Stage, given: Mapping[str, Any], single: Single, where: str) -> Mapping[str, Any]:
-        """The values of the pipeline alone, without preset and command line; only for stages whose levels leave some."""
+        """The pipeline's own values, without preset and command line; empty if ``single.left`` is empty."""
         if not single.left:
             return {}
         return _with_methods(stage, Recipes(self.recipes).resolve(given, where), self.methods, under=True)
 
     def _require_level(self, stage: Stage, levels: Sequence[Preset], where: str) -> None:
-        """Raise if a training has no level while the preset has settings for trainings in the presets of levels only."""
+        """Raise if the preset sets trainings only through presets of levels, and this training has no level."""
         preset = self.preset
         if stage.name != "train" or preset is None or preset.recipes or levels:
             return
         if named := preset.presets_of_levels():
             raise UsageError(
-                f"{where}: preset {preset.source} sets trainings by levels of {' and '.join(sorted(preset.factors))}, and this "
-                f"stage has none of them; use a preset that these levels name instead: {', '.join(named)}"
+                f"{where}: preset {preset.source} sets trainings by levels of {' and '.join(sorted(preset.factors))}, but this "
+                f"stage has none of these levels; use one of the presets that the levels name: {', '.join(named)}"
             )
 
     def _recipes(self, presets: Sequence[Preset], where: str) -> Recipes:
@@ -140,33 +143,33 @@ class Settings:
 
     @staticmethod
     def _keep(where: str, single: Single, values: Mapping[str, Any], source: str, usual: Mapping[str, Any]) -> None:
-        """Raise if values differ from what the levels of a stage decide, or set what they leave and other levels decide."""
+        """Raise if values differ from the values that a stage's levels set, or set parameters that only other levels set."""
         for path, value in single.decided.items():
             _same(where, path, value, at(values, path), source, required=True)
         for path in single.left:
             value = at(values, path)
             if value is not NOTHING and value != at(usual, path):
                 raise UsageError(
-                    f"{where}: {source} sets {'.'.join(map(str, path))} to {value!r}, which other levels of this study set and "
-                    f"this one leaves out: {_REMEDY}"
+                    f"{where}: {source} sets {'.'.join(map(str, path))} to {value!r}; other levels of this study set this "
+                    f"parameter, and this level does not: {_REMEDY}"
                 )
 
 
 def _same(
     where: str, path: Sequence[str | int], decided: Any, other: Any, source: str, *, required: bool = False
 ) -> None:
-    """Raise if another value contradicts the one that a factor decided, or is missing although ``required``."""
+    """Raise if another value differs from the value that a factor sets, or is missing although ``required``."""
     if isinstance(decided, Mapping) and isinstance(other, Mapping):
         if tuple(path[-1:]) == ("terms",) and (more := set(other) - set(decided)):
             raise UsageError(
-                f"{where}: {source} adds {' and '.join(sorted(more))} to the terms that a factor of this study sets: {_REMEDY}"
+                f"{where}: {source} adds {' and '.join(sorted(more))} to terms that a factor of this study sets: {_REMEDY}"
             )
         for name, value in decided.items():
             _same(where, (*path, name), value, other.get(name, NOTHING), source, required=required)
     elif other != decided and (required or other is not NOTHING):
         does = "removes {}" if other is NOTHING else f"sets {{}} to {other!r}"
         raise UsageError(
-            f"{where}: {source} {does.format('.'.join(map(str, path)))}, and a factor of this study sets it to {decided!r}: "
+            f"{where}: {source} {does.format('.'.join(map(str, path)))}, but a factor of this study sets it to {decided!r}: "
             f"{_REMEDY}"
         )
 
@@ -180,7 +183,7 @@ def _with_methods(
         stage: The stage.
         values: Its values so far.
         settings: Settings by name of the method.
-        under: Settings count less than the values; the stage's default counts less than either.
+        under: If True, values win over settings. Both win over the stage's default.
     """
     result = dict(values)
     for name, default in _method_fields(stage):
@@ -200,7 +203,7 @@ def _with_settings(item: Any, settings: Mapping[str, Mapping[str, Any]], under: 
 
 
 def _methods(stage: Stage, values: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the training methods among the values of a stage."""
+    """Names of the training methods in the values of a stage."""
     for name, default in _method_fields(stage):
         plain = values.get(name, default)
         yield from (item.get("name", "") for item in (plain if isinstance(plain, list) else [plain]) if item)

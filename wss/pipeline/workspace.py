@@ -26,7 +26,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 class Workspace:
     """Paths inside a workspace, and its two small YAML files.
 
-    ``wss.yaml`` names the data set. ``state.yaml`` remembers the choices of the last commands, so that ``wss evaluate``
+    ``wss.yaml`` declares the data set. ``state.yaml`` records the choices of the last commands, so that ``wss evaluate``
     evaluates the network that ``wss train`` trained.
     """
 
@@ -34,30 +34,30 @@ class Workspace:
 
     @property
     def named(self) -> bool:
-        """True if the folder was named; False for ``Path()``, the current folder, which commands use by default."""
+        """True if the user named the folder; False for ``Path()``, the current folder and the default of commands."""
         return self.root != Path()
 
     @property
     def config_path(self) -> Path:
-        """The data set's declaration."""
+        """File that declares the data set."""
         return self.root / "wss.yaml"
 
     @property
     def state_path(self) -> Path:
-        """Choices of the last commands; deleting the file loses nothing else."""
+        """File with the choices of the last commands. Deleting it loses nothing else."""
         return self.root / "state.yaml"
 
     @property
     def cache(self) -> Path:
-        """Caches that can be deleted at any time."""
+        """Folder for caches that can be deleted at any time."""
         return self.root / "artifacts" / "cache"
 
     def artifact(self, stage: str, key: str) -> Path:
-        """Path of the store of a stage with this key."""
+        """Path of the store with this key of a stage."""
         return self.root / "artifacts" / stage / f"{key}.h5"
 
     def artifacts(self, stage: str | None = None) -> Iterator[Path]:
-        """Finished stores, of one stage or all, in the order of their names."""
+        """Paths of finished stores of one stage or of all stages, sorted by name."""
         folder = self.root / "artifacts"
         for path in sorted(folder.glob(f"{stage or '*'}/*.h5")):
             if _KEY.fullmatch(path.stem):
@@ -68,7 +68,7 @@ class Workspace:
         return [Store(path) for path in sorted(self.artifacts(stage), key=lambda path: path.stat().st_mtime_ns)]
 
     def begun_bytes(self) -> int:
-        """Size of the partial results of interrupted stages, which become stores when the stages are run again."""
+        """Size of partial results of interrupted stages. They become stores when the stages run again."""
         return sum(path.stat().st_size for path in self.root.glob("artifacts/*/*.partial"))
 
     def leftovers(self) -> Iterator[Path]:
@@ -81,11 +81,11 @@ class Workspace:
 
     @property
     def configured(self) -> bool:
-        """True if there is a ``wss.yaml``, which ``wss init`` writes."""
+        """True if the workspace has a ``wss.yaml`` (written by ``wss init``)."""
         return self.config_path.exists()
 
     def dataset(self) -> DatasetSpec:
-        """The declared data set; in the current folder, when it was not named, the sample where there is no ``wss.yaml``.
+        """The declared data set. If the workspace is the default folder and has no ``wss.yaml``, the embedded sample.
 
         Raises:
             UsageError: ``wss.yaml`` is malformed, or a named workspace has none.
@@ -98,7 +98,7 @@ class Workspace:
         if unknown or not isinstance(values.get("dataset"), dict):
             raise UsageError(
                 f"{self.config_path}: expected one entry, 'dataset', with kind and root; got {sorted(values)}; "
-                "write it anew with `wss init`"
+                "write it again with `wss init`"
             )
         spec = validate(DatasetSpec, values["dataset"], f"{self.config_path}: dataset")
         if spec.root is not None:
@@ -107,10 +107,10 @@ class Workspace:
         return spec
 
     def existing(self) -> Workspace:
-        """This workspace, for commands that only look.
+        """Return this workspace after a check that it exists, for read-only commands.
 
         Raises:
-            UsageError: There is no such folder, or it was named and has no ``wss.yaml``.
+            UsageError: The folder does not exist, or it was named and has no ``wss.yaml``.
         """
         if not self.root.is_dir():
             raise UsageError(f"{self.root}: no such folder; name the workspace with --workspace")
@@ -136,57 +136,57 @@ class Workspace:
         """Choices of the last commands, by command.
 
         Raises:
-            UsageError: ``state.yaml`` does not have the form in which wss writes it.
+            UsageError: ``state.yaml`` does not have the form that wss writes.
         """
         values = _read_yaml(self.state_path) if self.state_path.exists() else {}
         if not _as_written(values):
-            raise UsageError(f"{self.state_path}: not what wss wrote; remove it, it only remembers choices")
+            raise UsageError(
+                f"{self.state_path}: this file does not have the form that wss writes; remove it, it only records choices"
+            )
         return values
 
     def remember(self, command: str, choice: Mapping[str, Any]) -> None:
-        """Record a command's choice in place of its last one."""
+        """Record a command's choice. It replaces the last one."""
         self._change(lambda state: {**state, command: dict(choice)})
 
     def remember_results(self, what: str, keys: Sequence[str]) -> None:
-        """Record which stores a run used, in place of those of the last run under this name."""
+        """Record the keys of the stores that a run used. They replace the keys of the last run under this name."""
         if self.state().get("results", {}).get(what) != keys:
             self._change(lambda state: {**state, "results": {**state.get("results", {}), what: list(keys)}})
 
     def remember_samples(self, dataset: DatasetSpec, key: str) -> None:
-        """Record under which key a data set was read, for when its folder is gone."""
+        """Record the key under which a data set was read, for later runs without its folder."""
         choice = {"root": str(dataset.root), "key": key}
         if dataset.root is not None and self.state().get("samples") != choice:
             self.remember("samples", choice)
 
     def read_before(self, dataset: DatasetSpec) -> Store | None:
-        """The samples store of a data set, as it was read last; None where it was not, or may have been another one."""
+        """The samples store that was read last for a data set; None if there is none or if it is ambiguous."""
         choice = self.state().get("samples", {})
         stores = [s for s in self.stores("samples") if _same(s.params["dataset"], dataset)]
         known = [s for s in stores if (str(dataset.root), s.key) == (choice.get("root"), choice.get("key"))]
         return known[0] if known else stores[0] if len(stores) == 1 and not choice else None
 
     def _change(self, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Replace the state by ``changed(state)`` under a lock, so that no record of another process is lost."""
+        """Replace the state by ``changed(state)`` under a lock, so that records of other processes are not lost."""
         with exclusive(self.state_path.with_suffix(".lock")):
             text = yaml.safe_dump(changed(self.state()), sort_keys=True, allow_unicode=True)
-            write_text(
-                self.state_path, "# What the last wss commands chose here; delete this file to start afresh.\n" + text
-            )
+            write_text(self.state_path, "# Choices of the last wss commands; delete this file to forget them.\n" + text)
 
 
 def gone(dataset: DatasetSpec) -> bool:
-    """True if a data set is files, and their folder is not there."""
+    """True if a data set consists of files and its folder does not exist."""
     return dataset.root is not None and not dataset.root.is_dir()
 
 
 def _same(stored: Mapping[str, Any], dataset: DatasetSpec) -> bool:
-    """True if a store was read with this kind and these options."""
+    """True if a store was read with this kind and these options of the data set."""
     declared = canonical(dataset, tagged=False)
     return all(stored.get(name) == declared[name] for name in ("kind", "options"))
 
 
 def _as_written(values: dict[str, Any]) -> bool:
-    """True if choices have the form in which commands record them, as far as other commands rely on it."""
+    """True if choices have the form that commands write. Checks only the parts that other commands rely on."""
     if not all(isinstance(choice, dict) for choice in values.values()):
         return False
     trained, cut = values.get("train"), values.get("superpixels")
@@ -217,9 +217,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise WssError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML ({error}); correct it, or write it anew") from error
+        raise UsageError(f"{path}: not valid YAML ({error}); correct it, or write it again") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected names with values, got {type(values).__name__}")
+        raise UsageError(f"{path}: expected a mapping of names to values, got {type(values).__name__}")
     return values

@@ -1,4 +1,4 @@
-"""Boxes around objects: drawn around the regions of a dense mask, and as labels."""
+"""Bounding boxes: made from the regions of a dense mask, and converted to labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from wss.scribbles.rasters import UNLABELLED, check_raster, noticed
 def boxes_of(mask: NDArray[np.uint8], *, background: int | None, min_area: int | None = None) -> NDArray[np.int32]:
     """The bounding boxes of the connected regions of a dense mask.
 
-    They stand in for the boxes that a person would draw around objects: objects of one class that touch share a box, and
-    one that is cut in two by what is before it gets two.
+    They replace the boxes that a person would draw around objects. Objects of one class that touch share a box. An object that
+    another object cuts in two gets two boxes.
 
     Args:
         mask: uint8 (H, W), class indices and 255 for void.
-        background: Class without boxes, or None when every class has them.
-        min_area: Regions with fewer pixels are left out, unless the region is the largest of its class in the image. None
-            takes 1/1000 of the image.
+        background: Class without boxes, or None if every class has boxes.
+        min_area: Regions with fewer pixels are skipped, except for the largest region of each class in the image. None: 1/1000
+            of the image.
 
     Returns:
         int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels, by ascending class.
@@ -36,10 +36,10 @@ def boxes_of(mask: NDArray[np.uint8], *, background: int | None, min_area: int |
 
 
 def box_labels(boxes: NDArray[np.integer], shape: tuple[int, int], *, background: int | None) -> NDArray[np.uint8]:
-    """What boxes say about pixels: outside all of them is background, inside nothing is known.
+    """Labels from boxes: pixels outside all boxes are background, pixels inside a box are unlabelled.
 
     Args:
-        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; what is outside the image is cut off.
+        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; parts outside the image are cut off.
         shape: Height and width of the image in pixels.
         background: Index of the background class, or None, which leaves every pixel unlabelled.
 
@@ -53,7 +53,7 @@ def box_labels(boxes: NDArray[np.integer], shape: tuple[int, int], *, background
 
 
 def box_windows(boxes: NDArray[np.integer], shape: tuple[int, int]) -> list[tuple[int, slice, slice]]:
-    """Class, rows and columns of each box, as far as it is inside the image; boxes wholly outside are left out.
+    """Class, rows and columns of each box, clipped to the image. Boxes completely outside are skipped.
 
     Args:
         boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels.

@@ -41,20 +41,20 @@ def drop(
 ) -> list[Stroke] | NDArray[np.uint8]:
     """Remove all scribbles of each object with some probability.
 
-    What belongs to one object is known from ``objects``; ``scribbled_objects`` finds it. Without it each scribble is an object
-    of its own: a stroke, or on rasters a connected component of equal label. With the same seed, a larger probability removes at
-    least what a smaller one removes.
+    ``objects`` gives the object of each scribble; ``scribbled_objects`` computes it. Without it, each scribble is a separate
+    object: a stroke, or in rasters a connected component of equal label. With the same seed, a larger probability removes at
+    least the scribbles that a smaller probability removes.
 
     Args:
         scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled.
-        probability: Chance of each object to lose its scribbles, in [0, 1].
+        probability: Probability that an object loses its scribbles, in [0, 1].
         seed: Seed of the random choice; ``image_seed`` gives one per image.
         objects: Integer object ids, one per stroke (N,); or (H, W), such as an instance mask, or ``connected_regions`` of a
             dense mask: a scribble belongs to the id under most of its pixels. Negative ids mean no object.
-        keep: A class whose scribbles always stay, for example the background where it is not seen as an object.
+        keep: A class whose scribbles are always kept, for example the background if it is not an object.
 
     Returns:
-        Of the kind that came: the remaining strokes, in order; or a new uint8 (H, W) with the rest set to 255.
+        The same kind as ``scribbles``: the remaining strokes, in order; or a new uint8 (H, W) with removed pixels set to 255.
 
     Raises:
         UsageError: ``probability`` is outside [0, 1], the scribbles are malformed, or ``objects`` has another size.
@@ -98,7 +98,7 @@ def drop(
 
 
 class _Draws:
-    """One random decision per object, however many scribbles ask for it."""
+    """One random decision per object, also if the object has several scribbles."""
 
     def __init__(self, rng: np.random.Generator, probability: float) -> None:
         self._rng = rng
@@ -111,7 +111,7 @@ class _Draws:
 
 
 def _most_common(ids: NDArray[np.integer]) -> int | None:
-    """The id under most pixels, the smallest of equals; None where there is none or it is negative."""
+    """The most frequent id; of equally frequent ids, the smallest. None if there is no id or it is negative."""
     values, counts = np.unique(ids, return_counts=True)
     if len(values) == 0 or values[counts.argmax()] < 0:
         return None

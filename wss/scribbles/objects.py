@@ -1,4 +1,4 @@
-"""Scribbles that belong to one object: those in one connected region of their class, or those that touch."""
+"""Assignment of scribbles to objects, by connected regions of a mask or by contact between scribbles."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from wss.scribbles.strokes import Stroke
 def scribbled_objects(
     scribbles: Sequence[Stroke] | NDArray[np.uint8], shape: tuple[int, int], mask: NDArray[np.uint8] | None = None
 ) -> NDArray[np.int64]:
-    """Number the objects that scribbles are on.
+    """Assign scribbles to objects, and number the objects.
 
-    With a mask, all scribbles of a class in the same connected region of that class are on one object; a scribble counts to the
-    region under most of those of its pixels that lie on its class. Without a mask, and where no pixel of a scribble lies on its
-    class in the mask, scribbles of one class that touch or overlap are on one object; if they touch scribbles in several
-    regions, they count to the first.
+    With a mask, all scribbles of a class in the same connected region of this class belong to one object. Only pixels of a
+    scribble on its own class count; the scribble belongs to the region with most of these pixels. Without a mask, or if no pixel
+    of a scribble is on its class in the mask, scribbles of one class that touch or overlap belong to one object. If they touch
+    scribbles in several regions, they belong to the first region.
 
-    Regions of the background count as objects too. Objects of one class that touch in the mask are one, and an object that is
-    cut in two by what is before it is two: masks of classes do not tell.
+    Regions of the background count as objects too. Objects of one class that touch in the mask count as one, and an object that
+    another object cuts in two counts as two, because class masks do not separate them.
 
     Args:
         scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled, whose 8-connected components of equal label
             are the scribbles.
         shape: Height and width of the image in pixels.
-        mask: Dense truth, uint8 (H, W), class indices and 255 for void; None where there is none.
+        mask: Dense mask, uint8 (H, W), class indices and 255 for void; None if there is no mask.
 
     Returns:
         Object ids from 0: int64 (N,), one per stroke, or int64 (H, W), -1 on unlabelled pixels.
 
     Raises:
-        UsageError: The scribbles are malformed, or scribble or mask are not of this shape.
+        UsageError: The scribbles are malformed, or the scribble or the mask has another shape.
     """
     if mask is not None:
         check_raster(mask, "a dense mask")
@@ -69,7 +69,7 @@ def one_each(scribbles: NDArray[np.uint8], objects: NDArray[np.integer], seed: i
 def one_each(
     scribbles: Sequence[Stroke] | NDArray[np.uint8], objects: NDArray[np.integer], seed: int
 ) -> list[Stroke] | NDArray[np.uint8]:
-    """Keep one scribble of each object, drawn with equal chances.
+    """Keep one scribble of each object, chosen uniformly at random.
 
     Args:
         scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled.
@@ -77,7 +77,7 @@ def one_each(
         seed: Seed of the random choice; ``image_seed`` gives one per image.
 
     Returns:
-        Of the kind that came: one stroke per object, in order; or a new uint8 (H, W) with one component per object.
+        The same kind as ``scribbles``: one stroke per object, in order; or a new uint8 (H, W) with one component per object.
     """
     rng = np.random.default_rng(seed)
     if isinstance(scribbles, np.ndarray):
@@ -91,7 +91,7 @@ def one_each(
 
 
 def _chosen(owners: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """One index of each owner, ascending."""
+    """One random index per owner, ascending."""
     members: dict[int, list[int]] = {}
     for index, owner in enumerate(owners):
         members.setdefault(owner, []).append(index)
@@ -101,7 +101,7 @@ def _chosen(owners: Sequence[int], rng: np.random.Generator) -> list[int]:
 def _joined(
     labels: Sequence[int], pixels: Sequence[NDArray[np.intp]], shape: tuple[int, int], mask: NDArray[np.uint8] | None
 ) -> NDArray[np.int64]:
-    """Object ids int64 (N,) of N scribbles with these labels and flat indices of pixels, by first occurrence."""
+    """Object ids, int64 (N,), of N scribbles with these labels and flat pixel indices, numbered by first occurrence."""
     keys: dict[int, tuple[int, int]] = {}
     for label in dict.fromkeys(labels):
         mine = [index for index, other in enumerate(labels) if other == label]
@@ -116,7 +116,7 @@ def _joined(
 
 
 def _regions(inside: NDArray[np.bool_] | None, pixels: Sequence[NDArray[np.intp]]) -> list[int]:
-    """The connected region of a class, from 1, under most of each scribble's pixels; 0 for none."""
+    """For each scribble, the connected region of a class (from 1) that has most of its pixels; 0 for none."""
     if inside is None:
         return [0] * len(pixels)
     ids = cv2.connectedComponents(inside.view(np.uint8), connectivity=8)[1].ravel()
@@ -130,10 +130,10 @@ def _regions(inside: NDArray[np.bool_] | None, pixels: Sequence[NDArray[np.intp]
 def _joining(
     strays: Sequence[int], homes: Mapping[int, int], pixels: Sequence[NDArray[np.intp]], shape: tuple[int, int]
 ) -> dict[int, int]:
-    """The lowest region of scribbles that touch, for each scribble in no region; where there is none, a number below 0.
+    """For each scribble without a region, the lowest region of the scribbles that it touches; a negative number if none.
 
     Args:
-        strays: Scribbles of a class in no region of it.
+        strays: Scribbles of a class that are in no region of this class.
         homes: The region of each other scribble of that class.
         pixels: Flat indices of the pixels of every scribble.
         shape: Height and width of the image.
@@ -145,7 +145,7 @@ def _joining(
         canvas.flat[pixels[index]] = 1
     count, pieces = cv2.connectedComponents(canvas, connectivity=8)
     pieces = pieces.ravel()
-    # a scribble that the border cuts has several pieces
+    # a scribble that the image border cuts has several pieces
     ends = [(place, len(strays) + piece) for place, i in enumerate(strays) for piece in np.unique(pieces[pixels[i]])]
     rows, columns = np.array(ends, np.int64).reshape(-1, 2).T
     nodes = len(strays) + count

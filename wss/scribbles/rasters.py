@@ -1,4 +1,4 @@
-"""Scribbles as rasters: drawing strokes, and the connected pieces of a label image."""
+"""Scribbles as rasters: drawing of strokes, and connected components of label images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss.errors import UsageError
 from wss.scribbles.strokes import Stroke
 
 UNLABELLED = 255
-"""The value of a raster scribble's pixels that carry no class, and of a mask's void pixels."""
+"""Value of unlabelled pixels in raster scribbles, and of void pixels in masks."""
 
 
 class Component(NamedTuple):
@@ -31,7 +31,7 @@ class Component(NamedTuple):
 
 
 def brush_width(mask: NDArray[np.uint8], width: int | None) -> int:
-    """The brush with which a mask (H, W) is annotated, in pixels: as given, or 1/125 of its shorter side and at least 1.
+    """Brush width for a mask (H, W) in pixels: ``width``, or by default 1/125 of the shorter side, at least 1.
 
     Raises:
         UsageError: ``width`` is below 1.
@@ -42,7 +42,7 @@ def brush_width(mask: NDArray[np.uint8], width: int | None) -> int:
 
 
 def check_raster(mask: NDArray[np.uint8], what: str) -> None:
-    """Raise unless ``mask`` is a label image.
+    """Check that ``mask`` is a label image.
 
     Raises:
         UsageError: ``mask`` is not uint8 (H, W).
@@ -55,7 +55,7 @@ def check_raster(mask: NDArray[np.uint8], what: str) -> None:
 
 
 def components(mask: NDArray[np.uint8]) -> Iterator[Component]:
-    """The 8-connected components of equal label, by ascending label, each label's in raster order.
+    """The 8-connected components of equal label, by ascending label; components of one label are in raster order.
 
     Args:
         mask: uint8 (H, W); pixels of value 255 belong to no component.
@@ -71,12 +71,12 @@ def components(mask: NDArray[np.uint8]) -> Iterator[Component]:
 
 
 def noticed(mask: NDArray[np.uint8], min_area: float | None = None) -> list[Component]:
-    """The regions of a dense mask that an annotator would not overlook, in the order of ``components``.
+    """The regions of a dense mask that are large enough for an annotator to notice, in the order of ``components``.
 
     Args:
         mask: uint8 (H, W), class indices and 255 for void.
-        min_area: Regions with fewer pixels are left out, unless the region is the largest of its class in the image. None
-            takes 1/1000 of the image.
+        min_area: Regions with fewer pixels are skipped, except for the largest region of each class in the image. None: 1/1000
+            of the image.
     """
     smallest = mask.size / 1000 if min_area is None else min_area
     regions = [(region, int(region.inside.sum())) for region in components(mask)]
@@ -87,7 +87,7 @@ def noticed(mask: NDArray[np.uint8], min_area: float | None = None) -> list[Comp
 
 
 def connected_regions(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Number the connected regions of a dense mask, as stand-ins for objects where there is no instance mask.
+    """Number the connected regions of a dense mask. They replace objects if there is no instance mask.
 
     Args:
         mask: uint8 (H, W) class indices, 255 = void.
@@ -108,21 +108,21 @@ def connected_regions(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
 def rasterise(strokes: Sequence[Stroke], shape: tuple[int, int], *, width: int | None = None) -> NDArray[np.uint8]:
     """Draw strokes into a label image.
 
-    A stroke is the trace of a round brush, ``width`` pixels across, along the 8-connected line through its points
-    rounded to pixels. A stroke of one point leaves the brush's print, so it never vanishes. Where strokes overlap, the
-    later one lies on top. Points up to one pixel outside the image (tools disagree about whether the right border is
-    W - 1 or W) count as on its border; what lies farther out is cut off.
+    A stroke is the trace of a round brush with a diameter of ``width`` pixels, along the 8-connected line through its points
+    rounded to pixels. A stroke of one point leaves one dot of the brush, so it never vanishes. Where strokes overlap, the
+    later one is on top. Points up to one pixel outside the image count as on its border, because tools disagree whether the
+    right border is W - 1 or W. Points farther outside are cut off.
 
     Args:
         strokes: Scribbles in drawing order.
         shape: Height and width of the image in pixels.
-        width: Brush width in pixels for all strokes; None takes each stroke's own.
+        width: Brush width in pixels for all strokes; None uses each stroke's own width.
 
     Returns:
         uint8 (H, W), class indices where drawn and 255 elsewhere.
 
     Raises:
-        UsageError: A label outside 0..254, points that are not finite (N, 2) with N >= 1, or a width below 1.
+        UsageError: A label is outside 0..254, points are not finite or not (N, 2) with N >= 1, or a width is below 1.
     """
     raster: NDArray[np.uint8] = np.full(shape, UNLABELLED, np.uint8)
     for index, stroke in enumerate(strokes):
@@ -135,7 +135,7 @@ def rasterise(strokes: Sequence[Stroke], shape: tuple[int, int], *, width: int |
 
 
 def on_pixels(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Points rounded to pixels; those up to one pixel outside the image count as on its border.
+    """Round points to pixels. Points up to one pixel outside the image are moved to its border.
 
     Args:
         points: float64 (N, 2), x and y.
@@ -150,10 +150,10 @@ def on_pixels(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np
 
 
 def check_stroke(stroke: Stroke, index: int) -> None:
-    """Raise unless a stroke can be drawn.
+    """Check that a stroke can be drawn.
 
     Raises:
-        UsageError: A label outside 0..254, or points that are not finite (N, 2) with N >= 1.
+        UsageError: The label is outside 0..254, or the points are not finite or not (N, 2) with N >= 1.
     """
     if not 0 <= stroke.label < UNLABELLED:
         raise UsageError(f"stroke {index}: expected a label in 0..254 (255 means unlabelled), got {stroke.label}")
@@ -168,18 +168,18 @@ def trace(raster: NDArray[np.uint8], points: NDArray[np.int64], label: int, brus
 
     Args:
         raster: uint8 (H, W), changed in place.
-        points: int64 (N, 2), x and y, N >= 1; what lies outside the raster is cut off.
-        label: What is written.
-        brush: Width in pixels.
+        points: int64 (N, 2), x and y, N >= 1; parts outside the raster are cut off.
+        label: Value that is written.
+        brush: Brush width in pixels.
     """
-    # On a canvas just large enough, which is thickened there and copied into the raster.
+    # The line is drawn on a small canvas, thickened there and copied into the raster.
     height, width = raster.shape
     low = np.maximum(points.min(0) - brush, -brush)
     high = np.minimum(points.max(0) + brush, (width - 1 + brush, height - 1 + brush))
     if (high < low).any():
         return
     canvas: NDArray[np.uint8] = np.zeros((int(high[1] - low[1]) + 1, int(high[0] - low[0]) + 1), np.uint8)
-    # A line of one repeated point still sets its pixel, so single points need no case of their own.
+    # A line of one repeated point still sets its pixel, so single points need no special case.
     line = (points - low).astype(np.int32) if len(points) > 1 else np.repeat(points - low, 2, 0).astype(np.int32)
     cv2.polylines(canvas, [line.reshape(-1, 1, 2)], False, 1)
     if brush > 1:

@@ -1,4 +1,4 @@
-"""Random numbers that belong to an image, not to the moment at which it is processed."""
+"""Random seeds that depend on the image, not on the order of processing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from wss.names import name_bytes
 def image_seed(seed: int, image_id: str) -> int:
     """Derive the seed of one image from the seed of a run.
 
-    The result depends on the two arguments alone, so an image gets the same random choices whatever the order in which
-    images are processed, the number of workers, the process or the machine.
+    The result depends only on the two arguments. So the random choices for an image do not depend on the order of images, the
+    number of workers, the process or the machine.
 
     Args:
         seed: Seed of the whole run, any integer.

@@ -1,4 +1,4 @@
-"""Shorter scribbles: a random part of each, down to a single point."""
+"""Shortening of scribbles to a random part, down to a single point."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def shrink(scribbles: Sequence[Stroke], rate: float, seed: int) -> list[Stroke]:
 @overload
 def shrink(scribbles: NDArray[np.uint8], rate: float, seed: int) -> NDArray[np.uint8]: ...
 def shrink(scribbles: Sequence[Stroke] | NDArray[np.uint8], rate: float, seed: int) -> list[Stroke] | NDArray[np.uint8]:
-    """Shorten each scribble to a random connected part of itself, measured by arc length.
+    """Shorten each scribble to a random connected part of it, measured by arc length.
 
-    A point is drawn uniformly along each scribble, and each side of it keeps the fraction ``1 - rate`` of its arc
-    length next to the point. So the start of what is kept is uniform over all possible starts, and, with the same seed,
-    a larger rate keeps a part of what a smaller rate keeps. On rasters a scribble is a connected component of equal
-    label: its arc length is that of its skeleton, branches are shortened from their tips inwards so that the whole
-    keeps ``1 - rate`` of its length in one piece, and the kept skeleton keeps the thickness it had (the component's
-    pixels to which it is the nearest part of the skeleton).
+    A point is drawn uniformly along each scribble. On each side of the point, the fraction ``1 - rate`` of the arc length next to
+    it is kept. So the start of the kept part is uniform over all possible starts. With the same seed, a larger rate keeps a part
+    of the scribble that a smaller rate keeps.
+
+    In rasters, a scribble is a connected component of equal label, and its arc length is the length of its skeleton. Branches are
+    shortened from their tips inwards, so that ``1 - rate`` of the total length remains in one piece. The kept skeleton keeps its
+    thickness: all pixels of the component whose nearest skeleton pixel is kept.
 
     Args:
         scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled.
-        rate: The share of the length that is removed, in [0, 1]: 0 keeps all, 1 leaves one point (``length`` is
-            1 - rate).
+        rate: Fraction of the length that is removed, in [0, 1]: 0 keeps all, 1 leaves one point (``length`` is 1 - rate).
         seed: Seed of the random choice; ``image_seed`` gives one per image.
 
     Returns:
-        Of the kind that came: as many strokes, with labels and widths unchanged; or a new uint8 (H, W), each component
-        still there and every pixel either as it was or 255. Scribbles of one point are kept as they are.
+        The same kind as ``scribbles``: the same number of strokes, with unchanged labels and widths; or a new uint8 (H, W), in
+        which each component still exists and every pixel is either unchanged or 255. Scribbles of one point do not change.
 
     Raises:
         UsageError: ``rate`` is outside [0, 1], or the scribbles are malformed.
@@ -46,7 +46,7 @@ def shrink(scribbles: Sequence[Stroke] | NDArray[np.uint8], rate: float, seed: i
         point)"; the length ratios of Regularized Losses (ECCV 2018).
 
     Differs:
-        Neither paper says which part is kept, nor what happens at branches.
+        Neither paper says which part is kept or what happens at branches.
     """
     if not 0 <= rate <= 1:
         raise UsageError(f"expected a shrink rate in [0, 1], 0 keeps all and 1 leaves a point, got {rate}")
@@ -66,14 +66,14 @@ def points(scribbles: Sequence[Stroke], seed: int) -> list[Stroke]: ...
 @overload
 def points(scribbles: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]: ...
 def points(scribbles: Sequence[Stroke] | NDArray[np.uint8], seed: int) -> list[Stroke] | NDArray[np.uint8]:
-    """Reduce each scribble to one click on it, as wide as the brush: ``shrink`` at rate 1.
+    """Reduce each scribble to one click on it, as wide as the brush. This is ``shrink`` with rate 1.
 
     Args:
         scribbles: Strokes, or a raster scribble, uint8 (H, W) with 255 = unlabelled.
         seed: Seed of the random choice; ``image_seed`` gives one per image.
 
     Returns:
-        Of the kind that came: one-point strokes; or a new uint8 (H, W) with a cross-section of each component.
+        The same kind as ``scribbles``: one-point strokes; or a new uint8 (H, W) with a cross-section of each component.
 
     Raises:
         UsageError: The scribbles are malformed.
@@ -82,7 +82,7 @@ def points(scribbles: Sequence[Stroke] | NDArray[np.uint8], seed: int) -> list[S
 
 
 def _part_of_polyline(polyline: NDArray[np.float64], rate: float, position: float) -> NDArray[np.float64]:
-    """The part from ``position * rate * L`` on, ``(1 - rate) * L`` long, of a polyline of arc length L."""
+    """Part of a polyline of arc length L: it starts at ``position * rate * L`` and is ``(1 - rate) * L`` long."""
     if rate == 0 or len(polyline) == 1:
         return polyline
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(polyline, axis=0).T))])
@@ -108,11 +108,11 @@ def _shrink_raster(mask: NDArray[np.uint8], rate: float, rng: np.random.Generato
 
 
 def _part_of_component(inside: NDArray[np.bool_], rate: float, position: float) -> NDArray[np.bool_]:
-    """The connected part of a component around a point of its skeleton that has ``1 - rate`` of its arc length.
+    """Connected part of a component around a point of its skeleton, with ``1 - rate`` of the component's arc length.
 
     Let d(x) be the geodesic distance of a skeleton pixel x from the point and r(x) the largest d beyond x. A pixel is
-    kept while d(x) / r(x) is small. That ratio grows outwards along every arm, so any threshold keeps one connected
-    piece, lower ones less; on a line without branches it shortens both sides by the same factor.
+    kept if d(x) / r(x) is small. This ratio grows outwards along every arm. So any threshold keeps one connected piece, and a
+    lower threshold keeps less. On a line without branches, both sides are shortened by the same factor.
     """
     if inside.sum() == 1:
         return inside

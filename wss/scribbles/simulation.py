@@ -1,4 +1,4 @@
-"""Scribbles as a person might have drawn them, made from dense masks."""
+"""Simulation of human-like scribbles from dense masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wss.scribbles.skeletons import skeleton_of
 from wss.scribbles.strokes import Stroke
 
 LARGE_REGION = 0.3
-"""Share of the image from which on a region may get a second stroke, and at twice that a third."""
+"""Regions above this fraction of the image may get a second stroke, above twice this fraction a third one."""
 
 
 def simulate(
@@ -20,21 +20,20 @@ def simulate(
 ) -> list[Stroke]:
     """Draw human-like scribbles on the regions of a dense mask.
 
-    Each connected region of a class gets one smooth stroke along its middle, away from its boundary and swaying like a
-    hand; round regions get a hook around their centre, regions too small for a line one point, and regions that fill
-    much of the image up to three strokes. No pixel of a drawn stroke lies outside its region or on void. Together the
-    strokes cover about 1 to 3 % of an image with a handful of objects, more where regions are many and small.
+    Each connected region of a class gets one smooth stroke along its middle, away from its boundary, with small random
+    deviations like those of a hand. Round regions get a hook around their centre, regions too small for a line get one point,
+    and regions that fill much of the image get up to three strokes. No pixel of a stroke is outside its region or on void.
+    Together, the strokes cover about 1 to 3 % of an image with a few objects, and more if there are many small regions.
 
     Args:
         mask: uint8 (H, W), class indices and 255 for void.
         seed: Seed of the random choices; ``image_seed`` gives one per image.
-        width: Largest brush width in pixels; None takes 1/125 of the image's shorter side. Thin regions get a thinner
-            brush.
-        min_area: Regions with fewer pixels are left out, as an annotator overlooks specks, unless the region is the
-            largest of its class in the image. None takes 1/1000 of the image.
+        width: Largest brush width in pixels. None: 1/125 of the image's shorter side. Thin regions get a thinner brush.
+        min_area: Regions with fewer pixels are skipped, because annotators overlook them, except for the largest region of each
+            class in the image. None: 1/1000 of the image.
 
     Returns:
-        Strokes by ascending class, with integer coordinates; empty for a mask that is all void.
+        Strokes by ascending class, with integer coordinates. Empty if the whole mask is void.
 
     Raises:
         UsageError: ``mask`` is not uint8 (H, W), or ``width`` is below 1.
@@ -61,11 +60,11 @@ def simulate(
 def _stroke(
     inside: NDArray[np.bool_], free: NDArray[np.bool_], label: int, brush: int, rng: np.random.Generator
 ) -> tuple[Stroke, NDArray[np.bool_]]:
-    """Draw one stroke in the free part of a region, and return it with what is then still free.
+    """Draw one stroke in the free part of a region, and return it with the part that is still free afterwards.
 
     Args:
         inside: bool (H, W), the region, with a margin of one pixel outside it.
-        free: bool (H, W), where no stroke is near yet; a part of ``inside``, not empty.
+        free: bool (H, W), pixels of ``inside`` without a stroke nearby; not empty.
         label: The region's class.
         brush: Largest brush width in pixels.
         rng: Source of randomness.
@@ -78,7 +77,7 @@ def _stroke(
     path = _part(path, rng.uniform(0.65, 1.0), rng)
 
     tip = int(np.clip(deepest, 1, brush))
-    # A hand that sways less is tried when the stroke comes near the region's boundary, at last the middle line itself.
+    # If the stroke comes near the region's boundary, smaller deviations are tried, and finally the middle line itself.
     for tremor in (1.0, 0.5, 0.2, 0.0):
         stroke = Stroke(label, _by_hand(path, depth, tremor, rng), tip)
         drawn = rasterise([stroke], (inside.shape[0], inside.shape[1])) != UNLABELLED
@@ -94,10 +93,10 @@ def _stroke(
 
 
 def _middle_line(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The longest line along the middle of the inner part of a region: float64 (N, 2), x and y."""
+    """The longest line along the middle of the inner part of a region, float64 (N, 2), x and y."""
     deepest = float(depth.max())
     inner = depth >= min(deepest, max(2.0, rng.uniform(0.2, 0.45) * deepest))
-    # Thinning a wide region on a coarser grid gives the same line sooner and without its finest bends.
+    # Thinning a wide region on a coarser grid is faster and gives the same line without its finest bends.
     stride = max(1, int(deepest / 8))
     coarse = np.ascontiguousarray(inner[::stride, ::stride])
     if not coarse.any():
@@ -109,7 +108,7 @@ def _middle_line(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArra
 
 
 def _hook(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A bent line around the deepest point of a region, within the circle that fits there: float64 (N, 2)."""
+    """A curved line around the deepest point of a region, inside the largest circle there, float64 (N, 2)."""
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     radius = 0.6 * (float(depth.max()) - 1)
     if radius < 1:
@@ -135,7 +134,7 @@ def _part(path: NDArray[np.float64], share: float, rng: np.random.Generator) -> 
 def _by_hand(
     path: NDArray[np.float64], depth: NDArray[np.float32], tremor: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Round off a path and let it sway within the room it has; ``tremor`` 0 gives the path itself, in whole pixels."""
+    """Smooth a path and add random deviations within the region; ``tremor`` 0 gives the path itself, in whole pixels."""
     if tremor > 0 and len(path) > 2:
         columns, rows = np.rint(path).astype(np.intp).T
         room = depth[rows, columns]
@@ -144,7 +143,7 @@ def _by_hand(
         sway *= 0.25 * tremor * room[:, None] / max(float(sway.std()), 1e-9)
         path = gaussian_filter1d(path + sway, tremor * min(sweep, len(path) / 8), axis=0, mode="nearest")
     kept = np.unique(np.append(np.arange(0, len(path), 3), len(path) - 1))
-    # Clipped to the margin of the window, a stroke that would leave the window is seen to leave the region.
+    # Clipping to the margin of the window ensures that a stroke that leaves the window counts as leaving the region.
     rounded = np.clip(np.rint(path[kept]), 0, np.array(depth.shape[::-1]) - 1.0)
     moved = np.concatenate([[True], (np.diff(rounded, axis=0) != 0).any(1)])
     points: NDArray[np.float64] = rounded[moved]

@@ -1,4 +1,4 @@
-"""Centre lines of drawn scribbles and regions, as graphs whose arc lengths can be measured and as polylines."""
+"""Centre lines of scribbles and regions, as graphs with arc lengths and as polylines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Skeleton:
 
     Attributes:
         pixels: intp (N, 2), rows and columns, N >= 1, all inside the component, in the order of the branches.
-        steps: float64 (N,), the arc length that each pixel adds to its branch, 0 for the first pixel of all.
+        steps: float64 (N,), the arc length that each pixel adds to its branch; 0 for the very first pixel.
         graph: Symmetric (N, N), distances between neighbouring pixels: 1, or sqrt(2) along diagonals.
-        branches: Pixel indices of its paths, longest first. The first runs from end to end; each other one leaves from
-            a pixel of an earlier one, which it repeats as its first.
+        branches: Pixel indices of its paths, longest first. The first path runs from end to end. Each other path starts at a
+            pixel of an earlier path and repeats this pixel as its first one.
         width: The brush's width in pixels, estimated from area and length.
     """
 
@@ -41,7 +41,7 @@ class Tree:
     Attributes:
         distance: float64 (N,), arc length from the root.
         parent: intp (N,), the neighbour on the way to the root; -1 for the root.
-        reach: float64 (N,), the largest distance of any pixel whose path to the root passes here, itself included.
+        reach: float64 (N,), the largest distance among this pixel and all pixels whose paths to the root pass through it.
     """
 
     distance: NDArray[np.float64]
@@ -52,18 +52,19 @@ class Tree:
 def skeleton_of(inside: NDArray[np.bool_]) -> Skeleton:
     """Thin a connected component to its centre line.
 
-    Side branches no longer than the brush is wide are corners that thinning brought out, not parts of the drawing, and
-    are left out.
+    Side branches that are not longer than the brush width are removed, because they are artefacts of thinning at corners.
 
     Args:
         inside: bool (H, W), True on the component; connected, at least one pixel.
     """
-    from skimage.morphology import skeletonize  # a quarter of a second that few commands need
+    from skimage.morphology import (
+        skeletonize,
+    )  # imported here: it takes a quarter of a second, and few commands need it
 
     thinned: NDArray[np.bool_] = skeletonize(inside)  # type: ignore[no-untyped-call]
     pixels = np.argwhere(thinned if thinned.any() else inside)
     graph = _neighbours(pixels, inside.shape)
-    # The pixel farthest from an arbitrary one is an end of a longest path.
+    # The pixel farthest from an arbitrary pixel is an end of a longest path.
     tree = shortest_paths(graph, int(dijkstra(graph, indices=0).argmax()))
     branches = _branches(tree)
     lengths = [float(tree.distance[branch[-1]] - tree.distance[branch[0]]) for branch in branches]
@@ -99,15 +100,15 @@ def shortest_paths(graph: csr_array, root: int) -> Tree:
 def skeleton_paths(mask: NDArray[np.uint8]) -> list[Stroke]:
     """Turn a raster scribble into strokes along its centre lines.
 
-    A component without branches becomes one stroke; at a junction the longest way through is one stroke and each
-    remaining arm another. A closed loop becomes one closed stroke. Points are pixel centres at which the direction
+    A component without branches becomes one stroke. At a junction, the longest path through it is one stroke, and each
+    remaining arm is another. A closed loop becomes one closed stroke. Points are the pixel centres at which the direction
     changes.
 
     Args:
         mask: uint8 (H, W), class indices and 255 for unlabelled.
 
     Returns:
-        Strokes by ascending label, in raster order of the components, with the width that the component had.
+        Strokes by ascending label, in raster order of the components, with the width of the component.
 
     Raises:
         UsageError: ``mask`` is not uint8 (H, W).
@@ -124,7 +125,7 @@ def skeleton_paths(mask: NDArray[np.uint8]) -> list[Stroke]:
 
 
 def nearest_pixel(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """For each place of an image, the index of the nearest of some pixels.
+    """For each position of an image, the index of the nearest of the given pixels.
 
     Args:
         pixels: intp (N, 2) rows and columns, N >= 1, all different.
@@ -144,7 +145,7 @@ def nearest_pixel(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[n
 
 
 def _neighbours(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> csr_array:
-    """Connect neighbouring pixels; a diagonal only where no third pixel makes the same step in two straight ones."""
+    """Connect neighbouring pixels. Diagonal neighbours are connected only if no third pixel connects them by straight steps."""
     index = np.full((shape[0] + 2, shape[1] + 2), -1, np.intp)
     rows, columns = pixels[:, 0] + 1, pixels[:, 1] + 1
     index[rows, columns] = np.arange(len(pixels))
@@ -163,7 +164,7 @@ def _neighbours(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> csr_array:
 
 
 def _branches(tree: Tree) -> list[list[int]]:
-    """Cut a tree into paths, longest first: each node continues its deepest child's path, other children start one."""
+    """Cut a tree into paths, longest first: the path of a node continues to its deepest child; other children start paths."""
     up, reach = tree.parent.tolist(), tree.reach.tolist()
     following: dict[int, int] = {}
     heads: list[int] = []
@@ -183,7 +184,7 @@ def _branches(tree: Tree) -> list[list[int]]:
 
 
 def _join_tips(skeleton: Skeleton) -> list[list[int]]:
-    """Join branches that meet tip to tip: the two halves into which shortest paths cut a loop."""
+    """Join branches that meet at their tips. These are the two halves into which shortest paths cut a loop."""
     neighbours = skeleton.graph.indptr, skeleton.graph.indices
     paths: list[list[int]] = []
     by_tip: dict[int, int] = {}
@@ -200,7 +201,7 @@ def _join_tips(skeleton: Skeleton) -> list[list[int]]:
 
 
 def _without_straight_runs(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Drop the pixels of a chain at which it goes straight on; the line through the rest is the same."""
+    """Remove the pixels of a chain at which the direction does not change. The line through the others is the same."""
     if len(pixels) < 3:
         return pixels
     steps = np.diff(pixels, axis=0)

@@ -1,4 +1,4 @@
-"""Stage ``boundary-pictures``: the edges that networks of BPG regress from their scores, beside those that they learned from."""
+"""Stage ``boundary-pictures``: the edge maps that BPG networks predict, beside the detector's edges that they learned from."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _READS = {"fg-bg": "foreground and background", "all": "all channels", "level": 
 
 
 class BoundaryPicturesParams(Params):
-    """Which images."""
+    """Parameters of the stage ``boundary-pictures``."""
 
     split: str = "val"
-    """Images to choose from."""
+    """Split from which images are chosen."""
     images: int = Field(default=6, ge=1)
-    """So many of them, evenly spread."""
+    """Maximum number of images, evenly spread over the split."""
 
 
 class EdgeRegressor:
-    """The edges that a network of BPG regresses from its scores.
+    """Edge maps that a BPG network regresses from its scores.
 
     Args:
-        store: The network, trained with a boundary branch.
-        device: Where it runs.
+        store: Model store of a network that was trained with a boundary branch.
+        device: Device on which the network runs.
     """
 
     def __init__(self, store: Store, device: torch.device) -> None:
@@ -45,7 +45,7 @@ class EdgeRegressor:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Edge map (H,W) in 0..1 of an image (H,W,3), at its own scale."""
+        """Edge map, float32 (H,W) in 0..1, of an image, uint8 (H,W,3). The image is not rescaled."""
         rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
         logits = self._model(rgb, coarse=True)
         edges = self.method.regressed_edges(self._model, logits, self._background, rgb.shape[2:])
@@ -54,16 +54,16 @@ class EdgeRegressor:
 
 
 def run(params: BoundaryPicturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Paint the detector's edges and those of every network with a boundary branch, white = 1.
+    """Paint the detector's edges and the edges of every network with a boundary branch. White is 1.
 
-    Networks without such a branch are left out. Where no network has one, there are no pictures.
+    Networks without a boundary branch are skipped. If no network has one, no pictures are made.
 
     Source: Wang et al. 2019, "Boundary Perception Guidance: A Scribble-Supervised Semantic Segmentation Approach", Fig. 5.
     """
     samples, edges = inputs["samples"], inputs["edges"]
     stores = [store for store in inputs.many("models") if _regresses(store)]
     if not stores:
-        context.progress.say("boundary-pictures: no network has a boundary branch, so that there is nothing to show")
+        context.progress.say("boundary-pictures: no network has a boundary branch, so there is nothing to show")
     ids = evenly(split_ids(samples, params.split), params.images) if stores else []
     todo = pending(ids, output)
     networks = [EdgeRegressor(store, context.device) for store in stores] if todo else []
@@ -84,7 +84,7 @@ def _regresses(store: Store) -> bool:
 
 
 def captions(stores: list[Store]) -> list[str]:
-    """What each network regresses edges from, with the seed where several do the same."""
+    """One caption per network: the input of its boundary branch, and the seed if captions would otherwise be equal."""
     names = []
     for store in stores:
         method = store.meta["method"]
@@ -96,7 +96,7 @@ def captions(stores: list[Store]) -> list[str]:
 
 
 def edge_map(edges: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Edges (H,W) in 0..1 as grey levels (H,W,3)."""
+    """Edges, float (H,W) in 0..1, as grey levels, uint8 (H,W,3)."""
     return _grey(np.rint(255 * edges).astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Stage ``cam``: where a classifier saw the classes that an image's tags name."""
+"""Stage ``cam``: class activation maps of a classifier, for the classes that an image's tags name."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 
 Floor = Literal["zero", "mean", "minimum"]
-"""What is subtracted from a class's scores before they are cut off at 0."""
+"""Value that is subtracted from the scores of a class before negative scores are set to 0."""
 
 
 class CamParams(Params):
-    """Which images, and how they go through the classifier."""
+    """Parameters of the stage ``cam``."""
 
     split: str = "train"
-    """Images to map; those without tags are left out."""
+    """Split whose images are mapped. Images without tags are skipped."""
     scales: tuple[Annotated[float, Field(ge=0.05, le=8)], ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
     """Image scales whose maps are averaged."""
     flip: bool = True
-    """Average with the mirrored image."""
+    """Average with the maps of the mirrored image."""
     floor: Floor = "zero"
-    """Score from which on a class counts as active: ``zero``, as published; the ``mean`` of its map over the image, so that of a
-    class that nearly all images have, whose map is positive everywhere, the parts above average are left; or the ``minimum``
-    of its map, which keeps all scores in order, as scores that are normalised within boxes want."""
+    """Score above which a class counts as active. ``zero``: as published. ``mean``: the mean of the class's map over the image;
+    use it for classes that are in nearly all images and whose maps are positive everywhere. ``minimum``: the minimum of the
+    class's map; no score is cut off, which suits the normalisation within boxes (stage ``seeds``, method ``box``)."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
 
 
 def run(params: CamParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Map image by image at full resolution, and score the classifier on these images.
+    """Compute the maps of each image at full resolution, and score the classifier on these images.
 
     Raises:
         DataError: No image of the split has tags.
-        UsageError: The network is no classifier.
+        UsageError: The network is not a classifier.
     """
     samples, labels, model = inputs["samples"], inputs["labels"], inputs["model"]
     if model.meta["method"]["name"] != "classifier":
         raise UsageError(
-            f"class activation maps need a network that was trained with the method 'classifier', not with "
+            f"class activation maps need a network that was trained with the method 'classifier', but this one was trained with "
             f"{model.meta['method']['name']!r} ({model.path})"
         )
     ids = [i for i in split_ids(samples, params.split) if i in labels and labels.has("tags", i)]
@@ -96,10 +96,10 @@ def class_maps(model: nn.Module, image: Tensor, scales: Sequence[float], flip: b
     """Class scores per pixel, averaged over scales and mirrored images.
 
     Args:
-        model: RGB (B,3,H,W) in 0..255 in, class maps (B,K,H,W) out.
+        model: Network that takes RGB (B,3,H,W) in 0..255 and returns class maps (B,K,H,W).
         image: uint8 (H,W,3).
-        scales: Factors on the image's sides.
-        flip: Also average with the mirrored image.
+        scales: Factors by which height and width are multiplied.
+        flip: Average with the maps of the mirrored image.
         amp: Autocast to bfloat16.
 
     Returns:
@@ -119,15 +119,15 @@ def class_maps(model: nn.Module, image: Tensor, scales: Sequence[float], flip: b
 
 
 def activation(maps: Tensor, classes: Sequence[int], floor: Floor = "zero") -> Tensor:
-    """Class activation maps: scores above a floor, each class divided by its maximum.
+    """Class activation maps: scores above a floor, divided by the maximum of each class.
 
     Args:
         maps: Class scores per pixel, float (K,H,W).
-        classes: The others become 0 everywhere.
+        classes: Class indices to map. The maps of all other classes are 0.
         floor: ``zero``, or the ``mean`` or ``minimum`` of each map.
 
     Returns:
-        (K,H,W) in 0..1. A class without any score above the floor is 0 everywhere.
+        (K,H,W) in 0..1. The map of a class without a score above the floor is 0 everywhere.
     """
     result = torch.zeros_like(maps)
     chosen = torch.as_tensor(list(classes), dtype=torch.int64, device=maps.device)
@@ -151,7 +151,7 @@ def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 def _average_precisions(
     output: StoreWriter, tags: dict[str, NDArray[np.uint8]], background: int | None
 ) -> dict[str, float | None]:
-    """Average precision of the classifier's scores per class index, None where no image has the class."""
+    """Average precision of the classifier's scores per class index; None if no image has the class."""
     scores = np.stack([output.read(i)["scores"] for i in tags])
     present = np.stack(list(tags.values())).astype(bool)
     found = {str(k): average_precision(scores[:, k], present[:, k]) for k in range(present.shape[1]) if k != background}

@@ -16,18 +16,18 @@ from wss.store import EDGES, SAMPLES, Store, StoreWriter
 
 
 class EdgesParams(DetectorParams):
-    """Which detector, and how it is applied."""
+    """Parameters of the stage ``edges``."""
 
 
 def run(params: EdgesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Detect edges image by image; on a GPU one after another, on the CPU ``jobs`` at once.
+    """Detect the edges of all images. On a GPU, images run one after another; on the CPU, ``jobs`` images run at once.
 
     Raises:
-        DataError: The weights are missing, damaged or of another network.
-        UsageError: OpenCV lacks structured forests.
+        DataError: The weight file is missing, damaged or for another network.
+        UsageError: OpenCV has no structured forests.
     """
     samples = inputs["samples"]
-    loaded_detector(params, str(context.device))  # faulty weights are told here and not from some other process
+    loaded_detector(params, str(context.device))  # faulty weights raise here, not in a worker process
     todo = pending(samples.ids, output)
     advance = context.progress.task(f"edges ({params.detector})", len(samples), len(samples) - len(todo))
     jobs = 1 if context.device.type == "cuda" else context.jobs
@@ -52,12 +52,12 @@ def _detect(params: EdgesParams, samples: Store, image_id: str, device: str) -> 
 
 @lru_cache(maxsize=1)
 def loaded_detector(params: DetectorParams, device: str) -> Detect:
-    """The detector, loaded once per process."""
+    """Load the detector, once per process."""
     return build_detector(params, torch.device(device))
 
 
 def _weights_digest(params: EdgesParams, context: Context) -> str:
-    """The digest of the weights, so that another file under the same name makes another store."""
+    """Digest of the weight file, so that a changed file with the same name gives a new store."""
     return str(params.digest())
 
 

@@ -1,4 +1,4 @@
-"""Stage ``eigenspace``: what the random walk of an RW-SS network does to features, where it leads, and how stable it is."""
+"""Stage ``eigenspace``: pictures and tables of an RW-SS network's random walk: features, eigenvectors, steps and stability."""
 
 from __future__ import annotations
 
@@ -28,31 +28,33 @@ TRANSFORMS = ("flip", "translation")
 
 
 class EigenspaceParams(Params):
-    """Which images, and what of them."""
+    """Parameters of the stage ``eigenspace``."""
 
     split: str = "val"
-    """Images to choose from."""
+    """Split from which images are chosen."""
     images: int = Field(default=6, ge=1)
-    """So many of them, evenly spread."""
+    """Maximum number of images, evenly spread over the split."""
     eigenvectors: int = Field(default=3, ge=1, le=8)
-    """Leading eigenvectors to paint, after the constant one."""
+    """Number of leading eigenvectors to paint, not counting the constant one."""
     shift: float = Field(default=0.25, gt=0, lt=1)
-    """Translation whose effect is measured, as a share of the height."""
+    """Length of the translation whose effect is measured, as a fraction of the image height."""
     name: str = Field(default="", json_schema_extra=LATER)
-    """Added to titles, for reports on several networks: ``before self-supervision``, on the network of the first phase, makes the
-    rows of the paper's Table 3."""
+    """Text added to the titles, for reports on several networks. Table 3 of the paper compares the network of the first phase
+    (for example ``before self-supervision``) with the final one."""
 
 
 def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Paint features before and after the walk, leading eigenvectors of P and where a transform changes either, and measure how
-    much a transform changes, and where steps of the walk lead.
+    """Paint and measure the random walk of a network.
+
+    Pictures: features before and after the walk, leading eigenvectors of P, and the places where an image transform (flip,
+    translation) changes features or P. Tables: how much the transform changes them, and where steps of the walk lead.
 
     Raises:
         UsageError: The network has no random walk.
 
     Source: Pan et al. 2021, "Scribble-Supervised Semantic Segmentation by Random Walk on Neural Representation and
         Self-Supervision on Neural Eigenspace", Fig. 1, Fig. 5 and Table 3.
-    Differs: Fig. 1 shows sums of absolute values over channels, here features are shown by three principal components.
+    Differs: Fig. 1 shows sums of absolute values over channels; here features are shown by three principal components.
     """
     samples, model = inputs["samples"], inputs["model"]
     network = _network(model, context.device)
@@ -74,23 +76,23 @@ def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: 
     named = f" ({params.name})" if params.name else ""
     output.meta["titles"] = dict.fromkeys(
         ids,
-        f"Random walk{named}: features by their principal components; eigenvectors of P: negative red, positive yellow; changes "
-        "relative to the largest of each map, red",
+        f"Random walk{named}. Features: principal components. Eigenvectors of P: negative red, positive yellow. Changes: red is "
+        "the largest of each map",
     )
     output.meta["tables"] = [
         {
             "title": f"What a transform changes{named}",
-            "text": f"Relative variation on {len(ids)} images of '{params.split}': 0 where the transformed image gives the "
-            "transformed representation, 1 where it gives another one.",
+            "text": f"Relative variation on {len(ids)} images of '{params.split}': 0 if the transformed image gives the "
+            "transformed representation, 1 if it gives an unrelated one.",
             "columns": ["transform", *LOCATIONS],
             "rows": [[name, *row.tolist()] for name, row in zip(TRANSFORMS, variations.reshape(2, 3), strict=True)],
         },
         {
             "title": f"Where features walk{named}",
-            "text": f"alpha is {alpha:.3g}. Where nearly all of a step stays in its cell, P is the identity and the walk but "
-            "scales features; where it reaches nearly all cells, every feature gets the mean of the image. Of the steps to "
-            "other cells, those alike lead to a cell of the same predicted class (mean over classes), and so would by chance "
-            f"as many as the last column says. On the same {len(ids)} images.",
+            "text": f"alpha is {alpha:.3g}. If nearly all of a step stays in its cell, P is the identity and the walk only "
+            "scales features. If a step reaches nearly all cells, every feature becomes the mean of the image. 'alike' is the "
+            "share of steps to other cells that lead to a cell of the same predicted class (mean over classes); 'alike by "
+            f"chance' is that share for random steps. On the same {len(ids)} images.",
             "columns": ["step", "stays", "cells reached", "alike", "alike by chance"],
             "rows": [["random walk", *steps.tolist()]],
         },
@@ -101,7 +103,7 @@ def _network(store: Store, device: torch.device) -> WalkingSegmenter:
     model = build_model(store).to(device).eval()
     if not isinstance(model, WalkingSegmenter) or model.random_walk is None:
         raise UsageError(
-            f"an eigenspace is that of a random walk, and the network of {store.path} has none; train `rw-ss`"
+            f"the stage eigenspace needs a network with a random walk, and the network of {store.path} has none; train `rw-ss`"
         )
     return model
 
@@ -133,7 +135,10 @@ def _transition(walk: Walk) -> Tensor:
 def _pairs(
     network: WalkingSegmenter, rgb: Tensor, walk: Walk, transform: Transform
 ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """T(f) and f' of ``LOCATIONS``, each (h',w',C): of features their channels, of P the row of each position."""
+    """Pairs of T(f) and f' for each of ``LOCATIONS``, each (h',w',C).
+
+    For features, C are the channels. For P, C is the row of P that belongs to the position.
+    """
     other = network.walk(network.features(transform.image(rgb, network.stride)), transition=True)
     size = (walk.before.shape[2], walk.before.shape[3])
     moved = transform_transition(_transition(walk), transform, size, log=True)
@@ -148,20 +153,20 @@ def _pairs(
 
 
 def _in_place(values: NDArray[np.float64], transform: Transform, height: int) -> NDArray[np.float64]:
-    """Values of positions of the transformed image where they are in the image itself; 0 where it was cut off."""
+    """Map values at positions of the transformed image back to the original image; 0 where the image was cut off."""
     values = values[:, ::-1] if transform.flip else values
     missing = height - len(values)
     return np.pad(values, ((missing, 0) if transform.rows > 0 else (0, missing), (0, 0)))
 
 
 def _relative(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Values relative to the largest, up to one in a hundred."""
+    """Values divided by their 99th percentile, clipped to 0..1."""
     result: NDArray[np.float32] = (values / max(np.percentile(values, 99), 1e-12)).clip(0, 1).astype(np.float32)
     return result
 
 
 def _steps(network: WalkingSegmenter, walk: Walk) -> list[float]:
-    """``StepShares`` of the walk, between the classes that the network sees in its cells."""
+    """``StepShares`` of the walk, with the classes that the network predicts for its cells."""
     height, width = walk.before.shape[2:]
     classes = network.classify(walk.features, (height, width))[0].argmax(0).flatten().cpu().numpy()
     shares = step_shares(_transition(walk)[0].cpu().numpy(), classes)
@@ -169,7 +174,7 @@ def _steps(network: WalkingSegmenter, walk: Walk) -> list[float]:
 
 
 def _principal(walk: Walk) -> list[NDArray[np.uint8]]:
-    """Features before and after the walk as colours (h,w,3): their three principal components, the same for both."""
+    """Features before and after the walk as colours, uint8 (h,w,3): three principal components, computed from both together."""
     both = [maps[0].flatten(1).T.double().cpu().numpy() for maps in (walk.before, walk.after)]
     together = np.concatenate(both)
     mean = together.mean(0)

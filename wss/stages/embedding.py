@@ -1,4 +1,4 @@
-"""Pixel embeddings of whole images, and the segments that they make; what the stages of SPML share."""
+"""Pixel embeddings of whole images and their clusters, shared by the stages of SPML."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from wss.store import Store
 
 
 class SegmentParams(Params):
-    """How an image is cut into segments at inference."""
+    """Settings of the clustering that cuts an image into segments at inference."""
 
     grid: int = Field(default=12, ge=1)
-    """Rows and columns of the clusters that k-means begins with."""
+    """Rows and columns of the initial clusters of k-means: grid x grid clusters. Larger: smaller segments."""
     iterations: int = Field(default=10, ge=0)
-    """Iterations of k-means."""
+    """Number of k-means iterations."""
     location_scale: float = Field(default=1.0, ge=0)
-    """Weight of a pixel's place beside its embedding."""
+    """Weight of the pixel's position relative to its embedding. Larger: more compact segments."""
     stride: int = Field(default=4, ge=1)
-    """Side of the cells that are clustered, in pixels; 1 clusters pixels, as the authors' code does."""
+    """Side of the square cells that are clustered, in pixels. 1 clusters single pixels, as the authors' code does."""
 
 
 def load_embedder(store: Store, device: torch.device) -> EmbeddingSegmenter:
-    """The network of a model store, ready to embed.
+    """Load the network of a model store in evaluation mode.
 
     Raises:
-        UsageError: It does not embed pixels.
+        UsageError: The network does not embed pixels.
     """
     model = build_model(store)
     if not isinstance(model, EmbeddingSegmenter):
         raise UsageError(
-            f"this needs a network that embeds pixels, trained by spml; {store.path} is one of "
+            f"this stage needs a network that embeds pixels, trained by spml; {store.path} was trained by "
             f"{store.meta['method']['name']}"
         )
     return model.to(device).eval()
@@ -49,19 +49,20 @@ def load_embedder(store: Store, device: torch.device) -> EmbeddingSegmenter:
 
 @torch.inference_mode()
 def embedded(model: EmbeddingSegmenter, rgb: Tensor, stride: int, amp: bool = False) -> Tensor:
-    """Embeddings on a grid of cells of ``stride`` pixels, whatever the network's own.
+    """Embeddings on a grid of cells of ``stride`` pixels.
 
     Args:
         model: The network.
         rgb: float32 (B,3,H,W) in 0..255.
-        stride: A multiple or a divisor of the embedding's stride; cells average its cells, or interpolate between them.
+        stride: A multiple or a divisor of the network's embedding stride. A multiple averages the network's cells; a divisor
+            interpolates between them.
         amp: Autocast to bfloat16.
 
     Returns:
         float32 (B,C,ceil(H/stride),ceil(W/stride)), unit length.
 
     Raises:
-        UsageError: The strides do not fit.
+        UsageError: ``stride`` is neither a multiple nor a divisor.
     """
     with torch.autocast(rgb.device.type, torch.bfloat16, enabled=amp):
         own = model.embed(rgb).float()
@@ -70,33 +71,38 @@ def embedded(model: EmbeddingSegmenter, rgb: Tensor, stride: int, amp: bool = Fa
     if stride % model.stride == 0:
         return functional.normalize(cell_means(own, stride // model.stride), dim=1)
     if model.stride % stride:
-        raise UsageError(f"stride must be a multiple or a divisor of the embedding's, {model.stride}; got {stride}")
+        raise UsageError(
+            f"stride must be a multiple or a divisor of the stride of the embedding, {model.stride}; got {stride}"
+        )
     size = [-(-side // stride) for side in rgb.shape[2:]]
     return functional.normalize(enlarged(own, model.stride // stride, size), dim=1)
 
 
 def cell_means(maps: Tensor, side: int) -> Tensor:
-    """Means (B,C,ceil(H/side),ceil(W/side)) over square cells of maps (B,C,H,W), whose last row and column are repeated."""
+    """Mean of maps (B,C,H,W) over square cells, (B,C,ceil(H/side),ceil(W/side)).
+
+    Maps are padded to whole cells by repeating the last row and column.
+    """
     height, width = maps.shape[2:]
     return functional.avg_pool2d(functional.pad(maps, (0, -width % side, 0, -height % side), mode="replicate"), side)
 
 
 def enlarged(cells: Tensor, side: int, size: Sequence[int]) -> Tensor:
-    """Maps (B,C,*size) of cells (B,C,h,w) of ``side`` pixels, bilinear between their centres."""
+    """Enlarge cells (B,C,h,w) of ``side`` pixels to maps (B,C,*size), bilinearly between the centres of the cells."""
     if side > 1:
         cells = functional.interpolate(cells, scale_factor=side, mode="bilinear", align_corners=False)
     return cells[..., : size[0], : size[1]]
 
 
 def clustered(embeddings: Tensor, params: SegmentParams) -> Tensor:
-    """Clusters int64 (B,h,w) of embeddings (B,C,h,w)."""
+    """Cluster ids, int64 (B,h,w), of embeddings (B,C,h,w)."""
     return spherical_kmeans(
         embeddings, grid=params.grid, iterations=params.iterations, location_scale=params.location_scale
     )
 
 
 def known_classes(labels: Store, image_id: str) -> NDArray[np.int64]:
-    """The classes that an image's labels and tags name, ascending."""
+    """Classes that occur in an image's labels or tags, int64, ascending."""
     found = np.unique(labels.get("labels", image_id))
     found = found[found != 255]
     if labels.has("tags", image_id):

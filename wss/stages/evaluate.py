@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: predictions against masks at full resolution."""
+"""Stage ``evaluate``: scores of predictions against masks, at full resolution."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ from wss.store.atomic import write_text
 
 
 class EvaluateParams(Params):
-    """What is scored beside the confusion matrix, and what the scores stand for."""
+    """Parameters of the stage ``evaluate``."""
 
     volumes: bool = True
-    """Dice and HD95 per volume, where the data set has volumes."""
+    """Compute Dice and HD95 per volume, if the data set has volumes."""
     trimap: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Also score the pixels within each of these distances in pixels of a true boundary alone: how well objects are outlined."""
+    """Distances in pixels. For each one, also score only the pixels within this distance of a true boundary. Such scores
+    measure how well the outlines of objects are predicted."""
     factors: dict[str, str | float] = Field(default={})
-    """What a study set for this run, by name, for example ``{loss: ncut, length: 0.5}``: its place in the report's tables."""
+    """Factor levels of this run in a study, by factor name, for example ``{loss: ncut, length: 0.5}``. They decide the place of
+    the run in the report's tables."""
 
 
 def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Sum one confusion matrix over all predicted images, one more over each band along boundaries, and score volumes.
+    """Sum one confusion matrix over all predicted images and one per boundary band, and score volumes.
 
-    Images without mask are left out, and volumes with such slices. Where no image has a mask, scores are None. The record says
-    under ``left_out`` what is missing.
+    Images without a mask are not scored, and neither are volumes with such slices. If no image has a mask, all scores are
+    None. The record's entry ``left_out`` names what is missing.
     """
     samples, predictions = inputs["samples"], inputs["predictions"]
     classes = samples.meta["classes"]
@@ -90,7 +92,7 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
 
 
 def _gap(without: int, total: int, split: str) -> str | None:
-    """Say how many images are not scored, because they have no mask; None where all are scored."""
+    """Message with the number of images that have no mask and are not scored; None if all are scored."""
     if not without:
         return None
     if without == total:
@@ -99,12 +101,12 @@ def _gap(without: int, total: int, split: str) -> str | None:
 
 
 def check_masks(catalogue: Catalogue, split: str, limit: int | None = None) -> None:
-    """Raise if predictions of a split could not be evaluated, as far as the data set's list of files tells.
+    """Check that predictions of a split can be evaluated, using only the data set's list of files.
 
     Args:
         catalogue: The data set.
-        split: The split that a stage predicts and this one evaluates.
-        limit: Only so many images of it, from the first.
+        split: The split that is predicted and evaluated.
+        limit: Maximum number of images, from the first of the split on; None for all.
 
     Raises:
         DataError: An image has no mask, or the split is empty.
@@ -146,7 +148,7 @@ def _initialisation(record: dict[str, Any]) -> str:
 def _volume_scores(
     samples: Store, predictions: Store, context: Context, unmasked: Set[str] = frozenset()
 ) -> dict[str, dict[str, float]]:
-    """Mean Dice and HD95 per class over the volumes all of whose slices are predicted and have masks."""
+    """Mean Dice and HD95 per class, over the volumes in which every slice is predicted and has a mask."""
     volumes = {
         name: v
         for name, v in samples.meta["volumes"].items()

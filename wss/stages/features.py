@@ -1,4 +1,4 @@
-"""Stage ``features``: the feature maps of a frozen backbone, computed once for every image."""
+"""Stage ``features``: feature maps of a frozen backbone, computed once for every image."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from wss.training.views import LEVELS, View, grids, seen, views_of
 
 
 class FeaturesParams(Params):
-    """Parameters: the network whose backbone computes features, and the views of the images that it sees."""
+    """Parameters of the stage ``features``."""
 
     network: NetworkSpec = NetworkSpec(name="light-decoder", backbone="dinov2_vits14")
-    """The network that will be trained on the features. Those feature maps that its decoder reads are stored."""
+    """Network that will be trained on the features. Only the feature maps that its decoder reads are stored."""
     weights: str | None = Field(default=None, json_schema_extra=LOCAL)
     """Weights of the backbone: a state dict file, or ``dinov2``, ``imagenet`` or ``coco`` (downloaded)."""
     split: str = "train"
-    """Images."""
+    """Split whose images are processed."""
     scales: tuple[Annotated[float, Field(ge=0.1, le=4)], ...] = Field(default=(1.0,), min_length=1)
-    """Scales at which the backbone sees each image."""
+    """Factors by which each image is resized before it goes through the backbone; features are stored for every scale."""
     flip: bool = True
     """Store the features of mirrored images too."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
 
 
 def run(params: FeaturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -50,7 +50,7 @@ def run(params: FeaturesParams, inputs: Inputs, output: StoreWriter, context: Co
 
     Raises:
         UsageError: The network has no backbone, or no weights are given.
-        DataError: The weights are missing or of another network.
+        DataError: The weights are missing or for another network.
     """
     samples = inputs["samples"]
     ids = split_ids(samples, params.split)
@@ -95,12 +95,12 @@ def levels_read(model: Segmenter) -> tuple[str, ...]:
 
 
 def stored_map(store: Store, image_id: str, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The coarsest feature map that is stored of an image as it is, float32 (C,h,w).
+    """The coarsest stored feature map of an image's first view, float32 (C,h,w).
 
     Args:
         store: Features.
         image_id: The image.
-        size: Its height and width.
+        size: Height and width of the image.
     """
     name = max(store.meta["strides"], key=lambda level: store.meta["strides"][level])
     views = [View(*view) for view in store.meta["views"]]
@@ -110,7 +110,7 @@ def stored_map(store: Store, image_id: str, size: tuple[int, int]) -> NDArray[np
 
 
 def feature_bytes(params: FeaturesParams, pixels: float) -> float:
-    """Bytes that the features of an image of so many pixels take."""
+    """Bytes that the features of one image with ``pixels`` pixels take."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = Segmenter(params.network, 1)
     backbone = backbone_of(model)
@@ -123,7 +123,7 @@ def feature_bytes(params: FeaturesParams, pixels: float) -> float:
 
 
 class _Finest(nn.Module):
-    """RGB in, the last feature map out: what the time is measured of."""
+    """Normalisation and backbone, with the last feature map as output; used to measure time."""
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class _Finest(nn.Module):
 
 
 class _Extraction:
-    """Computes the features of one image, in whichever process that is."""
+    """Computes the features of one image. Callable in every process of a run."""
 
     def __init__(
         self,
@@ -167,15 +167,15 @@ class _Extraction:
         arrays = {name: np.concatenate(parts) for name, parts in found.items()}
         if not all(np.isfinite(values).all() for values in arrays.values()):
             raise DataError(
-                f"image {image_id!r}: the backbone's features are beyond half precision, and are not stored"
+                f"image {image_id!r}: the backbone's features exceed the range of half precision and cannot be stored"
             )
         return arrays
 
 
 def whole_cells(rgb: Tensor, stride: int) -> Tensor:
-    """Images (B,3,H,W) continued at the right and at the bottom to multiples of the stride.
+    """Pad images (B,3,H,W) at the right and at the bottom to multiples of the stride, by repeating the last pixels.
 
-    Crops are cut along the cells of the features, so that a cell must cover ``stride`` pixels exactly.
+    Crops are cut along the cells of the features, so a cell must cover exactly ``stride`` pixels.
     """
     height, width = rgb.shape[2:]
     return functional.pad(rgb, (0, -width % stride, 0, -height % stride), mode="replicate")
@@ -186,7 +186,7 @@ def _tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def _digest(params: FeaturesParams, context: Context) -> str:
-    """The digest of the weight file, so that another file under the same name makes other features."""
+    """Digest of the weight file, so that a changed file with the same name gives new features."""
     if params.weights is None or not Path(params.weights).is_file():
         return str(params.weights)
     return hashlib.sha256(Path(params.weights).read_bytes()).hexdigest()
@@ -196,13 +196,13 @@ def _check(params: FeaturesParams, catalogue: Catalogue) -> None:
     require_split(catalogue.splits, params.split, catalogue.kind)
     if params.network.backbone is None:
         raise UsageError(
-            f"features: network {params.network.name} has no backbone whose features could be stored; choose one that has, for "
-            "example --set features.network.name=light-decoder --set features.network.backbone=dinov2_vits14"
+            f"features: network {params.network.name} has no backbone whose features could be stored; choose a network with a "
+            "backbone, for example --set features.network.name=light-decoder --set features.network.backbone=dinov2_vits14"
         )
     if params.weights in (None, "none"):
         raise UsageError(
-            "features: those of random weights are of no use; give weights with --set features.weights=FILE, or a name "
-            "(dinov2, imagenet) that downloads them"
+            "features: a backbone with random weights gives useless features; give weights with --set features.weights=FILE, or "
+            "a name (dinov2, imagenet) that downloads them"
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         check_pretrained(Segmenter(params.network, 1), params.weights)

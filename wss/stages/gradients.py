@@ -1,4 +1,4 @@
-"""Stage ``gradients``: what regularised losses ask of a network's output, as pictures."""
+"""Stage ``gradients``: pictures of the gradients of regularised losses with respect to a network's output."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ _TITLES = {
     "score": "Gradients with respect to the score of {}: red (negative) asks for more of it, yellow (positive) for less",
 }
 Of = Literal["segment", "score"]
-_LEAST = 1e-5  # probabilities below are raised to it: float16 knows no better
+_LEAST = 1e-5  # smaller probabilities are raised to this: float16 is not more precise
 _SHORT = {"ncut": "NC", "densecrf": "CRF", "kernelcut": "KC"}
 
 
 class GradientsParams(Params):
-    """Which losses, and for how many images."""
+    """Parameters of the stage ``gradients``."""
 
     losses: tuple[AnyRegulariser, ...] = Field(default=(NormalizedCut(), DenseCRF(), KernelCut()), min_length=1)
-    """Losses with their settings, as in ``train.method``; there is a picture of each."""
+    """Losses with their settings, as in ``train.method``. Each loss gives one picture per image."""
     images: int = Field(default=6, ge=1)
-    """So many of the predicted images, evenly spread."""
+    """Maximum number of images, evenly spread over the predicted ones."""
     of: Of = "segment"
-    """``segment``: with respect to the probabilities, as published; the CRF loss's is nowhere positive, since only differences
-    between classes count. ``score``: with respect to the network's scores before softmax, whose signs say what it is told."""
+    """Variable of the gradient. ``segment``: the probabilities, as published; here the gradient of the CRF loss is never
+    positive, because only differences between classes count. ``score``: the network's scores before softmax; here the sign
+    says whether training lowers (+) or raises (-) the score."""
 
 
 def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Paint the probability of one class and the gradient of each loss with respect to it.
 
-    The class is, in each image, the one besides background that most pixels are predicted to be.
+    In each image, the class is the predicted one with most pixels, apart from the background.
 
     Raises:
         UsageError: The predictions were stored without probabilities, or there is no class besides background.
@@ -58,7 +59,7 @@ def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: C
     require_probabilities(predictions, ids, "gradients")
     foreground = [k for k in range(len(classes)) if k != background]
     if not foreground:
-        raise UsageError("gradients are those of a class besides background, and this data set has none")
+        raise UsageError("gradients need a class other than background, and this data set has none")
     todo = pending(ids, output)
     advance = context.progress.task("gradients", len(ids), len(ids) - len(todo))
     titles = {}
@@ -74,7 +75,7 @@ def run(params: GradientsParams, inputs: Inputs, output: StoreWriter, context: C
 
 
 def _largest(probs: NDArray[np.float32], foreground: list[int]) -> int:
-    """The class that most pixels are predicted to be; where none is, the one with most probability."""
+    """The foreground class with most predicted pixels. Equal numbers (also 0) are decided by the sum of probabilities."""
     areas = np.bincount(probs.argmax(0).ravel(), minlength=len(probs))
     return max(foreground, key=lambda k: (int(areas[k]), float(probs[k].sum())))
 
@@ -96,16 +97,16 @@ def _tiles(
 
 
 def gradient(loss: RegularisedLoss, probs: torch.Tensor, rgb: torch.Tensor, of: Of = "segment") -> torch.Tensor:
-    """The gradient of a loss with respect to soft segments, or to the scores they are the softmax of.
+    """Gradient of a loss with respect to soft segments (probabilities), or to the scores before softmax.
 
     Args:
-        loss: With its settings; no pixel counts as labelled.
+        loss: Loss with its settings. No pixel counts as labelled.
         probs: S, float (B,K,H,W), summing to 1 over K.
         rgb: (B,3,H,W) in 0..255.
-        of: With respect to what, see ``GradientsParams``.
+        of: Variable of the gradient, see ``GradientsParams``.
 
     Returns:
-        Like ``probs``.
+        Shape and dtype of ``probs``.
     """
     shape = (len(probs), *probs.shape[2:])
     labels = torch.full(shape, 255, dtype=torch.int64, device=probs.device)

@@ -1,4 +1,4 @@
-"""What predictions are computed in, decided once for all images of a stage."""
+"""The precision of a stage's predictions (float32 or bfloat16), decided once for all images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def stage_precision(
     passes: int,
     example: Callable[[], tuple[nn.Module, Tensor]],
 ) -> Precision:
-    """Decide, or take the decision with which an interrupted run of the stage began. The output's log records it.
+    """Decide the precision, or reuse the decision of an interrupted run of the stage. The output's log records it.
 
     Args:
-        asked: What the parameters say.
-        output: Keeps the decision while the stage runs, and records it.
-        context: Its device, and who is told what was measured.
+        asked: Value of the parameter ``amp``.
+        output: Store that keeps the decision while the stage runs, and records it.
+        context: Gives the device, and the progress that reports the measurement.
         stage: Name of the stage, for the message.
-        passes: Images to come, each counted once for every scale and mirror image.
-        example: Gives the network and one image, float32 (1,3,H,W) in 0..255, to measure with.
+        passes: Number of forward passes to come: images times scales, doubled if mirrored images are used.
+        example: Returns the network and one image, float32 (1,3,H,W) in 0..255, for the measurement.
     """
     state = output.load_checkpoint() if asked == "auto" else None
     if state is None:

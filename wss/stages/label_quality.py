@@ -1,4 +1,4 @@
-"""Stage ``label-quality``: labels that were made from scribbles against masks."""
+"""Stage ``label-quality``: scores, against masks, of training labels that were made from scribbles."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from wss.store import LABELS, QUALITY, SAMPLES, StoreWriter
 
 
 class LabelQualityParams(Params):
-    """Which images, and under which name."""
+    """Parameters of the stage ``label-quality``."""
 
     split: str = "train"
-    """Images to score; those without mask are left out."""
+    """Split whose images are scored. Images without a mask are skipped."""
     name: str | None = None
-    """How the report calls these labels; None takes the name of what made them."""
+    """Name of these labels in the report. None: the name of the method that made them."""
 
 
 def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Count agreement by certainty, image by image.
+    """Count, per image and level of certainty, where labels agree with masks.
 
     Raises:
         DataError: No labelled image of the split has a mask.

@@ -1,4 +1,4 @@
-"""Work on many images in several processes, which Ctrl-C stops without a word from them."""
+"""Work on many images in several processes. Ctrl-C stops the workers without tracebacks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
-# joblib is imported where it is used: it takes longer than a command whose stages are all done
+# joblib is imported where it is used: its import takes longer than a command whose stages are all done
 Result = TypeVar("Result")
 
 ROUND = 8
-"""Calls that a job gets in one round, where results come round by round."""
+"""Number of calls per job in one round, for joblib back ends that return results round by round."""
 
 
 def each(
     function: Callable[..., Result], calls: Iterable[tuple[object, ...]], jobs: int, batch: int = 1
 ) -> Iterator[Result]:
-    """Call a function with each tuple of arguments, in several processes, and give the results in order.
+    """Call a function with each tuple of arguments, in several processes, and yield the results in order.
 
     Args:
-        function: Picklable when there are several jobs.
+        function: The function; must be picklable if there are several jobs.
         calls: Arguments of each call.
-        jobs: Processes; 1 calls the function in this one.
-        batch: Calls sent to a process at a time; more than one pays for calls of a few milliseconds.
+        jobs: Number of processes. 1 calls the function in this process.
+        batch: Number of calls sent to a process at a time. More than one is faster if calls take only a few milliseconds.
     """
     from joblib import Parallel, delayed
     from joblib.externals.loky.backend import resource_tracker as loky_tracker
@@ -37,9 +37,9 @@ def each(
     if jobs > 1:  # starting these two helpers unblocks signals
         loky_tracker.ensure_running()
         resource_tracker.ensure_running()
-    # Ctrl-C reaches every process of the terminal, SIGTERM often a whole group. A worker that dies halfway through sending a
-    # result leaves this process waiting for the rest. Processes inherit what is blocked while they start: so the workers
-    # never see these signals, and this process sees them a moment later and stops the workers.
+    # Ctrl-C reaches every process of the terminal; SIGTERM often reaches a whole group. If a worker dies halfway through
+    # sending a result, this process waits for the rest forever. Processes inherit the signals that are blocked while they
+    # start. So the workers never see these signals; this process sees them a moment later and stops the workers.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         results: Generator[Result, None, None] = parallel(delayed(function)(*arguments) for arguments in calls)
@@ -51,7 +51,7 @@ def each(
 def _in_rounds(
     function: Callable[..., Result], calls: Iterable[tuple[object, ...]], jobs: int, batch: int
 ) -> Iterator[Result]:
-    """For back ends of joblib that give results all at once, such as Ray's: not all of a data set may be in memory."""
+    """Like ``each``, for joblib back ends that return all results at once, such as Ray's. Rounds limit the memory for results."""
     from joblib import Parallel, delayed
 
     todo = iter(calls)
@@ -62,9 +62,9 @@ def _in_rounds(
 
 def _until_abandoned(results: Generator[Result, None, None]) -> Iterator[Result]:
     try:
-        for result in results:  # noqa: UP028, which would close them before the warning is turned off
+        for result in results:  # noqa: UP028, because `yield from` would close them before the warning is turned off
             yield result
     finally:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib regrets results that an interruption leaves unused
+            warnings.simplefilter("ignore")  # joblib warns of results that an interruption leaves unused
             results.close()

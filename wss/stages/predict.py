@@ -1,4 +1,4 @@
-"""Stage ``predict``: a trained network's labels and probabilities for the images of a split."""
+"""Stage ``predict``: labels and probabilities of a trained network for the images of a split."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from wss.store import MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
 
 
 class PredictParams(Params):
-    """Which images, and how they go through the network."""
+    """Parameters of the stage ``predict``."""
 
     split: str = "val"
-    """Images to predict."""
+    """Split whose images are predicted."""
     test_time: InferenceParams = InferenceParams()
     """Scales, flip, sliding window."""
     probs: bool | None = None
-    """Keep probabilities (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads them."""
+    """Store class probabilities (float16; values below 3e-5 become 0). None: store them if another stage of the pipeline reads
+    them."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
     limit: int | None = Field(default=None, ge=1)
-    """Only so many images of the split, from the first."""
+    """Maximum number of images, from the first of the split on. None: all."""
 
 
 def run(params: PredictParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -71,7 +72,7 @@ def run(params: PredictParams, inputs: Inputs, output: StoreWriter, context: Con
 
 
 class _Prediction:
-    """Predicts one image; the network is loaded for the first, in whichever process that is."""
+    """Predicts one image. Each process loads the network when it predicts its first image."""
 
     def __init__(self, params: PredictParams, samples: Store, model: Store, device: torch.device, amp: bool) -> None:
         self._params, self._samples, self._model, self._device, self._amp = params, samples, model, device, amp

@@ -1,4 +1,4 @@
-"""Stage ``prepare``: the labels a network is trained on, from scribbles, points, boxes, image tags or masks of a data set."""
+"""Stage ``prepare``: training labels from the scribbles, points, boxes, image tags or masks of a data set."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ Labels = NDArray[np.uint8]
 
 
 class PrepareParams(Params):
-    """Which annotation, and how it is thinned out."""
+    """Parameters of the stage ``prepare``."""
 
     annotation: Literal["scribble", "mask", "tag", "point", "box"] = "scribble"
-    """``scribble``; ``point``, one click per object: the data set's own clicks (strokes of one point) as they are, other
-    strokes reduced to a point each as ``points`` does, and without scribbles a click anywhere in the inner part of each
-    region of the masks; ``box``, where the background is outside all boxes and nothing is known inside; ``mask`` for the dense
-    upper bound; ``tag`` for no pixel at all, but the classes that are in the image."""
+    """Kind of labels. ``scribble``: labelled strokes. ``point``: one click per object. The data set's own clicks (strokes of one
+    point) are used as they are; other strokes become one point each, as with ``points``; without scribbles, one click is
+    drawn at random in the inner part of each region of the masks. ``box``: background outside all boxes, unlabelled inside.
+    ``mask``: full masks, the dense upper bound. ``tag``: the classes of each image, and no labelled pixel."""
     source: Literal["auto", "given", "simulated"] = "auto"
-    """Scribbles, points or boxes of the data set, or drawn from its masks; ``auto`` draws them only where the data set has none
-    at all."""
+    """Origin of scribbles, points or boxes. ``given``: the data set. ``simulated``: they are drawn from the masks. ``auto``: they
+    are drawn from the masks only if the whole data set has none."""
     drop: float = Field(default=0.0, ge=0, le=1)
-    """Probability with which an object loses all its scribbles or its point (scribble-drop, RW-SS section 4). Where an image has
-    a mask, scribbles in one connected region of their class are on one object, be it of the background; where it has none,
-    scribbles of one class that touch."""
+    """Probability that an object loses all its scribbles or its point (scribble-drop, RW-SS section 4). If the image has a mask,
+    scribbles in the same connected region of their class belong to one object; background regions count as objects too. If it
+    has no mask, scribbles of one class that touch belong to one object."""
     shrink: float = Field(default=0.0, ge=0, le=1)
-    """Share of every stroke's length that is cut away (scribble-shrink): 0 keeps all, 1 leaves a point."""
+    """Fraction of each stroke's length that is cut off (scribble-shrink): 0 keeps the stroke, 1 leaves a point."""
     points: bool = False
-    """One labelled point on each scribble instead of the scribble, also of scribbles that are drawn from masks."""
+    """Replace each scribble by one labelled point. Applies to simulated scribbles too."""
     clicks: Literal["stroke", "object"] = Field(default="stroke", json_schema_extra=LATER)
-    """Of points only: one on each ``stroke``, or one on each ``object``, on a stroke of it that is drawn at random. Objects are
-    those of ``drop``. One click per object is length 0 in the regularised-losses paper, figure 5."""
+    """For points only. ``stroke``: one point on each stroke. ``object``: one point per object, on one of its strokes, chosen at
+    random. Objects are defined as for ``drop``. One click per object is length 0 in the regularised-losses paper, figure 5."""
     halo: float | None = Field(default=None, ge=1)
-    """Of points only: what is farther from all points than this many of their radii is background (SPML's labels of key
-    points); None labels nothing around them."""
+    """For points only. Pixels farther from every point than this multiple of the point's radius become background (SPML's
+    labels for key points). None: pixels around points stay unlabelled."""
     fraction: float = Field(default=1.0, gt=0, le=1)
-    """Share of the images of ``split`` that keep their labels; the others of that split become unlabelled images."""
+    """Fraction of the images of ``split`` that keep their labels. The other images of the split become unlabelled."""
     split: str = Field(default="train", json_schema_extra=LATER)
-    """The training images, among which ``fraction`` chooses. Images of other splits keep their labels."""
+    """Training split, to which ``fraction`` applies. Images of other splits keep their labels."""
     seed: int = Field(default=0, ge=0)
-    """Decides what is drawn, dropped and kept, together with each image's id."""
+    """Random seed for drawing, dropping and keeping labels. It is combined with the id of each image."""
 
     @model_validator(mode="after")
     def _only_scribbles_are_thinned(self) -> PrepareParams:
@@ -77,32 +77,35 @@ class PrepareParams(Params):
         if self.annotation != "scribble" and (self.shrink or self.points):
             raise ValueError(f"annotation {self.annotation!r} takes no scribble options")
         if self.halo is not None and self.annotation != "point":
-            raise ValueError(f"halo is around points (annotation 'point'), not around annotation {self.annotation!r}")
+            raise ValueError(f"halo applies to points only (annotation 'point'), not to annotation {self.annotation!r}")
         if self.clicks == "object" and not self.points and self.annotation != "point":
-            raise ValueError("clicks is about points; give points or annotation 'point' with it")
+            raise ValueError("clicks applies to points only; set points or annotation 'point' as well")
         if self.points and self.shrink:
-            raise ValueError("points already shrinks every stroke to a point; give one of points and shrink")
+            raise ValueError("points already shrinks every stroke to a point; set either points or shrink, not both")
         return self
 
 
 def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Make the labels of every image; images without any annotation get labels that are 255 everywhere.
+    """Make the labels of every image. The labels of an image without any annotation are 255 everywhere.
 
-    With image tags, labels are 255 everywhere, and images that have an annotation have ``tags``: those that somebody wrote
-    down, or else the classes of the mask, boxes or scribbles, and always the background where the data set has one. With
-    boxes, labels are background outside of them and 255 inside; images that have them, be it none, have ``boxes``, and
-    ``tags`` with the classes of the boxes and the background. A data set without background class has boxes and tags only.
+    Image tags: labels are 255 everywhere, and every annotated image has ``tags``. These are the tags of the data set, or else
+    the classes of the mask, boxes or scribbles. The background is always tagged if the data set has a background class.
+
+    Boxes: labels are background outside the boxes and 255 inside. Every image with a list of boxes, also an empty one, has
+    ``boxes``, and ``tags`` with the classes of the boxes and the background. If the data set has no background class, no
+    pixel is labelled.
 
     Raises:
-        DataError: The data set has neither scribbles nor masks, or not what is asked for; or no background for a halo.
-        UsageError: A fraction is taken of a split that the data set does not have.
+        DataError: The data set has neither scribbles nor masks, or lacks the requested annotation, or has no background class
+            for a halo.
+        UsageError: ``fraction`` applies to a split that the data set does not have.
     """
     samples = inputs["samples"]
     simulated = _must_simulate(params, samples)
     grouped = {}
     if params.drop or params.clicks == "object":
         grouped = {"objects": _grouping(samples)}
-        context.progress.say(f"scribbles are on one object where they are in {grouped['objects']}")
+        context.progress.say(f"scribbles belong to one object if they are in {grouped['objects']}")
     if simulated and params.source == "auto" and params.annotation in ("scribble", "point"):
         context.progress.say("the data set has no scribbles: they are drawn from its masks")
     kept = _kept(params, samples)
@@ -117,7 +120,7 @@ def run(params: PrepareParams, inputs: Inputs, output: StoreWriter, context: Con
 
 
 def _grouping(samples: Store) -> str:
-    """What tells that scribbles are on one object, for people."""
+    """The rule by which scribbles belong to one object, as text for people."""
     masked = sum(samples.has("mask", i) for i in samples.ids)
     regions, touching = "one connected region of their class in the mask", "contact with each other"
     if masked in (0, len(samples)):
@@ -126,14 +129,14 @@ def _grouping(samples: Store) -> str:
 
 
 def _options(params: PrepareParams) -> dict[str, float | bool | str]:
-    """How the annotation was thinned out, where it was."""
+    """Options that thin out the annotation and differ from their defaults."""
     whole = PrepareParams()
     names = ("drop", "shrink", "points", "clicks", "halo", "fraction")
     return {name: getattr(params, name) for name in names if getattr(params, name) != getattr(whole, name)}
 
 
 _NO_TAGS = (
-    "image tags are those of a table, masks, boxes or scribbles, and this data set has none of them; for kind folder write "
+    "image tags come from a table, masks, boxes or scribbles, and this data set has none of them; for kind folder write "
     "the tags into a file tags.csv in its root, one line `image,class` for each class of an image"
 )
 _NO_BOXES = (
@@ -148,7 +151,7 @@ def _must_simulate(params: PrepareParams, samples: Store) -> bool:
 
     masks, given, boxes, tags = there("mask"), there("scribble", "strokes"), there("boxes"), there("tags")
     if params.halo is not None and samples.meta["background"] is None:
-        raise DataError("what is around a halo is background, and this data set has no background class")
+        raise DataError("halo labels pixels as background, and this data set has no background class")
     if params.annotation == "mask":
         if not masks:
             raise DataError("dense training needs masks, and this data set has none")
@@ -171,20 +174,20 @@ def _must_simulate(params: PrepareParams, samples: Store) -> bool:
 
 
 def _kept(params: PrepareParams, samples: Store) -> set[str]:
-    """Image ids that keep their labels: of the training split the given share, ranked by a hash of seed and id."""
+    """Image ids that keep their labels: all of other splits, and a fraction of the training split (see ``bereft``)."""
     if params.fraction == 1:
         return set(samples.ids)
     return set(samples.ids) - bereft(params, split_ids(samples, params.split))
 
 
 def bereft(params: PrepareParams, ids: Sequence[str]) -> set[str]:
-    """The images of the training split that lose their labels by ``fraction``, ranked by a hash of seed and id."""
+    """Images of the training split that lose their labels by ``fraction``. Images are ranked by a hash of seed and id."""
     ranked = sorted(ids, key=lambda i: image_seed(params.seed, f"fraction/{i}"))
     return set(ranked[max(1, round(params.fraction * len(ranked))) :])
 
 
 def drawn(params: PrepareParams, catalogue: Catalogue) -> bool:
-    """True if scribbles, points or boxes will surely be drawn from masks, as far as the data set's list of files tells."""
+    """True if scribbles, points or boxes will certainly be drawn from masks. Uses only the data set's list of files."""
     if params.annotation not in ("scribble", "point", "box") or params.source == "given":
         return False
     every = {image_id for ids in catalogue.splits.values() for image_id in ids}
@@ -193,15 +196,15 @@ def drawn(params: PrepareParams, catalogue: Catalogue) -> bool:
 
 
 def _untold(catalogue: Catalogue) -> frozenset[str]:
-    """Images whose tags nothing tells, as far as the data set's list of files tells."""
+    """Images without any annotation from which tags could be taken. Uses only the data set's list of files."""
     return catalogue.untagged & catalogue.unmasked & catalogue.unboxed & catalogue.unscribbled
 
 
 def labelled(params: PrepareParams, ids: Sequence[str], catalogue: Catalogue) -> list[str]:
-    """The images of a split that have labels, as far as the data set's list of files tells.
+    """Images of a split that will have labels. Uses only the data set's list of files.
 
     Args:
-        params: How labels are made.
+        params: Parameters of the stage.
         ids: Images of the split.
         catalogue: The data set.
     """
@@ -247,7 +250,7 @@ def _boxed(samples: Store, boxes: NDArray[np.int32], nothing: Labels) -> dict[st
 
 
 def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
-    """Classes of the image, uint8 (K,), from the first of tags, mask, boxes, strokes and scribble that it has."""
+    """Tags of the image, uint8 (K,), from the first that exists of: tags, mask, boxes, strokes, scribble. None if none exists."""
     found: NDArray[Any]
     if samples.has("tags", image_id):
         found = np.flatnonzero(samples.get("tags", image_id))
@@ -265,7 +268,7 @@ def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
 
 
 def _present(samples: Store, found: NDArray[Any]) -> NDArray[np.uint8]:
-    """Tags, uint8 (K,), of the labels that were found; the background is always there."""
+    """Tags, uint8 (K,), of the classes in ``found``; the background is always tagged."""
     tags = np.isin(np.arange(len(samples.meta["classes"])), found).astype(np.uint8)
     if samples.meta["background"] is not None:
         tags[samples.meta["background"]] = 1

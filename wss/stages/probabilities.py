@@ -1,7 +1,7 @@
-"""Probabilities in stores of predictions: what is kept of them, and how they are read.
+"""Writing and reading of class probabilities in stores of predictions.
 
-A network is sure of most pixels: nearly all of its values are close to 0. Those below ``LEAST`` are kept as 0, which compresses
-to nothing. The others are kept as float16. Labels are those of the full probabilities.
+A network is sure of most pixels, so nearly all of its probabilities are close to 0. Probabilities below ``LEAST`` are stored as
+0, which compresses to nothing. The others are stored as float16. Labels are computed from the full probabilities.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from wss.errors import UsageError
 from wss.store import Store
 
 LEAST = 3e-5
-"""Smaller probabilities are kept as 0."""
+"""Smaller probabilities are stored as 0."""
 
 
 def kept(probs: NDArray[np.floating]) -> NDArray[np.float16]:
-    """Probabilities (K,H,W) as stores keep them: float16, and 0 where they are below ``LEAST``."""
+    """Convert probabilities (K,H,W) to their stored form: float16, and 0 where they are below ``LEAST``."""
     return np.where(probs < LEAST, 0, probs).astype(np.float16)
 
 
@@ -27,21 +27,21 @@ def probabilities(predictions: Store, image_id: str) -> NDArray[np.float32]:
     """Class probabilities of one image, float32 (K,H,W); each is 0 or at least ``LEAST``, and they sum to nearly 1.
 
     Raises:
-        StoreError: The image is not there, or was stored without probabilities.
+        StoreError: The store lacks the image, or has no probabilities for it.
     """
     return predictions.get("probs", image_id).astype(np.float32)
 
 
 def require_probabilities(predictions: Store, ids: Iterable[str], stage: str) -> None:
-    """Raise unless these images were stored with probabilities.
+    """Check that the store has probabilities for these images.
 
     Args:
-        predictions: The store.
+        predictions: Store of predictions.
         ids: Image ids.
-        stage: The stage that reads them, for the error.
+        stage: Name of the stage that reads them, for the error.
 
     Raises:
-        UsageError: An image has none.
+        UsageError: An image has no probabilities.
     """
     if not all(predictions.has("probs", i) for i in ids):
         raise UsageError(f"{stage} needs probabilities, and these predictions have none; predict with `probs: true`")

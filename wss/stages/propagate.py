@@ -1,4 +1,4 @@
-"""Stage ``propagate``: scribbles spread over their images, the labels of methods that train on proposals."""
+"""Stage ``propagate``: proposals, which are scribbles spread over their images without a trained network, as training labels."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from wss.store import EDGES, FEATURES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS
 
 
 class PropagateParams(Params):
-    """Which algorithm, and for which images."""
+    """Parameters of the stage ``propagate``."""
 
     method: AnyPropagation
-    """Settings of the algorithm, chosen by ``name``."""
+    """Propagation algorithm and its settings, chosen by ``name``."""
     split: str = "train"
-    """Images whose labels are spread; the result holds no others."""
+    """Split whose labels are propagated. The result holds only images of this split."""
 
 
 def run(params: PropagateParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Spread the labels of each image of the split; images without labels stay without.
+    """Propagate the labels of each image of the split. Images without labelled pixels stay unlabelled.
 
     Raises:
-        UsageError: An input is missing that the algorithm needs, one is given that it does not read, or predictions were
+        UsageError: An input that the algorithm needs is missing, an input that it does not read is given, or predictions were
             stored without probabilities.
-        DataError: Labels, superpixels or predictions miss an image of the split.
+        DataError: Labels, superpixels or predictions lack an image of the split.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     ids = split_ids(samples, params.split)
@@ -55,11 +55,11 @@ def run(params: PropagateParams, inputs: Inputs, output: StoreWriter, context: C
 
 
 def proposal_scores(samples: Store, proposals: Store) -> dict[str, Any]:
-    """How good the proposals are, summed over all their images that have masks.
+    """Quality of proposals, from one confusion matrix over all images with masks.
 
     Returns:
-        ``images``; ``coverage``, the labelled share of their pixels; ``scored``, the images with mask; and, where there are any,
-        ``miou`` (0..1) of the labelled pixels.
+        ``images``: number of images. ``coverage``: labelled fraction of their pixels. ``scored``: number of images with a mask.
+        ``miou``: mean IoU (0..1) of the labelled pixels; only present if labelled pixels with known truth exist.
     """
     classes = len(samples.meta["classes"])
     total = np.zeros((classes, classes), np.int64)
@@ -77,7 +77,7 @@ def proposal_scores(samples: Store, proposals: Store) -> dict[str, Any]:
 
 
 def _extras(params: PropagateParams, inputs: Inputs, ids: list[str]) -> dict[str, tuple[Store, str]]:
-    """The stores that the algorithm reads beside samples and labels, with the item read, by its name for it."""
+    """Further stores that the algorithm reads: a pair of store and item to read, by the algorithm's name for it."""
     roles = {
         "superpixels": ("superpixels", "superpixels"),
         "probs": ("predictions", "probs"),
@@ -95,7 +95,7 @@ def _extras(params: PropagateParams, inputs: Inputs, ids: list[str]) -> dict[str
         if store is None:
             continue
         if extra not in params.method.needs | params.method.accepts:
-            raise UsageError(f"propagate: method {name!r} reads no {role}; take the input {role!r} out of the pipeline")
+            raise UsageError(f"propagate: method {name!r} reads no {role}; remove the input {role!r} from the pipeline")
         _covered(store, role, ids, params.split)
         if extra == "probs":
             require_probabilities(store, ids, "propagate")

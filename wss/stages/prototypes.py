@@ -1,4 +1,4 @@
-"""Stage ``prototypes``: the labelled segments of training images, for nearest-neighbour inference."""
+"""Stage ``prototypes``: mean embeddings of the labelled segments of training images, for nearest-neighbour inference."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from wss.store import LABELS, MODEL, PROTOTYPES, SAMPLES, Store, StoreWriter
 
 
 class PrototypesParams(Params):
-    """Which images, and how they are cut into segments."""
+    """Parameters of the stage ``prototypes``."""
 
     split: str = "train"
-    """Images whose labelled segments are kept."""
+    """Split whose labelled segments are collected."""
     segments: SegmentParams = SegmentParams()
-    """Clusters of the image."""
+    """Clustering of the image."""
     labels: Literal["split", "majority"] = "split"
-    """``split``: the labels split the clusters, and what is unlabelled is left out. ``majority``: a cluster with any label is
-    kept whole, as one of the class with most labelled cells."""
+    """Labels of clusters. ``split``: labels split the clusters, and unlabelled parts are dropped. ``majority``: a cluster with
+    any label is kept whole and gets the class with most labelled cells."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
 
 
 def run(params: PrototypesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Keep mean embedding and label of the segments that have a label.
+    """Store the mean embedding and the label of every segment that has a label.
 
-    The labels are those that the network was trained with, or pseudo-labels: never the masks, unless these are the labels.
+    The input ``labels`` holds the labels that the network was trained with, or pseudo-labels. Masks are never read, unless the
+    labels are masks.
 
     Raises:
         DataError: No image of the split has a labelled pixel.
-        UsageError: The network does not embed pixels, or the strides do not fit.
+        UsageError: The network does not embed pixels, or the strides do not fit (see ``embedded``).
 
     Source: Ke, Hwang, Yu 2021, section 3.2 and appendix A.4; Hwang et al. 2019, SegSort, section 3.4.
-    Differs: the authors' code names whole clusters by the majority of their pixels' true labels.
+    Differs: the authors' code labels each whole cluster with the majority of the true labels of its pixels.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     model = load_embedder(inputs["model"], context.device)
@@ -82,9 +83,9 @@ def run(params: PrototypesParams, inputs: Inputs, output: StoreWriter, context: 
 def labelled_segments(
     params: PrototypesParams, model: EmbeddingSegmenter, rgb: Tensor, labels: Tensor, num_classes: int, amp: bool
 ) -> dict[str, NDArray[np.generic]]:
-    """Prototypes, their labels and where they are, of an image (1,3,H,W) with labels int64 (1,H,W).
+    """Prototypes, labels and segment maps of an image, float (1,3,H,W) in 0..255, with labels, int64 (1,H,W).
 
-    Cells take the class with the most labelled pixels, so that no scribble is too thin to count.
+    A cell gets the class with the most labelled pixels in it, so that thin scribbles count too.
     """
     cells = embedded(model, rgb, params.segments.stride, amp)
     coarse = coarse_labels(labels, params.segments.stride, num_classes)
@@ -99,32 +100,33 @@ def labelled_segments(
 
 
 class Bank:
-    """The prototypes of all images of a store, ready to be searched.
+    """The prototypes of all images of a store, for nearest-neighbour search.
 
     Args:
-        store: The prototypes.
-        model: The network whose embeddings will be compared with them.
-        device: Where they are kept.
+        store: Store of prototypes.
+        model: Model store whose embeddings will be compared with them.
+        device: Device of the tensors.
 
     Attributes:
         prototypes: float32 (S,C).
-        labels: int64 (S,).
-        image: int64 (S,), position of its image among ``ids``.
-        ids: The images.
+        labels: int64 (S,), class of each prototype.
+        image: int64 (S,), index of the prototype's image in ``ids``.
+        ids: Image ids.
+        first: int64 (number of images,), index of the first prototype of each image.
 
     Raises:
-        UsageError: Another network made them.
+        UsageError: The prototypes were made by another network.
     """
 
     def __init__(self, store: Store, model: Store, device: torch.device) -> None:
         if store.meta["model"] != model.key:
             raise UsageError(
-                f"the prototypes in {store.path} are embeddings of another network than {model.path}; make them with this one"
+                f"the prototypes in {store.path} were made by another network than {model.path}; make them with this network"
             )
         self.ids = store.ids
         counts = [len(store.get("labels", i)) for i in store.ids]
         prototypes = np.concatenate([store.get("prototypes", i) for i in store.ids])
-        self.prototypes = torch.from_numpy(prototypes).to(device).float()  # once, not at every search
+        self.prototypes = torch.from_numpy(prototypes).to(device).float()  # converted once, not at every search
         self.labels = torch.from_numpy(np.concatenate([store.get("labels", i) for i in store.ids])).to(device).long()
         self.image = torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
         self.first = np.cumsum(counts) - counts
@@ -132,13 +134,13 @@ class Bank:
     def search(
         self, queries: Tensor, k: int, *, classes: NDArray[np.int64] | None = None, without: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The k nearest prototypes, as ``wss.ops.nearest`` gives them.
+        """The k nearest prototypes, in the form of ``wss.ops.nearest``.
 
         Args:
             queries: float32 (Q,C).
-            k: At least 1.
-            classes: Only these; None for all.
-            without: An image whose own prototypes do not count.
+            k: Number of neighbours, at least 1.
+            classes: Search only prototypes of these classes; None for all.
+            without: Id of an image whose prototypes are excluded; None excludes none.
         """
         allowed = None
         if classes is not None:
@@ -149,7 +151,7 @@ class Bank:
         return nearest(queries, self.prototypes, k, allowed=allowed)
 
     def votes(self, found: tuple[Tensor, Tensor], num_classes: int) -> Tensor:
-        """Shares of the classes (Q,K) among what was found."""
+        """Shares of the classes among the neighbours that ``search`` found, (Q,K)."""
         similarity, index = found
         return vote(similarity, self.labels[index], num_classes)
 

@@ -1,4 +1,4 @@
-"""Stage ``pseudo-labels``: predictions as labels to train on."""
+"""Stage ``pseudo-labels``: predictions as training labels."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from wss.store import LABELS, PREDICTIONS, Store, StoreWriter
 
 
 class PseudoLabelsParams(Params):
-    """What is kept of the labels."""
+    """Parameters of the stage ``pseudo-labels``."""
 
     keep: bool = True
-    """Labelled pixels keep their labels."""
+    """Labelled pixels keep their labels. False: predictions replace them."""
     restrict: bool = True
-    """Only give classes that the image's tags name, where it has tags."""
+    """Allow only the classes that the image's tags name, if the image has tags."""
     entropy_below: float | None = Field(default=None, gt=0, le=1, json_schema_extra=LATER)
-    """Only label pixels of whose class the network is sure: the entropy of the probabilities is below this share of the largest
-    possible, log K. None labels all. DMSPS has 0.1. Needs predictions with probabilities."""
+    """Label only pixels whose entropy is below this fraction of the maximum, log K. Larger: more pixels are labelled. None
+    labels all. DMSPS uses 0.1. Needs predictions with probabilities."""
     largest: bool = Field(default=False, json_schema_extra=LATER)
-    """Of the pixels that predictions label, only keep the largest connected part of each class: for images that show each thing
-    once, as scans of organs do."""
+    """Keep only the largest connected part of each predicted class. Use it if each object is in the image once, as organs in
+    scans are."""
 
 
 def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Label every predicted image that is among the labels, with its prediction; its tags are kept.
+    """Label every image that is in both inputs with its prediction. Tags are kept.
 
-    The doubt is 1 less the probability of the label, where predictions were stored with probabilities. Pixels that
-    ``entropy_below`` or ``largest`` leave out are unlabelled, with a doubt of 1.
+    If predictions were stored with probabilities, the doubt is 1 - the probability of the label. Pixels that ``entropy_below``
+    or ``largest`` removes are unlabelled, with a doubt of 1.
 
     Raises:
         DataError: Labels and predictions have no image in common.
@@ -45,15 +45,15 @@ def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context
 
     Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4, 6 and 7; Han et al. 2024, "DMSPS", and the authors' code, for
         ``entropy_below`` and ``largest``.
-    Differs: SPML's paper does not say that tags restrict the classes. In the authors' code they do in line 6, and in lines 4
-        and 7 they only lend more weight to the classes that are tagged. DMSPS asks the mean of both decoders how sure they are;
-        here predictions are those of the first.
+    Differs: SPML's paper does not say that tags restrict the classes. In the authors' code they do so in line 6; in lines 4
+        and 7 they only give tagged classes more weight. DMSPS computes the entropy from the mean of both decoders; here
+        predictions come from the first decoder.
     """
     labels, predictions = inputs["labels"], inputs["predictions"]
     ids = [i for i in predictions.ids if i in labels]
     if not ids:
         raise DataError(
-            f"pseudo-labels: none of the images of {predictions.path} is among the labels; predict the split that they are of"
+            f"pseudo-labels: none of the images of {predictions.path} is among the labels; predict the split of the labels"
         )
     if params.entropy_below is not None:
         require_probabilities(predictions, ids, "pseudo-labels with entropy_below")
@@ -94,17 +94,17 @@ def _arrays(
 def among(
     found: NDArray[np.uint8], probs: NDArray[np.floating] | None, tags: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-    """Predictions of one image, of the tagged classes alone.
+    """Restrict the predictions of one image to the tagged classes.
 
     Args:
         found: Predicted classes, uint8 (H,W).
-        probs: Their probabilities, float (K,H,W), if known.
-        tags: bool (K,), the classes in the image.
+        probs: Class probabilities, float (K,H,W), or None.
+        tags: bool (K,), True for classes in the image.
 
     Returns:
-        The likeliest of the tagged classes, uint8 (H,W), and the probabilities, float32 (K,H,W), brought to a sum of 1 over the
-        tagged classes. A pixel at which no tagged class is likely at all is unlabelled, 255, and has probabilities of 0; so is,
-        where no probabilities are known, one of a class that is not tagged.
+        The most probable tagged class, uint8 (H,W), and the probabilities, float32 (K,H,W), normalised to a sum of 1 over the
+        tagged classes. Pixels at which every tagged class has probability 0 are unlabelled (255) and have probabilities of 0.
+        Without ``probs``, pixels of an untagged class are unlabelled, and None is returned for the probabilities.
     """
     if probs is None:
         return np.where(np.isin(found, np.flatnonzero(tags)), found, 255).astype(np.uint8), None
@@ -115,14 +115,14 @@ def among(
 
 
 def entropy_share(probs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Entropy of probabilities (K,H,W) as a share of log K, float64 (H,W) in 0..1; 0 where there is one class."""
+    """Entropy of probabilities (K,H,W) divided by its maximum, log K, float64 (H,W) in 0..1; 0 if there is only one class."""
     wide = probs.astype(np.float64)
     entropy = -(wide * np.log(np.maximum(wide, np.finfo(np.float64).tiny))).sum(0)
     return np.asarray(entropy / math.log(len(probs)) if len(probs) > 1 else np.zeros_like(entropy))
 
 
 def largest_parts(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels (H,W) with only the largest 4-connected part of each class, the first of equal ones; 255 elsewhere."""
+    """Keep the largest 4-connected part of each class in labels (H,W); 255 elsewhere. Of equal parts, the first is kept."""
     kept = np.full_like(labels, 255)
     for k in np.unique(labels[labels != 255]):
         parts, count = ndimage.label(labels == k)

@@ -1,4 +1,4 @@
-"""Stage ``report``: one HTML page about the data, the runs, and what they predict."""
+"""Stage ``report``: one HTML page about the data, the runs and their predictions."""
 
 from __future__ import annotations
 
@@ -53,46 +53,46 @@ from wss.viz import (
 
 
 class StudyParams(Params):
-    """One table over factors that were varied. Runs have factors by the parameter ``factors`` of ``evaluate``."""
+    """One table over factors that a study varies. The parameter ``factors`` of ``evaluate`` gives a run its factors."""
 
     title: str
-    """Heading."""
+    """Heading of the table."""
     rows: str
-    """The factor in rows. Where its levels are numbers, values are drawn over them too."""
+    """Factor in the rows. If its levels are numbers, the values are also drawn as a curve."""
     columns: str | None = None
-    """The factor in columns."""
+    """Factor in the columns. None: one column."""
     values: tuple[str, ...] = Field(default=("miou",), min_length=1)
-    """Entries of ``metrics.json`` (``miou``; of ``dice_per_class`` and ``trimap_miou`` the mean), or of the training log's last
-    epoch (``pce``)."""
+    """Values to show: entries of ``metrics.json`` (``miou``; the mean of ``dice_per_class`` or ``trimap_miou``), or of the last
+    epoch of the training log (``pce``)."""
     baseline: str | float | None = None
-    """A level of the row factor: how much is lost relative to it is given too."""
+    """Level of the row factor to compare with. The table then also shows the loss relative to this level."""
     where: dict[str, str | float] = Field(default={})
-    """Only runs with these levels of other factors."""
+    """Use only runs with these levels of other factors."""
     average: tuple[str, ...] = ("seed",)
-    """Factors in which runs of one cell may differ, which are averaged; training seeds always may."""
+    """Factors over which the runs of one cell are averaged. Training seeds are always averaged."""
     text: str = ""
-    """A paragraph below the heading."""
+    """Paragraph below the heading."""
 
 
 class ReportParams(Params):
-    """What the page shows."""
+    """Parameters of the stage ``report``."""
 
     title: str = "Weakly supervised segmentation"
-    """Heading."""
+    """Heading of the page."""
     pictures: int = Field(default=3, ge=0, le=20)
-    """Images of each rank: best, median, worst, by the first run that is not an upper bound. As many in all follow that a stage
-    painted and no shown run predicted, such as training images."""
+    """Number of images of each rank (best, median, worst), ranked by the first run that is not an upper bound. After them, up to
+    the same total number of images follow that a stage painted but no shown run predicted, for example training images."""
     studies: tuple[StudyParams, ...] = ()
-    """Tables over factors that were varied, each over all runs that have them."""
+    """Tables over factors that a study varies. Each table uses all runs that have its factors."""
 
 
 def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Render the page from the stores; each metrics store is one run.
+    """Render the page from the stores. Each metrics store is one run.
 
-    What stages left out, and studies that cannot be tabulated, are said where their figures would be.
+    If a stage left something out, or a study cannot be tabulated, the page gives the reason in the place of the figures.
 
     Raises:
-        UsageError: A metrics store's predictions or model are not among the inputs.
+        UsageError: The predictions or the model of a metrics store are not among the inputs.
     """
     samples = inputs["samples"]
     labels = inputs.maybe("labels")
@@ -135,7 +135,7 @@ def run(params: ReportParams, inputs: Inputs, output: StoreWriter, context: Cont
 
 
 def _studies(declared: Sequence[StudyParams], runs: Sequence[Run], context: Context) -> tuple[list[Study], list[Gap]]:
-    """The tables of studies, and those that cannot be made of these runs."""
+    """The tables of the studies, and a gap with the reason for each study that these runs do not allow."""
     studies, gaps = [], []
     for study in declared:
         try:
@@ -147,14 +147,14 @@ def _studies(declared: Sequence[StudyParams], runs: Sequence[Run], context: Cont
 
 
 def _made(stores: Sequence[Store], section: Section) -> tuple[list[Store], list[Gap]]:
-    """Different stores of stages that only report: those that hold something, and what the others say instead."""
+    """Split distinct stores of reporting stages into stores with content, and gaps with the reason for each empty store."""
     unique = list({store.key: store for store in stores}.values())
     gaps = {store.key: Gap(section, _title(store), why) for store in unique if (why := _why_empty(store)) is not None}
     return [store for store in unique if store.key not in gaps], list(gaps.values())
 
 
 def _why_empty(store: Store) -> str | None:
-    """Why a stage's store holds nothing; None where it does."""
+    """Reason why a stage's store is empty; None if it is not empty."""
     if "left_out" in store.meta:
         return str(store.meta["left_out"])
     split = store.params.get("split")
@@ -168,9 +168,9 @@ def _title(store: Store) -> str:
 def _behind(
     metrics: Sequence[Store], predictions: Sequence[Store], models: Sequence[Store]
 ) -> tuple[list[Store], list[Store]]:
-    """The predictions and the model behind each metrics store.
+    """The predictions and the model from which each metrics store was computed.
 
-    They are found by content, as inputs are: a model that was trained again under another key, and came out the same, is
+    They are matched by content digest. So if a model was trained again under another key with an equal result, it counts as
     the model of predictions that were made before.
     """
     by_digest = {store.digest: store for store in (*predictions, *models)}
@@ -195,8 +195,10 @@ def _behind(
 
 
 def run_names(models: Sequence[Store], metrics: Sequence[Store]) -> list[str]:
-    """A short name per run: its factors or its method and thinned out annotation, the seed where needed, a walk at test time,
-    and CRF.
+    """A short, unique name per run.
+
+    It consists of the factors (or the method and the options that thin out annotation), the seed if names would otherwise be
+    equal, a walk at test time, and CRF.
     """
     long = [
         ", ".join(f"{factor} {level_text(level)}" for factor, level in metric.meta.get("factors", {}).items())
@@ -225,14 +227,16 @@ def _thinned(model: Store) -> str:
 
 
 def _one_curve_each(runs: Sequence[Run], models: Mapping[str, str]) -> list[Run]:
-    """The runs with the curves of every network at the first of its runs that are shown."""
+    """The runs, with training curves only at the first shown run of each network."""
     first = {model: name for name, model in reversed(list(models.items()))}
     return [run if run.name in first.values() else replace(run, curves={}) for run in runs]
 
 
 def _run(name: str, metrics: Store, model: Store, walks: bool) -> Run:
-    """One row of the report. Where features of some runs walk at test time, all have the factor ``walk``, so that no table takes
-    one for the other.
+    """One row of the report.
+
+    If some runs use the random walk at test time (``walks``), every run gets the factor ``walk``, so that tables keep runs with
+    and without the walk apart.
     """
     rows = model.log["epochs"]
     columns = {key for row in rows for key in row} - {"step", "epoch", "phase", "seconds", "seconds_per_step"}
@@ -258,7 +262,7 @@ def _run(name: str, metrics: Store, model: Store, walks: bool) -> Run:
 
 
 def _precision(model: Store) -> dict[str, str]:
-    """What training was computed in, and why; nothing for networks of which that was not recorded."""
+    """Precision of the training and its reason; empty if the model store did not record it."""
     return {"computed in": str(Precision(**model.log["precision"]))} if "precision" in model.log else {}
 
 
@@ -293,12 +297,14 @@ def _pictures(
     superpixels: Sequence[Store],
     illustrated: Sequence[Store],
 ) -> list[Picture]:
-    """Best, median and worst images of the first shown run that is no upper bound, then images that only stages have painted.
+    """Choose the images of the report and collect their pictures.
 
-    Where no image has a score, images of that run are evenly spread.
+    The images are the best, median and worst ones of the first shown run that is not an upper bound. If no image has a score,
+    images of that run are evenly spread. If reporting stages painted some of the scored images (``illustrated``), these images
+    are preferred within the best, the middle and the worst third.
 
-    Where images have further pictures, these are preferred within the best, the middle and the worst third. Images with further
-    pictures that no shown run predicted, such as training images, follow: as many as there are of the others.
+    After them follow images that a reporting stage painted but no shown run predicted, such as training images. There are at
+    most as many of these as of the others.
     """
     runs = [run for run in runs if run.name in shown]
     if not runs or not count:
@@ -350,13 +356,13 @@ def _of(labels: Store | None, item: str, image_id: str) -> NDArray[Any] | None:
 
 
 def _borders(superpixels: Store, image_id: str, image: NDArray[np.uint8]) -> Gallery:
-    """The borders of an image's superpixels over it."""
+    """The borders of an image's superpixels, drawn over the image."""
     ids = superpixels.get("superpixels", image_id)
     return Gallery(f"{ids.max() + 1} superpixels", [(str(superpixels.meta["method"]), outlined(image, ids))])
 
 
 def _gallery(store: Store, image_id: str) -> Gallery:
-    """A stage's pictures of an image, under the heading it gives them in ``meta["titles"]``, else its name."""
+    """The pictures that a stage painted of an image. The heading is from ``meta["titles"]``, or else the name of the stage."""
     title = store.meta.get("titles", {}).get(image_id, store.attributes["stage"])
     return Gallery(str(title), list(zip(store.meta["captions"], store.get("tiles", image_id), strict=True)))
 
@@ -368,7 +374,7 @@ def _image_score(metrics: Store, image_id: str) -> float | None:
 
 
 def _data(samples: Store, labels: Store | None, split: str) -> DataSummary:
-    """What there was to train on: the images of the split that the first run was trained on."""
+    """Summary of the training data: the images of the split that the first run was trained on."""
     classes = samples.meta["classes"]
     train = samples.meta["splits"].get(split, [])
     counts = np.zeros((2, 256), np.int64)

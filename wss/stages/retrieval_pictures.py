@@ -22,25 +22,25 @@ from wss.viz import spotlight
 
 
 class RetrievalPicturesParams(Params):
-    """Which images, and how many neighbours are shown."""
+    """Parameters of the stage ``retrieval-pictures``."""
 
     split: str = "val"
-    """Images to choose from."""
+    """Split from which images are chosen."""
     images: int = Field(default=6, ge=1)
-    """So many of them, evenly spread."""
+    """Maximum number of images, evenly spread over the split."""
     neighbours: int = Field(default=4, ge=1)
-    """Training images shown, each with its most similar segment."""
+    """Number of training images shown per image, each with its most similar segment."""
     segments: SegmentParams = SegmentParams()
-    """Clusters of the image."""
+    """Clustering of the image."""
 
 
 def run(params: RetrievalPicturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Show one segment of each image, the rest dimmed, and the most similar segment of each of the most similar images.
+    """Show one segment of each image beside the most similar segments of training images. All other pixels are dimmed.
 
-    The segment is the largest whose nearest neighbour is no background, if there is one.
+    The segment is the largest one whose nearest neighbour is not background, or the largest one if there is none.
 
     Raises:
-        UsageError: The network does not embed pixels, other embeddings were collected, or the strides do not fit.
+        UsageError: The network does not embed pixels, another network made the prototypes, or the strides do not fit.
 
     Source: Ke, Hwang, Yu 2021, Fig. 10.
     """
@@ -72,7 +72,7 @@ def run(params: RetrievalPicturesParams, inputs: Inputs, output: StoreWriter, co
 
 
 def _conspicuous(bank: Bank, found: Segments, queries: Tensor, image_id: str, background: int | None) -> int:
-    """The largest segment whose nearest neighbour is no background, or else the largest."""
+    """Index of the largest segment whose nearest neighbour is not background, or of the largest segment if there is none."""
     _, index = bank.search(queries, 1, without=image_id)
     sizes = torch.bincount(found.ids.flatten(), minlength=found.count)
     if background is not None:
@@ -81,7 +81,7 @@ def _conspicuous(bank: Bank, found: Segments, queries: Tensor, image_id: str, ba
 
 
 def _nearest(bank: Bank, query: Tensor, image_id: str, count: int) -> list[tuple[str, int]]:
-    """The images with the most similar segments, and the most similar of each: its number in the image."""
+    """The ``count`` images with the most similar segments, each with the number of its most similar segment."""
     similarity, index = (
         found[0].cpu().numpy() for found in bank.search(query[None], len(bank.labels), without=image_id)
     )
@@ -92,14 +92,14 @@ def _nearest(bank: Bank, query: Tensor, image_id: str, count: int) -> list[tuple
 
 
 def _pixels(cells: Tensor, stride: int, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """A mask of cells (h,w) as one of the pixels of its image."""
+    """Enlarge a mask of cells (h,w) to the pixels (H,W) of the image."""
     whole = cells.cpu().numpy().repeat(stride, 0).repeat(stride, 1)
     mask: NDArray[np.bool_] = whole[: image.shape[0], : image.shape[1]]
     return mask
 
 
 def _fitted(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture as large as fits into ``size``, in the middle of white."""
+    """Scale a picture to fit into ``size`` and centre it on white."""
     scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
     whole = np.full((*size, 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Stage ``retrieve``: segments of images labelled by the most similar labelled segments of training images."""
+"""Stage ``retrieve``: predictions by nearest neighbours: similar labelled training segments vote on each segment's class."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from wss.store import LABELS, MODEL, PREDICTIONS, PROTOTYPES, SAMPLES, StoreWrit
 
 
 class RetrieveParams(Params):
-    """Which images, how they are cut into segments, and how many neighbours vote."""
+    """Parameters of the stage ``retrieve``."""
 
     split: str = "val"
-    """Images to label."""
+    """Split whose images are labelled."""
     neighbours: int = Field(default=20, ge=1)
-    """Labelled segments that vote on the class of a segment. Not published."""
+    """Number of nearest labelled segments that vote on the class of a segment. The paper gives no number."""
     segments: SegmentParams = SegmentParams()
-    """Clusters of the image."""
+    """Clustering of the image."""
     scales: tuple[Annotated[float, Field(ge=0.05, le=8)], ...] = Field(default=(1.0,), min_length=1)
     """Image scales whose votes are averaged."""
     flip: bool = False
-    """Average with the mirrored image."""
+    """Average with the votes of the mirrored image."""
     others: bool = True
-    """Leave out the image's own segments where it is among those that were collected."""
+    """Exclude an image's own segments from its search, if the prototypes contain the image."""
     probs: bool | None = None
-    """Keep the shares of the votes (float16, values below 3e-5 as 0). By default where another stage of the pipeline reads
-    them."""
+    """Store the shares of votes as probabilities (float16; values below 3e-5 become 0). None: store them if another stage of the
+    pipeline reads them."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
     limit: int | None = Field(default=None, ge=1)
-    """Only so many images of the split, from the first."""
+    """Maximum number of images, from the first of the split on. None: all."""
 
 
 def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Label image by image. With the input ``labels``, only segments of the classes that an image's labels or tags name vote.
+    """Label each image. With the input ``labels``, only segments of classes in the image's labels or tags vote.
 
     Raises:
-        DataError: The labels name no class of any image of the split.
-        UsageError: The network does not embed pixels, other embeddings were collected, or the strides do not fit.
+        DataError: The labels name no class for any image of the split.
+        UsageError: The network does not embed pixels, another network made the prototypes, or the strides do not fit.
 
     Source: Ke, Hwang, Yu 2021, appendix A.4, algorithm 2, lines 4 and 7; Hwang et al. 2019, SegSort, section 3.4.
-    Differs: equal numbers of votes are decided by similarity. In the authors' code the lowest such class wins, an image's own
-        segments vote too, and so do those of classes that the image is known not to have.
+    Differs: equal numbers of votes are decided by similarity. In the authors' code, the lowest such class wins. There, an
+        image's own segments vote too, and so do segments of classes that the image is known not to have.
     """
     samples, labels = inputs["samples"], inputs.maybe("labels")
     model = load_embedder(inputs["model"], context.device)
@@ -68,7 +68,7 @@ def run(params: RetrieveParams, inputs: Inputs, output: StoreWriter, context: Co
     if labels is not None:
         ids = [i for i in ids if i in labels and len(known_classes(labels, i))]
         if not ids:
-            raise DataError(f"retrieve: the labels name no class of any image of split {params.split!r}")
+            raise DataError(f"retrieve: the labels name no class for any image of split {params.split!r}")
     ids = ids[: params.limit]
     todo = pending(ids, output)
     precision = stage_precision(
@@ -114,7 +114,7 @@ def retrieved(
     classes: NDArray[np.int64] | None,
     image_id: str,
 ) -> Tensor:
-    """Shares of the votes, float32 (K,H,W), on an image (1,3,H,W), averaged over scales and mirrored images."""
+    """Shares of the votes, float32 (K,H,W), for an image (1,3,H,W), averaged over scales and mirrored images."""
     size = list(rgb.shape[2:])
     total = torch.zeros((), device=rgb.device)
     for scale in params.scales:
@@ -131,7 +131,7 @@ def retrieved(
 
 
 def query_segments(model: EmbeddingSegmenter, rgb: Tensor, params: SegmentParams, amp: bool) -> tuple[Segments, Tensor]:
-    """The segments of an image (1,3,H,W) on the grid of cells, and their prototypes (S,C)."""
+    """Segments of an image (1,3,H,W) on the grid of cells, and their prototypes (S,C)."""
     cells = embedded(model, rgb, params.stride, amp)
     found = split_segments(clustered(cells, params))
     return found, segment_prototypes(cells, found)

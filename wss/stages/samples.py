@@ -1,4 +1,4 @@
-"""Stage ``samples``: a data set's images and annotations in one store, read once and never decoded again."""
+"""Stage ``samples``: a data set's images and annotations, read once into one store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NO_PIXELS: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
 
 
 class SamplesParams(Params):
-    """Which data set; filled in from the workspace's ``wss.yaml``."""
+    """Parameters of the stage ``samples``. The workspace's ``wss.yaml`` provides them."""
 
     dataset: DatasetSpec = DatasetSpec(kind="sample")
 
@@ -45,8 +45,8 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
     """Read every image of every split, with its mask, strokes, scribble raster, boxes and tags.
 
     Raises:
-        DataError: A file is missing, unreadable or breaks a convention, a label is no class, sizes disagree, also those of a
-            volume's slices, or labels of all files together mean something else than class indices (see ``require_meaning``).
+        DataError: A file is missing, unreadable or breaks a convention; a label is not a class; sizes of files or of a volume's
+            slices differ; or the label files together show that their values are not class indices (see ``require_meaning``).
     """
     source = open_source(params.dataset)
     _require_matches(source)
@@ -72,7 +72,7 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
         advance(1, sample.id)
     require_meaning(masks, scribbles, source)
     if empty:
-        context.progress.say(f"{empty} images have pixels without data, which are unlabelled and count nowhere")
+        context.progress.say(f"{empty} images have pixels without data; these pixels are unlabelled and never counted")
     for name, volume in catalogue.volumes.items():
         sizes = {i: output.shape("image", i)[:2] for i in volume.ids if i in output}
         require_even(name, volume, sizes)
@@ -85,13 +85,13 @@ def run(params: SamplesParams, inputs: Inputs, output: StoreWriter, context: Con
 
 
 def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLabels], source: Source) -> None:
-    """Raise if label files mean something else than class indices, from which a network would learn nothing useful.
+    """Check that the values in label files are class indices.
 
-    Masks of 0 and 255, where 255 would be void, and scribbles whose unlabelled pixels are painted as a class: each file is
-    valid, and only all of them together tell.
+    Two examples of other meanings: masks of 0 and 255, where 255 would be read as unlabelled; scribbles whose unlabelled pixels
+    are painted as a class. Each such file is valid alone; only all files together show the problem.
 
     Raises:
-        DataError: They do; the message names the option of the data set that reads them.
+        DataError: The values have another meaning. The message names the data-set option with which they can be read.
     """
     for_masks, for_scribbles = declared_values(source)
     catalogue = source.catalogue
@@ -102,10 +102,12 @@ def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLab
 
 
 def _require_matches(source: Source) -> None:
-    """Raise if a folder of masks or scribbles has files, and no image has one of them: others would silently take their place.
+    """Check that a folder of masks or scribbles with files matches at least one image.
+
+    Otherwise other annotations would silently take the place of these files.
 
     Raises:
-        DataError: There is such a folder; the message names the option that matches the names.
+        DataError: No file of such a folder matches an image. The message names the option that matches the names.
     """
     for note in source.notes if isinstance(source, FileSource) else ():
         if note.code in ("no-mask-matches", "no-scribble-matches"):
@@ -119,7 +121,7 @@ def _collect(
     masks: list[StoredLabels],
     scribbles: list[StoredLabels],
 ) -> None:
-    """Note the values of one image's label files, where the image has data."""
+    """Add the value counts of one image's label files to ``masks`` and ``scribbles``. Pixels without data do not count."""
     entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
     mask, scribble, valid = (arrays.get(name) for name in ("mask", "scribble", "valid"))
     if valid is not None:
@@ -132,10 +134,10 @@ def _collect(
 
 
 def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise if slices of a volume differ in size, which would end its evaluation after training.
+    """Check that all slices of a volume have one size. Other volumes could not be evaluated after training.
 
     Raises:
-        DataError: Two of them do.
+        DataError: Two slices differ in size.
     """
     pair = uneven(volume, sizes)
     if pair is not None:
@@ -143,7 +145,7 @@ def require_even(name: str, volume: Volume, sizes: Mapping[str, tuple[int, ...]]
 
 
 def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:
-    """The catalogue as plain values, the metadata of a samples store."""
+    """The catalogue as plain values, for the metadata of a samples store."""
     return {
         "kind": catalogue.kind,
         "classes": list(catalogue.classes),
@@ -158,7 +160,7 @@ def catalogue_meta(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def stored_catalogue(samples: Store) -> Catalogue:
-    """The catalogue of the data set that a samples store was read from."""
+    """The catalogue of the data set from which a samples store was read."""
     meta = samples.meta
     scribbled = ("scribble", "strokes")
     return Catalogue(
@@ -177,13 +179,13 @@ def stored_catalogue(samples: Store) -> Catalogue:
 
 
 def evenly(ids: Sequence[str], count: int) -> list[str]:
-    """At most ``count`` of the ids, evenly spread, in their order."""
+    """Choose at most ``count`` of the ids, evenly spread, in their order."""
     keep = min(len(ids), count)
     return [ids[round(n * len(ids) / keep)] for n in range(keep)]
 
 
 def require_split(splits: Mapping[str, Sequence[str]], split: str, kind: str) -> None:
-    """Raise unless a data set has a split and images in it.
+    """Check that a data set has a split and that the split has images.
 
     Args:
         splits: Image ids by split name.
@@ -192,11 +194,11 @@ def require_split(splits: Mapping[str, Sequence[str]], split: str, kind: str) ->
 
     Raises:
         UsageError: The data set has no such split.
-        DataError: It is empty.
+        DataError: The split is empty.
     """
     if split not in splits and kind == "voc" and split == "trainaug":
         raise UsageError(
-            "the data set has no split 'trainaug', which is VOC train and the images of SBD, 10,582 in all: put SBD at "
+            "the data set has no split 'trainaug', which is VOC train plus the images of SBD, 10,582 in all: put SBD at "
             "benchmark_RELEASE/dataset below the root of VOC or name its folder with `wss init -o sbd=DIR`, add a list "
             f"ImageSets/Segmentation/trainaug.txt, or train on VOC alone with split=train ({len(splits.get('train', ())):,} "
             "images here, 1,464 in VOC 2012)"
@@ -219,7 +221,7 @@ class OfSplit(Protocol):
 
 
 def check_split(params: OfSplit, catalogue: Catalogue) -> None:
-    """``Stage.check`` of stages that need nothing but images in their split; see ``require_split``."""
+    """``Stage.check`` for stages that need only images in their split; see ``require_split``."""
     require_split(catalogue.splits, params.split, catalogue.kind)
 
 
@@ -228,7 +230,7 @@ def split_ids(samples: Store, split: str) -> list[str]:
 
     Raises:
         UsageError: The data set has no such split.
-        DataError: It is empty.
+        DataError: The split is empty.
     """
     splits = samples.meta["splits"]
     require_split(splits, split, samples.meta.get("kind", ""))
@@ -236,13 +238,13 @@ def split_ids(samples: Store, split: str) -> list[str]:
 
 
 def pack_strokes(strokes: tuple[Stroke, ...]) -> NDArray[np.float64]:
-    """Strokes as one array, float64 (N, 5): number of the stroke, label, width, x, y."""
+    """Pack strokes into one array, float64 (N,5), a row per point: number of the stroke, label, width, x, y."""
     rows = [(n, s.label, s.width, x, y) for n, s in enumerate(strokes) for x, y in s.points]
     return np.array(rows, np.float64).reshape(-1, 5)
 
 
 def unpack_strokes(rows: NDArray[np.float64]) -> tuple[Stroke, ...]:
-    """The inverse of ``pack_strokes``."""
+    """Inverse of ``pack_strokes``."""
     strokes = []
     for number in np.unique(rows[:, 0]):
         part = rows[rows[:, 0] == number]
@@ -255,7 +257,7 @@ def _read(source: Source, image_id: str) -> Sample:
 
 
 def _kept(source: Source, image_id: str, encoded: bool) -> tuple[Sample, Payload]:
-    """Read and check one image; the pixels travel as the bytes that are kept."""
+    """Read and check one image. The pixels are returned as the encoded bytes that the store keeps."""
     sample = _read(source, image_id)
     _check(sample, len(source.catalogue.classes))
     file = picture_file(sample.image, _original(source, sample)) if encoded else None
@@ -263,7 +265,7 @@ def _kept(source: Source, image_id: str, encoded: bool) -> tuple[Sample, Payload
 
 
 def _original(source: Source, sample: Sample) -> bytes | None:
-    """The file of an image, where it is one of this image alone and no larger than its pixels."""
+    """Bytes of the image's file, if the file holds only this image and is smaller than its pixels; else None."""
     if not isinstance(source, FileSource) or not source.one_image_per_file:
         return None
     path = source.entry(sample.id).image
@@ -288,17 +290,19 @@ def _check(sample: Sample, num_classes: int) -> None:
             )
     for stroke in sample.strokes or ():
         if not 0 <= stroke.label < num_classes:
-            raise DataError(f"image {sample.id!r}: a stroke has class {stroke.label}, there are {num_classes} classes")
+            raise DataError(
+                f"image {sample.id!r}: a stroke has class {stroke.label}, but the classes are 0 to {num_classes - 1}"
+            )
     for label, x0, y0, x1, y1 in () if sample.boxes is None else sample.boxes.tolist():
         if not 0 <= label < num_classes or x1 < x0 or y1 < y0:
             raise DataError(
-                f"image {sample.id!r}: a box has class {label} and corners ({x0}, {y0}) and ({x1}, {y1}); expected a class "
+                f"image {sample.id!r}: a box has class {label} and corners ({x0}, {y0}) and ({x1}, {y1}); expected are a class "
                 f"from 0 to {num_classes - 1}, and the upper left corner first; run `wss data check` for all such files"
             )
 
 
 def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
-    """The annotations of an image."""
+    """The annotations of an image as arrays of the store."""
     arrays: dict[str, NDArray[Any]] = {}
     for name in ("mask", "scribble", "boxes"):
         value = getattr(sample, name)
@@ -314,7 +318,7 @@ def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
 
 
 def _told_by(mask: NDArray[np.uint8] | None, tags: Sequence[int]) -> bool:
-    """True if a mask has exactly these classes, so that tags say nothing more."""
+    """True if a mask has exactly these classes, so that tags add nothing."""
     return mask is not None and set(tags) == set(
         np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:255]).tolist()
     )

@@ -1,4 +1,4 @@
-"""Stage ``seeds``: the pixels of which class activation maps are sure, as labels to train on."""
+"""Stage ``seeds``: training labels at the pixels where class activation maps are certain."""
 
 from __future__ import annotations
 
@@ -17,47 +17,50 @@ from wss.store import CAM, LABELS, SAMPLES, Store, StoreWriter
 
 
 class SecSeeds(Params):
-    """Few and sure pixels: the peaks of each class, and background where no class is active. See ``sec_seeds``."""
+    """Few, certain pixels: the peaks of each class, and background where no class is active. See ``sec_seeds``."""
 
     name: Literal["sec"] = "sec"
     threshold: float = Field(default=0.2, gt=0, le=1)
-    """Share of a class's largest activation from which on a pixel is its seed. Published: 0.2."""
+    """Activation, as a fraction of the class's maximum, from which a pixel is a seed. Larger: fewer seeds. Published: 0.2."""
     background_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of the image, where no class is active most, that is seed of the background. Published: 0.1 (of a saliency map)."""
+    """Fraction of the image that becomes background seeds: the pixels with the lowest activations. Published: 0.1 (of a saliency
+    map)."""
 
 
 class SpmlSeeds(Params):
-    """The class of the largest activation, or background where all are small. See ``spml_seeds``."""
+    """The class with the largest activation, or background where all activations are small. See ``spml_seeds``."""
 
     name: Literal["spml"] = "spml"
     exponent: float = Field(default=6.0, gt=0)
-    """The background's confidence is (1 - largest activation) to this power; a larger one gives less background. Published: 6."""
+    """Exponent of the background's confidence, (1 - largest activation) ** exponent. Larger: less background. Published: 6."""
     threshold: float = Field(default=0.2, ge=0, le=1)
-    """Pixels whose largest confidence is below it stay unlabelled. Published: 0.2, which with exponent 6 leaves none."""
+    """Pixels whose largest confidence is below this value stay unlabelled. Published: 0.2. With exponent 6, no pixel is below
+    0.2."""
 
 
 class BoxSeeds(Params):
-    """The most active part of each box, and background outside of all. See ``box_seeds``."""
+    """The most active part of each box, and background outside all boxes. See ``box_seeds``."""
 
     name: Literal["box"] = "box"
     threshold: float = Field(default=0.5, gt=0, le=1)
-    """Activation, 0 at its least and 1 at its largest within the box, from which on a pixel is the box's. Published: 0.5."""
+    """Activation, scaled to 0..1 within the box, from which a pixel gets the class of the box. Larger: fewer seeds. Published:
+    0.5."""
 
 
 class SeedsParams(Params):
-    """Which pixels become seeds."""
+    """Parameters of the stage ``seeds``."""
 
     method: Annotated[SecSeeds | SpmlSeeds | BoxSeeds, Field(discriminator="name")] = SecSeeds()
-    """The rule, chosen by ``name``: for image tags ``sec`` (few and sure pixels; ``threshold`` 0.2 and ``background_share`` 0.1)
-    or ``spml`` (nearly all pixels; ``exponent`` 6 of the background's confidence and ``threshold`` 0.2 of the largest), and
-    for boxes ``box`` (the most active part of each; ``threshold`` 0.5)."""
+    """Rule that chooses the pixels, by ``name``. For image tags: ``sec`` (few, certain pixels; ``threshold`` 0.2,
+    ``background_share`` 0.1) or ``spml`` (nearly all pixels; ``exponent`` 6 of the background's confidence, ``threshold`` 0.2
+    for the largest confidence). For boxes: ``box`` (the most active part of each box; ``threshold`` 0.5)."""
 
 
 def run(params: SeedsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Mark the seeds of every image that has class activation maps; its tags and boxes are kept.
+    """Mark the seeds of every image that has class activation maps. Tags and boxes are kept.
 
     Raises:
-        UsageError: The rule for boxes and an image without.
+        UsageError: The rule is ``box``, and an image has no boxes.
     """
     labels, cam = inputs["labels"], inputs["cam"]
     todo = pending(cam.ids, output)
@@ -82,7 +85,7 @@ def run(params: SeedsParams, inputs: Inputs, output: StoreWriter, context: Conte
 
 
 def _options(method: SecSeeds | SpmlSeeds | BoxSeeds) -> dict[str, float]:
-    """What differs from the published settings."""
+    """Settings that differ from the published ones."""
     usual, names = type(method)(), type(method).model_fields
     return {name: getattr(method, name) for name in names if getattr(method, name) != getattr(usual, name)}
 
@@ -105,12 +108,13 @@ def sec_seeds(
 ) -> NDArray[np.uint8]:
     """Seeds of one image as in SEC.
 
-    A pixel is a seed of every class whose activation is at least ``threshold`` there; of several, of the one with fewer such
-    pixels in the image. Of the rest, pixels whose largest activation is within the lowest ``background_share`` of the image
-    are background; pixels as low as those, as where no class is active at all, count with them.
+    A pixel is a seed of a class if the class's activation is at least ``threshold`` there. If this is true for several classes,
+    the class with fewer such pixels in the image wins. Among the other pixels, those whose largest activation is in the lowest
+    ``background_share`` of the image are background. Pixels with an equal value count as background too, for example all
+    pixels where no class is active.
 
     Args:
-        cam: Class activation maps, float (K,H,W), the maximum of a class in the image being 1.
+        cam: Class activation maps, float (K,H,W). The maximum of each class in the image is 1.
         threshold: In 0..1, above 0.
         background: Index of the background class, or None for no background seeds.
         background_share: In 0..1.
@@ -119,8 +123,8 @@ def sec_seeds(
         uint8 (H,W), 255 where there is no seed.
 
     Source: Kolesnikov and Lampert 2016, "Seed, Expand and Constrain", arXiv:1603.06098, section 4.1.
-    Differs: their background seeds are the tenth of the image that a saliency network finds least salient; here they are
-        where the classifier finds no class, which needs no further network and knows no background objects.
+    Differs: the paper takes background seeds from the least salient tenth of the image according to a saliency network. Here
+        they are where the classifier finds no class; this needs no further network, but it knows no background objects.
     """
     active = cam >= threshold
     labels = np.full(cam.shape[1:], 255, np.uint8)
@@ -129,7 +133,7 @@ def sec_seeds(
         lowest = np.quantile(highest, background_share, method="lower")
         labels[highest <= lowest] = background
     areas = active.sum((1, 2))
-    for k in np.argsort(-areas, kind="stable"):  # smaller ones last, over the larger
+    for k in np.argsort(-areas, kind="stable"):  # smaller classes come last and overwrite larger ones
         labels[active[k]] = k
     return labels
 
@@ -139,19 +143,19 @@ def spml_seeds(
 ) -> NDArray[np.uint8]:
     """Seeds of one image from its tags, as in SPML.
 
-    The confidence of a class is its activation, that of the background (1 - largest activation) ** ``exponent``. A pixel gets
-    the label of the largest confidence, or none where that is below ``threshold``. Where the two are equal, at an activation
-    of 0.222 for the exponent 6, the largest confidence is smallest: only a higher threshold leaves pixels unlabelled, around
-    the borders between objects and background.
+    The confidence of a class is its activation. The confidence of the background is (1 - largest activation) ** ``exponent``. A
+    pixel gets the label with the largest confidence, or no label if this confidence is below ``threshold``. The largest
+    confidence is lowest where activation and background confidence are equal: 0.222 for the exponent 6. So only a threshold
+    above this value leaves pixels unlabelled; these are around the borders between objects and background.
 
     Args:
-        cam: Class activation maps, float (K,H,W), the maximum of a class in the image being 1.
+        cam: Class activation maps, float (K,H,W). The maximum of each class in the image is 1.
         threshold: In 0..1.
-        background: Index of the background class, or None where every class is an object or stuff class.
+        background: Index of the background class, or None if every class is an object or stuff class.
         exponent: Above 0.
 
     Returns:
-        uint8 (H,W), 255 where no class and not the background is confident.
+        uint8 (H,W), 255 where neither a class nor the background is confident enough.
 
     Source: Ke, Hwang and Yu 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning",
         appendix A.2, after Ahn and Kwak 2018.
@@ -164,7 +168,7 @@ def spml_seeds(
         labels[empty > highest] = background
         confidence = np.maximum(highest, empty)
     labels[confidence < max(threshold, np.finfo(np.float64).tiny)] = (
-        255  # where nothing is active, no class is the largest
+        255  # where nothing is active, no class has a largest activation
     )
     return labels
 
@@ -174,23 +178,23 @@ def box_seeds(
 ) -> NDArray[np.uint8]:
     """Seeds of one image from its boxes, as in SPML.
 
-    Within each box the activation of its class is brought to 0..1, and pixels from ``threshold`` on are of the class. Where
-    boxes overlap, smaller ones lie over larger ones, as what is seen whole in a smaller box is before what surrounds it.
-    What is outside of all boxes is background; a box in which its class is equally active everywhere stays unlabelled.
+    Within each box, the activation of the box's class is scaled to 0..1. Pixels with at least ``threshold`` get the class. Where
+    boxes overlap, smaller boxes overwrite larger ones, because an object with a smaller box is usually in front. Pixels outside
+    all boxes are background. A box in which the activation is constant stays unlabelled.
 
     Args:
         cam: Class activation maps, float (K,H,W).
         boxes: Integers (N,5), rows ``class, x0, y0, x1, y1`` in inclusive pixels.
         threshold: In 0..1, above 0.
-        background: Index of the background class, or None, which labels nothing outside of the boxes.
+        background: Index of the background class, or None, which leaves pixels outside the boxes unlabelled.
 
     Returns:
         uint8 (H,W), 255 where there is no seed.
 
     Source: Ke, Hwang and Yu 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning",
         appendix A.2.
-    Differs: they normalise a classifier's scores, which are seen here if the maps have the floor ``minimum`` (``wss stages cam``)
-        and are cut off elsewhere; they do not say what happens where boxes overlap.
+    Differs: the paper normalises the classifier's scores. Maps with the floor ``minimum`` (``wss stages cam``) keep these scores;
+        with other floors, low scores are cut off. The paper does not say what happens where boxes overlap.
     """
     labels = box_labels(boxes, cam.shape[1:], background=background)
     windows = box_windows(boxes, cam.shape[1:])

@@ -1,4 +1,4 @@
-"""Stage ``similarity-walk``: pseudo-labels from class scores that random walks spread to pixels with a similar embedding."""
+"""Stage ``similarity-walk``: pseudo-labels from class scores that a random walk spreads to pixels with similar embeddings."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 
 
 class SimilarityWalkParams(Params):
-    """Which images, where the walk starts, how it goes, and what becomes of its result."""
+    """Parameters of the stage ``similarity-walk``."""
 
     split: str = "train"
-    """Images to label; the result holds no others."""
+    """Split whose images are labelled. The result holds only images of this split."""
     test_time: InferenceParams = InferenceParams()
-    """Scales, flip and window of the class probabilities that the walk starts from. Class activation maps have their own."""
+    """Scales, flip and sliding window of the class probabilities from which the walk starts. Not used with the input ``cam``."""
     gamma: float = Field(default=5.0, gt=0)
-    """Sharpness of the similarities. Published: 5."""
+    """Sharpness of the similarities. Larger: the walk stays between more similar pixels. Published: 5."""
     beta: float = Field(default=20.0, gt=0)
-    """Power of the transition probabilities. Published: 20."""
+    """Exponent of the transition probabilities. Larger: the walk stays between more similar pixels. Published: 20."""
     steps: int = Field(default=6, ge=0)
-    """Steps of the walk; 0 leaves the scores as they are. Published: 6; the authors' code squares six times, so 64 steps."""
+    """Number of steps of the walk. 0 leaves the scores unchanged. Published: 6. The authors' code squares the transition matrix
+    six times, which is 64 steps."""
     normalised: Literal["before", "after"] = "after"
-    """Whether sums over all pixels are divided by after raising to ``beta``, as in the authors' code, or before, as the paper
-    prints it, which lets a few odd pixels decide the whole image."""
+    """Order of normalisation and exponent ``beta``. ``after``: normalise after the exponent, as in the authors' code. ``before``:
+    normalise before it, as printed in the paper; a few unusual pixels then decide the whole image."""
     stride: int = Field(default=8, ge=1)
-    """Side of the cells between which it walks, in pixels. Published: 8."""
+    """Side of the square cells between which the walk moves, in pixels. Published: 8."""
     rescale: bool = False
-    """Divide the scores of each class by their maximum in the image first, as the authors' code does."""
+    """First divide the scores of each class by their maximum in the image, as the authors' code does."""
     background_power: float = Field(default=6.0, gt=0)
-    """Where there is a background class, its score beside class activation maps is (1 - their maximum) to this power.
-    Published: 6."""
+    """Exponent of the background score that is added to class activation maps: (1 - their maximum) ** background_power. Larger:
+    less background. Published: 6. Only used with the input ``cam`` and a background class."""
     restrict: bool = True
-    """Only give classes that the image's labels or tags name."""
+    """Allow only classes that the image's labels or tags name."""
     keep: bool = True
     """Labelled pixels keep their labels."""
     crf: CrfParams | None = None
-    """Refine the walk's result by a fully connected CRF with these settings; None for no CRF."""
+    """Settings of a fully connected CRF that refines the walk's result; None for no CRF."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
 
     @model_validator(mode="after")
     def _known_crf(self) -> SimilarityWalkParams:
@@ -64,13 +65,14 @@ class SimilarityWalkParams(Params):
 
 
 def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Label every image of the split that has labels or tags, from the network's probabilities or class activation maps.
+    """Label every image of the split that has labels or tags.
 
-    The doubt is 1 less the probability of the winning class. An image of which no class is known stays unlabelled.
+    The walk starts from the network's probabilities, or from class activation maps if the input ``cam`` is given. The doubt is
+    1 - the probability of the chosen class. An image whose labels and tags name no class stays unlabelled.
 
     Raises:
         DataError: No image of the split can be labelled.
-        UsageError: The network does not embed pixels, or the strides do not fit.
+        UsageError: The network does not embed pixels, or the strides do not fit (see ``embedded``).
 
     Source: Ke, Hwang, Yu 2021, appendix A.4: algorithm 1, lines 2 to 5, and algorithm 2, lines 1 to 3.
     Differs: the authors' code averages similarities over the image and its mirror.
@@ -117,7 +119,9 @@ def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, conte
 
 
 def with_background(cam: NDArray[np.floating], background: int | None, power: float) -> NDArray[np.float32]:
-    """Class activation maps (K,H,W) in 0..1 with a score of the background, (1 - their maximum)^power, if there is one.
+    """Add a background score, (1 - maximum over classes) ** power, to class activation maps (K,H,W) in 0..1.
+
+    Without a background class, the maps are returned unchanged, as float32.
 
     Source: Ke, Hwang, Yu 2021, appendix A.2.
     """
@@ -129,7 +133,7 @@ def with_background(cam: NDArray[np.floating], background: int | None, power: fl
 
 
 def walked(params: SimilarityWalkParams, image: NDArray[np.uint8], scores: Tensor, embeddings: Tensor) -> Tensor:
-    """Probabilities (K,H,W) that the walk, and the CRF if there is one, make of scores (K,H,W) of an image (H,W,3)."""
+    """Probabilities (K,H,W) after the walk, and after the CRF if one is set, from scores (K,H,W) of an image (H,W,3)."""
     if params.rescale:
         scores = scores / scores.amax((1, 2), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
     probs = similarity_walk(
@@ -147,12 +151,12 @@ def walked(params: SimilarityWalkParams, image: NDArray[np.uint8], scores: Tenso
 def pseudo_labels(
     probs: NDArray[np.float32], classes: NDArray[np.int64], given: NDArray[np.uint8] | None
 ) -> dict[str, NDArray[np.uint8]]:
-    """The likeliest classes as labels, uint8 (H,W), with their certainty.
+    """The most probable classes as labels, uint8 (H,W), with their certainty.
 
     Args:
-        probs: (L,H,W).
-        classes: The L classes that they are of.
-        given: Labels (H,W) that stay, 255 where there is none; None for none at all.
+        probs: Probabilities (L,H,W).
+        classes: Class index of each of the L probabilities.
+        given: Labels (H,W) to keep, 255 = unlabelled; None to keep no labels.
     """
     labels = classes[probs.argmax(0)].astype(np.uint8)
     doubt = 1 - probs.max(0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a stage is: typed parameters, typed inputs, one output store, and a function that makes it."""
+"""Definition of a stage: typed parameters, typed inputs, one output store, and the function that fills it."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from wss.store import Schema, Store, StoreWriter
 
 
 class Progress(Protocol):
-    """How a stage tells what it does; the command line draws it."""
+    """Receives messages and progress of a stage. The command line shows them."""
 
     def say(self, message: str) -> None:
-        """One line for the person in front of the terminal."""
+        """Show one line to the user."""
 
     def task(self, label: str, total: int, done: int = 0) -> Callable[[int, str], None]:
-        """Begin a counted task; call the result with the number of finished units and a short note."""
+        """Begin a counted task. Call the result with the number of newly finished units and a short note."""
         ...
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress that discards everything."""
 
     def say(self, message: str) -> None:
-        """Drop the message."""
+        """Discard the message."""
 
     def task(self, label: str, total: int, done: int = 0) -> Callable[[int, str], None]:
-        """Count for nobody."""
+        """Return a function that does nothing."""
         return lambda units, note: None
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where and how a stage runs; nothing here changes what it computes.
+    """Environment in which a stage runs. Nothing here changes the result.
 
     Attributes:
-        device: Where tensors live.
-        jobs: Processes or threads for work on the CPU.
-        progress: Told what happens.
+        device: Device of the tensors.
+        jobs: Number of processes or threads for work on the CPU.
+        progress: Receives messages and progress.
         cache: Folder for caches that can be deleted at any time.
         logs: Folder for training curves (CSV, TensorBoard).
     """
@@ -61,11 +61,13 @@ class Input:
 
     Attributes:
         schema: Kind of store.
-        many: A list of stores, at least one.
-        optional: May be left out.
-        needed_with: Name and value of a parameter with which an optional input must be given.
-        probs: Whether the stage reads probabilities of predictions: it needs them, or uses them where there are some.
-        probs_needed: Whether parameters of the stage make it need probabilities that it otherwise only uses.
+        many: True if the role takes a list of stores, at least one.
+        optional: True if the input may be left out.
+        needed_with: Name and value of a parameter. With this value, an optional input must be given.
+        probs: ``needed`` if the stage needs the probabilities of predictions, ``used`` if it uses them when they exist, None if
+            it does not read them.
+        probs_needed: Called with the parameters of the stage. True if they make the stage need the probabilities that it
+            otherwise only uses.
     """
 
     schema: Schema
@@ -87,11 +89,11 @@ class Inputs:
         return store
 
     def maybe(self, role: str) -> Store | None:
-        """The store of an optional role."""
+        """The store of an optional role; None if it was left out."""
         return self[role] if self._stores.get(role) else None
 
     def many(self, role: str) -> tuple[Store, ...]:
-        """All stores of a role; empty when it was left out."""
+        """All stores of a role; empty if it was left out."""
         return self._stores.get(role, ())
 
 
@@ -100,22 +102,23 @@ class Stage:
     """One step of a pipeline.
 
     Attributes:
-        name: As in pipelines and folder names.
-        version: Raised when equal inputs give a new result.
+        name: Name in pipelines and folder names.
+        version: Version of the computation. Raise it when equal inputs give a new result.
         params: Parameter model.
-        inputs: Roles and the kind of store each takes.
+        inputs: Inputs by role.
         output: Schema of the result.
-        run: Called as ``run(params, inputs, output, context)``; fills the output; appended images survive an interruption and
-            ``image_id in output`` says which are done.
-        source: Further digests that decide the result beside params and inputs (a data set's fingerprint).
-        publish: Copies what people read (a report, metrics) out of the finished store into the workspace folder, and
-            returns the paths.
-        unread: Optional roles that stay unread with these parameters. Pipelines leave them out, and the stages that make
-            them too where nobody else takes them.
-        check: Called as ``check(params, catalogue)`` before any stage of a pipeline runs; raises ``UsageError`` or ``DataError``
-            for what is already known to fail with this data set (an unknown split, a network that cannot be built).
-        reports: Only tells about the results of other stages. Where it raises ``UsageError`` or ``DataError``, its store holds
-            the reason under ``meta["left_out"]``, and the pipeline goes on.
+        run: Called as ``run(params, inputs, output, context)``; fills the output. Appended images survive an interruption, and
+            ``image_id in output`` is True for finished images.
+        source: Called as ``source(params, context)``. Returns a digest of anything else that decides the result, such as a data
+            set's fingerprint.
+        publish: Called as ``publish(store, workspace)``. Copies files for people (a report, metrics) from the finished store into
+            the workspace folder, and returns their paths.
+        unread: Called with the parameters. Returns the optional roles that the stage does not read with them. Pipelines leave
+            these inputs out, and also the stages that make them if no other stage takes them.
+        check: Called as ``check(params, catalogue)`` before any stage of a pipeline runs. Raises ``UsageError`` or ``DataError``
+            for errors that are already certain with this data set (an unknown split, a network that cannot be built).
+        reports: True if the stage only reports on results of other stages. If such a stage raises ``UsageError`` or
+            ``DataError``, its store holds the reason under ``meta["left_out"]``, and the pipeline continues.
     """
 
     name: str
@@ -132,5 +135,5 @@ class Stage:
 
 
 def pending(ids: Iterable[str], output: StoreWriter) -> list[str]:
-    """Image ids that are not done yet."""
+    """Image ids that are not in the output yet."""
     return [image_id for image_id in ids if image_id not in output]

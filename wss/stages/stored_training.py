@@ -1,4 +1,4 @@
-"""Training on stored features: what it asks of the parameters, the model and the samples."""
+"""Training on stored features: checks of the parameters, loading of the backbone, and the training samples."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from wss.stages.train import TrainParams
 
 ALIKE = ("backbone", "output_stride", "padding", "mean", "std")
-"""Settings of a network on which the features of its backbone depend."""
+"""Network settings that change the features of the backbone."""
 
 
 def check_stored(params: TrainParams) -> None:
-    """Raise for parameters under which stored features would not be those that the network computes.
+    """Check that the network would compute exactly the stored features with these parameters.
 
     Raises:
-        UsageError: The method needs other views of the images, the backbone learns, images vary in ways of which no features are
-            stored, or weights are named that would not be read.
+        UsageError: The method needs other views of the images; the backbone is trained; an augmentation needs features that are
+            not stored; or ``weights`` is set but would not be read.
     """
     if not params.method.stored_features:
         able = [method.model_fields["name"].default for method in METHODS if method.stored_features]
         raise UsageError(
-            f"train: method {params.method.name!r} cannot learn from stored features, because it sees images in other ways; "
+            f"train: method {params.method.name!r} cannot learn from stored features, because it needs other views of images; "
             f"leave out the input `features`, or choose one of {', '.join(able)}"
         )
     for number, phase in enumerate(params.phases):
         if "backbone" not in phase.freeze:
             raise UsageError(
-                f"train: stored features are those of a frozen backbone; set train.phases.{number}.freeze=[backbone], or leave "
-                "out the input `features`"
+                f"train: stored features come from a frozen backbone; set train.phases.{number}.freeze=[backbone], or leave out "
+                "the input `features`"
             )
     if params.weights is not None:
         raise UsageError(
-            "train: the backbone's weights are those of the input `features`; name them there (features.weights) and leave "
+            "train: the backbone's weights come from the input `features`; set them there (features.weights) and leave "
             "train.weights out"
         )
     augment, plain = params.augment, {"scale": (1.0, 1.0), "rotate_deg": 0, "resize": None, "whole": False, "blur": 0}
@@ -53,43 +53,43 @@ def check_stored(params: TrainParams) -> None:
     for name, value in plain.items():
         if getattr(augment, name) != value:
             raise UsageError(
-                f"train: no features are stored of images that vary by augment.{name}; leave it out (features.scales stores "
-                "those of several scales)"
+                f"train: no features are stored for images changed by augment.{name}; leave it out (features.scales stores "
+                "features of several scales)"
             )
     if augment.sides:
         raise UsageError(
-            "train: augment.sides has no use with stored features yet; leave it out, or set it without them"
+            "train: augment.sides is not supported with stored features; leave out augment.sides or the input `features`"
         )
     if params.network.multi_scale:
         raise UsageError("train: network.multi_scale needs features of every scale at once; leave it out")
 
 
 def check_alike(made: NetworkSpec, own: NetworkSpec) -> None:
-    """Raise if features of one network are not those of the other's backbone.
+    """Check that two networks have backbones that compute the same features.
 
     Args:
-        made: The network that features are stored for.
-        own: The network that is trained on them.
+        made: Network for which the features were stored.
+        own: Network that is trained on them.
 
     Raises:
-        UsageError: They differ in a setting on which the features depend.
+        UsageError: They differ in one of the settings ``ALIKE``.
     """
     for name in ALIKE:
         if getattr(made, name) != getattr(own, name):
             raise UsageError(
-                f"train: the stored features are features of network.{name} {getattr(made, name)}, and this network's is "
+                f"train: the stored features were made with network.{name} {getattr(made, name)}, but this network has "
                 f"{getattr(own, name)}; give both stages the same network"
             )
 
 
 def load_stored(model: nn.Module, params: TrainParams, features: Store) -> dict[str, Any]:
-    """Load the backbone with which features were made, and read its features from now on, in place.
+    """Load the backbone that made the features into the model, and make the model read stored features. Works in place.
 
     Returns:
         The record of the weights (``Initialisation``).
 
     Raises:
-        UsageError: The features are those of another network.
+        UsageError: The features were made by another network.
     """
     own = params.network
     check_alike(NetworkSpec.model_validate(features.meta["network"]), own)
@@ -98,7 +98,7 @@ def load_stored(model: nn.Module, params: TrainParams, features: Store) -> dict[
     }
     if missing := needed - set(features.meta["strides"]):
         raise UsageError(
-            f"train: {features.path} lacks the feature maps {', '.join(sorted(missing))}, which {own.name} reads; give the "
+            f"train: {features.path} lacks the feature maps {', '.join(sorted(missing))} that {own.name} reads; give the "
             "stage `features` the same network"
         )
     state = features.tree("backbone")
@@ -110,7 +110,7 @@ def load_stored(model: nn.Module, params: TrainParams, features: Store) -> dict[
 
 
 def without_backbone(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    """The phases of a model without its backbone, which then needs no freezing."""
+    """The phases without ``freeze`` entries for the backbone, for a model that no longer has one."""
     rest = [tuple(prefix for prefix in phase.freeze if not prefix.startswith("backbone")) for phase in phases]
     return tuple(phase.model_copy(update={"freeze": freeze}) for phase, freeze in zip(phases, rest, strict=True))
 
@@ -123,10 +123,10 @@ def view_set(
     read: ReadSample,
     tags: dict[str, NDArray[np.bool_]] | None,
 ) -> ViewSet:
-    """The training samples.
+    """The training samples with their stored features.
 
     Raises:
-        UsageError: The crop is no multiple of the largest stride, or features of an image are missing.
+        UsageError: The crop is not a multiple of the largest stride, or features of an image are missing.
     """
     missing = next((i for i in ids if i not in features), None)
     if missing is not None:
@@ -160,7 +160,7 @@ def view_set(
 
 
 class _Features:
-    """Gives the stored features of an image; picklable, so that loader workers can have it."""
+    """Reads the stored features of an image. Picklable, so that loader workers can use it."""
 
     def __init__(self, features: Store) -> None:
         self._features = features

@@ -1,4 +1,4 @@
-"""Stage ``superpixel-bound``: the best labels that superpixels allow, made from masks."""
+"""Stage ``superpixel-bound``: the best possible labels that are constant within superpixels, made from masks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from wss.store import LABELS, SAMPLES, SUPERPIXELS, StoreWriter
 
 
 class SuperpixelBoundParams(Params):
-    """Which bound, and for which images."""
+    """Parameters of the stage ``superpixel-bound``."""
 
     rule: Literal["spopt", "spcon"] = "spopt"
-    """``spopt``: each superpixel has the majority label of the mask. ``spcon``: those with scribbles have the scribbles'."""
+    """``spopt``: each superpixel gets the majority label of the mask. ``spcon``: superpixels with scribbles get the majority
+    label of the scribbles instead."""
     split: str = "train"
-    """Images to label; those without mask are left out, and the result holds no others."""
+    """Split whose images are labelled. Images without a mask are skipped. The result holds only images of this split."""
 
 
 def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Label every superpixel of the split's images that have a mask; images without mask are left out.
+    """Label every superpixel of the split's images that have a mask. Images without a mask are skipped.
 
     Source: Vernaza, Chandraker 2017, section 4 (SPOPT and SPCON), with the superpixels of Felzenszwalb and Huttenlocher.
     """
@@ -49,7 +50,7 @@ def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, cont
 
 
 def majority(segments: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-    """The most frequent label of each segment, of equally frequent ones the lowest; 255 where none is labelled.
+    """The most frequent label of each segment. Of equally frequent labels, the lowest wins. Unlabelled segments get 255.
 
     Args:
         segments: (H,W), ids from 0.

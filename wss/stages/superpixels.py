@@ -1,4 +1,4 @@
-"""Stage ``superpixels``: every image cut into small regions of like colour, or along edges."""
+"""Stage ``superpixels``: small regions of similar colour, or regions between edges, for every image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from wss.superpixels import AnySuperpixels, Felzenszwalb, SuperpixelMethod
 
 
 class SuperpixelsParams(Params):
-    """Which algorithm, with its settings."""
+    """Parameters of the stage ``superpixels``."""
 
     method: AnySuperpixels = Felzenszwalb()
-    """Chosen by its ``name``."""
+    """Superpixel algorithm and its settings, chosen by ``name``."""
 
 
 def run(params: SuperpixelsParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Cut the images of every split.
+    """Compute the superpixels of all images of every split.
 
     Raises:
         UsageError: The algorithm needs edges, and there is no such input.
-        DataError: The edges miss an image, or are not of its size.
+        DataError: The edges lack an image, or differ from it in size.
     """
     samples = inputs["samples"]
     edges = _edges(params.method, samples, inputs.maybe("edges"))
@@ -39,7 +39,7 @@ def run(params: SuperpixelsParams, inputs: Inputs, output: StoreWriter, context:
 
 
 def _edges(method: SuperpixelMethod, samples: Store, edges: Store | None) -> Store | None:
-    """The edges, checked, if the algorithm reads them."""
+    """The store of edges if the algorithm reads it, after a check that it has every image; else None."""
     if not method.needs_edges:
         return None
     if edges is None:

@@ -1,4 +1,4 @@
-"""Stage ``train``: labels and images in, a trained network out."""
+"""Stage ``train``: a network, trained on images and their labels."""
 
 from __future__ import annotations
 
@@ -42,52 +42,52 @@ from wss.training.trial import method_step
 LARGEST_WHOLE_PX = 512
 LARGEST_CROP_PX = 321
 MAPS = {"edges": "edge map", "superpixels": "superpixel map"}
-"""Maps that methods may need, as inputs of this stage, and what errors call one."""
+"""Input maps that methods may need, with the name of one map in error messages."""
 
 
 class TrainParams(Params):
     """Method, network, phases and data of one training run."""
 
     method: AnyMethod
-    """Settings of the method, chosen by ``name``."""
+    """Training method and its settings, chosen by ``name``."""
     network: NetworkSpec = NetworkSpec()
-    """Architecture."""
+    """Network architecture."""
     weights: str | None = Field(default=None, json_schema_extra=LOCAL)
-    """Weights of the backbone to start from: a state dict file, ``imagenet`` (downloaded), or None for none. Where training
-    goes on from the input ``initial`` they are not read."""
+    """Initial weights of the backbone: a state dict file, ``imagenet`` (downloaded), or None for random weights. Not read if
+    training continues from the input ``initial``."""
     fresh: tuple[str, ...] = Field(default=(), json_schema_extra=LATER)
-    """Parts that start from new weights where training goes on from the input ``initial``, by prefix of the names of their
-    weights (``classifier``)."""
+    """Parts that start from new random weights when training continues from the input ``initial``. Each entry is a prefix of the
+    names of weights (``classifier``)."""
     phases: tuple[Phase, ...] = Field(min_length=1)
-    """Phases in order."""
+    """Training phases, in order."""
     batch_size: int = Field(default=8, ge=1)
-    """Images per step, in all processes of a run together."""
+    """Number of images per step, over all processes of a run together."""
     augment: AugmentParams = AugmentParams()
-    """Augmentations. Without a crop: whole images where all have one size of at most 512 pixels a side, else crops of 321x321;
-    with a method that learns from image tags, which say nothing about a crop, whole images resized to 321x321.
-    ``augment.whole`` keeps images of any size and number of sizes whole."""
+    """Augmentations. If neither ``crop`` nor ``resize`` nor ``whole`` is set: images of one size, at most 512 pixels a side, are
+    used whole; other images are cropped to 321x321. Methods that learn from image tags use whole images resized to 321x321
+    instead, because a crop may lack a tagged class. ``augment.whole`` always uses whole images, also of different sizes."""
     split: str = "train"
-    """Images to train on."""
+    """Split on whose images the network is trained."""
     validation_split: str | None = "val"
-    """Images scored during training, for the curve only; None scores none."""
+    """Split whose images are scored during training, only for the curve. None: no images are scored."""
     validation_images: int = Field(default=64, ge=1)
-    """At most so many of them, evenly spread, at single scale."""
+    """Maximum number of validation images, evenly spread over the split. They are predicted at a single scale."""
     train_images: int = Field(default=0, ge=0, json_schema_extra=LATER)
-    """At most so many of the images trained on, of those that have a mask, evenly spread, scored in the same way for the curve
-    ``train_miou``; 0 scores none. Weak supervision that trains well can still be far from the masks of its own images."""
+    """Maximum number of training images with masks that are scored in the same way, for the curve ``train_miou``. 0: none. The
+    curve shows how far the network is from the masks of its own training images, even if the loss is low."""
     validate_every: int = Field(default=5, ge=0)
-    """Epochs between validations, of training images too, and one more at the end of each phase; 0 never validates."""
+    """Number of epochs between validations (of training images too). Each phase also ends with a validation. 0: never."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
     average: float = Field(default=0.0, ge=0, lt=1, json_schema_extra=LATER)
-    """Decay of a moving average of the weights, over about 1 / (1 - average) steps: the network that is stored and scored is the
-    average. 0: the weights of the last step."""
+    """Decay of an exponential moving average of the weights, over about 1 / (1 - average) steps. The average is stored and
+    scored. Larger: a longer average. 0: no average, the weights of the last step are stored."""
     channels_last: bool = True
-    """Memory format of images and weights."""
+    """Use the memory format ``torch.channels_last`` for images and weights."""
     compile: bool = False
-    """Run the network through ``torch.compile``; in one process only."""
+    """Compile the network with ``torch.compile``. Only for a single process."""
     seed: int = Field(default=0, ge=0)
-    """Decides initial weights, order, augmentation and dropout."""
+    """Random seed of initial weights, order of images, augmentation and dropout."""
 
     @model_validator(mode="after")
     def _known_terms(self) -> TrainParams:
@@ -113,13 +113,11 @@ class TrainParams(Params):
             why = (
                 f"no phase has its term {terms}"
                 if terms
-                else "this method fits no output of the network to labelled pixels"
+                else "this method does not train any output of the network on labelled pixels"
             )
-            raise ValueError(
-                f"method {self.method.name!r} has no use for network.deep_supervision: {why}; leave it out"
-            )
+            raise ValueError(f"method {self.method.name!r} cannot use network.deep_supervision: {why}; leave it out")
         if self.compile:
-            raise ValueError("network.deep_supervision and compile exclude each other; leave one out")
+            raise ValueError("network.deep_supervision and compile cannot be combined; leave one out")
         return self
 
     @model_validator(mode="after")
@@ -127,19 +125,19 @@ class TrainParams(Params):
         if self.network.multi_scale and not self.method.multi_scale:
             able = [method.model_fields["name"].default for method in METHODS if method.multi_scale]
             raise ValueError(
-                f"method {self.method.name!r} needs one set of logits, and network.multi_scale asks for several; leave it "
-                f"out, or choose one of {', '.join(able)}"
+                f"method {self.method.name!r} needs one set of logits, but network.multi_scale gives several; leave it out, or "
+                f"choose one of {', '.join(able)}"
             )
         return self
 
 
 def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Train, checkpointing as it goes, and store the weights of the last step.
+    """Train the network with regular checkpoints, and store its final weights.
 
     Raises:
-        DataError: No training image has a label, or tags where the method needs them.
-        UsageError: Parameters that contradict the data, the network, the inputs or the number of processes, or maps that the
-            method needs and that are missing.
+        DataError: No training image has a label, or the method needs tags and no training image has any.
+        UsageError: Parameters contradict the data, the network, the inputs or the number of processes; or maps that the method
+            needs are missing.
         WssError: The loss diverged.
     """
     samples, labels = inputs["samples"], inputs["labels"]
@@ -149,7 +147,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         context.progress.say(doubts)
     if "tags" in params.method.needs and params.augment.crop is not None:
         context.progress.say(
-            "tags are those of whole images, and a crop may lack a tagged class: train.augment.crop=null with "
+            "tags describe whole images, and a crop may lack a tagged class: train.augment.crop=null with "
             "train.augment.resize trains on whole images"
         )
     maps = _maps(params, inputs, ids)
@@ -162,7 +160,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     batch = min(params.batch_size, len(ids))
     check_parts(batch)
     if params.compile and processes() > 1:
-        raise UsageError(f"train.compile is for one process, and this run has {processes()}; leave it out")
+        raise UsageError(f"train.compile works in one process only, and this run has {processes()}; leave it out")
     logs = TrainingLog(context.logs / output.path.stem[:12]) if context.logs else nullcontext(lambda rows: None)
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []), logs as log:
         torch.manual_seed(params.seed)
@@ -228,7 +226,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
 def _weighted(
     params: TrainParams, labels: Store, ids: Sequence[str], classes: Sequence[str], context: Context
 ) -> TrainParams:
-    """The parameters with weights of classes in the place of ``auto``, and those told."""
+    """The parameters with computed class weights in place of ``auto``. A message reports the computed weights."""
     method = params.method
     if not isinstance(method, CrossEntropyMethod) or method.class_weights is None:
         return params
@@ -251,7 +249,7 @@ def _precision(
     state: Mapping[str, Any] | None,
     context: Context,
 ) -> Precision:
-    """What steps are computed in: as before the interruption, or decided now, by the process that leads."""
+    """Precision of training steps: as before an interruption, or else decided now. Only the leader process decides."""
     if state is not None and "precision" in state:
         return Precision(**state["precision"])
 
@@ -268,7 +266,7 @@ def _precision(
 
 
 def _nobody(*told: object) -> None:
-    """Where processes beside the first leave what only that one writes and tells."""
+    """No-op hook: only the leader process logs and saves."""
 
 
 def _fit(
@@ -283,7 +281,7 @@ def _fit(
     advance: Callable[[int, str], None] = _nobody,
     say: Callable[[str], None] = _nobody,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train, in every process of a run."""
+    """Train. Every process of a run calls this function."""
     model = model.to(settings.device)
     validate = _validator(params, samples, data.ids, settings)
     hooks = Hooks(validate=validate, save=save, log=log, advance=advance, say=say)
@@ -298,15 +296,15 @@ def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[st
         ids = [i for i in ids if bool((labels.get("labels", i) != 255).any())]
     if not ids or all(bool((labels.get("labels", i) == 255).all()) for i in ids):
         raise DataError(
-            f"no image of split {params.split!r} has a labelled pixel; `wss data info` shows what is labelled, and "
-            "--drop or --shrink may have removed it, and image tags label no pixel"
+            f"no image of split {params.split!r} has a labelled pixel; `wss data info` shows what is labelled; "
+            "--drop or --shrink may have removed the labels, and image tags label no pixel"
         )
     _require_objects(params, samples, labels, ids)
     return ids
 
 
 def _require_objects(params: TrainParams, samples: Store, labels: Store, ids: Sequence[str]) -> None:
-    """Raise if labels are those of boxes alone, which tell where the background is and of no pixel that it is an object."""
+    """Raise if labels come from boxes alone. Such labels are background outside the boxes, and no pixel is an object."""
     background = samples.meta["background"]
     if labels.meta["annotation"] != "box" or any(
         bool(np.isin(labels.get("labels", i), (background, 255), invert=True).any()) for i in ids
@@ -320,21 +318,21 @@ def _require_objects(params: TrainParams, samples: Store, labels: Store, ids: Se
 
 
 def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]:
-    """The images that have tags; those that have neither tags nor labels are left out."""
+    """The images that have tags. Images with neither tags nor labels are skipped."""
     tagged = [i for i in ids if labels.has("tags", i)]
     rest = sorted(set(ids) - set(tagged))
     untagged = next((i for i in rest if bool((labels.get("labels", i) != 255).any())), None)
     if not tagged or untagged is not None:
         if untagged is None and labels.meta["annotation"] == "box":
             raise DataError(
-                f"method {params.method.name!r} learns from boxes, and no image of split {params.split!r} has any, nor a mask to "
-                "draw them from; add one of them, or choose a pipeline for the labels that there are (`wss run spml-scribble` "
-                "learns from scribbles, `wss pipelines` lists all)"
+                f"method {params.method.name!r} learns from boxes, and no image of split {params.split!r} has boxes or "
+                "masks to draw them from; add boxes or masks, or choose a pipeline for the labels that you have (`wss run "
+                "spml-scribble` learns from scribbles, `wss pipelines` lists all)"
             )
         what = f"no image of split {params.split!r} has them" if untagged is None else f"{untagged!r} has labels only"
         raise DataError(
             f"method {params.method.name!r} learns from image tags, and {what}; make the labels with `wss prepare "
-            "--annotation tag`, or from such labels"
+            "--annotation tag`, or from labels that were made so"
         )
     return tagged
 
@@ -342,7 +340,7 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
 def _tags(
     params: TrainParams, labels: Store, ids: Sequence[str], num_classes: int
 ) -> dict[str, NDArray[np.bool_]] | None:
-    """Classes in each image, bool (K,): its tags or, where that is all that is needed, the classes of its labelled pixels."""
+    """Classes in each image, bool (K,): its tags, or else the classes of its labelled pixels; None if the method needs none."""
     terms = {term for phase in params.phases for term in phase.terms}
     needs = params.method.needs.union(*(params.method.term_needs.get(term, frozenset()) for term in terms))
     if not {"tags", "classes"} & needs:
@@ -355,7 +353,7 @@ def _tags(
 
 
 def _maps(params: TrainParams, inputs: Inputs, ids: Sequence[str]) -> dict[str, Store]:
-    """The maps beside labels that the method needs, by name, with one of each for every training image."""
+    """The stores of further maps that the method needs, by name. Each has a map for every training image."""
     return {name: _map(params, inputs, ids, name) for name in MAPS if name in params.method.needs}
 
 
@@ -369,7 +367,7 @@ def _map(params: TrainParams, inputs: Inputs, ids: Sequence[str], name: str) -> 
     missing = next((i for i in ids if i not in store), None)
     if missing is not None:
         raise UsageError(
-            f"method {method!r} learns from {what}s, and {store.path} has none of {missing!r}; `wss {name}` makes one of "
+            f"method {method!r} learns from {what}s, and {store.path} has none for {missing!r}; `wss {name}` makes one for "
             "every image"
         )
     return store
@@ -384,9 +382,10 @@ def _check_sides(params: TrainParams, num_classes: int) -> None:
 def _sized(
     params: TrainParams, samples: Store, ids: Sequence[str], context: Context
 ) -> tuple[AugmentParams, tuple[int, int] | None]:
-    """The augmentations with a size to train on, and the common size of images that stay whole, or None.
+    """The augmentations with the training size filled in, and the common size of whole images, or None.
 
-    Without ``augment.whole``, images of one moderate size are whole; otherwise the result is squares.
+    With ``augment.whole``, images are whole and padded to the common size. Without it, and without a crop or a resize, images of
+    one size, at most ``LARGEST_WHOLE_PX`` a side, stay whole; other images become squares.
     """
     given = params.augment
     _check_sides(params, len(samples.meta["classes"]))
@@ -410,7 +409,7 @@ def _sized(
 
 
 class _Reader:
-    """Reads one training sample; picklable, so that loader workers can have it."""
+    """Reads one training sample. Picklable, so that loader workers can use it."""
 
     def __init__(self, samples: Store, labels: Store, maps: Mapping[str, Store]) -> None:
         self._samples = samples
@@ -425,7 +424,7 @@ class _Reader:
             maps["labels"] = np.where(maps["valid"] == 0, np.uint8(255), maps["labels"])
         for name, store in self._maps.items():
             values = store.get(name, image_id)
-            # strengths are interpolated where labels, uint8 as well, are not
+            # edge strengths become float, because they are interpolated; labels, also uint8, are not
             maps[name] = values.astype(np.float32) / 255 if name == "edges" else values
             if values.shape != image.shape[:2]:
                 raise DataError(
@@ -439,8 +438,8 @@ def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs, context: 
     store = inputs.maybe("initial")
     if store is None and params.fresh:
         raise UsageError(
-            f"train: fresh names {', '.join(params.fresh)}, which would be taken from the input `initial`, and this stage has "
-            "no such input; leave fresh out, or name the input"
+            f"train: fresh names {', '.join(params.fresh)}, but fresh applies only when training continues from the input "
+            "`initial`, and this stage has no such input; leave fresh out, or add the input"
         )
     if store is not None:
         absent = _continue(model, store, params.fresh)
@@ -448,26 +447,30 @@ def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs, context: 
     initialisation = load_pretrained(model, params.weights)
     if initialisation.random:
         context.progress.say(
-            f"{initialisation.source} has no {' and '.join(initialisation.random)}: they start from random weights"
+            f"{initialisation.source} has no weights for {' and '.join(initialisation.random)}: these start from random weights"
         )
     return dict(initialisation.model_dump(mode="json"))
 
 
 def _continue(model: nn.Module, store: Store, fresh: tuple[str, ...]) -> list[str]:
-    """Load the weights of another training; ``fresh`` parts and those that it did not have stay as they are and are returned.
+    """Load the weights of another training into the model, in place.
+
+    Returns:
+        The parts that keep their own weights: ``fresh`` parts, and parts that the other network lacks.
 
     Raises:
-        UsageError: It has parts that this model lacks, or of another shape, or no weight is of a ``fresh`` part.
+        UsageError: The other network has parts that this model lacks or that have other shapes, or a ``fresh`` entry matches no
+            weight.
     """
     return _load(model, store.tree("state"), fresh, str(store.path))
 
 
 def check_initial(params: TrainParams, before: TrainParams, classes: int, name: str) -> None:
-    """Check that a training can go on from the network of another one.
+    """Check that a training can continue from the network of another training.
 
     Args:
-        params: The training.
-        before: The other training.
+        params: Parameters of the training.
+        before: Parameters of the other training.
         classes: Number of classes of the data set.
         name: Name of the other training, for the error.
 
@@ -493,7 +496,7 @@ def _load(model: nn.Module, state: Mapping[str, Any], fresh: tuple[str, ...], so
             return sorted(part for part in parts if not any(part.startswith(f"{other}.") for other in parts))
         problem = f"it has {', '.join(beyond[:3])}{' and more' if len(beyond) > 3 else ''}, which this one lacks"
     raise UsageError(
-        f"train: the network of {source} is another one than this stage's (network and classes must be the same, and the "
+        f"train: the network of {source} does not fit this stage's network (network and classes must be the same, and the "
         f"method may add parts but not remove any): {problem}"
     )
 
@@ -507,7 +510,7 @@ def _known_parts(model: nn.Module, fresh: tuple[str, ...]) -> None:
 
 
 def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> dict[str, list[str]]:
-    """Images that are scored during training, by the name of their score in the log."""
+    """Ids of the images that are scored during training, by the name of their score in the log."""
     held_out = samples.meta["splits"].get(params.validation_split, [])
     chosen = {"val_miou": (held_out, params.validation_images), "train_miou": (trained, params.train_images)}
     return {
@@ -540,8 +543,8 @@ def _validator(
 
 
 def _workers(context: Context, images: int) -> int:
-    """Loader processes: none on one core or for a handful of images, otherwise up to one per core beyond the first."""
-    cores = len(os.sched_getaffinity(0)) // neighbours()  # jobs may count those of a cluster
+    """Number of loader processes: 0 for fewer than 16 images, else up to 8, at most jobs - 1 and the number of cores."""
+    cores = len(os.sched_getaffinity(0)) // neighbours()  # jobs may count cores of a whole cluster
     return 0 if images < 16 else max(0, min(8, context.jobs // neighbours() - 1, cores))
 
 
@@ -552,17 +555,17 @@ def _done(state: Mapping[str, Any] | None, size: int, batch: int, phases: Sequen
 
 
 def _weights_digest(params: TrainParams, context: Context) -> str:
-    """The digest of the weight file, so that another file under the same name makes another network."""
+    """Digest of the weight file, so that a changed file with the same name gives a new network."""
     if params.weights is None or not Path(params.weights).is_file():
         return str(params.weights)
     return hashlib.sha256(Path(params.weights).read_bytes()).hexdigest()
 
 
 def _check(params: TrainParams, catalogue: Catalogue) -> None:
-    """Raise for what would fail in training whatever the images are.
+    """Raise for errors that are certain before any image is read.
 
-    The model is built on the meta device, which holds shapes and no values: neither time nor memory depends on its size. A
-    validation split that the data set lacks is no error, because nothing but the curve depends on it.
+    The model is built on the meta device, which holds shapes but no values. So time and memory do not depend on the size of the
+    model. A missing validation split is not an error, because only the curve depends on it.
     """
     require_split(catalogue.splits, params.split, catalogue.kind)
     _check_sides(params, len(catalogue.classes))

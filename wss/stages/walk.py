@@ -1,4 +1,4 @@
-"""Stage ``walk``: the labels that a RAWKS network's boundaries spread from the scribbles."""
+"""Stage ``walk``: labels that random walks spread from scribbles, stopped by the boundaries of a RAWKS network."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
 
 
 class WalkParams(Params):
-    """Which images, and how finely."""
+    """Parameters of the stage ``walk``."""
 
     split: str = "train"
-    """Images whose labels are spread; the result holds no others."""
+    """Split whose labels are propagated. The result holds only images of this split."""
     stride: int | None = Field(default=None, ge=1)
-    """Walks run on a grid of this many pixels a side; None is that of training. 1 follows outlines more closely."""
+    """Side of the grid cells of the walks, in pixels. Smaller: labels follow outlines more closely. None: as in training."""
 
 
 def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
-    """Spread the labels of each image of the split: P of the paper, its likeliest class, and the weight w as how certain it is.
+    """Propagate the labels of each image of the split.
 
-    Probabilities of walks on a grid are interpolated to the image's size. Scribbled pixels keep their labels. Images without
-    labels stay without.
+    A pixel gets the most probable class of P in the paper; the weight w gives its certainty. Probabilities are computed on the
+    grid and interpolated to the image's size. Scribbled pixels keep their labels. Images without labelled pixels stay
+    unlabelled.
 
     Raises:
-        UsageError: The network was trained by another method.
+        UsageError: The network was not trained by the method rawks.
     """
     samples, labels = inputs["samples"], inputs["labels"]
     walker = Walker(inputs["model"], context.device, params.stride)
@@ -59,7 +60,7 @@ def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Contex
 
 @dataclass(frozen=True)
 class Walk:
-    """What the random walks of one image say.
+    """Result of the random walks of one image.
 
     Attributes:
         labels: uint8 (H,W), 255 where no walk reaches a scribble.
@@ -73,15 +74,15 @@ class Walk:
 
 
 class Walker:
-    """Spreads scribbles by the boundaries of a RAWKS network.
+    """Propagates scribbles by random walks that the boundaries of a RAWKS network stop.
 
     Args:
-        store: The network.
-        device: Where it runs.
-        stride: Pixels a side of the grid of the walks; None is that of training.
+        store: Model store of the network.
+        device: Device on which the network runs.
+        stride: Side of the grid cells of the walks, in pixels; None for the stride of training.
 
     Raises:
-        UsageError: The network was trained by another method.
+        UsageError: The network was not trained by the method rawks.
 
     Source: Vernaza, Chandraker 2017, (5), and w of (11).
     """
@@ -89,7 +90,7 @@ class Walker:
     def __init__(self, store: Store, device: torch.device, stride: int | None = None) -> None:
         if store.meta["method"]["name"] != "rawks":
             raise UsageError(
-                f"random walks need a network trained by rawks, {store.path} is one of {store.meta['method']['name']}"
+                f"random walks need a network trained by rawks; {store.path} was trained by {store.meta['method']['name']}"
             )
         method = validate(Rawks, store.meta["method"], str(store.path))
         self._alpha = method.alpha
@@ -99,11 +100,11 @@ class Walker:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8], scribble: NDArray[np.uint8]) -> Walk:
-        """Spread the scribbles (H,W), 255 = unlabelled, of an image (H,W,3)."""
+        """Propagate the scribbles, uint8 (H,W), 255 = unlabelled, of an image, uint8 (H,W,3)."""
         rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
         given = torch.from_numpy(np.array(scribble)).to(self._device).long()
         stride, num_classes = self._stride, self._model.network.num_classes
-        boundary = self._model.boundary(rgb, stride).double()  # which tells more of certain labels apart
+        boundary = self._model.boundary(rgb, stride).double()  # float64 resolves probabilities close to 1
         coarse = coarse_labels(given[None], stride, num_classes)
         probs = self._enlarged(hitting_probabilities(boundary, coarse, num_classes), given, "bilinear")
         known = self._enlarged(reachable(boundary, coarse)[:, None].float(), given, "nearest")[0] > 0

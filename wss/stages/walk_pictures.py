@@ -1,4 +1,4 @@
-"""Stage ``walk-pictures``: what a RAWKS network sees as boundaries, what walks make of them, and how certain they are."""
+"""Stage ``walk-pictures``: pictures of a RAWKS network's boundaries, the labels that walks propagate, and their weights."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from wss.viz import overlay
 
 
 class WalkPicturesParams(Params):
-    """Which images."""
+    """Parameters of the stage ``walk-pictures``."""
 
     split: str = "val"
-    """Images to choose from; those without scribbles are left out."""
+    """Split from which images are chosen. Images without scribbles are skipped."""
     images: int = Field(default=6, ge=1)
-    """So many of them, evenly spread."""
+    """Maximum number of images, evenly spread over the split."""
 
 
 def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
     """Paint boundaries (black where no walk passes), propagated labels, and weights (red = 1, blue = 0).
 
     Raises:
-        UsageError: The network was trained by another method.
+        UsageError: The network was not trained by the method rawks.
 
     Source: Vernaza, Chandraker 2017, Fig. 4.
     """
@@ -52,7 +52,7 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
 
 
 def boundary_map(found: Walk) -> NDArray[np.uint8]:
-    """exp(-B), the chance of passing, as grey levels (H,W,3)."""
+    """exp(-B), the probability that a walk passes, as grey levels, uint8 (H,W,3)."""
     height, width = found.labels.shape
     shades = np.rint(255 * np.exp(-found.boundary.astype(np.float64))).astype(np.uint8)
     stride = -(-height // shades.shape[0])
@@ -61,7 +61,7 @@ def boundary_map(found: Walk) -> NDArray[np.uint8]:
 
 
 def weight_map(found: Walk) -> NDArray[np.uint8]:
-    """Weights as colours (H,W,3), from blue, 0, to red, 1."""
+    """Weights as colours, uint8 (H,W,3): blue is 0, red is 1."""
     painted = cv2.applyColorMap(np.rint(255 * found.weights).astype(np.uint8), cv2.COLORMAP_JET)
     return np.ascontiguousarray(painted[..., ::-1], np.uint8)
 

@@ -1,4 +1,4 @@
-"""Artifact stores: HDF5 files that appear whole, name what they were made from, and can be checked."""
+"""Artifact stores: HDF5 files that are written atomically, record their inputs, and can be verified."""
 
 from wss.store.journal import Journal
 from wss.store.key import artifact_key, canonical_json

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the mapping of operating system errors to errors with a remedy."""
+"""Atomic writing of files, and conversion of operating system errors to errors with a remedy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FULL = {
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` met while writing ``path`` into a ``StoreError`` that names the remedy."""
+    """Convert an ``OSError`` that occurs while ``path`` is written to a ``StoreError`` that names the remedy."""
     try:
         yield
     except OSError as error:
         for number, problem in _FULL.items():
-            if error.errno == number or os.strerror(number) in str(error):  # h5py tells the number in words only
+            if error.errno == number or os.strerror(number) in str(error):  # h5py gives the error number only as text
                 raise StoreError(f"{path}: {problem} and run the same command again; it resumes") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise StoreError(f"{path}: not writable; choose another folder with --workspace") from error
@@ -41,8 +41,8 @@ def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
     Args:
         path: The file.
-        flush: Wait until the disk has it. Without, a crash of the machine may leave an empty file: for one of many files that
-            are of use only together.
+        flush: Wait until the data is on the disk. If False, a crash of the machine may leave an empty file. Use False only for
+            one of many files that are useful only together.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
@@ -65,13 +65,13 @@ def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
-    """Remove temporary files that killed processes of this machine left of these files.
+    """Remove temporary files that killed processes of this machine left for these files.
 
     Args:
         paths: Files that are about to be written.
 
     Returns:
-        What was removed.
+        The removed files.
     """
     names: dict[Path, set[str]] = {}
     for path in paths:

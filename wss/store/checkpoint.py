@@ -16,7 +16,7 @@ from wss.store.whole_hdf5 import whole_hdf5
 
 
 def write_checkpoint(path: Path, state: Any) -> None:
-    """Write a nested state (tensors, arrays, numbers, strings) to ``path``; the old file stays until the new one is whole."""
+    """Write a nested state (tensors, arrays, numbers, strings) to ``path``. The old file stays until the new one is complete."""
     structure, arrays = flatten(state)
     text = canonical_json(structure)
     with whole_hdf5(path) as file:
@@ -27,10 +27,10 @@ def write_checkpoint(path: Path, state: Any) -> None:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Read what ``write_checkpoint`` wrote.
+    """Read a state written by ``write_checkpoint``.
 
     Raises:
-        StoreError: The file is damaged; removing it makes training start over.
+        StoreError: The file is damaged. Training starts again if it is removed.
     """
     try:
         with h5py.File(path, "r") as file:

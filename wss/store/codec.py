@@ -1,7 +1,7 @@
-"""Array payloads: arrays as bytes, compressed once, where they are made.
+"""Array payloads: arrays as bytes, compressed once, in the process that makes them.
 
-Label maps and probabilities go through HDF5's shuffle and deflate filters, applied by hand: the bytes are written into HDF5 as
-they are (direct chunk write) and any HDF5 reader decodes them. For images see ``wss.store.pictures``.
+Label maps and probabilities are encoded here as HDF5's shuffle and deflate filters do. The bytes are written unchanged into HDF5
+(direct chunk write), and any HDF5 reader can decode them. For images see ``wss.store.pictures``.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Coding = Literal["raw", "deflate", "grey", "encoded"]
 image file, JPEG or PNG."""
 
 CODINGS: tuple[Coding, ...] = ("raw", "grey", "encoded")
-"""Codings of images, by the number that stores have for them."""
+"""Codings of images. Stores refer to them by their index."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """One array as bytes, with what is needed to decode and to digest it.
+    """One array as bytes, with the information to decode it and to compute digests.
 
     Attributes:
-        dtype: Of the array.
-        shape: Of the array.
-        coding: How the bytes hold the array.
-        sha256: Hex digest of the array's own bytes, whatever the coding.
+        dtype: Dtype of the array.
+        shape: Shape of the array.
+        coding: Encoding of the bytes.
+        sha256: Hex digest of the array's raw bytes, independent of the coding.
         length: Number of bytes.
         data: The bytes; empty in descriptions.
     """
@@ -48,7 +48,7 @@ class Payload:
 
     @property
     def array(self) -> NDArray[np.generic]:
-        """The array again."""
+        """Decode the array."""
         if self.coding in ("grey", "encoded"):
             stored = np.frombuffer(self.data, np.uint8)
             return from_grey(stored, self.shape) if self.coding == "grey" else decode_picture(stored, self.shape)
@@ -60,8 +60,8 @@ class Payload:
 
 
 def encode(array: NDArray[np.generic], deflate: bool) -> Payload:
-    """Make the payload of one array. Empty arrays are never deflated, since HDF5 has no empty chunks."""
-    array = np.ascontiguousarray(array).reshape(array.shape)  # which makes scalars one-dimensional
+    """Make the payload of one array. Empty arrays are never deflated, because HDF5 has no empty chunks."""
+    array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray makes scalars one-dimensional
     if array.dtype.hasobject:
         raise TypeError(f"arrays of {array.dtype} cannot be stored")
     raw = array.tobytes()
@@ -72,11 +72,11 @@ def encode(array: NDArray[np.generic], deflate: bool) -> Payload:
 
 
 def encode_image(image: NDArray[np.uint8], file: bytes | None = None) -> Payload:
-    """Make the payload of an image: the fewest bytes from which exactly these pixels come back.
+    """Make the payload of an image: the smallest lossless encoding.
 
     Args:
-        image: uint8 (H,W,3), RGB. Three equal channels are kept once.
-        file: An image file that holds these pixels; None keeps pixels.
+        image: uint8 (H,W,3), RGB. Three equal channels are stored once.
+        file: Bytes of an image file with exactly these pixels; None stores the pixels.
     """
     image = np.ascontiguousarray(image)
     raw = image.tobytes()
@@ -97,7 +97,7 @@ def shuffle(raw: bytes, itemsize: int) -> bytes:
 
 
 def unshuffle(raw: bytes, itemsize: int) -> bytes:
-    """The inverse of ``shuffle``."""
+    """Inverse of ``shuffle``."""
     if itemsize == 1:
         return raw
     return np.frombuffer(raw, np.uint8).reshape(itemsize, -1).T.tobytes()

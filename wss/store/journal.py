@@ -1,8 +1,8 @@
 """The partial result of a stage: an append-only file of checksummed records that survives ``kill -9`` and a full disk.
 
-An HDF5 file that is cut off while being written cannot be opened again, so results in the making are kept here and become
-an HDF5 store in one pass when the stage is done. Reading stops at the first record whose checksum fails, and appending goes
-on from there: at most the record in flight is lost.
+An HDF5 file whose writing was interrupted cannot be opened again. So partial results are kept here, and become an HDF5 store in
+one pass when the stage is done. Reading stops at the first record with a wrong checksum, and appending continues from there. So
+at most one record is lost.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Journal:
     """Records of named arrays, each under one name (an image id), in the order in which they were appended.
 
     Args:
-        path: The ``.partial`` file; made when missing, otherwise scanned and continued.
+        path: The ``.partial`` file. It is created if it does not exist, and otherwise scanned and continued.
 
     Raises:
-        StoreError: The file is no journal, or cannot be written.
+        StoreError: The file is not a journal, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class Journal:
             self._file.seek(end)
 
     def _scan(self) -> int:
-        """Index the intact records and return where they end."""
+        """Index the intact records, and return the position of their end."""
         self._file.seek(0, os.SEEK_END)
         size = self._file.tell()
         self._file.seek(0)
@@ -92,7 +92,7 @@ class Journal:
         return list(self._positions)
 
     def append(self, name: str, arrays: Mapping[str, Payload]) -> None:
-        """Add one record; when this returns, a killed process no longer loses it."""
+        """Add one record. After this call returns, the record survives if the process is killed."""
         if name in self._positions:
             raise ValueError(f"{self.path}: record {name!r} is there already")
         fields = [[key, a.dtype, list(a.shape), a.coding, a.sha256, a.length] for key, a in arrays.items()]
@@ -109,7 +109,7 @@ class Journal:
                     self._file.write(payload.data)
                 self._file.flush()
             except OSError:
-                self._file = self.path.open("a+b")  # drops what the failed write left in the buffer
+                self._file = self.path.open("a+b")  # discards the buffer of the failed write
                 self._file.truncate(position)
                 raise
         self._positions[name] = position
@@ -168,7 +168,7 @@ class Journal:
 
 
 def _coding(value: Coding | bool) -> Coding:
-    """The coding of a field; journals of earlier versions say only whether it is deflated."""
+    """The coding of a field. Journals of earlier versions only record whether it is deflated."""
     if isinstance(value, bool):
         return "deflate" if value else "raw"
     return value

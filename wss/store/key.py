@@ -1,4 +1,4 @@
-"""The identity of an artifact: a digest of what it was made from, and of what it holds."""
+"""Identity of an artifact: a digest of its recipe (the key), and a digest of its content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def artifact_key(
         stage: Stage name.
         version: Stage version, raised when equal inputs give a new result.
         schema: Name of the output schema.
-        schema_version: The oldest of its versions that holds the same.
+        schema_version: The oldest version of the schema with the same content.
         params: Parameters as plain JSON values, nested models with their class names.
         inputs: Content digest(s) of each input, by role.
     """
@@ -39,7 +39,7 @@ def artifact_key(
 
 
 def content_digest(arrays: Iterable[tuple[str, str, tuple[int, ...], str]], meta: Any) -> str:
-    """SHA-256 hex digest of a store's content, whatever its layout on disk.
+    """SHA-256 hex digest of a store's content, independent of its layout on disk.
 
     Args:
         arrays: Name, dtype string, shape and SHA-256 of the bytes, for every array, in the order of the names.

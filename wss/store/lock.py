@@ -1,4 +1,4 @@
-"""A lock between processes: a file that one of them holds while the others wait."""
+"""A lock between processes: one process holds a file, the others wait."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wss.store.atomic import storage_errors
 
 @contextlib.contextmanager
 def exclusive(lock: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock, and remove its file at the end. A dead process holds no lock.
+    """Hold a lock, and remove its file at the end. The lock of a dead process is released.
 
     Args:
-        lock: The file; made when missing.
-        waiting: Called once when another process holds the lock.
+        lock: The lock file. It is created if it does not exist.
+        waiting: Called once if another process holds the lock.
 
     Raises:
         StoreError: The file cannot be written, or its file system cannot lock files.
@@ -33,7 +33,7 @@ def exclusive(lock: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
 
 
 def _locked(lock: Path, waiting: Callable[[], None]) -> IO[str]:
-    """Open and lock a file; closing it gives the lock back."""
+    """Open and lock a file. Closing the file releases the lock."""
     while True:
         with storage_errors(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _locked(lock: Path, waiting: Callable[[], None]) -> IO[str]:
             raise StoreError(f"{lock}: this file system cannot lock files ({error})") from error
         if _is(handle, lock):
             return handle
-        handle.close()  # removed while we waited, by the one before us or by `wss gc`: others may lock a new file
+        handle.close()  # the file was removed while we waited, by the last holder or `wss gc`: others may lock a new file
 
 
 def _is(handle: IO[str], path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Images as stores keep them: grey ones with one channel, and encoded ones as the bytes of a JPEG or PNG file."""
+"""Encoding of images in stores: grey images as one channel, encoded images as the bytes of a JPEG or PNG file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from PIL import Image
 from wss.errors import StoreError
 
 CODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-"""First bytes of the files that may be kept as they are."""
+"""First bytes of image files that may be stored unchanged."""
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def from_grey(values: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The image (H,W,3) whose channels all have these values, read-only."""
+    """Image (H,W,3) whose channels all have these values, read-only."""
     height, width = shape[:2]
     image: NDArray[np.uint8] = np.asarray(cv2.cvtColor(values.reshape(height, width), cv2.COLOR_GRAY2RGB))
     image.flags.writeable = False
@@ -28,7 +28,7 @@ def decode_picture(data: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[n
     """Decode a JPEG or PNG file, 1-dimensional bytes, as RGB (H,W,3), read-only. Orientations of EXIF are ignored.
 
     Raises:
-        StoreError: The bytes are no image of this shape.
+        StoreError: The bytes are not an image of this shape.
     """
     image = _decoded(data)
     if image is None or image.shape != tuple(shape):
@@ -38,12 +38,12 @@ def decode_picture(data: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[n
 
 
 def picture_file(image: NDArray[np.uint8], original: bytes | None = None) -> bytes:
-    """The bytes of an image file from which ``decode_picture`` gives exactly this image.
+    """Bytes of an image file that ``decode_picture`` decodes to exactly this image.
 
     Args:
         image: uint8 (H,W,3), RGB.
-        original: The file that the image was read from. It is taken as it is if it is a JPEG or PNG that decodes to these very
-            pixels: not turned, scaled, stretched or with other bands.
+        original: Bytes of the file from which the image was read. They are used unchanged if the file is a JPEG or PNG that
+            decodes to exactly these pixels: not rotated, scaled, stretched or with other bands.
 
     Returns:
         ``original``, or a PNG file.

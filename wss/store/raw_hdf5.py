@@ -1,4 +1,4 @@
-"""Foreign HDF5 files, those of data sets: plain arrays by name, read with care."""
+"""Safe reading of arrays from HDF5 files of data sets, which wss did not write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wss.errors import DataError
 
 MAX_BYTES = 2**31
-"""Larger arrays are refused before they are read: compressed HDF5 can declare more than there is memory."""
+"""Larger arrays are refused before they are read, because compressed HDF5 can declare arrays larger than the memory."""
 
 
 def read_raw_arrays(path: Path, names: Sequence[str], *, index: int | None = None) -> dict[str, NDArray[Any]]:
@@ -21,14 +21,14 @@ def read_raw_arrays(path: Path, names: Sequence[str], *, index: int | None = Non
 
     Args:
         path: The file.
-        names: Datasets at its root; those that it lacks are left out of the result.
+        names: Datasets at its root. Datasets that do not exist are left out of the result.
         index: Read only this element along the first axis.
 
     Returns:
         Numeric arrays by name.
 
     Raises:
-        DataError: Missing, damaged or not an HDF5 file, an array is not numeric, too large, or has no such index.
+        DataError: The file is missing, damaged or not HDF5; or an array is not numeric, too large, or has no such index.
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
@@ -52,7 +52,7 @@ def read_only_array(path: Path) -> NDArray[Any]:
     """Read the one array that an HDF5 file holds at its root.
 
     Raises:
-        DataError: Missing, damaged or not an HDF5 file, no array or several, or one that is not numeric or too large.
+        DataError: The file is missing, damaged or not HDF5; it has no array or several; or the array is not numeric or too large.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -68,7 +68,7 @@ def raw_shape(path: Path, name: str) -> tuple[int, ...]:
     """Shape of an array of an HDF5 file, without reading it.
 
     Raises:
-        DataError: Missing, damaged or not an HDF5 file, or it has no such array.
+        DataError: The file is missing, damaged or not HDF5, or it has no such array.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -82,7 +82,7 @@ def raw_shape(path: Path, name: str) -> tuple[int, ...]:
 
 
 def _is_inside(file: h5py.File, name: str) -> bool:
-    """Whether ``name`` is held by this very file: links into other files are not followed."""
+    """True if this file itself contains ``name``. Links to other files are not followed."""
     return name in file and not isinstance(file.get(name, getlink=True), h5py.ExternalLink)
 
 

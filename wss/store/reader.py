@@ -1,4 +1,4 @@
-"""Reading an artifact store, from any process and any number of data loader workers."""
+"""Reading of artifact stores, from any process and any number of data loader workers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from wss.store.whole_hdf5 import bound_cache
 
 
 class _Flat(NamedTuple):
-    """All values of a flat item, memory-mapped, and where each image's are.
+    """All values of a flat item, memory-mapped, with the position of each image.
 
     Attributes:
         data: The values.
-        offsets: Of each image's first value.
-        shapes: Of each image's array; -1 for an image that has none.
-        codings: Number of each image's coding, see ``CODINGS``; None where all are raw.
-        lengths: Number of values that are stored for each image; None as before.
+        offsets: Offset of each image's first value.
+        shapes: Shape of each image's array; -1 for an image without one.
+        codings: Index of each image's coding in ``CODINGS``; None if all are raw.
+        lengths: Number of stored values of each image; None if all are raw.
     """
 
     data: NDArray[Any]
@@ -46,7 +46,7 @@ class _Flat(NamedTuple):
 _DECODERS = {"grey": from_grey, "encoded": decode_picture}
 
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
-"""What h5py raises on a file with wrong bytes somewhere."""
+"""Exceptions that h5py raises for damaged files."""
 
 
 class Store:
@@ -54,10 +54,10 @@ class Store:
 
     Args:
         path: The ``.h5`` file.
-        schema: What it must be; None accepts any schema (``wss status``, ``wss verify``).
+        schema: Required schema; None accepts any schema (``wss status``, ``wss verify``).
 
     Raises:
-        StoreError: Missing, damaged, of another kind, or of another schema version; the message names the remedy.
+        StoreError: The store is missing, damaged, of another kind or of another schema version. The message names the remedy.
     """
 
     def __init__(self, path: Path, schema: Schema | None = None) -> None:
@@ -98,7 +98,7 @@ class Store:
         return self._handle[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as a path, opened once there however many tasks name it."""
+        """Pickle the store as its path. In each other process it is opened only once."""
         return _opened, (self.path, self.digest)
 
     @property
@@ -113,7 +113,7 @@ class Store:
 
     @cached_property
     def log(self) -> dict[str, Any]:
-        """What happened while the store was made; not part of its content digest."""
+        """Log of the stage that made the store (for example training curves). Not part of the content digest."""
         return dict(json.loads(self._file["log"][()]))
 
     @property
@@ -136,7 +136,7 @@ class Store:
         """Index of an image id.
 
         Raises:
-            StoreError: No such image here.
+            StoreError: The store does not have this image.
         """
         try:
             return self._index[image_id]
@@ -144,7 +144,7 @@ class Store:
             raise StoreError(f"{self.path}: no image {image_id!r}; it holds {len(self.ids)} others") from None
 
     def has(self, item: str, image_id: str) -> bool:
-        """Whether this image has this array."""
+        """True if this image has this array."""
         index = self.position(image_id)
         try:
             if item not in self._file:
@@ -155,10 +155,10 @@ class Store:
             raise self._damaged(f"image {image_id!r}, {item}", error) from error
 
     def get(self, item: str, image_id: str) -> NDArray[Any]:
-        """One array of one image. Flat items and images kept as pixels come as read-only views of the file, without a copy.
+        """One array of one image. Flat items and images stored as pixels are read-only views of the file, without a copy.
 
         Raises:
-            StoreError: The image or the array is not there, or the file is damaged.
+            StoreError: The image or the array does not exist, or the file is damaged.
         """
         index = self.position(image_id)
         try:
@@ -182,7 +182,7 @@ class Store:
         """Shape of one array of one image, without reading the array.
 
         Raises:
-            StoreError: The image or the array is not there, or the file is damaged.
+            StoreError: The image or the array does not exist, or the file is damaged.
         """
         index = self.position(image_id)
         try:
@@ -201,14 +201,14 @@ class Store:
         return StoreError(f"{self.path}: {what}: damaged ({error}); remove the file and run the same command again")
 
     def _inflate(self, name: str) -> NDArray[Any]:
-        """Read one dataset. Making h5py's objects for a label map takes nearly as long as inflating it."""
+        """Read one dataset with h5py's low-level API: h5py's objects would take nearly as long as decompression."""
         dataset = h5py.h5d.open(self._file.id, name.encode())
         values = np.empty(dataset.shape, dataset.dtype)
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
         return values
 
     def _layout(self, item: str) -> _Flat | None:
-        """Where a flat item lies; None for an item with one dataset per image."""
+        """Layout of a flat item; None for an item with one dataset per image."""
         if item not in self._layouts:
             group = self._file[item]
             self._layouts[item] = self._map(group) if "data" in group else None
@@ -224,10 +224,10 @@ class Store:
         return _Flat(values, group["offset"][()], group["shape"][()], *coded)
 
     def array(self, name: str) -> NDArray[Any]:
-        """One whole-store array.
+        """An array of the whole store.
 
         Raises:
-            StoreError: It is not there, or the file is damaged.
+            StoreError: The array does not exist, or the file is damaged.
         """
         try:
             return np.asarray(self._file[f"arrays/{name}"][()])
@@ -240,7 +240,7 @@ class Store:
         """A nested state written by ``StoreWriter.put_tree``.
 
         Raises:
-            StoreError: It is not there, or the file is damaged.
+            StoreError: The state does not exist, or the file is damaged.
         """
         if f"tree:{name}" not in self.meta:
             raise StoreError(f"{self.path}: has no {name!r}")
@@ -251,7 +251,7 @@ class Store:
             raise self._damaged(name, error) from error
 
     def verify(self) -> bool:
-        """Whether the content still has the digest it was written with. Reads everything."""
+        """True if the content still has the digest with which it was written. Reads everything."""
         try:
             return content_digest(self._digest_rows(), {"ids": self.ids, "meta": self.meta}) == self.digest
         except (*_DAMAGE, StoreError):
@@ -273,7 +273,7 @@ class Store:
                 yield from (row(f"{item}/{i}", self.get(item, i)) for i in sorted(self.ids) if self.has(item, i))
 
     def close(self) -> None:
-        """Close the file; a later access opens it again."""
+        """Close the file. A later access opens it again."""
         if self._handle is not None and self._handle[0] == os.getpid():
             self._handle[1].close()
         self._handle = None
@@ -282,5 +282,5 @@ class Store:
 
 @lru_cache(maxsize=32)
 def _opened(path: Path, digest: str) -> Store:
-    """The store at ``path``, once per process and content."""
+    """The store at ``path``, opened once per process and content."""
     return Store(path)

@@ -1,4 +1,4 @@
-"""What each kind of artifact store holds, and which version of that layout this package writes and reads."""
+"""Content of each kind of artifact store, and the version of its layout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 Layout = Literal["flat", "deflate", "image"]
 """``flat``: one contiguous dataset for all images, memory-mapped by readers. ``deflate``: one zlib-compressed dataset per
-image, for arrays that compress well (label maps, probabilities). ``image``: as flat, but each image by a coding of its own: its
+image, for arrays that compress well (label maps, probabilities). ``image``: as flat, but each image has its own coding: all
 pixels, one of three equal channels, or the bytes of a JPEG or PNG file."""
 
 
@@ -18,13 +18,13 @@ class Schema:
 
     Attributes:
         name: For example ``samples``.
-        version: Raised when the layout changes. Stores of versions from ``since`` on are read; others are refused with the
-            command to rebuild them.
-        items: Arrays kept per image id, by name; any of them may be absent for an image unless in ``required``.
+        version: Version of the layout. Stores of versions from ``since`` on are read. Others are refused with the command to
+            rebuild them.
+        items: Arrays per image id, by name. An image may lack any of them, except for those in ``required``.
         required: Items that every image id must have.
-        rebuild: The command that makes such a store anew, named in errors.
-        since: The oldest version that is read. It is part of keys in the place of ``version``, because later versions hold the
-            same.
+        rebuild: Command that makes such a store again, for errors.
+        since: The oldest version that is read. Keys contain it instead of ``version``, because later versions have the same
+            content.
     """
 
     name: str
@@ -56,10 +56,10 @@ SAMPLES = Schema(
     rebuild="wss prepare",
     since=1,
 )
-"""Images (uint8 (H,W,3)) with every annotation the data set has; ``strokes`` is float64 (N, 5), see the import stage;
-``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; ``tags`` is uint8 (K,), 1 where somebody wrote
-down that the class is in the image; ``valid`` is uint8 (H,W), 0 where the image has no data, and missing where it has data
-everywhere."""
+"""Images (uint8 (H,W,3)) with all annotations of the data set. ``strokes`` is float64 (N, 5), see
+``wss.stages.samples.pack_strokes``. ``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels. ``tags`` is
+uint8 (K,), 1 for classes that the data set names for the image. ``valid`` is uint8 (H,W), 0 where the image has no data; images
+with data everywhere lack it."""
 
 LABELS = Schema(
     "labels",
@@ -68,7 +68,7 @@ LABELS = Schema(
     required=frozenset({"labels"}),
     rebuild="wss prepare",
 )
-"""What a network is trained on: uint8 (H,W), 255 = unlabelled; optional certainty uint8 (H,W), levels of
+"""Training labels uint8 (H,W), 255 = unlabelled; optional certainty uint8 (H,W), levels of
 ``wss.metrics.certainty_levels``, 255 = certain; optional image tags uint8 (K,), 1 where the class is in the image; optional
 boxes int32 (N,5) as in samples."""
 
@@ -85,14 +85,14 @@ SUPERPIXELS = Schema(
 """Superpixels int32 (H,W), contiguous ids from 0."""
 
 CAM = Schema("cam", 1, items={"cam": "deflate", "scores": "deflate"}, required=frozenset({"cam"}), rebuild="wss cam")
-"""Class activation maps float16 (K,H,W) in 0..1, zero for classes that the image's tags do not name and for the background;
+"""Class activation maps float16 (K,H,W) in 0..1, zero for untagged classes and for the background;
 optional scores of the whole image float32 (K,), logits."""
 
 PICTURES = Schema(
     "pictures", 1, items={"tiles": "deflate", "numbers": "deflate"}, required=frozenset({"tiles"}), rebuild="wss run"
 )
-"""Pictures for the report beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]`` and,
-optionally, a heading by image id in ``meta["titles"]``; optional numbers measured on the image, and tables made of them in
+"""Pictures that the report shows beside an image's predictions: uint8 (N,H,W,3), with N captions in ``meta["captions"]`` and,
+optionally, a heading by image id in ``meta["titles"]``; optional numbers measured on the image, and tables of them in
 ``meta["tables"]``, see ``wss.viz.Table``."""
 
 PROTOTYPES = Schema(
@@ -103,7 +103,7 @@ PROTOTYPES = Schema(
     rebuild="wss run",
 )
 """Labelled segments of images: mean directions of their embeddings float16 (S,C), their classes uint8 (S,), and the segment of
-each cell of a grid int32 (h,w), -1 where none is."""
+each cell of a grid int32 (h,w), -1 for cells without one."""
 
 FEATURES = Schema(
     "features",

@@ -1,4 +1,4 @@
-"""Nested values (state dicts of networks and optimisers) as plain JSON plus named arrays; nothing is ever pickled."""
+"""Conversion of nested values (state dicts of networks and optimisers) to plain JSON plus named arrays, without pickle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def flatten(tree: Any) -> tuple[Any, Arrays]:
     """Split a tree of dicts, lists, tuples, tensors, arrays, numbers, strings and None.
 
     Returns:
-        The tree as JSON values, where each container, tensor and array is tagged, and the arrays by number.
+        The tree as JSON values, in which each container, tensor and array is tagged; and the arrays by number.
     """
     arrays: Arrays = {}
 
@@ -46,7 +46,7 @@ def flatten(tree: Any) -> tuple[Any, Arrays]:
 
 
 def unflatten(tree: Any, arrays: Mapping[str, NDArray[np.generic]]) -> Any:
-    """The inverse of ``flatten``; tensors come back on the CPU."""
+    """Inverse of ``flatten``. Tensors are on the CPU."""
     if not isinstance(tree, dict):
         return tree
     ((kind, value),) = [(k, v) for k, v in tree.items() if k != "dtype"]

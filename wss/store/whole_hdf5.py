@@ -1,4 +1,4 @@
-"""HDF5 files that appear whole or not at all, whatever becomes of a write."""
+"""Atomic writing of HDF5 files, also if a write fails."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import h5py
 from wss.store.atomic import replace_file
 
 PATIENCE_BYTES = 1 << 26
-"""After a failed write so much more is taken before the next one is refused, so that nobody waits for what is lost anyway."""
+"""Bytes that are still accepted after a failed write. Then writing is refused, because the file is lost anyway."""
 
 CACHE_BYTES = 1 << 18
-"""Size of the cache of object headers, as HDF5 counts it. In memory they take about 15 times that."""
+"""Size of the cache of object headers, as HDF5 counts it. The headers need about 15 times as much memory."""
 
 
 class _Sink(io.FileIO):
-    """A file whose writes do not fail: after an error it keeps in memory what is written, and remembers the error.
+    """A file whose writes do not fail: after an error, it records the error and keeps further writes in memory.
 
-    HDF5 writes much when objects are closed, where an error is printed and lost, and it crashes when it reads back something
-    else than it wrote.
+    This is needed because HDF5 writes much data when objects are closed, and errors at that point are only printed. HDF5 also
+    crashes if it reads back other data than it wrote.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class _Sink(io.FileIO):
         self._patience = PATIENCE_BYTES
 
     def write(self, data: Any) -> int:
-        """Write all of ``data``; raises only once, when there is no use in going on."""
+        """Write all of ``data``. Raises only once, when continuing is useless."""
         view = memoryview(data).cast("B")
         done = 0
         try:
@@ -53,7 +53,7 @@ class _Sink(io.FileIO):
         return len(view)
 
     def readinto(self, buffer: Any) -> int:
-        """Read what was written, kept or not; zeros elsewhere."""
+        """Read written data, from the file or from memory; zeros elsewhere."""
         view = memoryview(buffer).cast("B")
         start = self.tell()
         view[:] = bytes(len(view))
@@ -80,7 +80,7 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
     """Write an HDF5 file to ``path`` atomically.
 
     Raises:
-        StoreError: It cannot be written; what was at ``path`` is still there.
+        StoreError: The file cannot be written. An old file at ``path`` is unchanged.
     """
     with _interruptions_wait(), replace_file(path) as temporary, _Sink(temporary) as sink:
         try:
@@ -93,7 +93,7 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def bound_cache(file: h5py.File) -> None:
-    """Keep the cache of object headers small, which otherwise grows with the number of datasets that were opened."""
+    """Limit the cache of object headers. Otherwise it grows with the number of opened datasets."""
     config = file.id.get_mdc_config()
     config.set_initial_size, config.initial_size, config.min_size = True, CACHE_BYTES, CACHE_BYTES
     config.max_size = CACHE_BYTES
@@ -102,9 +102,9 @@ def bound_cache(file: h5py.File) -> None:
 
 @contextlib.contextmanager
 def _interruptions_wait() -> Iterator[None]:
-    """Let signals that raise an exception, Ctrl-C and timers, wait: HDF5 calls the sink, and an exception there can be lost.
+    """Delay signals that raise an exception (Ctrl-C, timers), because HDF5 calls the sink and an exception there can be lost.
 
-    With it would be lost what was to be written. Handlers that do not raise stay, so that a second Ctrl-C can end the process.
+    The data of that write would be lost too. Handlers that do not raise stay, so that a second Ctrl-C can end the process.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield

@@ -1,4 +1,4 @@
-"""Writing an artifact store: image by image into a journal, then once into HDF5 and renamed into place."""
+"""Writing of artifact stores: image by image into a journal, then once into an HDF5 file that is renamed into place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StoreWriter:
     """The output of one stage while it runs.
 
     Args:
-        path: Where the finished store goes, ``<key>.h5``. ``<key>.partial`` beside it holds the work in progress.
+        path: Path of the finished store, ``<key>.h5``. The file ``<key>.partial`` in the same folder holds partial results.
         schema: Layout of the store.
         attributes: Root attributes (key, params, inputs, versions, ...), strings and numbers.
     """
@@ -43,19 +43,19 @@ class StoreWriter:
         self._checkpoint = path.with_suffix(".checkpoint.partial")
 
     def __contains__(self, image_id: str) -> bool:
-        """Whether this image is done already, in this run or in an interrupted one."""
+        """True if this image is done, in this run or in an interrupted one."""
         return image_id in self._journal
 
     @property
     def ids(self) -> list[str]:
-        """Image ids done so far."""
+        """Ids of finished images."""
         return [name for name in self._journal.names if not name.startswith(_FIXED)]
 
     def append(self, image_id: str, arrays: Mapping[str, NDArray[Any] | Payload]) -> None:
-        """Store the arrays of one image, encoded already or not; when this returns they survive a crash.
+        """Store the arrays of one image, encoded or not. After this call returns, they survive a crash.
 
         Raises:
-            ValueError: An array that the schema does not name, or a required one is missing.
+            ValueError: The schema does not have an array, or a required array is missing.
             StoreError: The disk is full or not writable.
         """
         unknown = set(arrays) - set(self.schema.items)
@@ -73,15 +73,15 @@ class StoreWriter:
         return encode_image(array) if layout == "image" else encode(array, layout == "deflate")
 
     def read(self, image_id: str) -> dict[str, NDArray[Any]]:
-        """The arrays of one image that is done."""
+        """The arrays of a finished image."""
         return {name: payload.array for name, payload in self._journal.read(image_id).items()}
 
     def shape(self, item: str, image_id: str) -> tuple[int, ...]:
-        """Shape of an array of one image that is done."""
+        """Shape of an array of a finished image."""
         return self._journal.header(image_id)[item].shape
 
     def put(self, name: str, array: NDArray[Any]) -> None:
-        """Store one array of the whole store under ``arrays/<name>``; again under the same name is ignored on resume."""
+        """Store an array of the whole store under ``arrays/<name>``. If the name exists already (after resuming), do nothing."""
         if _FIXED + name not in self._journal:
             self._journal.append(_FIXED + name, {"array": encode(array, deflate=False)})
 
@@ -93,7 +93,7 @@ class StoreWriter:
             self.put(f"{name}/{number}", array)
 
     def save_checkpoint(self, state: Any) -> None:
-        """Replace the checkpoint from which an interrupted stage goes on, atomically."""
+        """Replace the checkpoint from which an interrupted stage resumes, atomically."""
         write_checkpoint(self._checkpoint, state)
 
     def load_checkpoint(self) -> Any | None:
@@ -101,15 +101,15 @@ class StoreWriter:
         return read_checkpoint(self._checkpoint) if self._checkpoint.exists() else None
 
     def close(self) -> None:
-        """Stop without finishing; what was appended is kept for the next run."""
+        """Stop without finishing. Appended images are kept for the next run."""
         self._journal.close()
 
     def finish(self, attributes: Mapping[str, str | int | float], order: list[str] | None = None) -> None:
         """Write the HDF5 store, rename it into place and remove the partial files.
 
         Args:
-            attributes: Further root attributes, known only now (duration, device).
-            order: Image ids in the order to keep; default: as appended.
+            attributes: Further root attributes that are known only now (duration, device).
+            order: Order of image ids in the store; default: the order in which they were appended.
         """
         ids = order if order is not None else self.ids
         digest = content_digest(self._digest_rows(), {"ids": ids, "meta": self.meta})
@@ -124,7 +124,9 @@ class StoreWriter:
                 }
             )
             file.create_dataset("ids", data=[name_bytes(name) for name in ids], dtype=h5py.string_dtype())
-            file["meta"] = json.dumps(self.meta, allow_nan=False)  # in the order given: people read what is made of it
+            file["meta"] = json.dumps(
+                self.meta, allow_nan=False
+            )  # keeps the given order, because people read files made of it
             file["log"] = json.dumps(self.log, allow_nan=False)
             self._write_items(file, ids)
             for name in self._journal.names:
@@ -151,7 +153,7 @@ class StoreWriter:
                 data[offsets[index] : offsets[index] + values.size] = values
 
     def _digest_rows(self) -> Iterator[tuple[str, str, tuple[int, ...], str]]:
-        """One row for each array, in the order of their names, none of which is kept."""
+        """Yield one row per array, in the order of their names, without keeping them."""
         fixed = sorted(name for name in self._journal.names if name.startswith(_FIXED))
         ids = sorted(self.ids)
         for prefix in sorted([*(f"{item}/" for item in self.schema.items), "arrays/"]):
@@ -163,7 +165,7 @@ class StoreWriter:
 
 
 class _Described:
-    """Sizes and dtypes of all images before their bytes are written, a few numbers for each.
+    """Sizes and dtypes of all images, collected before their bytes are written.
 
     Args:
         schema: Layout of the store.
@@ -179,7 +181,7 @@ class _Described:
         self._codings: dict[str, NDArray[np.uint8]] = {}
 
     def note(self, index: int, payloads: Mapping[str, Payload]) -> None:
-        """Take up the arrays of one image."""
+        """Record the arrays of one image."""
         for item, payload in payloads.items():
             layout = self._schema.items[item]
             self._groups[item] = True
@@ -198,7 +200,7 @@ class _Described:
                 self._codings[item][index] = CODINGS.index(payload.coding)
 
     def create(self, file: h5py.File) -> dict[str, tuple[h5py.Dataset, NDArray[np.int64]]]:
-        """Create the groups of all items; returns where flat items go, with the offset of each image."""
+        """Create the groups of all items. Returns the dataset of each flat item, with the offset of each image."""
         flat: dict[str, tuple[h5py.Dataset, NDArray[np.int64]]] = {}
         for item, layout in self._schema.items.items():
             if item not in self._groups:

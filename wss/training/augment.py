@@ -1,4 +1,4 @@
-"""Random variation of a training sample: one geometric map for image and labels alike, then colours and blur."""
+"""Random augmentation of a training sample: one geometric transform for image and labels, then colours and blur."""
 
 from __future__ import annotations
 
@@ -19,45 +19,48 @@ Range = tuple[float, float]
 
 
 class AugmentParams(Params):
-    """How training samples vary. The defaults mirror half of them and change nothing else."""
+    """Augmentation of training samples. By default, half of the samples are mirrored and nothing else changes."""
 
     crop: int | tuple[int, int] | None = 321
-    """Height and width of the result in pixels, one number for a square; None keeps each image's own size."""
+    """Height and width of the crop in pixels; one number for a square. None: no crop, each image keeps its own size."""
     resize: int | tuple[int, int] | None = None
-    """Height and width that every image is brought to first, whatever its proportions, one number for a square; None leaves
-    images as they are. With ``crop`` None each result is the whole image."""
+    """Height and width to which every image is resized first, without keeping its aspect ratio; one number for a square. None:
+    no resizing. With ``crop`` None, the result is the whole resized image."""
     whole: bool = Field(default=False, json_schema_extra=LATER)
     """Keep each image whole after ``resize`` and ``scale``; ``crop`` must be null. Images of several sizes are padded at the
-    right and at the bottom to one common size: that of the largest height and width at the largest scale. Networks see the
-    padding in the colour ``fill_rgb``; no loss counts it."""
+    right and at the bottom to one common size: the largest height and the largest width, at the largest scale. The padding has
+    the colour ``fill_rgb``, and no loss counts it."""
     scale: Range = (1.0, 1.0)
-    """Smallest and largest factor on the image's sides, uniform between."""
+    """Smallest and largest scale factor of the image; the factor is drawn uniformly between them."""
     rotate_deg: float = Field(default=0.0, ge=0, le=180)
-    """Largest rotation about the image's centre in degrees, either way."""
+    """Largest rotation about the image's centre, in degrees, in both directions."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of mirroring left and right."""
     sides: tuple[tuple[int, int], ...] = ()
-    """Pairs of classes that change places in a mirrored image, by index, as left hands and right hands do. Image tags do not."""
+    """Pairs of class indices that are swapped in mirrored images, for example left hand and right hand. Image tags are not
+    swapped."""
     brightness: float = Field(default=0.0, ge=0, le=1)
-    """Colours are multiplied by 1 +- this at most."""
+    """Largest relative change of brightness: colours are multiplied by a factor in 1 - brightness .. 1 + brightness."""
     contrast: float = Field(default=0.0, ge=0, le=1)
-    """Distances of colours from the image's mean grey are multiplied by 1 +- this at most."""
+    """Largest relative change of contrast: differences from the image's mean grey are multiplied by a factor in 1 - contrast ..
+    1 + contrast."""
     saturation: float = Field(default=0.0, ge=0, le=1)
-    """Distances of colours from their own grey are multiplied by 1 +- this at most."""
+    """Largest relative change of saturation: differences of colours from their own grey are multiplied by a factor in
+    1 - saturation .. 1 + saturation."""
     hue_deg: float = Field(default=0.0, ge=0, le=180)
-    """Largest rotation of the colour circle in degrees, either way; greys and brightness stay."""
+    """Largest rotation of the hue in degrees, in both directions. Grey values and brightness do not change."""
     blur: float = Field(default=0.0, ge=0, le=1)
     """Probability of Gaussian blur."""
     blur_sigma_px: Range = (0.1, 2.0)
-    """Smallest and largest deviation of the blur in pixels of the result."""
+    """Smallest and largest standard deviation of the blur, in pixels of the result."""
     fill_rgb: tuple[int, int, int] = (124, 116, 104)
-    """Colour beyond the image's border; ImageNet's mean, which networks normalise to zero."""
+    """Colour outside the image. The default is ImageNet's mean, which networks normalise to zero."""
 
     @field_validator("crop", "resize")
     @classmethod
     def _size_is_positive(cls, size: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
         if size is not None and np.min(size) < 1:
-            raise ValueError("crops and resized images have at least one pixel")
+            raise ValueError("crops and resized images must have at least one pixel")
         return size
 
     @field_validator("sides")
@@ -65,7 +68,7 @@ class AugmentParams(Params):
     def _sides_are_pairs(cls, sides: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
         classes = [label for pair in sides for label in pair]
         if len(set(classes)) < len(classes) or not all(0 <= label < UNLABELLED for label in classes):
-            raise ValueError("expected pairs of class indices from 0 to 254, each class in one pair at most")
+            raise ValueError("expected pairs of class indices from 0 to 254, each class in at most one pair")
         return sides
 
     @field_validator("scale", "blur_sigma_px")
@@ -92,11 +95,11 @@ class AugmentParams(Params):
 
 
 def common_size(sizes: Iterable[tuple[int, ...]], params: AugmentParams) -> tuple[int, int]:
-    """Height and width that hold each image whole, at its largest scale.
+    """Height and width into which every whole image fits at the largest scale.
 
     Args:
         sizes: Height and width of each image, at least one.
-        params: How images are resized and scaled.
+        params: Augmentations; ``resize`` and ``scale`` matter.
     """
     wanted = _both(params.resize)
     height, width = np.max([wanted] if wanted else list(sizes), axis=0).tolist()
@@ -111,38 +114,38 @@ def augment(
     size: tuple[int, int] | None = None,
     inside: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """Draw one variation of a training sample.
+    """Draw one random augmentation of a training sample.
 
-    Resizing, scale, flip, rotation and crop are one affine map, the same for the image and all maps. Where the scaled image is
-    larger than the crop, the crop lies anywhere in it; where it is smaller, the image lies anywhere in the crop. A whole
-    image (``AugmentParams.whole``) lies in the upper left corner of the result. The image is reduced by area averaging and
-    otherwise interpolated linearly.
+    Resizing, scale, flip, rotation and crop are one affine transform, the same for the image and all maps. If the scaled image
+    is larger than the crop, the crop has a random place in the image; if it is smaller, the image has a random place in the
+    crop. A whole image (``AugmentParams.whole``) is in the upper left corner of the result. The image is reduced by area
+    averaging, and interpolated linearly otherwise.
 
-    Label maps take the nearest pixel. That alone would lose thin strokes and single points when the image shrinks or
-    turns, so every labelled pixel is also carried forward: where the nearest pixel is unlabelled but labelled ones fall
-    into the result's pixel, the label of most of them is taken (of equally many, the highest: background yields). A
-    class that still had no pixel, because another one had covered it, gets those that its pixels fall on. So a scribble
-    is lost only by lying outside the crop, and one-pixel strokes stay one pixel wide when the image shrinks; bands of
-    unlabelled pixels narrow by at most one pixel on each side.
+    Label maps take the nearest pixel. Nearest-neighbour sampling alone would lose thin strokes and single points when the
+    image shrinks or turns. So every labelled pixel is also transformed forward. If the nearest pixel is unlabelled but labelled
+    pixels fall into a pixel of the result, the most frequent of their labels is taken (of equally frequent ones the highest, so
+    that background yields). If a class still has no pixel because another class covers it, it gets the pixels that its own
+    pixels fall on. So a scribble is lost only if it is outside the crop, and one-pixel strokes stay one pixel wide when the
+    image shrinks. Bands of unlabelled pixels narrow by at most one pixel on each side.
 
     Args:
         image: uint8 (H,W,3), RGB.
         maps: Aligned maps (H,W) by name: uint8 label maps with 255 for unlabelled; int32 maps of ids; float32 maps.
-        params: What varies and how much.
-        rng: Decides everything random. Always the same number of draws, so that one option does not disturb the others.
-        size: For whole images, height and width of the result (``common_size``); None is that of the scaled image.
-        inside: uint8 (H,W), 0 where the image has no data; None where it has data everywhere.
+        params: The augmentations.
+        rng: Random generator. The number of draws is always the same, so that one option does not change the effect of others.
+        size: For whole images, height and width of the result (``common_size``); None for the size of the scaled image.
+        inside: uint8 (H,W), 0 where the image has no data; None if it has data everywhere.
 
     Returns:
-        The image uint8 (h,w,3), ``fill_rgb`` beyond its border and where it has no data; the maps (h,w), there 255, -1 and 0
-        respectively (labels without data must be 255 already); and bool (h,w), False there: padding is not the same as
-        unlabelled.
+        The image, uint8 (h,w,3); the maps (h,w); and ``valid``, bool (h,w). Outside the image and where it has no data, the image
+        is ``fill_rgb``, label maps are 255, id maps -1, float maps 0, and ``valid`` is False: padding is not the same as
+        unlabelled. Labels without data must already be 255 in the input.
 
     Raises:
-        DataError: A map differs from the image in size, or has another type; or a whole image is larger than ``size``.
+        DataError: A map differs from the image in size, or has another dtype; or a whole image is larger than ``size``.
 
-    OpenCV's own threads do not help at this size; processes that load data call ``cv2.setNumThreads(0)`` once when they
-    start, as the loader's workers do. This function leaves that global setting alone.
+    OpenCV's own threads do not help at this size. Processes that load data call ``cv2.setNumThreads(0)`` once when they
+    start, as the loader's workers do. This function does not change that global setting.
     """
     height, width = image.shape[:2]
     for name, values in maps.items():
@@ -173,7 +176,7 @@ def augment(
                 _carry_labels(values, labels, forward)
             warped[name] = _other_side(params.sides)[labels] if flip and params.sides else labels
         elif values.dtype == np.int32:
-            # OpenCV warps no int32; nearest-neighbour copies of float32 keep the bits
+            # OpenCV cannot warp int32; nearest-neighbour copies of float32 keep the bits
             ids = _warp(values.view(np.float32), forward, size, cv2.INTER_NEAREST, 0.0).view(np.int32)
             warped[name] = np.where(valid, ids, np.int32(-1))
         elif values.dtype == np.float32:
@@ -184,14 +187,14 @@ def augment(
     result: NDArray[np.uint8] = _smooth_warp(image, forward, size, scaled, shrinks)
     result = _jitter(result, valid, params, draws[5:9])
     if draws[9] < params.blur:
-        sigma = _between(params.blur_sigma_px, draws[9] / params.blur)  # given that it blurs, uniform again
+        sigma = _between(params.blur_sigma_px, draws[9] / params.blur)  # uniform in 0..1, given that it blurs
         result = np.asarray(cv2.GaussianBlur(result, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     result[~valid] = params.fill_rgb
     return result, warped, valid
 
 
 def _other_side(sides: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-    """What every label becomes in a mirrored image, uint8 (256,)."""
+    """Lookup table, uint8 (256,), from labels to labels in a mirrored image."""
     table = np.arange(256, dtype=np.uint8)
     for one, other in sides:
         table[[one, other]] = other, one
@@ -211,7 +214,7 @@ def _between(limits: Range, draw: float) -> float:
 
 
 def _offset(room: int, draw: float) -> int:
-    """A whole number between 0 and ``room``, which may be negative, both included."""
+    """An integer between 0 and ``room``, both included; ``room`` may be negative."""
     steps = min(int(draw * (abs(room) + 1)), abs(room))
     return steps if room >= 0 else -steps
 
@@ -219,9 +222,9 @@ def _offset(room: int, draw: float) -> int:
 def _affine(
     size: tuple[int, int], scaled: tuple[int, int], angle: float, corner: list[int], flip: bool
 ) -> NDArray[np.float64]:
-    """The map (2,3) from pixels (x, y) of the source to pixels of the result; pixel centres have whole coordinates."""
+    """Affine matrix (2,3) from pixels (x, y) of the source to pixels of the result. Pixel centres have integer coordinates."""
     height, width = scaled
-    to_unit = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # edges, not centres, are what scaling keeps
+    to_unit = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # scaling fixes the edges of the image, not pixel centres
     resize = np.diag([width / size[1] * (-1 if flip else 1), height / size[0], 1.0])
     if flip:
         resize[0, 2] = width
@@ -246,7 +249,7 @@ def _smooth_warp(
     scaled: tuple[int, int],
     shrinks: bool,
 ) -> NDArray[Any]:
-    """Warp by averaging areas where the image shrinks, then linear interpolation; border values continue outside."""
+    """Warp with area averaging if the image shrinks, then linear interpolation. Border values are repeated outside."""
     if shrinks:
         height, width = values.shape[:2]
         reduced = (min(scaled[0], height), min(scaled[1], width))
@@ -262,10 +265,10 @@ def _smooth_warp(
 
 
 def _carry_labels(source: NDArray[np.uint8], target: NDArray[np.uint8], forward: NDArray[np.float64]) -> None:
-    """Give ``target`` the labels of ``source`` that taking the nearest pixel lost."""
+    """Add the labels of ``source`` that nearest-neighbour sampling lost to ``target``, in place."""
     height, width = target.shape
     absent = np.bincount(source.ravel(), minlength=256).astype(bool) & (np.bincount(target.ravel(), minlength=256) == 0)
-    # only pixels next to unlabelled ones can fall on an unlabelled nearest pixel; the rest of a dense mask is spared
+    # only pixels near unlabelled ones can fall on a pixel whose nearest pixel is unlabelled; others of a dense mask are skipped
     reach = math.ceil(math.sqrt(0.5) / np.linalg.norm(forward[:, :2], axis=0).min() + 0.5)
     labelled = source != UNLABELLED
     near = cv2.dilate((~labelled).view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).view(bool)
@@ -277,7 +280,7 @@ def _carry_labels(source: NDArray[np.uint8], target: NDArray[np.uint8], forward:
     flat = target.reshape(-1)
     lost = flat[cell] == UNLABELLED
     keys, votes = np.unique(cell[lost] * 256 + label[lost], return_counts=True)
-    keys = keys[np.argsort(votes, kind="stable")]  # the last of several assignments to a pixel holds
+    keys = keys[np.argsort(votes, kind="stable")]  # of several assignments to a pixel, the last one wins
     flat[keys // 256] = keys % 256
     for missing in np.flatnonzero(absent):
         if missing != UNLABELLED and not (flat == missing).any():
@@ -287,7 +290,7 @@ def _carry_labels(source: NDArray[np.uint8], target: NDArray[np.uint8], forward:
 def _jitter(
     image: NDArray[np.uint8], valid: NDArray[np.bool_], params: AugmentParams, draws: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """Brightness, contrast, saturation and hue in this order, as one affine map of colours."""
+    """Change brightness, contrast, saturation and hue, in this order, by one affine transform of colours."""
     spread = np.array([params.brightness, params.contrast, params.saturation, params.hue_deg])
     if not spread.any():
         return image
@@ -295,7 +298,7 @@ def _jitter(
     hue = np.deg2rad(spread[3] * (2 * draws[3] - 1))
     luma = np.array([0.299, 0.587, 0.114])
     grey = np.tile(luma, (3, 1))
-    # turn the plane of equal luma: (R-Y, B-Y) up to scale are orthogonal axes of the colour circle of YIQ
+    # rotate in the plane of constant luma: up to scale, (R-Y, B-Y) are orthogonal axes of the colour circle of YIQ
     yiq = np.array([luma, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
     turn = np.array([[1, 0, 0], [0, np.cos(hue), -np.sin(hue)], [0, np.sin(hue), np.cos(hue)]])
     colours = np.linalg.inv(yiq) @ turn @ yiq @ (grey + saturation * (np.eye(3) - grey))

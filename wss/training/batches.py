@@ -1,4 +1,4 @@
-"""From stored images and labels to training batches, deterministic whatever the number of workers."""
+"""Training batches from stored images and labels. They do not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from wss.training.augment import AugmentParams, augment
 from wss.training.shared_memory import FOLDER, PREFETCHED, fitting, nbytes
 
 PATIENCE_S = 900.0
-"""Seconds to wait for a batch before loader processes count as lost."""
+"""Seconds to wait for a batch. After that, the loader processes count as lost."""
 
 ReadSample = Callable[[str], tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]]
-"""Gives the image (H,W,3) and its maps (``labels`` and what the method needs) for an image id; and ``valid``, uint8, 0 where the
-image has no data, if there are such pixels."""
+"""Returns the image (H,W,3) and its maps (``labels`` and the maps that the method needs) for an image id. If the image has pixels
+without data, the maps include ``valid``, uint8, 0 at these pixels."""
 
 
 class TrainingSet(Dataset[dict[str, Any]]):
     """Augmented training samples, addressed by (image index, draw).
 
-    The draw is the running number of the sample since the start of training. It alone seeds the augmentation, so that the
-    same sample comes out in whichever worker, and after a resumption.
+    The draw is the running number of the sample since the start of training. The augmentation is seeded by ``seed`` and the
+    draw only. So a sample is the same in every worker, and after resuming.
 
     Args:
         ids: Image ids.
-        read: Reads one of them.
-        params: How samples vary.
-        seed: Decides how, with the draw.
-        tags: Classes in each image, bool (K,), by id; None where the method does not ask for them.
+        read: Reads one image with its maps.
+        params: Augmentations.
+        seed: Seed of the augmentation, together with the draw.
+        tags: Classes in each image, bool (K,), by id; None if the method does not use them.
         background: Index of the background class, or None.
-        size: Height and width of the samples where images are kept whole (``common_size``); None is each image's own.
+        size: Height and width of the samples if images are kept whole (``common_size``); None for each image's own size.
     """
 
     def __init__(
@@ -74,20 +74,19 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of shuffled (image index, draw) pairs, epoch after epoch, from any step on.
+    """Batches of shuffled (image index, draw) pairs over several epochs, starting from any step.
 
-    The length is a number of epochs or, if ``steps`` is given, a number of batches. The last epoch may then be incomplete.
-
-    Where several processes share batches, each gets its part of them.
+    The length is a number of epochs or, if ``steps`` is given, a number of batches. With ``steps``, the last epoch may be
+    incomplete. If several processes share batches, each gets its part of every batch.
 
     Args:
         size: Number of images.
-        batch_size: Images per batch; all of them when there are fewer. The last, incomplete batch of an epoch is left out.
-        epochs: Number of epochs; ignored if ``steps`` is given, and required otherwise.
-        seed: Decides the order of every epoch.
-        start: First step to give.
-        first_draw: Draw number of step 0.
-        steps: Number of batches, counted from step 0 whatever ``start`` is.
+        batch_size: Images per batch; all images if there are fewer. The last, incomplete batch of an epoch is dropped.
+        epochs: Number of epochs; ignored if ``steps`` is given, required otherwise.
+        seed: Seed of the order of every epoch.
+        start: First step to yield.
+        first_draw: Draw number of the first sample of step 0.
+        steps: Number of batches, counted from step 0, also if ``start`` is larger.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         return self._steps - self._start
 
     def after(self, steps: int) -> EpochBatches:
-        """The same batches without the first ``steps`` of those that are left."""
+        """The remaining batches without the first ``steps`` of them."""
         return EpochBatches(
             self._size, self.batch_size, None, self._seed, self._start + steps, self._first, self._steps
         )
@@ -141,7 +140,8 @@ class _Collated:
     def share(self) -> None:
         """Move the batch to shared memory now.
 
-        The loader would do so later, in a thread whose errors are lost together with the batch: the other side waits for ever.
+        The loader would do so later, in a thread. An error in this thread would be lost together with the batch, and the other
+        process would wait forever.
         """
         for tensor in (self.rgb, self.valid, *self.maps.values(), *([] if self.tags is None else [self.tags])):
             tensor.share_memory_()  # type: ignore[no-untyped-call]
@@ -167,7 +167,7 @@ def _collate(samples: list[dict[str, Any]]) -> _Collated:
 
 
 def _nobody(message: str) -> None:
-    """Nobody is told."""
+    """Discard the message."""
 
 
 def _start_worker(_: int) -> None:
@@ -177,7 +177,7 @@ def _start_worker(_: int) -> None:
 def _loaded(
     data: TrainingSet, sampler: EpochBatches, device: torch.device, workers: int, say: Callable[[str], None]
 ) -> Iterator[_Collated]:
-    """Batches on the host; without loader processes from where shared memory is used up."""
+    """Batches on the host. When shared memory is full, the remaining batches are loaded without loader processes."""
     done = 0
     stream = _loader(data, sampler, device, workers)
     while True:
@@ -187,8 +187,8 @@ def _loaded(
             if not workers or "shared memory" not in str(error):
                 raise _lost(error) if "DataLoader" in str(error) else error from None
             say(
-                f"{FOLDER} is full: the rest is loaded without loader processes. A container gets more of it with `docker run "
-                "--shm-size 1g`"
+                f"{FOLDER} is full: the remaining images are loaded without loader processes. A container gets more shared "
+                "memory with `docker run --shm-size 1g`"
             )
             workers = 0
             stream = _loader(data, sampler.after(done), device, workers)
@@ -200,10 +200,10 @@ def _loaded(
 
 
 def _lost(error: RuntimeError) -> WssError:
-    """Error about loader processes that ended or do not answer."""
+    """Error for loader processes that ended or do not answer."""
     return WssError(
-        "the processes that load images ended or do not answer, most likely for want of memory; use fewer --jobs (--jobs 1 "
-        "loads without them), or give a container more shared memory (`docker run --shm-size 1g`); the same command goes on "
+        "the processes that load images ended or do not answer, most likely because memory is full; use fewer --jobs (--jobs 1 "
+        "loads without them), or give a container more shared memory (`docker run --shm-size 1g`); the same command continues "
         f"from the last checkpoint ({str(error).splitlines()[0]})"
     )
 
@@ -219,7 +219,7 @@ def _loader(data: TrainingSet, sampler: EpochBatches, device: torch.device, work
             worker_init_fn=_start_worker,
             timeout=PATIENCE_S if workers else 0,
             prefetch_factor=PREFETCHED if workers else None,
-            generator=torch.Generator(),  # the loader would otherwise draw from the global generator, which resuming restores
+            generator=torch.Generator(),  # without it, the loader draws from the global generator, which resuming restores
         )
     )
 
@@ -237,15 +237,15 @@ def batches(
 
     Args:
         data: The training set.
-        sampler: Which samples.
-        device: Where the tensors go.
-        workers: Loader processes; 0 loads in this process. Fewer are started where shared memory has no room for so many, and
-            where it is used up later, the rest is loaded in this process. The batches are the same.
-        channels_last: Memory format of the images.
-        say: Told of that.
+        sampler: Chooses the samples of each batch.
+        device: Device of the tensors.
+        workers: Number of loader processes; 0 loads in this process. If shared memory is too small, fewer are started. If it gets
+            full later, the remaining batches are loaded in this process. The batches are the same in all cases.
+        channels_last: True for the memory format ``torch.channels_last`` of the images.
+        say: Receives a message if shared memory is too small.
 
     Raises:
-        WssError: A loader process ended, or gave nothing for ``PATIENCE_S``.
+        WssError: A loader process ended, or returned nothing for ``PATIENCE_S``.
     """
     if workers and len(sampler):
         workers = fitting(workers, nbytes(data[0, 0]) * len(next(iter(sampler))), say)

@@ -1,4 +1,4 @@
-"""Weights of classes from the labels that a network is trained on."""
+"""Class weights computed from training labels."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 
 def median_frequency_weights(labels: Iterable[NDArray[np.integer]], num_classes: int) -> tuple[float, ...]:
-    """Median-frequency balancing: the median of the frequencies of all classes, divided by that of the class.
+    """Median-frequency balancing: weight = median of all class frequencies / frequency of the class.
 
-    The frequency of a class is its share of the labelled pixels of those images that have a label of it. Its median is taken
-    over the classes that are labelled at all. A class that is never labelled gets the weight 1, which no pixel has.
+    The frequency of a class is its share of the labelled pixels, in the images that have a label of this class. The median is
+    over the classes that occur in the labels. A class that never occurs gets the weight 1, which no pixel uses.
 
     Args:
         labels: Integers (H,W) of each image, 255 where unlabelled.
-        num_classes: K.
+        num_classes: K, the number of classes.
 
     Returns:
-        K numbers above 0, rounded to 6 digits.
+        K weights above 0, rounded to 6 significant digits.
 
     Source: Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-scale Convolutional
         Architecture", section 6.3.2.

@@ -1,4 +1,4 @@
-"""What a method costs: parameters, memory of a training step, and speed, each variant in a process of its own."""
+"""Cost of a method: parameters, memory of a training step, and speed. Each variant is measured in its own process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Cost:
     """Cost of one variant.
 
     Attributes:
-        parameters: That are trained.
-        step_mib: Most memory that training steps took beyond that of the model, MiB.
-        step_s: Least time of a training step: forward, backward, and Adam.
-        image_s: Least time to predict one image.
+        parameters: Number of trained parameters.
+        step_mib: Peak memory of training steps in MiB, without the memory of the model.
+        step_s: Shortest time of a training step in seconds: forward, backward, and Adam.
+        image_s: Shortest time to predict one image in seconds.
     """
 
     parameters: int
@@ -36,16 +36,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is measured.
+    """Settings of a measurement.
 
     Attributes:
         spec: The network.
-        num_classes: K.
+        num_classes: K, the number of classes.
         crop: Side of the images in pixels.
-        batch_size: Images of a training step.
+        batch_size: Images per training step.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         amp: Autocast to bfloat16.
-        repeats: Steps and predictions, after one that warms up.
+        repeats: Number of measured steps and predictions, after one warm-up.
     """
 
     spec: NetworkSpec
@@ -58,11 +58,11 @@ class Trial:
 
 
 def cost(method: Method, terms: Sequence[str], trial: Trial) -> Cost:
-    """Measure a method that learns from scribbles alone, in a new process, so that memory is its own.
+    """Measure a method that learns from scribbles alone. It runs in a new process, so that no other work counts as its memory.
 
     Args:
-        method: With its settings.
-        terms: Loss terms of the step, weighted by 1.
+        method: Method with its settings.
+        terms: Loss terms of the step, each with weight 1.
         trial: Network, sizes and device.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -117,7 +117,7 @@ def _clock(device: torch.device) -> float:
 
 
 def _held_mib(device: torch.device) -> float:
-    """Memory in use now; on a CPU the most that was, since what torch frees it keeps."""
+    """Memory in use now, in MiB. On a CPU, the peak so far, because torch keeps freed memory."""
     return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else _most_mib(device)
 
 
@@ -125,7 +125,7 @@ def _most_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
-    if status.exists():  # unlike ru_maxrss it does not begin with that of the parent
+    if status.exists():  # unlike ru_maxrss, VmHWM does not start from the peak of the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

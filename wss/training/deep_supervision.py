@@ -15,16 +15,16 @@ from wss.networks.unet import Side
 
 
 def supervised_weight(method: Method, phase: Phase) -> float:
-    """Largest weight in this phase of the method's supervised terms; 0 if the phase has none."""
+    """Largest weight of the method's supervised terms in this phase; 0 if the phase has none."""
     return max((phase.terms.get(name, 0.0) for name in method.supervised_terms), default=0.0)
 
 
 @contextmanager
 def recorded_sides(model: nn.Module) -> Iterator[list[Side]]:
-    """Side logits of the first forward pass inside the block, of a model that holds a U-Net with side classifiers.
+    """Record the side logits of the first forward pass inside the block, for models that contain a U-Net with side classifiers.
 
     Yields:
-        An empty list, which the pass fills, coarse to fine. It stays empty where the model has no side classifiers.
+        An empty list. The forward pass fills it, coarse to fine. It stays empty if the model has no side classifiers.
     """
     network = next((part for part in model.modules() if isinstance(part, UNet) and len(part.side_classifiers)), None)
     sides: list[Side] = []
@@ -39,11 +39,11 @@ def recorded_sides(model: nn.Module) -> Iterator[list[Side]]:
 
 
 def deep_supervision(sides: Sequence[Side], batch: Batch) -> Tensor:
-    """Sum of partial cross-entropies of side logits, each half as heavy as that of the next finer level.
+    """Weighted sum of partial cross-entropies of side logits. Each level has half the weight of the next finer one.
 
     Args:
-        sides: Logits, coarse to fine, of images that may have been padded right and bottom.
-        batch: Labels (B,H,W).
+        sides: Side logits with their strides, coarse to fine. The images may have been padded at the right and at the bottom.
+        batch: The batch, with labels (B,H,W).
 
     Returns:
         A scalar: sum over levels i = 0, 1, ..., fine to coarse, of 2^-i times the cross-entropy. 0 without sides.

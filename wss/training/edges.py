@@ -1,4 +1,4 @@
-"""Training a network that detects boundaries: labels from several annotators, the loop, checkpoints."""
+"""Training of an edge network: labels from several annotators, the training loop, checkpoints."""
 
 from __future__ import annotations
 
@@ -27,35 +27,36 @@ from wss.training.readings import Readings
 from wss.training.trial import trial_step
 
 EDGE, DISPUTED, NO_EDGE = 1, 0, 255
-"""Codes of the labels that training reads. Augmentation carries labels other than 255 along when the image shrinks, so that
-boundaries of one pixel stay whole."""
+"""Label codes for training. Augmentation preserves labels other than 255 when the image shrinks, so that boundaries of one pixel
+stay complete."""
 
 CHECKPOINT_INTERVAL_S = 60.0
 
 
 class EdgeTrainingParams(Params):
-    """How an edge network is trained."""
+    """Parameters of the training of an edge network."""
 
     epochs: int = Field(default=100, ge=1)
-    """Passes over the images, one random crop of each."""
+    """Number of passes over the images, with one random crop of each image per pass."""
     batch_size: int = Field(default=8, ge=1)
-    """Crops per step."""
+    """Number of crops per step."""
     lr: float = Field(default=3e-3, gt=0)
-    """Largest learning rate; it rises over the warm-up and falls along a cosine to nothing."""
+    """Largest learning rate. The rate rises during the warm-up and then falls to 0 along a cosine."""
     warmup_iters: int = Field(default=50, ge=0)
-    """Steps over which the learning rate rises."""
+    """Number of steps during which the learning rate rises."""
     weight_decay: float = Field(default=1e-3, ge=0)
     """Decoupled weight decay (AdamW)."""
     average: float = Field(default=0.998, ge=0, lt=1)
-    """Decay of the running average of the weights, which is the result; 0 keeps the last weights."""
+    """Decay of the moving average of the weights; the average is the result. 0: the last weights are the result."""
     agreement: float = Field(default=0.3, gt=0, le=1)
-    """Share of the annotators that makes a pixel an edge; pixels that fewer, but any, marked do not count."""
+    """Fraction of annotators that must mark a pixel to make it an edge. Pixels marked by fewer annotators, but at least one, are
+    ignored."""
     tolerance_px: int = Field(default=2, ge=0)
-    """Annotators agree on a pixel when their boundaries pass within this distance."""
+    """An annotator agrees on a pixel if one of the annotator's boundaries is within this distance, in pixels."""
     negative_weight: float = Field(default=1.1, gt=0)
-    """lambda of the loss, the weight of pixels without edge."""
+    """lambda of the loss: weight of pixels without an edge. Larger: fewer pixels are predicted to be edges."""
     side_weight: float = Field(default=0.5, ge=0)
-    """Weight of each side output."""
+    """Weight of the loss of each side output."""
     augment: AugmentParams = AugmentParams(
         crop=256,
         scale=(0.6, 1.4),
@@ -65,17 +66,21 @@ class EdgeTrainingParams(Params):
         saturation=0.2,
         hue_deg=10,
     )
-    """Random variation of the photographs."""
+    """Augmentations of the photographs."""
     amp: Amp = "auto"
-    """Autocast to bfloat16; ``auto``: where a short measurement finds it faster on this machine."""
+    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
     seed: int = Field(default=0, ge=0)
-    """Decides initial weights, order and augmentation."""
+    """Random seed of initial weights, order of images and augmentation."""
 
 
 @dataclass(frozen=True)
 class EdgeHooks:
-    """Calls from the loop to the outside: ``save`` keeps a state to resume from, ``advance`` counts steps with a note, ``say``
-    tells people what they should know.
+    """Callbacks of the training loop.
+
+    Attributes:
+        save: Stores a state from which training resumes.
+        advance: Receives the number of finished steps and a short note.
+        say: Receives messages for the user.
     """
 
     save: Callable[[Any], None] = lambda state: None
@@ -84,19 +89,19 @@ class EdgeHooks:
 
 
 def edge_labels(boundaries: Sequence[NDArray[np.bool_]], agreement: float, tolerance_px: int) -> NDArray[np.uint8]:
-    """One label map from several annotators' boundaries.
+    """Merge the boundaries of several annotators into one label map.
 
     Args:
-        boundaries: Bool (H,W) per annotator, lines of one pixel.
-        agreement: Share of the annotators, above 0.
-        tolerance_px: Radius within which an annotator's line supports another's pixel.
+        boundaries: Bool (H,W) per annotator, lines one pixel wide.
+        agreement: Fraction of annotators, above 0.
+        tolerance_px: Radius within which an annotator's line supports a pixel that another annotator marked.
 
     Returns:
-        uint8 (H,W): ``EDGE`` on pixels that an annotator marked and at least the share of all annotators supports,
-        ``DISPUTED`` on other marked pixels, ``NO_EDGE`` elsewhere.
+        uint8 (H,W): ``EDGE`` on marked pixels that at least the fraction ``agreement`` of all annotators supports, ``DISPUTED``
+        on other marked pixels, ``NO_EDGE`` elsewhere.
 
-    Source: Liu et al. 2017, arXiv:1612.02103, section 3.2, where the share counts marks on the very pixel.
-    Differs: people who mean the same boundary draw it some pixels apart; their agreement is counted within a radius.
+    Source: Liu et al. 2017, arXiv:1612.02103, section 3.2, which counts only marks on exactly the same pixel.
+    Differs: people draw the same boundary some pixels apart, so agreement is counted within a radius.
     """
     size = 2 * tolerance_px + 1
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
@@ -115,16 +120,16 @@ def fit_edges(
     state: Mapping[str, Any] | None = None,
     workers: int = 0,
 ) -> list[dict[str, float]]:
-    """Train an edge network in place; it ends with the averaged weights.
+    """Train an edge network in place. At the end it has the averaged weights.
 
     Args:
-        network: Gives logits (B,S,H,W) of RGB images in 0..255; on ``device``.
-        data: Images with ``labels`` as ``edge_labels`` codes them.
+        network: Network on ``device`` that returns logits (B,S,H,W) for RGB images in 0..255.
+        data: Images with ``labels`` in the codes of ``edge_labels``.
         params: See ``EdgeTrainingParams``.
-        device: Where training runs.
+        device: Device of the training.
         hooks: See ``EdgeHooks``.
-        state: What ``hooks.save`` was given last; on a CPU the result is the same as without the interruption.
-        workers: Loader processes.
+        state: Last state that ``hooks.save`` received, to resume from. On a CPU, the result is the same as without interruption.
+        workers: Number of loader processes.
 
     Returns:
         One row per epoch: epoch, step, lr, loss, seconds.
@@ -221,7 +226,7 @@ def _precision(
     state: Mapping[str, Any] | None,
     hooks: EdgeHooks,
 ) -> Precision:
-    """What steps are computed in: as before the interruption, or decided now."""
+    """Precision of training steps: as before an interruption, or else decided now."""
     if state is not None and "precision" in state:
         return Precision(**state["precision"])
 

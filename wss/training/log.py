@@ -17,11 +17,11 @@ from wss.store.atomic import write_text
 class TrainingLog(AbstractContextManager["TrainingLog"]):
     """Writes the rows of one training into a folder: ``log.csv`` and one TensorBoard event file, closed at the end.
 
-    Where an interrupted training goes on, its event file takes the place of the earlier ones: it begins with all rows so far,
-    and tells TensorBoard to forget what was recorded before for the same steps.
+    If an interrupted training resumes, its new event file replaces the earlier ones: it begins with all rows so far, and tells
+    TensorBoard to discard earlier records of the same steps.
 
     Args:
-        folder: Made when missing.
+        folder: The folder. It is created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,7 +36,7 @@ class TrainingLog(AbstractContextManager["TrainingLog"]):
             self._events.close()
 
     def __call__(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write all rows so far; rows written before are replaced (CSV) or left alone (TensorBoard)."""
+        """Write all rows so far. The CSV file is rewritten; TensorBoard gets only new rows."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")

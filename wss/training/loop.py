@@ -1,4 +1,4 @@
-"""The training loop: phases of weighted loss terms, checkpoints from which it resumes with the same numbers."""
+"""The training loop: phases with weighted loss terms, and checkpoints from which training resumes with the same numbers."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ CHECKPOINT_INTERVAL_S = 60.0
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What stays the same over all phases.
+    """Settings that are the same in all phases.
 
     Attributes:
-        batch_size: Images per step, in all processes together (``wss.distributed``).
-        seed: Decides order, augmentation and dropout.
-        device: Where training runs.
-        workers: Loader processes.
+        batch_size: Images per step, over all processes together (``wss.distributed``).
+        seed: Seed of the order of images, augmentation and dropout.
+        device: Device of the training.
+        workers: Number of loader processes.
         amp: Autocast to bfloat16.
-        channels_last: Memory format; faster convolutions on most hardware.
-        compile: Run the model through ``torch.compile``.
-        deep_supervision: Weight of the coarser levels' cross-entropy (``NetworkSpec.deep_supervision``).
-        average: Decay of the moving average of weights; 0 averages none.
-        validate_every: Epochs between validations, and one more at the end of each phase; 0 never validates.
+        channels_last: Use the memory format ``torch.channels_last``, with faster convolutions on most hardware.
+        compile: Compile the model with ``torch.compile``.
+        deep_supervision: Weight of the cross-entropy of coarser decoder levels (``NetworkSpec.deep_supervision``).
+        average: Decay of the moving average of the weights; 0 for no average.
+        validate_every: Number of epochs between validations. Each phase also ends with a validation. 0: never.
     """
 
     batch_size: int
@@ -57,14 +57,14 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Hooks:
-    """How the loop reaches the outside.
+    """Callbacks of the training loop.
 
     Attributes:
-        validate: Scores a model on held-out images, for the log only: it never selects a checkpoint.
-        save: Keeps a state from which training resumes.
-        log: Receives all rows so far, each time rows were added.
-        advance: Told the number of finished steps and a short note.
-        say: Told what people should know.
+        validate: Scores a model on held-out images. The scores are only logged; they never select a checkpoint.
+        save: Stores a state from which training resumes.
+        log: Receives all rows so far, each time a row is added.
+        advance: Receives the number of finished steps and a short note.
+        say: Receives messages for the user.
     """
 
     validate: Callable[[nn.Module], Mapping[str, float]]
@@ -75,7 +75,7 @@ class Hooks:
 
 
 def total_steps(size: int, batch_size: int, phases: Sequence[Phase]) -> int:
-    """Optimiser steps of all phases on ``size`` images."""
+    """Number of optimiser steps of all phases together, with ``size`` images."""
     return sum(len(EpochBatches(size, batch_size, phase.epochs, 0, steps=phase.steps)) for phase in phases)
 
 
@@ -91,23 +91,23 @@ def fit(
     """Train ``model`` through all phases.
 
     Args:
-        model: On ``settings.device``; changed in place. In the end it has the averaged weights, if there is an average.
+        model: Model on ``settings.device``, changed in place. At the end it has the averaged weights, if there is an average.
         method: Computes the loss terms.
-        phases: In order; each starts with a new optimiser.
+        phases: Phases in order. Each phase starts with a new optimiser.
         data: Training images.
         settings: See ``LoopSettings``.
         hooks: See ``Hooks``.
-        state: What ``hooks.save`` was given last, to go on from there; on a CPU the numbers are the same as without the
+        state: Last state that ``hooks.save`` received, to resume from. On a CPU, the numbers are the same as without
             interruption.
 
     Returns:
-        One row per epoch: phase, epoch, step, lr, mean of each loss term and their weighted sum, validation scores, seconds, and
-        seconds_per_step, which is the mean over the epoch's steps without validation. Where the last epoch of a phase is
-        incomplete, its row has the means over the steps that it has.
+        One row per epoch: phase, epoch, step, lr, mean of each loss term and of their weighted sum, validation scores, seconds,
+        and seconds_per_step. The latter is the mean over the epoch's steps, without validation. If the last epoch of a phase is
+        incomplete, its means are over the steps that it has.
 
     Raises:
-        WssError: The loss is no longer finite, or a value that a loss was given is unusable. On a GPU this is noticed up to
-            ``wss.training.readings.AHEAD`` steps later, and before anything is saved.
+        WssError: The loss is no longer finite, or a loss received an unusable value. On a GPU the error is raised up to
+            ``wss.training.readings.AHEAD`` steps later, but before anything is saved.
     """
     rows: list[dict[str, float]] = []
     start_phase, start_step = 0, 0
@@ -220,13 +220,13 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
     if missing:
         raise WssError(f"the method did not compute the loss terms {sorted(missing)}")
     idle = not any(phase.terms.values())
-    # beside others, a term without weight is recorded and gives no gradient
+    # if another term has a weight, a term with weight 0 is recorded but gives no gradient
     used = {name: terms[name] if weight or idle else terms[name].detach() for name, weight in phase.terms.items()}
     return torch.stack([weight * used[name] for name, weight in phase.terms.items()]).sum()
 
 
 def _values(terms: Mapping[str, Tensor]) -> Tensor:
-    """Terms over the whole batch, float64."""
+    """Values of the terms over the whole batch of all processes, float64."""
     return whole(torch.stack([term.detach().double() for term in terms.values()]))
 
 

@@ -14,11 +14,11 @@ from wss.networks import parameter_groups
 
 
 def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
-    """An optimiser over the parameters that the phase trains.
+    """Make an optimiser for the parameters that the phase trains.
 
-    Heads learn at ``head_multiplier`` times the backbone's rate; biases at ``bias_multiplier`` times their weights' and
-    without weight decay, as are the scales of normalisation layers. A CRF layer learns at its own multiple of the rate,
-    without weight decay.
+    Heads learn at ``head_multiplier`` times the backbone's rate. Biases learn at ``bias_multiplier`` times the rate of their
+    weights. Biases and the scales of normalisation layers have no weight decay. A CRF layer learns at its own multiple of the
+    rate, without weight decay.
 
     Raises:
         UsageError: Everything is frozen.
@@ -33,9 +33,9 @@ def make_optimiser(model: nn.Module, phase: Phase) -> torch.optim.Optimizer:
 
 
 def trained_groups(model: nn.Module, phase: Phase) -> list[dict[str, Any]]:
-    """The parameters that a phase trains, in groups as optimisers take them, see ``make_optimiser``.
+    """The parameters that a phase trains, as parameter groups of an optimiser; see ``make_optimiser``.
 
-    Making an optimiser imports the compiler of torch, which takes seconds; this does not.
+    Making an optimiser imports torch's compiler, which takes seconds. This function does not import it.
 
     Raises:
         UsageError: Everything is frozen.
@@ -68,13 +68,13 @@ def learning_rate(phase: Phase, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its multiple of the backbone's rate."""
+    """Set the learning rate of every parameter group to its multiple of the backbone's rate ``lr``."""
     for group in optimiser.param_groups:
         group["lr"] = lr * group["multiplier"]
 
 
 def freeze(model: nn.Module, phase: Phase) -> None:
-    """Make exactly the phase's parameters trainable.
+    """Make exactly the parameters trainable that the phase trains.
 
     Raises:
         UsageError: A prefix matches no parameter.

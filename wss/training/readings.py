@@ -1,4 +1,4 @@
-"""Figures of past steps for the training loop, read without making a GPU wait."""
+"""Loss values of past training steps, read without blocking the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss import devices
 from wss.devices import Check
 
 AHEAD = 16
-"""Steps that the host may prepare before it has read the numbers of the first of them."""
+"""Number of steps that the host may queue before it reads the numbers of the first of them."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Reading:
     """The numbers of one step.
 
     Attributes:
-        step: The step.
-        lr: Its learning rate.
-        values: By name.
+        step: Number of the step.
+        lr: Learning rate of the step.
+        values: Numbers by name.
     """
 
     step: int
@@ -46,17 +46,17 @@ class _Sent:
 
 
 class Readings:
-    """Numbers of steps on their way to the host, in order.
+    """Queue of numbers of steps that are being copied to the host, in order.
 
-    Numbers of tensors on the host are there at once. Others are copied while the device goes on, and are read when they have
-    arrived, or when somebody asks to wait, or when they are more than ``AHEAD`` steps.
+    Numbers of tensors on the host are available at once. Others are copied while the device continues. They are read when they
+    have arrived, when the caller asks to wait, or when more than ``AHEAD`` steps are in the queue.
     """
 
     def __init__(self) -> None:
         self._sent: deque[_Sent] = deque()
 
     def send(self, step: int, lr: float, values: Tensor, names: Sequence[str], checks: Sequence[Check] = ()) -> None:
-        """Send the numbers of a step, (N,) float64 by name, and the outcomes of its checks."""
+        """Add a step to the queue: its values, float64 (N,), with their names, and the outcomes of its checks."""
         late = not devices.on_host(values)
         numbers, copied = torch.cat([values, *(check.numbers for check in checks)]), None
         if numbers.is_cuda:
@@ -66,7 +66,7 @@ class Readings:
         self._sent.append(_Sent(step, lr, tuple(names), tuple(checks), numbers, copied, late))
 
     def arrived(self, *, wait: bool = False) -> Iterator[Reading]:
-        """Give what has arrived since the last call, after settling its checks; with ``wait``, all that was sent.
+        """Yield the readings that have arrived since the last call, after evaluating their checks. ``wait`` yields all.
 
         Raises:
             WssError: A check failed.

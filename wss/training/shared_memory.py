@@ -1,6 +1,6 @@
-"""Number of loader processes that shared memory has room for.
+"""Number of loader processes for which shared memory is large enough.
 
-Loader processes hand over batches in shared memory, which Linux keeps in ``/dev/shm``. Containers often have 64 MB of it.
+Loader processes pass batches through shared memory, which Linux keeps in ``/dev/shm``. Containers often have only 64 MB of it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from wss.distributed import neighbours
 
 FOLDER = Path("/dev/shm")
 PREFETCHED = 2
-"""Batches that each loader process prepares ahead."""
-_HELD = 2  # batches that wait for the network or are in its hands
-_SHARE = 0.8  # of the free memory; others use it too
-_FEWEST = 1 << 20  # bytes that each process needs beside batches (semaphores, rounding to pages)
+"""Number of batches that each loader process prepares ahead."""
+_HELD = 2  # batches that wait for the network or are used by it
+_SHARE = 0.8  # usable fraction of the free memory; other programs use it too
+_FEWEST = 1 << 20  # bytes that each process needs in addition to batches (semaphores, rounding to pages)
 
 
 def nbytes(value: Any) -> int:
-    """Bytes of the arrays in nested dictionaries."""
+    """Total bytes of the arrays in nested dictionaries."""
     if isinstance(value, dict):
         return sum(nbytes(item) for item in value.values())
     return int(getattr(value, "nbytes", 0))
@@ -33,7 +33,10 @@ def needed(workers: int, batch_bytes: int) -> int:
 
 
 def free_bytes(folder: Path = FOLDER) -> int | None:
-    """Free shared memory for this process, which shares it with its neighbours; None where the system has no such folder."""
+    """Free shared memory for this process in bytes; None if the system has no such folder.
+
+    The free memory is divided by the number of processes of the run on this machine.
+    """
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -42,16 +45,16 @@ def free_bytes(folder: Path = FOLDER) -> int | None:
 
 
 def fitting(workers: int, batch_bytes: int, say: Callable[[str], None], free: int | None = None) -> int:
-    """Loader processes that can be started; where these are fewer than wanted, ``say`` is told.
+    """Number of loader processes that can be started. ``say`` receives a message if it is smaller than wanted.
 
     Args:
-        workers: Wanted processes.
-        batch_bytes: Size of a batch.
-        say: Called with one line for people.
-        free: Free shared memory in bytes; None finds out.
+        workers: Wanted number of processes.
+        batch_bytes: Size of a batch in bytes.
+        say: Receives one line for the user.
+        free: Free shared memory in bytes; None measures it.
 
     Returns:
-        At most ``workers``; 0 loads in this process.
+        Number of processes, at most ``workers``. 0 means that images are loaded in this process.
     """
     free = free_bytes() if free is None else free
     if free is None or workers == 0:
@@ -59,9 +62,10 @@ def fitting(workers: int, batch_bytes: int, say: Callable[[str], None], free: in
     fit = next((n for n in range(workers, 0, -1) if needed(n, batch_bytes) <= free), 0)
     if fit < workers:
         say(
-            f"{FOLDER} has {_mb(free)} to spare, and {workers} loader processes need {_mb(needed(workers, batch_bytes))} there: "
-            f"{f'{fit} are started' if fit else 'images are loaded without'}. A container gets more with `docker run --shm-size "
-            f"{_size(needed(workers, batch_bytes))}`, a smaller train.batch_size or train.augment.crop needs less"
+            f"{FOLDER} has {_mb(free)} free, but {workers} loader processes need {_mb(needed(workers, batch_bytes))} there: "
+            f"{f'{fit} are started' if fit else 'images are loaded without loader processes'}. A container gets more with "
+            f"`docker run --shm-size {_size(needed(workers, batch_bytes))}`; a smaller train.batch_size or train.augment.crop "
+            "needs less"
         )
     return fit
 
@@ -71,5 +75,5 @@ def _mb(count: int) -> str:
 
 
 def _size(count: int) -> str:
-    """A size for ``--shm-size`` with room to spare, in whole GB."""
+    """A value for ``--shm-size`` in whole GB, with some reserve."""
     return f"{max(1, -(-round(count / _SHARE) // (1 << 30)))}g"

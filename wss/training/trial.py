@@ -1,4 +1,4 @@
-"""A training step to be timed, on a copy of the network."""
+"""A training step for time measurements, on a copy of the network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def method_step(
     *,
     channels_last: bool,
 ) -> Step:
-    """A step of a method's phase, with what the phase freezes; see ``trial_step``."""
+    """A training step of a method's phase, with the phase's frozen parts; see ``trial_step``."""
     trial = copy.deepcopy(model).to(device)
     freeze(trial, phase)
     freeze_batch_norm(trial, phase.batch_norm == "frozen")
@@ -45,15 +45,16 @@ def trial_step(
     *,
     channels_last: bool,
 ) -> Step:
-    """A forward and a backward pass, without the step of an optimiser.
+    """A forward and a backward pass, without an optimiser step.
 
     Args:
-        trial: A network that nothing else uses: its running statistics change. On ``device``.
-        loss: The loss of a batch.
-        data: Training images. The batch holds the first of them.
-        batch_size: Images of this process's part of a step; on a CPU fewer where they are large (``TRIAL_PX``).
-        device: Where the batch goes.
-        channels_last: Memory format of the images.
+        trial: Network on ``device`` that is used for nothing else, because its running statistics change.
+        loss: Returns the loss of a batch.
+        data: Training images. The step uses one batch of them.
+        batch_size: Number of images in this process's part of a step. On a CPU, fewer are used if images are large
+            (``TRIAL_PX``).
+        device: Device of the batch.
+        channels_last: True for the memory format ``torch.channels_last`` of the images.
     """
     trial.train()
     height, width = data[0, 0]["valid"].shape

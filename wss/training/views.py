@@ -1,4 +1,4 @@
-"""The views of an image of which features are stored, and training samples cut from them."""
+"""Views (scaled and mirrored versions) of images for which features are stored, and training samples cut from them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LEVELS = ("level1", "level2", "level3", "level4")
 
 
 class View(NamedTuple):
-    """One way in which an image is seen.
+    """One scaled and possibly mirrored version of an image.
 
     Attributes:
-        scale: Factor on the image's sides.
-        mirrored: Left and right change places.
+        scale: Factor by which height and width are multiplied.
+        mirrored: True if left and right are swapped.
     """
 
     scale: float
@@ -29,45 +29,45 @@ class View(NamedTuple):
 
 
 def views_of(scales: Sequence[float], mirrored: bool) -> tuple[View, ...]:
-    """All combinations of scales and mirroring, the image as it is first."""
+    """All combinations of scales and mirroring. The first view has the first scale and is not mirrored."""
     return tuple(View(scale, flip) for scale in scales for flip in ((False, True) if mirrored else (False,)))
 
 
 def seen(
     image: NDArray[np.uint8], maps: dict[str, NDArray[Any]], view: View, inside: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """An image and its maps in a view; see ``augment``."""
+    """Transform an image and its maps to a view; see ``augment``."""
     params = AugmentParams(crop=None, whole=True, scale=(view.scale, view.scale), flip=float(view.mirrored))
     return augment(image, maps, params, np.random.default_rng(0), inside=inside)
 
 
 def grids(size: tuple[int, int], views: Sequence[View], stride: int) -> list[tuple[int, int]]:
-    """Height and width of the feature maps of one stride, of each view of an image.
+    """Height and width of the feature map of each view of an image, for one stride.
 
     Args:
         size: Height and width of the image.
         views: The views, in the order in which their features are stored.
-        stride: Of the maps.
+        stride: Stride of the feature maps in pixels.
     """
     sides = [[max(1, round(side * view.scale)) for side in size] for view in views]
     return [(-(-height // stride), -(-width // stride)) for height, width in sides]
 
 
 class ViewSet(TrainingSet):
-    """Training samples with stored features: a random view, cut along the grid of the coarsest features.
+    """Training samples with stored features. A sample is a crop of a random view, aligned with the grid of the coarsest features.
 
-    A sample's maps have the features beside the labels, by the names in ``LEVELS``: float16 (h, w, C).
+    The maps of a sample hold its labels, and its features, float16 (h,w,C), under the names in ``LEVELS``.
 
     Args:
         ids: Image ids.
         read: Reads an image with its maps.
-        features: Gives the stored features of an image by name, (positions of all views, C).
+        features: Returns the stored features of an image by name, (positions of all views, C).
         views: The views, in the order in which they are stored.
-        strides: Strides of the features that are stored, by name.
+        strides: Strides of the stored features, by name.
         crop: Height and width of the samples in pixels, multiples of the largest stride.
         flip: Probability of a mirrored view.
-        fill_rgb: Colour beyond the image's border.
-        seed: Decides view and place, with the draw.
+        fill_rgb: Colour outside the image.
+        seed: Seed of the choice of view and place, together with the draw.
         tags: See ``TrainingSet``.
         background: See ``TrainingSet``.
     """
@@ -118,7 +118,7 @@ class ViewSet(TrainingSet):
         return sample if self._tags is None else {**sample, "tags": self._tags[image_id]}
 
     def _chosen(self, rng: np.random.Generator) -> int:
-        """Number of a random view."""
+        """Index of a random view."""
         mirrored = bool(rng.random() < self._flip)
         fitting = [number for number, view in enumerate(self._views) if view.mirrored == mirrored]
         fitting = fitting or list(range(len(self._views)))
@@ -126,20 +126,20 @@ class ViewSet(TrainingSet):
 
 
 def stored_maps(maps: Mapping[str, Tensor]) -> list[Tensor | None] | None:
-    """The feature maps among the maps of a batch, float32 (B,C,h,w), as ``given_features`` takes them; None without any."""
+    """The feature maps of a batch, float32 (B,C,h,w), in the form of ``given_features``; None if the batch has no features."""
     if not any(name in maps for name in LEVELS):
         return None
     return [maps[name].permute(0, 3, 1, 2).float() if name in maps else None for name in LEVELS]
 
 
 def _start(side: int, crop: int, step: int, rng: np.random.Generator) -> int:
-    """A random multiple of ``step`` at which a crop begins: every pixel is in some crop."""
+    """A random multiple of ``step`` at which a crop starts. Every pixel is in at least one possible crop."""
     last = max(0, -(-(side - crop) // step))
     return int(rng.integers(last + 1)) * step
 
 
 def _padded(values: NDArray[Any], size: tuple[int, int], fill: Any) -> NDArray[Any]:
-    """Values (h, w, ...) in the upper left corner of an array of ``size``."""
+    """Put values (h,w,...) into the upper left corner of an array of ``size`` that is filled with ``fill``."""
     if values.shape[:2] == size:
         return np.ascontiguousarray(values)
     padded = np.empty((*size, *values.shape[2:]), values.dtype)
@@ -149,5 +149,5 @@ def _padded(values: NDArray[Any], size: tuple[int, int], fill: Any) -> NDArray[A
 
 
 def _nothing(values: NDArray[Any]) -> int:
-    """Value of a map beyond the image, by its type; see ``augment``."""
+    """Value of a map outside the image, by its dtype; see ``augment``."""
     return {"uint8": 255, "int32": -1}.get(values.dtype.name, 0)

@@ -1,4 +1,4 @@
-"""Where a prediction is right and where it is wrong."""
+"""Error maps: correct and wrong pixels of a prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TO_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def error_map(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.uint8]:
-    """Paint errors over the paled, grey image: right pixels stay grey, wrong ones turn red, void ones blue.
+    """Paint errors over a pale grey version of the image: correct pixels stay grey, wrong pixels are red, void pixels blue.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -39,6 +39,6 @@ def error_map(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray
     grey = np.rint(255 - 0.5 * (255 - image @ _TO_GREY)).astype(np.uint8)
     painted = np.repeat(grey[..., None], 3, axis=2)
     for where, colour in ((truth != prediction, WRONG_COLOUR), (truth == VOID, VOID_COLOUR)):
-        # A quarter of the image shows through, so that the place of an error is recognised.
+        # A quarter of the image stays visible, so that the place of an error can be recognised.
         painted[where] = np.rint(0.25 * grey[where, None] + 0.75 * np.array(colour)).astype(np.uint8)
     return painted

@@ -1,8 +1,8 @@
-"""Line charts and confusion matrices as SVG to be put into a page.
+"""Line charts and confusion matrices as SVG, for inclusion in a page.
 
-Written by hand rather than by a plotting library: the page's style sheet colours them, so they follow light, dark and
-print, and their text stays text. Styles used: ``axis``, ``grid``, ``line``, ``dashed``, ``dot``, ``spread``, ``s0`` ..
-``s7`` (series), ``right``, ``wrong``, ``cell``, ``on`` (numbers on strong colour).
+No plotting library is used: the page's style sheet sets the colours, so the figures follow light mode, dark mode and print, and
+their text stays text. Styles used: ``axis``, ``grid``, ``line``, ``dashed``, ``dot``, ``spread``, ``s0`` .. ``s7`` (series),
+``right``, ``wrong``, ``cell``, ``on`` (numbers on strong colour).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SERIES_STYLES = 8
-"""Series beyond these reuse the first styles."""
+"""Number of series styles. Further series reuse the first styles."""
 
-_MOST_POINTS = 300  # per line; longer curves are averaged in bins, which also calms noisy losses
-_DOTTED = 40  # lines of at most so many points show them, with their values as tooltips
+_MOST_POINTS = 300  # per line; longer curves are averaged in bins, which also smooths noisy losses
+_DOTTED = 40  # lines with at most this number of points show dots, with values as tooltips
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Series:
     """One line of a chart.
 
     Attributes:
-        name: Shown in tooltips and read aloud.
+        name: Name in tooltips and for screen readers.
         points: (step, value) in order of steps; values that are None or not finite are skipped.
         style: Number of the series' style.
-        spreads: How far each value spreads up and down, or None where it is not known; as many as points, or none at all.
-        dashed: Draw the line dashed.
+        spreads: Half-width of each point's error bar, or None if unknown; one per point, or empty.
+        dashed: True for a dashed line.
     """
 
     name: str
@@ -47,12 +47,12 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
     """Draw curves over training steps.
 
     Args:
-        title: What the values are.
+        title: Name of the values.
         series: The lines.
-        percent: Whether values are fractions to be shown as percentages; the scale then begins at 0.
+        percent: True if values are fractions to be shown as percentages. The scale then starts at 0.
 
     Returns:
-        An ``svg`` element; empty when no series has a finite value.
+        An ``svg`` element; empty if no series has a finite value.
     """
     factor = 100.0 if percent else 1.0
     lines = [
@@ -80,16 +80,16 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
 
 
 def factor_chart(title: str, series: Sequence[Series], axis: str, *, percent: bool = False) -> str:
-    """Draw values over a number that was varied, with bars for their spread. The scales end where the values do.
+    """Draw values over a varied number, with error bars. The scales cover exactly the range of the values.
 
     Args:
-        title: What the values are.
+        title: Name of the values.
         series: The lines.
-        axis: What was varied.
-        percent: Whether values and spreads are fractions to be shown as percentages.
+        axis: Name of the varied number.
+        percent: True if values and spreads are fractions to be shown as percentages.
 
     Returns:
-        An ``svg`` element; empty when no series has a finite value.
+        An ``svg`` element; empty if no series has a finite value.
     """
     factor, unit = (100.0, "%") if percent else (1.0, "")
     lines = []
@@ -130,11 +130,11 @@ def factor_chart(title: str, series: Sequence[Series], axis: str, *, percent: bo
 
 @dataclass(frozen=True)
 class _Frame:
-    """The area of a chart, and what is drawn in it.
+    """The area of a chart, and methods that draw in it.
 
     Attributes:
-        x: Lowest and highest number on the axis across.
-        values: Lowest and highest number to find room for on the axis upwards.
+        x: Smallest and largest number on the horizontal axis.
+        values: Smallest and largest number on the vertical axis.
     """
 
     x: tuple[float, float]
@@ -188,7 +188,7 @@ class _Frame:
 
 
 def _apart(xs: Sequence[float], ends: tuple[float, float]) -> list[float]:
-    """Those of the sorted numbers whose labels have room beside each other, the first and the last among them."""
+    """Choose the sorted numbers whose labels do not overlap. The first and the last are always chosen."""
     least = 0.07 * (ends[1] - ends[0])
     kept = [xs[0]]
     for x in xs[1:-1]:
@@ -200,12 +200,12 @@ def _apart(xs: Sequence[float], ends: tuple[float, float]) -> list[float]:
 def confusion_figure(confusion: NDArray[Any], classes: Sequence[str], name: str) -> str:
     """Draw a confusion matrix, each row as percentages of its true class.
 
-    Up to 24 classes cells carry numbers; with more of them, colour and tooltips do.
+    With up to 24 classes, cells show numbers. With more classes, they have only colours and tooltips.
 
     Args:
         confusion: (K, K), truth in rows.
         classes: K names.
-        name: Whose predictions they are, read aloud.
+        name: Name of the run, for screen readers.
 
     Returns:
         An ``svg`` element, with its natural width in pixels.
@@ -254,7 +254,7 @@ def confusion_figure(confusion: NDArray[Any], classes: Sequence[str], name: str)
 
 
 def row_shares(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """The confusion matrix (K, K) with each row divided by its sum; NaN in rows of classes absent from the truth."""
+    """Divide each row of a confusion matrix (K, K) by its sum. Rows of classes absent from the truth are NaN."""
     counts = np.asarray(confusion, np.float64)
     totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
     shares: NDArray[np.float64] = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
@@ -262,7 +262,7 @@ def row_shares(confusion: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """Round values from at most ``low`` to at least ``high``, about ``count`` steps apart by 1, 2 or 5 times a power of 10."""
+    """About ``count`` tick values from at most ``low`` to at least ``high``, with a step of 1, 2 or 5 times a power of 10."""
     span = high - low
     if span <= 0:
         span = abs(high) or 1.0
@@ -282,7 +282,7 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _short(value: float) -> str:
-    """A number in few characters: 1200 as 1.2k, 0.00001 as 1e-5."""
+    """Format a number with few characters: 1200 as 1.2k, 0.00001 as 1e-5."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{suffix}"

@@ -1,4 +1,4 @@
-"""Heat maps over their image."""
+"""Heat maps over images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wss.viz.overlays import Picture, check_image
 
 
 def heat_map(image: Picture, heat: NDArray[Any], *, alpha: float = 0.75) -> Picture:
-    """Paint a map of values over an image in grey: nothing at 0, then blue, green, and red at 1.
+    """Paint a map of values over a grey version of an image: transparent at 0, then blue, green, and red at 1.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         heat: Floating point (H, W), in 0..1.
-        alpha: Opacity where the map is 1/2 or more; below it fades with the value.
+        alpha: Opacity for values of 1/2 or more. Smaller values are more transparent.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -29,7 +29,7 @@ def heat_map(image: Picture, heat: NDArray[Any], *, alpha: float = 0.75) -> Pict
     check_image(image, heat)
     values = np.asarray(heat, np.float32)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise UsageError(f"a heat map's values are in 0..1, got {values.min():g} to {values.max():g}")
+        raise UsageError(f"expected values of a heat map in 0..1, got {values.min():g} to {values.max():g}")
     levels = np.rint(values * 255).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB).astype(np.float32)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)

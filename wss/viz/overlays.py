@@ -1,4 +1,4 @@
-"""Labels and scribbles painted over their image."""
+"""Overlays of labels, scribbles and boxes on images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Picture = NDArray[np.uint8]
 """uint8 (H, W, 3), RGB."""
 
 _ROWS = 256
-"""Rows that are mixed at a time."""
+"""Number of rows that are blended at a time."""
 
 
 def overlay(
@@ -34,8 +34,8 @@ def overlay(
         labels: Integers (H, W), class indices and 255 (painted in the void colour).
         palette: uint8 (K, 3), RGB.
         alpha: Opacity of the tint, 0..1.
-        contours: Whether borders are drawn, each region's on its own side.
-        unpainted: A class that leaves the image as it is, usually the background.
+        contours: Draw the borders of regions, each on its own side.
+        unpainted: A class that is not painted, usually the background.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -57,13 +57,13 @@ def overlay(
 def scribble_overlay(
     image: Picture, scribble: NDArray[Any], palette: NDArray[np.uint8], *, thickness_px: float | None = None
 ) -> Picture:
-    """Draw scribbles over a paled image, thick enough to be seen when the picture is shown small, with a light rim.
+    """Draw scribbles over a pale version of an image, with a light rim and thick enough to be visible in small pictures.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         scribble: Integers (H, W), class indices where drawn, 255 elsewhere.
         palette: uint8 (K, 3), RGB.
-        thickness_px: How wide a line of one pixel becomes; None takes 1.6 % of the longer side, at least 3 pixels.
+        thickness_px: Drawn width of a line of one pixel; None: 1.6 % of the longer side, at least 3 pixels.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -79,7 +79,7 @@ def scribble_overlay(
     if not drawn.any():
         return paled
     radius = (thickness_px if thickness_px is not None else max(3.0, 0.016 * max(scribble.shape))) / 2
-    # Every pixel takes the class of the nearest scribble, so thickened lines that meet share the space between them.
+    # Every pixel takes the class of the nearest scribble, so thickened lines share the space between them.
     distance, nearest = cv2.distanceTransformWithLabels(
         (~drawn).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
@@ -99,14 +99,14 @@ def box_overlay(
     *,
     background: int | None = None,
 ) -> Picture:
-    """Draw boxes as outlines over a paled image, with a light rim, and what is labelled inside of them.
+    """Draw boxes as outlines with a light rim over a pale version of an image, and paint the labels inside them.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         labels: Integers (H, W), class indices where labelled, 255 elsewhere.
-        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; the last is drawn on top.
+        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels; later boxes are drawn on top.
         palette: uint8 (K, 3), RGB.
-        background: A class that is not drawn: what is outside of all boxes.
+        background: A class that is not drawn: the class outside all boxes.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -129,7 +129,7 @@ def outlined(image: Picture, regions: NDArray[Any]) -> Picture:
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        regions: Integers (H, W), any.
+        regions: Integers (H, W), any values.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -146,7 +146,7 @@ def outlined(image: Picture, regions: NDArray[Any]) -> Picture:
 
 
 def spotlight(image: Picture, mask: NDArray[np.bool_]) -> Picture:
-    """Dim an image outside of a mask, and draw a yellow line around it.
+    """Dim an image outside a mask, and draw a yellow line around the mask.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -167,7 +167,7 @@ def spotlight(image: Picture, mask: NDArray[np.bool_]) -> Picture:
 
 
 def check_image(image: NDArray[Any], labels: NDArray[Any]) -> None:
-    """Raise unless ``image`` is a picture of the size of ``labels``.
+    """Check that ``image`` is a picture with the size of ``labels``.
 
     Raises:
         UsageError: ``image`` and ``labels`` differ in size, or ``image`` is not uint8 (H, W, 3).
@@ -188,7 +188,7 @@ def _borders(labels: NDArray[Any], width: int) -> NDArray[np.bool_]:
 
 
 def _blend(image: Picture, colours: Picture | int, opacity: NDArray[np.float32]) -> Picture:
-    """Mix an image with colours. Rows are mixed a few at a time, because large images would need much memory as floats."""
+    """Blend an image with colours. A few rows are blended at a time, because large images need much memory as floats."""
     mixed = np.empty_like(image)
     targets = np.broadcast_to(np.asarray(colours, np.uint8), image.shape)
     for top in range(0, image.shape[0], _ROWS):

@@ -13,14 +13,14 @@ VOID = 255
 """The label of pixels without a class: unlabelled in scribbles, void in masks."""
 
 VOID_COLOUR = (224, 224, 192)
-"""What such pixels are painted with, as in PASCAL VOC's masks."""
+"""Colour of these pixels, as in PASCAL VOC's masks."""
 
 _GOLDEN_ANGLE = np.pi * (3 - 5**0.5)
-_TONES = ((0.68, 0.17), (0.52, 0.15), (0.82, 0.12))  # lightness and chroma, one after the other
+_TONES = ((0.68, 0.17), (0.52, 0.15), (0.82, 0.12))  # lightness and chroma, used in turn
 
 
 def distinct_palette(count: int, background: int | None = 0) -> NDArray[np.uint8]:
-    """Colours for data sets that come without their own: hues a golden angle apart, in three tones.
+    """Colours for data sets without their own palette: hues at golden-angle distances, in three tones.
 
     Args:
         count: Number of classes, at most 255.
@@ -68,13 +68,13 @@ def _from_oklab(lightness: NDArray[Any], a: NDArray[Any], b: NDArray[Any]) -> ND
 
 
 def full_palette(palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The palette of all 256 labels: the classes' colours, black where there is no class, the void colour at 255.
+    """Palette of all 256 labels: the classes' colours, black for labels without a class, and the void colour at 255.
 
     Args:
         palette: uint8 (K, 3), RGB, K <= 255.
 
     Raises:
-        UsageError: Not uint8 (K, 3) with K <= 255.
+        UsageError: The palette is not uint8 (K, 3) with K <= 255.
     """
     palette = np.asarray(palette)
     if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3 or len(palette) > VOID:
@@ -97,7 +97,7 @@ def colourise(labels: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.ui
 
     Raises:
         DataError: A label that is neither a class nor 255.
-        UsageError: ``labels`` is no integer (H, W), or ``palette`` no palette.
+        UsageError: ``labels`` is not an integer array (H, W), or ``palette`` is not a palette.
     """
     table = full_palette(palette)
     check_labels(labels, len(palette))
@@ -106,11 +106,11 @@ def colourise(labels: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.ui
 
 
 def check_labels(labels: NDArray[Any], num_classes: int) -> None:
-    """Raise unless ``labels`` is an integer (H, W) of classes and 255.
+    """Check that ``labels`` is an integer array (H, W) of classes and 255.
 
     Raises:
-        DataError: A label that is neither a class nor 255.
-        UsageError: ``labels`` is no integer (H, W).
+        DataError: A label is neither a class nor 255.
+        UsageError: ``labels`` is not an integer array (H, W).
     """
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise UsageError(f"expected labels as integers (H, W), got {labels.dtype} {labels.shape}")

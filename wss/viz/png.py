@@ -14,13 +14,13 @@ from wss.viz.palette import check_labels, full_palette
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode an image without loss.
+    """Encode an image losslessly.
 
     Args:
         image: uint8 (H, W, 3), RGB, or (H, W), grey.
 
     Raises:
-        UsageError: Another dtype or shape.
+        UsageError: The image has another dtype or shape.
     """
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise UsageError(f"expected an image as uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
@@ -28,15 +28,15 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def indexed_png(labels: NDArray[Any], palette: NDArray[np.uint8]) -> bytes:
-    """Encode labels as pixel values, with the colours in which viewers show them.
+    """Encode labels as pixel values, with a palette for viewers.
 
     Args:
-        labels: Integers (H, W), class indices and 255; they come back unchanged from ``numpy.array(Image.open(...))``.
+        labels: Integers (H, W), class indices and 255. ``numpy.array(Image.open(...))`` returns them unchanged.
         palette: uint8 (K, 3), RGB.
 
     Raises:
         DataError: A label that is neither a class nor 255.
-        UsageError: ``labels`` is no integer (H, W), or ``palette`` no palette.
+        UsageError: ``labels`` is not an integer array (H, W), or ``palette`` is not a palette.
     """
     check_labels(labels, len(palette))
     picture = Image.fromarray(labels.astype(np.uint8))

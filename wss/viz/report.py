@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page about a data set, the runs trained on it, and what they predict."""
+"""The report: one self-contained HTML page about a data set, the runs trained on it, and their predictions."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _CURVE_TITLES = {
 }
 _NO_CURVES = frozenset({"step", "epoch", "phase", "seconds", "seconds_per_step"})
 _PICTURE_BUDGET = 3_500_000
-"""Characters all pictures together may take; the page around them is much smaller."""
+"""Maximum number of characters of all pictures together. The rest of the page is much smaller."""
 MOST_RUNS = 8
-"""Of more runs, only the leading ones are shown one by one; tables of studies have them all."""
+"""Maximum number of runs that are shown one by one. Tables of studies always contain all runs."""
 _VALUE_TITLES = {
     "miou": "mIoU",
     "val_miou": "Validation mIoU",
@@ -57,7 +57,7 @@ class Gallery:
     """Pictures that a stage made of an image.
 
     Attributes:
-        title: What they have in common.
+        title: Common heading.
         tiles: Captions and pictures, uint8 (H, W, 3), RGB.
     """
 
@@ -67,18 +67,18 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image with its annotation and what the runs predict for it.
+    """One image with its annotation and the predictions of the runs.
 
     Attributes:
-        image_id: Its name.
+        image_id: Name of the image.
         image: uint8 (H, W, 3), RGB.
-        rank: Why it was chosen, for example ``best``, ``median`` or ``worst``; pictures of equal rank stand together.
+        rank: Reason for the choice, for example ``best``, ``median`` or ``worst``. Pictures of equal rank are grouped.
         scribble: Integers (H, W), 255 = unlabelled, or None.
         truth: Integers (H, W), 255 = void, or None.
-        predictions: Integers (H, W) by the name of the run.
-        scores: mIoU on this image, a fraction, by the name of the run.
+        predictions: Integers (H, W), by name of the run.
+        scores: mIoU on this image as a fraction, by name of the run.
         galleries: Further pictures.
-        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1``, that the labels in ``scribble`` come from, or None.
+        boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1``, from which the labels in ``scribble`` were made, or None.
     """
 
     image_id: str
@@ -94,15 +94,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What was there to train on.
+    """Summary of the training data.
 
     Attributes:
         name: Name of the data set.
         splits: Number of images by split.
-        coverage: Share of the training pixels that carry a label, a fraction, or None when unknown.
+        coverage: Labelled fraction of the training pixels, or None if unknown.
         label_pixels: Labelled training pixels by class name.
         truth_pixels: Pixels of the dense masks by class name.
-        facts: Anything else, for example the rate by which strokes were shortened.
+        facts: Other facts, for example the rate by which strokes were shortened.
     """
 
     name: str
@@ -115,7 +115,7 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Step:
-    """One artifact on the way to the scores.
+    """One artifact from which the scores were computed.
 
     Attributes:
         stage: Name of the stage.
@@ -136,7 +136,7 @@ class Table:
         title: Heading.
         text: A paragraph below it.
         columns: Headings of the columns.
-        rows: A name, then shares in 0..1, for each row.
+        rows: For each row, a name and then fractions in 0..1.
     """
 
     title: str
@@ -150,12 +150,12 @@ Section = Literal["studies", "labels", "pictures"]
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that a stage left out.
+    """A part of the report that is missing.
 
     Attributes:
-        section: Where on the page it would stand.
-        title: What it would be called.
-        reason: Why it is not there.
+        section: Section of the page that would contain it.
+        title: Its title.
+        reason: Reason why it is missing.
     """
 
     section: Section
@@ -165,25 +165,26 @@ class Gap:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page. What is empty or None leaves its section out.
+    """Content of the page. Sections whose content is empty or None are left out.
 
     Attributes:
         title: Heading of the page.
         classes: K names by index.
-        runs: In the order in which they are shown. Of more than ``MOST_RUNS`` the leading ones are, see ``featured``.
-        palette: uint8 (K, 3), RGB; None takes colours of our own.
-        background: A class that is left unpainted over images, or None.
-        subtitle: A line under the heading.
-        summary: A paragraph, before the scores.
-        studies: Tables over factors that were varied.
-        labels: Records of ``wss.metrics.label_record``: made labels against masks.
-        tables: What stages measured besides scores.
-        pictures: Examples.
-        gaps: What was left out; each is told in the section in which it would stand.
-        data: About the data set.
-        provenance: The artifacts behind the scores, in order.
-        environment: Versions, device and seed of the whole, by name.
-        created: When, as it should be read.
+        runs: Runs in the order of the page. If there are more than ``MOST_RUNS``, only the leading ones are shown one by one,
+            see ``featured``.
+        palette: uint8 (K, 3), RGB; None uses ``distinct_palette``.
+        background: A class that is not painted over images, or None.
+        subtitle: A line below the heading.
+        summary: A paragraph before the scores.
+        studies: Tables over factors that a study varies.
+        labels: Records of ``wss.metrics.label_record``: scores of made labels against masks.
+        tables: Other measurements of stages.
+        pictures: Example images.
+        gaps: Missing parts. Each is reported in its section.
+        data: Summary of the data set.
+        provenance: The artifacts from which the scores were computed, in order.
+        environment: Versions, device and seed, by name.
+        created: Time of creation, as text.
     """
 
     title: str
@@ -205,11 +206,11 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """Render the page: HTML that needs no other file, no network and no script.
+    """Render the page as HTML that needs no other files, no network and no scripts.
 
     Raises:
         UsageError: Run names repeat, a picture names an unknown run, or sizes do not fit together.
-        DataError: A label without a class.
+        DataError: A label has no class.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -234,7 +235,7 @@ def render_report(report: Report) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction as people read it, ``61.2%``; a dash when undefined."""
+    """Format a fraction as a percentage, ``61.2%``; a dash if undefined."""
     return "\u2013" if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
@@ -243,7 +244,7 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 def _points(difference: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
+    """Format a difference of fractions in percentage points, with its sign."""
     rounded = round(100 * difference, 1)
     return f"{rounded:+.1f}".replace("-", "\u2212") if rounded else "0.0"
 
@@ -278,7 +279,7 @@ def _check(report: Report) -> None:
 
 @dataclass(frozen=True)
 class _Row:
-    """A run as the page shows it."""
+    """A run, prepared for the page."""
 
     run: Run
     style: int
@@ -320,7 +321,7 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Example:
-    """A picture as the page shows it: tiles that belong to the data, galleries, then those of each run."""
+    """A picture, prepared for the page: tiles of the data, galleries, and then tiles of each run."""
 
     picture: Picture
     data: Sequence[_Tile]
@@ -333,13 +334,13 @@ class _Example:
 
 
 class _Page:
-    """What the template asks for, worked out from the report."""
+    """Values for the template, computed from the report."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
         names = featured(report.runs, report.studies, MOST_RUNS)
         bounds = [run for run in report.runs if run.is_upper_bound]
-        # Styles are dealt to the runs that are shown one by one first, so that these differ.
+        # Runs that are shown one by one get their styles first, so that these styles are different.
         styles = _styles(
             {run.name: run.is_upper_bound for run in sorted(report.runs, key=lambda r: r.name not in names)}
         )
@@ -366,7 +367,7 @@ class _Page:
 
     @cached_property
     def unscored(self) -> dict[str, list[str]]:
-        """Names of runs by what was left out of their scores."""
+        """Names of runs, by the message about images that were not scored."""
         found: dict[str, list[str]] = {}
         for row in self.rows:
             if row.run.metrics.get("left_out"):
@@ -374,7 +375,7 @@ class _Page:
         return found
 
     def gaps(self, section: str) -> list[Gap]:
-        """Note on what a section leaves out."""
+        """The missing parts of a section."""
         return [gap for gap in self.report.gaps if gap.section == section]
 
     @cached_property
@@ -383,7 +384,7 @@ class _Page:
 
     @cached_property
     def headlines(self) -> list[_Row]:
-        """The weakly supervised runs that get a sentence: all of them when they are few, else the best."""
+        """The weakly supervised runs that get a sentence: all of them if there are few, else the best."""
         weak = [row for row in self.rows if not row.run.is_upper_bound and row.run.miou is not None]
         return weak if len(weak) <= 4 else [max(weak, key=lambda row: row.run.miou or 0.0)]
 
@@ -428,7 +429,7 @@ class _Page:
 
     @cached_property
     def examples(self) -> list[tuple[str, list[_Example]]]:
-        """Examples by rank, their pictures just small enough that all fit into the page."""
+        """Examples by rank. Pictures are made just small enough for the size limit of the page."""
         ranks = dict.fromkeys(picture.rank for picture in self.report.pictures)
         known = ("best", "median", "worst")
         order = sorted(ranks, key=lambda rank: known.index(rank) if rank in known else len(known))
@@ -450,7 +451,7 @@ class _Page:
 
     @cached_property
     def columns(self) -> int:
-        """Tiles side by side on a wide screen: as many as the fullest example has, within what is well seen."""
+        """Number of tiles side by side on a wide screen: the largest number of any example, within limits of visibility."""
         counts = [sum(len(tiles) for tiles in e.groups) for _, group in self.examples for e in group]
         return min(7, max(5, *counts))
 
@@ -502,7 +503,7 @@ class _Page:
 
     @cached_property
     def class_shares(self) -> list[tuple[str, Sequence[int], float | None, float | None]]:
-        """Name, colour, share of the labelled pixels and share of the true pixels of each class."""
+        """Name, colour, fraction of the labelled pixels and fraction of the true pixels of each class."""
         data = self.report.data
         if data is None or not (data.label_pixels or data.truth_pixels):
             return []
@@ -519,7 +520,7 @@ class _Page:
 
 
 class _StudyView:
-    """What the template asks for about a study."""
+    """Values for the template about a study."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -532,7 +533,7 @@ class _StudyView:
 
     @cached_property
     def heads(self) -> list[tuple[str, bool, int]]:
-        """Name of each level of the column factor, whether it is an upper bound, and how many columns it has."""
+        """For each level of the column factor: its name, True if it is an upper bound, and its number of columns."""
         levels = dict.fromkeys((column.level, column.is_upper_bound) for column in self.study.columns)
         numeric = all(isinstance(level, float | int) for level, _ in levels)
         prefix = f"{(self.study.column_factor or '').replace('_', ' ')} " if numeric else ""
@@ -543,18 +544,18 @@ class _StudyView:
 
     @cached_property
     def begins(self) -> list[bool]:
-        """Of each column, whether it is the first of its level."""
+        """For each column, True if it is the first of its level."""
         levels = [column.level for column in self.study.columns]
         return [index == 0 or level != levels[index - 1] for index, level in enumerate(levels)]
 
     @property
     def full(self) -> bool:
-        """Whether there is full supervision that belongs to no row."""
+        """True if there is full supervision that belongs to no row."""
         return any(self.study.full)
 
     @property
     def has_subheads(self) -> bool:
-        """Whether columns of one level have to be told apart."""
+        """True if a level has several columns, which need second headings."""
         return self.study.column_factor is None or any(span > 1 for *_, span in self.heads)
 
     def subhead(self, column: Column) -> str:
@@ -586,28 +587,30 @@ class _StudyView:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What has to be known to read the table."""
+        """Notes that explain the table."""
         notes = []
         if len(self.values) == 1 and self.study.column_factor is not None:
             notes.append(f"Values are {value_title(self.values[0])}.")
         if self.counts == {max(self.counts)} != {1}:
             notes.append(f"Means over {max(self.counts)} runs each \u00b1 sample standard deviation.")
         elif self.counts != {1}:
-            notes.append("Means over as many runs as n says \u00b1 sample standard deviation.")
+            notes.append("Means over n runs \u00b1 sample standard deviation.")
         if any(cell and cell.offset is not None for cell in self.cells):
-            notes.append("In parentheses: percentage points from full supervision, that is, training on dense masks.")
+            notes.append(
+                "In parentheses: difference from full supervision (training on dense masks) in percentage points."
+            )
         if self.study.baseline is not None:
             place = f"{self.axis} {level_text(self.study.baseline)}"
-            notes.append(f"\u2193: the share of the value at {place} that is lost; \u2191: gained.")
+            notes.append(f"\u2193: relative loss compared with the value at {place}; \u2191: relative gain.")
         if any(column.crf is None for column in self.study.columns):
-            notes.append("Losses are those of the last epoch of training.")
+            notes.append("Losses are from the last epoch of training.")
         if not all(self.cells):
             notes.append("A dash: no such run.")
         return notes
 
     @cached_property
     def charts(self) -> list[tuple[str, Markup, list[Series]]]:
-        """A chart for each value over the numbers in rows, with its lines where there are several."""
+        """A chart for each value over the numbers in rows, with the lines if there are several."""
         charts = []
         for value in self.values if self.study.is_numeric else []:
             title, lines = value_title(value), [line for v, line in self._lines if v == value]
@@ -640,7 +643,7 @@ _Painted = tuple[str, str, NDArray[np.uint8]]
 
 
 def _styles(bounds: Mapping[str, bool]) -> dict[str, int]:
-    """Styles by name; upper bounds take the last, neutral ones, so that colour says which are weakly supervised."""
+    """Styles by name. Upper bounds get the last, neutral styles, so that coloured lines are weakly supervised runs."""
     weak = [name for name, bound in bounds.items() if not bound]
     full = [name for name, bound in bounds.items() if bound]
     styles = {name: index % (SERIES_STYLES - 2) for index, name in enumerate(weak)}
@@ -648,7 +651,7 @@ def _styles(bounds: Mapping[str, bool]) -> dict[str, int]:
 
 
 def value_title(name: str) -> str:
-    """What a value of a record or of a training log is called."""
+    """Title of a value of a metrics record or a training log."""
     return _VALUE_TITLES.get(name, name[:1].upper() + name[1:].replace("_", " "))
 
 
@@ -657,7 +660,7 @@ def _tile(side: int, caption: str, alt: str, image: NDArray[np.uint8]) -> _Tile:
 
 
 def _bound(run: Run, bounds: Sequence[Run]) -> Run | None:
-    """The upper bound to compare with: of the same network, with most factors in common, with the same use of a CRF."""
+    """The upper bound to compare a run with: same network, most factors in common, same use of a CRF. None if there is none."""
 
     def nearness(bound: Run) -> tuple[bool, int, bool]:
         shared = sum(bound.factors.get(factor) == level for factor, level in run.factors.items())
@@ -673,7 +676,7 @@ def _over(part: float | None, whole: float | None) -> float | None:
 def _frequent_errors(
     confusion: NDArray[Any], classes: Sequence[str], count: int = 8
 ) -> list[tuple[str, str, float, float]]:
-    """True class, predicted class, share of all errors, share of the true class; the most frequent first."""
+    """Most frequent errors first: true class, predicted class, fraction of all errors, fraction of the true class."""
     wrong = np.asarray(confusion, np.float64).copy()
     np.fill_diagonal(wrong, 0)
     total, shares = wrong.sum(), row_shares(confusion)

@@ -1,4 +1,4 @@
-"""A run as the report knows it."""
+"""Description of a run for the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 Level = str | float
-"""What a study sets a factor to."""
+"""Level of a factor in a study."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Run:
     Attributes:
         name: Short and unique in the report.
         method: Name of the training method.
-        supervision: What it was trained on, for example ``scribbles`` or ``dense masks``.
-        metrics: As in ``metrics.json``; missing entries are shown as undefined.
-        is_upper_bound: Trained on dense masks: what other runs are compared with.
+        supervision: Kind of training labels, for example ``scribbles`` or ``dense masks``.
+        metrics: Record as in ``metrics.json``; missing entries are shown as undefined.
+        is_upper_bound: True if trained on dense masks. Other runs are compared with it.
         confusion: Integers (K, K), truth in rows, or None.
         curves: (step, value) pairs by name; names with ``miou`` hold fractions. Values that are None are skipped.
-        details: Anything else worth keeping, for example the training parameters; may be nested.
-        factors: What a study set for this run, by name.
-        last_epoch: The training log's numbers of the last epoch, by name.
+        details: Other information, for example the training parameters; may be nested.
+        factors: Factor levels of this run in a study, by factor name.
+        last_epoch: Numbers of the last epoch in the training log, by name.
     """
 
     name: str
@@ -42,20 +42,20 @@ class Run:
 
     @property
     def miou(self) -> float | None:
-        """Mean IoU as a fraction; None when undefined."""
+        """Mean IoU as a fraction; None if undefined."""
         return self.metrics.get("miou")
 
     @property
     def crf(self) -> bool:
-        """Whether a CRF refined the predictions."""
+        """True if a CRF refined the predictions."""
         return bool(self.metrics.get("crf", False))
 
     @property
     def crf_left_out(self) -> bool:
-        """Whether a CRF was tried on training images and left out, because no setting gained there."""
+        """True if a CRF was tried on training images and left out, because no setting improved the result there."""
         return (self.metrics.get("crf_choice") or {}).get("chosen") == "none"
 
     @property
     def walk(self) -> bool:
-        """Whether features walked when the predictions were made, and only then."""
+        """True if the random walk on features was used only at test time."""
         return bool(self.metrics.get("walk"))

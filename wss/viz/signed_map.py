@@ -1,4 +1,4 @@
-"""Numbers of both signs as colours."""
+"""Colour maps for positive and negative numbers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ POSITIVE_COLOUR = (255, 255, 0)
 
 
 def signed_map(values: NDArray[Any], *, percentile: float = 99.0) -> NDArray[np.uint8]:
-    """Paint negative numbers red, positive ones yellow, the brighter the larger they are, and 0 black.
+    """Paint negative numbers red and positive numbers yellow, brighter for larger magnitudes; 0 is black.
 
     Args:
         values: Finite numbers (H, W).
-        percentile: Of the magnitudes, in 0..100: what is as large or larger gets the full colour. Should it be 0, the largest
-            magnitude gets it.
+        percentile: Percentile of the magnitudes, in 0..100. Values with at least this magnitude get the full colour. If the
+            percentile is 0, the largest magnitude gets the full colour.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        UsageError: Not (H, W), or not finite.
+        UsageError: The values are not (H, W), or not finite.
 
     Source: Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation", Fig. 1, for the colours.
     """

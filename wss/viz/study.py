@@ -1,4 +1,4 @@
-"""A study: the scores of many runs as one table over the factors that were varied."""
+"""A study: one table with the scores of many runs over the varied factors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRACTIONS = frozenset(
         "train_miou",
     }
 )
-"""Values in 0..1 of which more is better: shown as percentages, and compared with a baseline and full supervision."""
+"""Values in 0..1 for which larger is better. They are shown as percentages and compared with a baseline and full supervision."""
 
 _Source = Literal["metrics", "log"]
 _Key = tuple[Level, Level | None]
@@ -33,14 +33,14 @@ _Key = tuple[Level, Level | None]
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of the runs that agree in all factors but those averaged over.
+    """One value, averaged over runs that differ only in averaged factors.
 
     Attributes:
-        mean: Over the runs.
+        mean: Mean over the runs.
         spread: Sample standard deviation; None for one run.
-        count: Runs that have the value.
-        offset: The mean minus that of full supervision, or None without one to compare with.
-        drop: By which share the mean is below that of the baseline, or None without one.
+        count: Number of runs with the value.
+        offset: Mean minus the mean of full supervision; None if there is nothing to compare with.
+        drop: Relative loss compared with the mean of the baseline; None without a baseline.
     """
 
     mean: float
@@ -55,10 +55,10 @@ class Column:
     """One column of the table.
 
     Attributes:
-        level: Of the column factor; None where the study has none.
-        value: Which value it shows.
-        crf: Whether a CRF refined the predictions; None for what the training log says, which is before any CRF.
-        is_upper_bound: Whether its runs were trained on dense masks, unlike others.
+        level: Level of the column factor; None if the study has no column factor.
+        value: Name of the shown value.
+        crf: True if a CRF refined the predictions; None for values of the training log, which are from before any CRF.
+        is_upper_bound: True if its runs, unlike others, were trained on dense masks.
     """
 
     level: Level | None
@@ -85,11 +85,11 @@ class Study:
         text: A paragraph below it.
         row_factor: Name of the factor in rows.
         column_factor: Name of the factor in columns, or None.
-        columns: From left to right.
-        rows: From top to bottom.
-        full: For every column the full supervision that has no level of the row factor, or None.
+        columns: Columns from left to right.
+        rows: Rows from top to bottom.
+        full: For every column, the cell of full supervision without a level of the row factor, or None.
         baseline: The row level to which drops refer, or None.
-        leading: Names of the best run of each column level, or row level where there is no column factor.
+        leading: Names of the best run of each column level, or of each row level if there is no column factor.
     """
 
     title: str
@@ -104,7 +104,7 @@ class Study:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the rows are numbers, over which lines can be drawn."""
+        """True if the row levels are numbers, so that lines can be drawn over them."""
         return len(self.rows) > 1 and _numeric([row.level for row in self.rows])
 
 
@@ -120,26 +120,26 @@ def tabulate(
     average: Sequence[str] = ("seed",),
     text: str = "",
 ) -> Study:
-    """Put runs into a table. A run enters if it has the factors of rows and columns and the levels of ``where``; an
-    upper bound may lack the latter.
+    """Put runs into a table.
 
-    Runs of one cell are averaged. Runs with a CRF get columns of their own where there are runs without one. A run on dense
-    masks that has no level of the row factor, and no factor foreign to the others, is what all rows are compared with.
+    A run is in the table if it has the factors of rows and columns and the levels of ``where``. An upper bound may lack the
+    factors of ``where``. Runs of one cell are averaged. If there are runs with and without a CRF, they get separate columns. A
+    run on dense masks without a level of the row factor, and without factors that the other runs lack, is compared with all rows.
 
     Args:
-        runs: All of a report.
+        runs: All runs of a report.
         title: Heading.
-        rows: Factor in rows; numbers are sorted, names keep the order of the runs, with upper bounds last.
-        columns: Factor in columns, or None.
-        values: Entries of the metrics record (of those by class, the mean), or columns of the training log's last epoch.
-        baseline: A level of the row factor: drops relative to it are given, of values of which more is better.
-        where: Levels that other factors must have.
-        average: Factors in which runs of one cell may differ, beside the seed of training.
-        text: A paragraph.
+        rows: Factor in the rows. Numbers are sorted; names keep the order of the runs, with upper bounds last.
+        columns: Factor in the columns, or None.
+        values: Entries of the metrics record (means of entries by class), or columns of the training log's last epoch.
+        baseline: A level of the row factor. Drops relative to it are given for values for which larger is better.
+        where: Required levels of other factors.
+        average: Factors in which runs of one cell may differ, in addition to the training seed.
+        text: A paragraph below the heading.
 
     Raises:
-        UsageError: No run enters or none has a value, a value or baseline is unknown, or runs of a cell differ in a factor not
-            averaged over.
+        UsageError: No run is in the table or has a value; a value or the baseline is unknown; or runs of a cell differ in a
+            factor that is not averaged.
     """
     where, name = where or {}, f"study {title!r}"
     entered = [run for run in runs if rows in run.factors and (columns is None or columns in run.factors)]
@@ -234,7 +234,7 @@ class _Cells:
         )
 
     def _full(self, key: _Key, head: Column, source: _Source) -> Cell | None:
-        """Full supervision to compare a cell with: in its row, in its column, or beside the table."""
+        """The cell of full supervision to compare a cell with: in its row, in its column, or outside the table."""
         row, column = key
         if row in self.bound_rows or column in self.bound_columns:
             return None
@@ -244,14 +244,14 @@ class _Cells:
         return next((cell for cell in found if cell), None) or self.full(column, head, source)
 
     def full(self, column: Level | None, head: Column, source: _Source) -> Cell | None:
-        """Full supervision without a level of the row factor: of the column, or the only one there is."""
+        """The cell of full supervision without a level of the row factor: of this column, or else the only one."""
         if column in self.bound_columns or head.value not in FRACTIONS:
             return None
         only = next(iter(self.outside.values())) if len(self.outside) == 1 else []
         return _average(self.outside.get(column, only), head, source)
 
     def leading(self, value: str) -> tuple[str, ...]:
-        """The best run of each column, or of each row where there is one column, and of what stands beside the table."""
+        """The best run of each column, or of each row if there is one column, and of the full supervision outside the table."""
         by_level: dict[Level | None, list[Run]] = {}
         for (row, column), group in self.groups.items():
             by_level.setdefault(row if self.columns == [None] else column, []).extend(group)
@@ -266,12 +266,12 @@ class _Cells:
 
 
 def featured(runs: Sequence[Run], studies: Sequence[Study], most: int) -> list[str]:
-    """Names of the runs to show one by one: all where they are few, else the leading ones of the studies, else the best.
+    """Names of the runs to show one by one: all if there are few, else the leading runs of the studies, else the best runs.
 
     Args:
-        runs: All of a report.
-        studies: Their leading runs come first.
-        most: So many at most.
+        runs: All runs of a report.
+        studies: Studies; their leading runs come first.
+        most: Maximum number of runs.
     """
     if len(runs) <= most:
         return [run.name for run in runs]
@@ -285,12 +285,12 @@ def featured(runs: Sequence[Run], studies: Sequence[Study], most: int) -> list[s
 
 
 def level_text(level: Level | None) -> str:
-    """A level as people read it: ``0.5``, ``1``, ``ncut``."""
+    """Format a level: ``0.5``, ``1``, ``ncut``."""
     return f"{level:g}" if isinstance(level, float | int) else str(level or "")
 
 
 def _fits(run: Run, where: Mapping[str, Level]) -> bool:
-    """Whether a run has these levels; an upper bound may lack factors, such as those of the annotation it does without."""
+    """True if a run has these levels. An upper bound may lack factors, such as those of an annotation that it does not use."""
     return all(run.factors.get(f, level if run.is_upper_bound else None) == level for f, level in where.items())
 
 
@@ -299,7 +299,7 @@ def _numeric(levels: Sequence[Level | None]) -> bool:
 
 
 def _ordered(levels: Sequence[Level | None], bounds: set[Level | None] | set[Level]) -> list[Level | None]:
-    """Different levels: numbers sorted, names in order of appearance with upper bounds last."""
+    """Distinct levels: numbers are sorted; names are in order of appearance, with upper bounds last."""
     unique = list(dict.fromkeys(levels))
     if _numeric(unique):
         return sorted(unique, key=lambda level: float(level or 0))
@@ -317,7 +317,7 @@ def _check_alike(who: str, group: Sequence[Run], passed_over: Collection[str | N
 
 
 def _source(name: str, value: str, runs: Sequence[Run]) -> _Source:
-    """Where a value is found: in the metrics record or in the training log."""
+    """Find the source of a value: the metrics record or the training log."""
     for run in runs:
         if value in run.metrics:
             if not isinstance(run.metrics[value], float | int | Mapping | None) or isinstance(run.metrics[value], bool):
@@ -340,7 +340,7 @@ def _value(run: Run, name: str) -> float | None:
 
 
 def _average(group: Sequence[Run], head: Column, source: _Source) -> Cell | None:
-    """The cell of these runs. A training log is the same with and without CRF, and counts once."""
+    """The cell of these runs. A training log is the same with and without CRF, so it counts once."""
     if head.crf is not None:
         group = [run for run in group if run.crf == head.crf]
     elif source == "log":

@@ -1,4 +1,4 @@
-"""Pictures inside a page: bounded in size, encoded into the address itself."""
+"""Small pictures for a page, embedded as ``data:`` addresses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Thumbnail:
 
     Attributes:
         uri: A ``data:`` address.
-        width: Of the encoded picture, in pixels.
-        height: Of the encoded picture, in pixels.
+        width: Width of the encoded picture in pixels.
+        height: Height of the encoded picture in pixels.
     """
 
     uri: str
@@ -27,7 +27,7 @@ class Thumbnail:
 
 
 def thumbnail(image: NDArray[np.uint8], side: int = 320, quality: int = 85) -> Thumbnail:
-    """Shrink a picture until neither side is longer than ``side`` and encode it as JPEG. Small ones keep their size.
+    """Reduce a picture so that no side is longer than ``side``, and encode it as JPEG. Small pictures keep their size.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -41,6 +41,6 @@ def thumbnail(image: NDArray[np.uint8], side: int = 320, quality: int = 85) -> T
     if scale < 1:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    # Full colour resolution: halved, thin coloured lines would bleed into their surroundings.
+    # Full colour resolution, because with halved resolution the colours of thin lines would bleed.
     picture.save(buffer, "JPEG", quality=quality, subsampling=0)
     return Thumbnail("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), *size)
