@@ -206,7 +206,7 @@ def _counted(
 
 
 def _test_time(session: Session, pipeline: Pipeline | None, asked: dict[str, Any]) -> InferenceParams:
-    """How images go through the network: as in the stage ``predict`` of its pipeline, but for what was asked."""
+    """Test-time settings: as in the stage ``predict`` of its pipeline, but for what was asked."""
     from wss.params import canonical, validate
     from wss.pipeline.protocol import listed
     from wss.predictor import InferenceParams

@@ -94,7 +94,7 @@ class Labels:
         return np.where(labels == 255, part, labels)
 
     def reduced(self, name: str, scale: int) -> NDArray[np.uint8]:
-        """As ``drawn``, of a copy whose sides are divided by ``scale`` and rounded up."""
+        """Labels as in ``drawn``, of a copy whose sides are divided by ``scale`` and rounded up."""
         height, width = self.shape(name)
         small = (-(-height // scale), -(-width // scale))
         own, below = self.base(name), None
@@ -119,7 +119,7 @@ class Labels:
         return found
 
     def has_own_truth(self, name: str) -> bool:
-        """Whether the data set has a mask of the image that was not made here."""
+        """True if the data set has a mask of the image that was not made here."""
         document = self._annotations.document(name)
         if document["truth"] or document["begun"]:
             return False

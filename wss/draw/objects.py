@@ -1,4 +1,4 @@
-"""What can be drawn on an image: strokes, points, boxes, accepted regions, erasures."""
+"""Objects that can be drawn on an image: strokes, points, boxes, accepted regions, erasures."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Pictures:
         return self._problems[name][1]
 
     def sound(self, name: str) -> bool:
-        """Whether the whole image can be read. It is decoded, unless that was done already and its file is as it was."""
+        """True if the whole image can be read. It is decoded, unless that was done already and its file is as it was."""
         file = self._project.file(name)
         if self.problem(name) is not None:
             return False
@@ -247,7 +247,7 @@ def encode(suffix: str, image: NDArray[Any], options: list[int]) -> bytes:
 
 
 def _state(file: Path | None) -> Any:
-    """What changes when a file does; None: there is no file."""
+    """Size and time of a file, which change when the file does; None if there is no file."""
     try:
         found = None if file is None else file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What propagation needs of an image, whatever is drawn on it: edges, superpixels, the walk's grid. Made once, kept on disk."""
+"""Data that propagation needs for an image and that does not depend on strokes: edges, superpixels, the walk's grid. Made once, kept on disk."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Prepared:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def computing(self) -> list[dict[str, str]]:
-        """What is computed now, and for which images something waits."""
+        """The image that is computed now, and the images that wait."""
         with self._lock:
             waiting = [(part.name, what) for (part, what), future in self._futures.items() if not future.done()]
         return [{"name": name, "what": what} for name, what in waiting]

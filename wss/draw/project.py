@@ -1,4 +1,4 @@
-"""What people draw on: the images, where drawings are kept, and the data set that they become."""
+"""A project: the images, where drawings are kept, and the data set that they become."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Project:
 
     @property
     def workspace(self) -> Workspace:
-        """Where trainings run."""
+        """Folder of the trainings."""
         return Workspace(self.root / WORKSPACE)
 
     @property
     def cache(self) -> Path:
-        """What can be made again."""
+        """Folder of files that can be made again."""
         return self.workspace.cache / "draw"
 
     def name(self, image: str) -> str:
@@ -98,7 +98,7 @@ class Project:
 
 
 def image_id(name: str) -> str:
-    """What clients call an image: it tells nothing of its name, and stays the same from one start to the next."""
+    """Identifier of an image for clients. It does not contain the name of the image, and stays the same from one start to the next."""
     return hashlib.sha256(b"wss draw " + name_bytes(name)).hexdigest()[:20]
 
 

@@ -95,7 +95,7 @@ class Propagator:
         self._features = StoredFeatures(project)
 
     def methods(self) -> list[dict[str, Any]]:
-        """What the page can choose from."""
+        """Propagation methods that the page offers."""
         why_not = None if self._features.any() else _NO_FEATURES
         return [
             {
@@ -128,7 +128,7 @@ class Propagator:
         return asked
 
     def stale(self, asked: Asked) -> bool:
-        """Whether the same tab asked something newer."""
+        """True if the same tab has sent a newer request."""
         return self._newest.get(asked.tab, 0) > asked.ticket
 
     async def answers(self, asked: Asked) -> AsyncIterator[bytes]:
@@ -190,7 +190,7 @@ class Propagator:
         return Part(name, Window(left, top, wide, high))
 
     def _drawn(self, part: Part) -> NDArray[np.uint8]:
-        """What is drawn in a part, of as many pixels as are worked on."""
+        """Annotation of a part of the image, at the resolution of the propagation."""
         return self._labels.reduced(part.name, part.scale) if part.level else self._labels.drawn(part.name, part.window)
 
     def _next(self, steps: Iterator[dict[str, Any]]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Which image to annotate next: one that the network doubts and that differs from those that are annotated."""
+"""Proposal of the next image to annotate: the network is uncertain about it, and it differs from annotated images."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class StoredFeatures:
             self._places.append(Workspace(project.root.parent))
 
     def any(self) -> bool:
-        """Whether features are stored of some images."""
+        """True if features of some images are stored."""
         return any(True for place in self._places for _ in place.artifacts("features"))
 
     def map(self, part: Part) -> NDArray[np.float32] | None:

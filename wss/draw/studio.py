@@ -72,7 +72,7 @@ class Studio:
         self.prepared.close()
 
     def overview(self) -> dict[str, Any]:
-        """What the page asks for first."""
+        """Data that the page asks for first."""
         predicted = self.trainer.doubts()
         return {
             "name": readable(self.project.title),
@@ -89,7 +89,7 @@ class Studio:
         }
 
     def image(self, name: str, opened: bool = False, predicted: dict[str, float] | None = None) -> dict[str, Any]:
-        """What the page knows of one image.
+        """Data of one image for the page.
 
         Args:
             name: The image.
@@ -130,7 +130,7 @@ class Studio:
         }
 
     def status(self) -> dict[str, Any]:
-        """What changes by itself; the page asks once a second."""
+        """State that changes by itself; the page asks for it once a second."""
         predictions = self.trainer.predictions()
         return {
             "computing": [
@@ -143,7 +143,7 @@ class Studio:
         }
 
     def annotation(self, name: str) -> dict[str, Any]:
-        """What is drawn on an image."""
+        """Annotation of an image."""
         answer = self.annotations.answer(name)
         answer["truth"] = answer["truth"] or self.labels.has_own_truth(name)
         answer["split"] = answer["split"] or self._splits.get(name)
@@ -199,7 +199,7 @@ class Studio:
         return self.proposer.next(self.project.ids.get(after or ""))
 
     def needs_nothing(self, name: str) -> bool:
-        """Whether an image has an annotation or truth."""
+        """True if an image has an annotation or truth."""
         return (
             self.dataset.annotated(name) or self.annotations.document(name)["truth"] or self.labels.has_own_truth(name)
         )

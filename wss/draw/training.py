@@ -117,7 +117,7 @@ class Trainer:
         return self.state()
 
     def state(self) -> dict[str, Any]:
-        """What the page shows, see PROTOCOL.md."""
+        """State of the training as the page shows it, see PROTOCOL.md."""
         folder = self._last()
         if folder is None:
             return dict(_NONE)
@@ -190,7 +190,7 @@ class Trainer:
         return None if self._process is None else self._process.pid
 
     def _runs(self, folder: Path) -> bool:
-        """Whether the job is at work. The folder in its command line tells its process from another one of the same number."""
+        """True if the job is running. The folder in its command line tells its process from another one of the same number."""
         if read_json(folder / "status.json").get("state", "running") != "running":
             return False  # it has told its end, and its process is about to leave
         if self._process is not None:

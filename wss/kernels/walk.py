@@ -37,12 +37,12 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def available() -> bool:
-    """Whether the native solver is installed and loads."""
+    """True if the native solver is installed and can be loaded."""
     return library() is not None
 
 
 class _Plan:
-    """What depends on the size of the images only: the order of elimination and where everything goes."""
+    """Symbolic factorisation for one image size: the elimination order and all positions in memory."""
 
     def __init__(self, height: int, width: int) -> None:
         lib = library()

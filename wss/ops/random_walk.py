@@ -28,7 +28,7 @@ _ROUNDS = 1000
 
 
 class Elimination(Protocol):
-    """What solves the systems of a batch: I - T, with T (B,4,H,W) the weights of a step up, left, right and down."""
+    """Solver for the systems of a batch: I - T, with T (B,4,H,W) the weights of a step up, left, right and down."""
 
     def solve(self, rhs: Tensor) -> Tensor:
         """Return z of (I - T) z = rhs; (B,L,H,W) float64."""
@@ -109,7 +109,7 @@ def hitting_probabilities(
 
 
 def reachable(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Where ``hitting_probabilities`` means something: pixels from which some walk reaches a scribble.
+    """Mask of the pixels from which some walk reaches a scribble, so that ``hitting_probabilities`` is defined there.
 
     With finite boundaries, however high, it is all pixels of images with a scribble. Infinite ones cut off what they enclose.
 

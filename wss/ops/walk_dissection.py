@@ -91,7 +91,7 @@ class DissectionElimination:
 
 @dataclass(frozen=True)
 class _Child:
-    """Where one of the two parts within each part is found, and at which place of it the pixels of a front are."""
+    """One of the two children of each part, and the places of the pixels of a front in its border."""
 
     part: Tensor
     """(parts) index in the level below."""

@@ -55,7 +55,7 @@ class SparseElimination:
 
 
 class _Pattern:
-    """Where the entries of (I - T)' are, in an order of elimination that fills little."""
+    """Positions of the entries of (I - T)' in an elimination order with little fill-in."""
 
     def __init__(self, height: int, width: int) -> None:
         self.shape = (height, width)
