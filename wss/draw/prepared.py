@@ -1,4 +1,4 @@
-"""Data that propagation needs for an image and that does not depend on strokes: edges, superpixels, the walk's grid. Made once, kept on disk."""
+"""Data of an image that propagation needs and strokes do not change: edges, superpixels, the walk's grid. Kept on disk."""
 
 from __future__ import annotations
 

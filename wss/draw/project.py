@@ -98,7 +98,7 @@ class Project:
 
 
 def image_id(name: str) -> str:
-    """Identifier of an image for clients. It does not contain the name of the image, and stays the same from one start to the next."""
+    """Identifier of an image for clients. It does not contain the image's name and survives restarts."""
     return hashlib.sha256(b"wss draw " + name_bytes(name)).hexdigest()[:20]
 
 
