@@ -26,7 +26,7 @@ def test_auto_says_what_it_chose_and_why(work, wss):
     result = wss("run", "auto", "--dry-run")
     assert result.code == 0, result.err
     assert "chosen: pce, for scribbles on other colour images" in result.said
-    assert "weights of DINOv2: none at hand" in result.said
+    assert "weights of DINOv2: not found" in result.said
     chosen = yaml.safe_load((work / "auto.yaml").read_text())
     assert chosen["extends"] == "pce"
     assert wss("run", "auto.yaml", "--dry-run").code == 0
@@ -61,7 +61,7 @@ def test_train_takes_a_budget_instead_of_a_length(work, wss, steps_of_a_tenth):
     assert 1 <= result.json["step"] <= 36
     both = wss("train", "--budget", "4s", "--epochs", "2")
     assert both.code == 2
-    assert "give one of them" in both.said
+    assert "give only one of them" in both.said
     wrong = wss("train", "--budget", "soon")
     assert wrong.code == 2
     assert "expected a time such as 90s, 30m or 1.5h" in wrong.said
