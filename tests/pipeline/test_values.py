@@ -371,7 +371,8 @@ def test_a_preset_of_levels_needs_a_level_for_every_training(load, tmp_path):
     one = "recipes: {training: {batch_size: 1}, first: {steps: 1}}"
     assert load(STUDY, preset=levels, one=one).nodes["train-pce-big-0"].params.batch_size == 1
     message = (
-        r"mine.yaml: stage 'train': preset .*given.yaml sets trainings by levels of network, but this stage has none of these levels; "
+        r"mine.yaml: stage 'train': preset .*given.yaml sets trainings by levels of network, "
+        r"but this stage has none of these levels; "
         rf"use one of the presets that the levels name: {tmp_path}/one.yaml"
     )
     with pytest.raises(UsageError, match=message):
@@ -385,9 +386,9 @@ def test_a_preset_of_levels_needs_a_level_for_every_training(load, tmp_path):
     """),
         "      ",
     )
-    with pytest.raises(UsageError, match=r"stage 'train-more': preset .* has none of them"):
+    with pytest.raises(UsageError, match=r"stage 'train-more': preset .* has none of these levels"):
         load(STUDY + extra, preset=levels, one=one)
-    with pytest.raises(UsageError, match=r"stage 'train-pce-other-0': preset .* has none of them"):
+    with pytest.raises(UsageError, match=r"stage 'train-pce-other-0': preset .* has none of these levels"):
         load(STUDY, "factors.network={other: {spec: {name: unet}}}", preset=levels, one=one)
 
 

@@ -33,8 +33,8 @@ def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def near_duplicates(first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
     """Find pairs of nearly identical pictures from two lists.
 
-    Pictures are first compared coarsely, in blocks. The most similar ones are then compared cell by cell, independent of brightness
-    and contrast. Tens of thousands of pictures are possible.
+    Pictures are first compared coarsely, in blocks. The most similar ones are then compared cell by cell, independent
+    of brightness and contrast. Tens of thousands of pictures are possible.
 
     Args:
         first: Reduced pictures, see ``reduced``.

@@ -14,10 +14,10 @@ from wss.datasets.rle import RleError
 def decode_packed(encoded: Any) -> NDArray[np.int64]:
     """Decode a stream of values.
 
-    The stream begins with the number of values (32 bits), the bit width of a value minus 1 (5 bits), and four bit widths of lengths
-    minus 1 (4 bits each). Groups follow. Each group has one bit (1 for a run, 0 for single values), the index of the bit width of
-    its length (2 bits), and the length minus 1. A run has one value; otherwise the number of values is the length. The highest
-    bits come first.
+    The stream begins with the number of values (32 bits), the bit width of a value minus 1 (5 bits), and four bit
+    widths of lengths minus 1 (4 bits each). Groups follow. Each group has one bit (1 for a run, 0 for single values),
+    the index of the bit width of its length (2 bits), and the length minus 1. A run has one value; otherwise the number
+    of values is the length. The highest bits come first.
 
     Args:
         encoded: A list of bytes, 0 to 255.

@@ -55,8 +55,8 @@ class Raster:
     """One image as stored in its file.
 
     Attributes:
-        values: (H, W) or (H, W, C), with the dtype and the values of the file. One bit is bool, 2 and 4 bits are uint8. Rotated to
-            upright by the file's orientation. Without alpha.
+        values: (H, W) or (H, W, C), with the dtype and the values of the file. One bit is bool, 2 and 4 bits are uint8.
+            Rotated to upright by the file's orientation. Without alpha.
         colours: Meaning of the channels.
         palette: uint8 (N, 3), the colours of indices, or None.
         transparent: bool (H, W), True where alpha is 0, the pixel has the transparent colour, or ``empty`` is True. None if the

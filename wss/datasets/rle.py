@@ -18,10 +18,10 @@ class RleError(ValueError):
 def decode_rle(encoded: Any) -> NDArray[np.bool_]:
     """Decode a run-length encoded mask.
 
-    Runs go down the columns, from left to right. They are alternately outside and inside the mask; the first run is outside. They
-    are a list of numbers, or a compressed string. In the string, each number from the fourth on is stored as the difference to the
-    number two positions before it. Numbers are in base 32 with the lowest digit first. A character is 48 plus the digit, plus 32 if
-    another digit follows; 16 in the last digit is the sign.
+    Runs go down the columns, from left to right. They are alternately outside and inside the mask; the first run is
+    outside. They are a list of numbers, or a compressed string. In the string, each number from the fourth on is stored
+    as the difference to the number two positions before it. Numbers are in base 32 with the lowest digit first. A
+    character is 48 plus the digit, plus 32 if another digit follows; 16 in the last digit is the sign.
 
     Args:
         encoded: A mapping with ``size``, height and width, and ``counts``, a list, or a string or bytes if compressed.

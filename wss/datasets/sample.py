@@ -1,4 +1,4 @@
-"""The embedded sample data set: made from random numbers on the spot, so that everything runs without a download."""
+"""The embedded sample data set, generated from random numbers; it needs no download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wss.errors import DataError, UsageError
 from wss.scribbles import image_seed, simulate
 
 VERSION = 1
-"""Raised when the same arguments give other samples, so that nothing computed from the old ones is reused."""
+"""Increased when the same arguments give other samples, so that results of older samples are not reused."""
 
 PALETTE = np.array(
     [(60, 60, 60), (64, 132, 214), (58, 158, 72), (198, 108, 62), (142, 86, 196), (236, 76, 124), (245, 205, 66)],
@@ -24,12 +24,12 @@ PALETTE = np.array(
 
 
 class SampleSource:
-    """Small outdoor scenes with every kind of annotation, generated; implements ``Source``.
+    """Generated small outdoor scenes with every kind of annotation; implements ``Source``.
 
-    Pictures of water, trees, houses, cars, people and balls before sky, hills and ground, which are background. Things
-    hide one another and cast shadows; light, blur and noise vary; colours overlap between classes. Each sample has a
-    dense mask, strokes as a person might draw them, tags, and a box around each thing's visible part. A sample depends
-    on the seed and its own id alone, so data sets that differ in their numbers of images share the common ones.
+    The classes are water, tree, house, car, person and ball. Sky, hills and ground are background. Objects occlude each
+    other and cast shadows. Light, blur and noise vary, and colours overlap between classes. Each sample has a dense
+    mask, simulated strokes, tags, and a box around the visible part of each object. A sample depends only on the seed
+    and its id, so data sets with different numbers of images share the common ones.
 
     Args:
         seed: Another seed gives another data set of the same kind.

@@ -1,8 +1,9 @@
-"""Small outdoor scenes drawn from random numbers: the pictures of the embedded sample data set.
+"""Small outdoor scenes drawn from random numbers: the images of the embedded sample data set.
 
-A scene is painted from back to front at twice its final size, each thing with the instance number that makes its mask,
-then lit, shrunk, blurred and made noisy. Colours say little about classes on purpose: cars, balls and clothes take any
-colour, walls those of sand and stone, water that of the sky, crowns that of grass. Shape, texture and surroundings do.
+A scene is painted from back to front at twice its final size. Each object has an instance number, from which its mask
+is made. Then light, reduction, blur and noise are applied. Colours are deliberately a weak cue for the class: cars,
+balls and clothes have any colour, walls that of sand or stone, water that of the sky, and tree crowns that of grass.
+Classes differ in shape, texture and surroundings.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FRACTION_BITS = 4  # cv2 draws with fixed-point coordinates: 4 bits are sixteen
 
 
 class Scene(NamedTuple):
-    """A finished picture with its truth.
+    """A finished image with its ground truth.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
@@ -105,7 +106,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
     whole = np.array([0] + [int(sprite.cover[::2, ::2].sum()) for sprite in sprites])
     enough = max(6.0, 20 * (height / 96) ** 2)
 
-    # What is all but hidden is left out altogether: nobody could label it.
+    # Objects that are almost completely hidden are left out, because nobody could label them.
     shown = [s for i, s in enumerate(sprites, 1) if seen[i] >= enough and seen[i] > 0.25 * whole[i]]
     ids[:] = 0
     for index, sprite in enumerate(shown, 1):

@@ -22,7 +22,7 @@ class Area:
 
     Attributes:
         label: Class index, or 255: nothing is known there.
-        outlines: float64 (N, 2) of x and y, one or more. What an even number of them surrounds is a hole.
+        outlines: One or more arrays, float64 (N, 2), of x and y. Pixels inside an even number of them are a hole.
         edged: True if 0 is the outer edge of the first pixel: pixels whose centre is inside are filled. Otherwise 0 is its
             centre, and pixels on the outline are filled too.
     """
@@ -65,7 +65,7 @@ class Patch:
     Attributes:
         label: Class index, or 255: nothing is known there.
         corner: Column and row of the upper left pixel of ``inside`` in the image.
-        inside: bool (h, w), True where it is painted. What lies outside the image is cut off.
+        inside: bool (h, w), True where it is painted. Parts outside the image are cut off.
     """
 
     label: int
@@ -86,7 +86,7 @@ class Drawing:
 
     Attributes:
         shape: Height and width of the image.
-        strokes: Lines and points; a label of 255 wipes out what is below.
+        strokes: Lines and points. The label 255 erases labels below it.
         areas: Areas and painted pixels, in the order of drawing.
         raster: Painted labels, uint8 (H, W) with 255 where nothing was painted, or None.
         image: The file of the image, if the annotation's file names it.
@@ -127,7 +127,7 @@ def box_outline(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def ellipse_outline(centre: NDArray[np.float64], radii: tuple[float, float]) -> NDArray[np.float64]:
-    """Points (N, 2) on an upright ellipse, at least 64, so many that chords are less than a tenth of a pixel from it."""
+    """Points (N, 2) on an upright ellipse: at least 64, and enough that chords deviate by less than 0.1 pixels."""
     count = max(64, math.ceil(np.pi * math.sqrt(5 * min(max(map(abs, radii)), _FARTHEST))))
     angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return centre + np.stack([radii[0] * np.cos(angle), radii[1] * np.sin(angle)], 1)
@@ -140,10 +140,10 @@ def turned(outline: NDArray[np.float64], degrees: float, pivot: NDArray[np.float
 
 
 def inside_runs(runs: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels from runs along the rows that are by turns outside and inside, outside first.
+    """Convert runs along the rows to a mask. Runs are alternately outside and inside; the first run is outside.
 
     Args:
-        runs: Lengths of the runs, int64 (N,), not negative; they sum up to the pixels of ``shape``.
+        runs: Lengths of the runs, int64 (N,), not negative. Their sum is the number of pixels of ``shape``.
         shape: Height and width.
 
     Returns:

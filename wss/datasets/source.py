@@ -1,4 +1,4 @@
-"""What a data set is to the rest of wss: an ordered list of image ids, each readable on its own."""
+"""The interface of data sets: an ordered list of image ids, each of which can be read independently."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wss.errors import DataError
 from wss.scribbles.strokes import Stroke
 
 IGNORE_INDEX = 255
-"""The label of a pixel that carries no class: unlabelled in scribbles, void in masks."""
+"""The label of pixels without class: unlabelled in scribbles, void in masks."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and whatever annotation its data set has for it.
+    """One image and the annotations that its data set has for it.
 
     Attributes:
         id: Unique within the data set; never a path outside its root.
@@ -57,18 +57,21 @@ class Volume:
 
 
 def uneven(volume: Volume, sizes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """Two slices of a volume that differ in size: the first, and the first that differs from it; None where all agree.
+    """Find two slices of a volume that differ in size: the first slice, and the first one that differs from it.
 
     Args:
         volume: The volume.
-        sizes: Height and width by image id; slices that are not there are left out.
+        sizes: Height and width by image id. Slices without an entry are skipped.
+
+    Returns:
+        Ids of the two slices, or None if all sizes are equal.
     """
     known = [i for i in volume.ids if i in sizes]
     return next(((known[0], i) for i in known if sizes[i] != sizes[known[0]]), None)
 
 
 def uneven_message(name: str, pair: tuple[str, str], sizes: Mapping[str, tuple[int, ...]]) -> str:
-    """The slices that ``uneven`` found, with their sizes, for people."""
+    """Message about the slices found by ``uneven``, with their sizes."""
     one, other = (f"{i!r} is {sizes[i][1]}x{sizes[i][0]}" for i in pair)
     return f"slices of volume {name!r} differ in size: {one}, {other}"
 
@@ -77,12 +80,12 @@ UNEVEN_REMEDY = (
     "bring them to one size, because a volume is scored as one grid; if they are no slices of one scan, take them out of the "
     "lists, or give kind folder the option volume_pattern that fits (null where there are no volumes)"
 )
-"""What to do about slices of different sizes."""
+"""Remedy for slices of different sizes."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a data set declares before any image is read.
+    """Properties of a data set that are known before any image is read.
 
     Attributes:
         kind: The reader's name, as in ``wss init --kind``.
@@ -91,13 +94,13 @@ class Catalogue:
         splits: Image ids by split name, in list order, for example ``{"train": (...), "val": (...)}``.
         volumes: Volumes by name; empty for plain photographs.
         background: Index of the background class, or None when every class is an object or stuff class.
-        unmasked: Images that have no mask, as far as the list of files tells; others may lack one too.
-        unscribbled: Images that have no scribbles, in the same sense.
-        unboxed: Images that have no boxes, in the same sense.
-        untagged: Images whose tags nobody wrote down, in the same sense; masks, boxes and scribbles may tell them.
+        unmasked: Images without a mask according to the list of files. Other images may also lack one.
+        unscribbled: Images without scribbles, in the same sense.
+        unboxed: Images without boxes, in the same sense.
+        untagged: Images without a tag annotation, in the same sense. Tags may still follow from masks, boxes or scribbles.
 
     Raises:
-        DataError: Two classes have the same name: scores are kept by name.
+        DataError: Two classes have the same name. Scores are stored by name.
     """
 
     kind: str
@@ -118,7 +121,7 @@ class Catalogue:
 
 
 class Source(Protocol):
-    """A data set on disk (or generated) that can be listed quickly and read image by image, from several processes."""
+    """A data set, on disk or generated. Listing is fast. Images are read one by one, also from several processes."""
 
     catalogue: Catalogue
 
@@ -126,7 +129,7 @@ class Source(Protocol):
         """Read one image with its annotations.
 
         Raises:
-            DataError: A file is missing, unreadable or breaks a convention; the message names it and the remedy.
+            DataError: A file is missing, unreadable or breaks a convention. The message names the file and a remedy.
         """
         ...
 
@@ -135,9 +138,9 @@ class Source(Protocol):
         ...
 
     def fingerprint(self, cache: Path | None = None) -> str:
-        """SHA-256 hex digest of everything that decides what ``read`` returns: equal fingerprints, equal samples.
+        """SHA-256 hex digest of everything that affects the result of ``read``. Equal fingerprints mean equal samples.
 
         Args:
-            cache: File in which content hashes of files may be kept from one call to the next; None keeps nothing.
+            cache: File in which content hashes of files are stored between calls; None stores nothing.
         """
         ...

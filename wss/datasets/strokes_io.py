@@ -21,22 +21,22 @@ STROKE_SUFFIXES = (".xml", ".txt")
 """Files that hold strokes, in order of preference."""
 
 FAR = 2**30
-"""Coordinates from here on are damage."""
+"""Coordinates of at least this absolute value are treated as damage."""
 
 MAX_BYTES = 16 * 2**20
-"""Larger stroke files are refused; real ones have some ten kilobytes."""
+"""Larger stroke files are refused. Real files have about ten kilobytes."""
 
 
 def read_xml(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple[Stroke, ...]:
-    """Read strokes as ScribbleSup distributes them: ``polygon`` elements with a ``tag`` and ``point`` elements (X, Y).
+    """Read strokes in the format of ScribbleSup: ``polygon`` elements with a ``tag`` and ``point`` elements (X, Y).
 
-    Despite the name, a polygon is an open polyline. Coordinates are pixels counted from 0; points outside the image occur
-    and are kept. DTDs and entities are refused.
+    Despite the name, a polygon is an open polyline. Coordinates are pixels counted from 0. Points outside the image
+    occur and are kept. DTDs and entities are refused.
 
     Args:
         path: The XML file.
-        labels: Class index by name; ``background`` is among them.
-        width: Brush width of the strokes in pixels, which the files do not tell.
+        labels: Class index by name, including ``background``.
+        width: Brush width of the strokes in pixels; the files do not contain it.
 
     Raises:
         DataError: Missing, damaged, larger than ``MAX_BYTES``, not of this form, or with an unknown class name.
@@ -61,11 +61,11 @@ def read_xml(path: Path, labels: Mapping[str, int], *, width: int = 3) -> tuple[
 
 
 def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
-    """Read strokes from text, one a line: ``class,x1,y1,x2,y2,...`` with the class as index and pixels counted from 0.
+    """Read strokes from text, one per line: ``class,x1,y1,x2,y2,...``. The class is an index; pixels count from 0.
 
     Args:
         path: The text file.
-        width: Brush width of the strokes in pixels, which the files do not tell.
+        width: Brush width of the strokes in pixels; the files do not contain it.
 
     Raises:
         DataError: Missing, damaged, larger than ``MAX_BYTES``, or a line is not of this form.
@@ -88,12 +88,12 @@ def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
 
 
 def format_xml(image_id: str, shape: tuple[int, int], strokes: Sequence[Stroke], classes: Sequence[str]) -> str:
-    """Strokes as an XML document that ``read_xml`` reads back; brush widths are lost.
+    """Format strokes as an XML document for ``read_xml``. Brush widths are lost.
 
     Args:
         image_id: Written as the file name.
         shape: Height and width of the image.
-        strokes: What to write.
+        strokes: Strokes to write.
         classes: Class names by index.
     """
     root = ElementTree.Element("annotation")
@@ -113,19 +113,19 @@ def format_xml(image_id: str, shape: tuple[int, int], strokes: Sequence[Stroke],
 
 
 def format_polylines(strokes: Sequence[Stroke]) -> str:
-    """Strokes as lines of text that ``read_polylines`` reads back; brush widths are lost."""
+    """Format strokes as lines of text for ``read_polylines``. Brush widths are lost."""
     return "".join(",".join([str(s.label), *(_short(v) for v in s.points.ravel())]) + "\n" for s in strokes)
 
 
 def outside(strokes: Sequence[Stroke], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Points that lie off the image.
+    """Points outside the image.
 
     Args:
         strokes: Strokes.
         shape: Height and width of the image.
 
     Returns:
-        float64 (N, 2), x and y; pixel centres have integer coordinates, so the image ends half a pixel further.
+        float64 (N, 2), x and y. Pixel centres have integer coordinates, so the image extends half a pixel beyond them.
     """
     points = np.concatenate([s.points for s in strokes]) if strokes else np.zeros((0, 2))
     limit = np.array([shape[1] - 0.5, shape[0] - 0.5])
@@ -146,11 +146,11 @@ def xml_root(path: Path) -> Element:
 
 
 def label_of(path: Path, where: str, name: str, labels: Mapping[str, int]) -> int:
-    """The label of a class by its name, in either Unicode form.
+    """The label of a class by its name, in composed or decomposed Unicode form.
 
     Args:
-        path: The file that has the name.
-        where: Which object or line of the file has it.
+        path: The file that contains the name.
+        where: The object or line of the file that contains it.
         name: The name.
         labels: Label by name in the composed form (NFC).
 
@@ -164,7 +164,7 @@ def label_of(path: Path, where: str, name: str, labels: Mapping[str, int]) -> in
 
 
 def unknown_class(path: Path, where: str, name: str, labels: Mapping[str, int]) -> FileProblem:
-    """The problem of a class name that is in no list."""
+    """The problem for a class name that is not in the list."""
     return FileProblem(
         "unknown-class",
         path,
@@ -186,10 +186,10 @@ def _bytes(path: Path) -> bytes:
 
 
 def number_in(path: Path, number: int, text: str | None) -> float:
-    """A number, not too large for a coordinate, from the ``number``-th stroke or object of a file.
+    """Parse a coordinate of the ``number``-th stroke or object of a file.
 
     Raises:
-        DataError: It is none.
+        DataError: Not a number, or too large for a coordinate.
     """
     try:
         value = float(text or "")

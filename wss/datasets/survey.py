@@ -1,4 +1,4 @@
-"""Looking at every image of a data set once: sizes, label counts, and what is wrong with its files."""
+"""Inspect every image of a data set once: sizes, label counts, and problems of its files."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one image and its annotations look like.
+    """Result of inspecting one image and its annotations.
 
     Attributes:
         image_id: The image.
         shape: Height and width, or None when the image cannot be read.
-        digest: Hash of the decoded pixels, or None; also None of a blank image, which is like others without being a copy.
-        small: The picture as ``reduced`` gives it, or None; None of a blank image too.
+        digest: Hash of the decoded pixels, or None. None for blank images, because equal blank images are not copies.
+        small: The image reduced by ``reduced``, or None. None for blank images.
         mask: int64 (256,), pixels per label of the mask, or None when there is none.
         scribble: int64 (256,), pixels per label of the scribble, or None when there is none.
         mask_file: The mask's file, or the image's where the mask has no file of its own; None for generated data.
         scribble_file: The same for the scribble.
         pairs: int64 (N, 3): scribble label, mask label, pixels, where both are labelled.
         boxes: int64 (256,), boxes per class, or None when the image has none to read.
-        findings: What is wrong with this image's files.
+        findings: Problems of this image's files.
     """
 
     image_id: str
@@ -65,7 +65,7 @@ def survey(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None
 
     Args:
         source: The data set.
-        jobs: Images inspected at a time, in threads.
+        jobs: Number of images inspected in parallel, in threads.
         progress: Called with 1 and the image id after each image.
 
     Returns:
@@ -82,7 +82,7 @@ def survey(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None
 
 
 def inspect_image(source: Source, image_id: str) -> Inspection:
-    """Read one image with its annotations and note everything that is wrong with them; nothing is raised."""
+    """Read one image with its annotations and collect their problems. Errors are recorded, not raised."""
     found: list[Finding] = []
     image, mask, scribble, boxes = _read(source, image_id, found)
     entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
@@ -125,7 +125,7 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
 
 
 def blank(image: NDArray[np.uint8]) -> bool:
-    """True if all pixels of an image (H, W, 3) are equal, as at the ends of volumes and where there is no data."""
+    """True if all pixels of an image (H, W, 3) are equal, such as end slices of volumes and images without data."""
     return bool((image == image[:1, :1]).all())
 
 
@@ -155,7 +155,7 @@ def _read(
 
 
 def _turns(image_id: str, file: Path, shape: tuple[int, ...], annotated: bool) -> list[Finding]:
-    """Pictures that EXIF turns: readers turn them, but many programs for annotation do not."""
+    """Findings for images rotated by EXIF: readers apply the rotation, but many annotation programs do not."""
     turn = orientation(file)
     if turn == 1:
         return []
@@ -206,9 +206,7 @@ def _stroke_findings(
         )
         remedy = "they are cut off; if there are many, x and y are swapped or the image has another size"
         if not len(outside([Stroke(s.label, s.points[:, ::-1], s.width) for s in strokes], shape)):
-            remedy = (
-                "x and y seem to be swapped, for then every point lies inside: write x first; else they are cut off"
-            )
+            remedy = "x and y seem to be swapped, as then all points would be inside: write x first; otherwise they are cut off"
         found.append(Finding("warning", "strokes-outside", image_id, file, message, remedy))
     return found
 

@@ -1,4 +1,4 @@
-"""Image tags and boxes of a user's own data set, from tables of comma-separated values."""
+"""Read image tags and boxes of a user's data set from tables of comma-separated values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Boxes = tuple[tuple[int, int, int, int, int], ...]
 
 
 class _Row(NamedTuple):
-    """A line of a table: its number, the image that it is about, and its other fields."""
+    """A line of a table: its number, its image, and its other fields."""
 
     line: int
     image: str
@@ -36,12 +36,12 @@ class _Row(NamedTuple):
 
 
 def read_tags(path: Path, labels: Mapping[str, int], images: Collection[str]) -> tuple[dict[str, Tags], list[Finding]]:
-    """Read which classes are in each image.
+    """Read the classes that are present in each image.
 
-    The first column is the image, with or without folders and its ending. Either the second has a class, or several that are
-    separated by ``;``, ``|`` or spaces; an image may have many rows, and an empty field says that nothing is there. Or there
-    is a column for each class, with its name in the header and 0 or 1 below; that form needs its header. Columns are separated
-    by commas, semicolons or tabs.
+    The first column is the image, with or without folders and file ending. Columns are separated by commas, semicolons or
+    tabs. There are two forms. In the first, the second column has one class, or several separated by ``;``, ``|`` or
+    spaces. An image may have several rows, and an empty field means that no class is present. In the second form, there is
+    one column per class with its name in the header, which is required, and values 0 or 1.
 
     Args:
         path: The table.
@@ -84,9 +84,9 @@ def read_boxes(
 ) -> tuple[dict[str, Boxes], list[Finding]]:
     """Read the boxes of objects.
 
-    Columns are ``image,class,x0,y0,x1,y1`` in this order, or in any with a header (``xmin`` and the like are understood too).
-    Coordinates are pixels from 0, and both corners belong to the box; fractions are rounded. A row with nothing but the image
-    says that no object is there.
+    Columns are ``image,class,x0,y0,x1,y1`` in this order, or in any order if there is a header. Names such as ``xmin`` are
+    also accepted. Coordinates are pixels counted from 0 and are rounded. Both corners belong to the box. A row with only
+    the image means that the image has no objects.
 
     Args:
         path: The table.
@@ -128,7 +128,7 @@ def read_boxes(
 
 
 def tag_counts(source: Source) -> dict[str, int] | None:
-    """Images by class whose written tags name it; None where nobody wrote down tags."""
+    """Number of images per class according to the tag annotations; None if there are none."""
     tags = [entry.tags for entry in getattr(source, "entries", {}).values() if entry.tags is not None]
     names = enumerate(source.catalogue.classes)
     return {name: sum(index in one for one in tags) for index, name in names} if tags else None
@@ -172,12 +172,12 @@ def _table(path: Path, images: Collection[str]) -> tuple[list[str] | None, list[
 
 
 def _is_header(fields: Sequence[str], images: Collection[str]) -> bool:
-    """True if a first line names columns: its first field does, and is no image, or its second field does, too."""
+    """True if a first line is a header: its first field names a column, and is no image or the second field does too."""
     return fields[0].lower() in _IMAGE and (image_id(fields[0]) not in images or fields[1].lower() in _CLASS)
 
 
 def _names(field: str, labels: Mapping[str, int]) -> list[str]:
-    """The class names in a field. A field that is a name as a whole, or parts between semicolons, may have spaces."""
+    """The class names in a field. Names may contain spaces if the whole field is a name or semicolons separate names."""
     names: list[str] = []
     for part in (unicodedata.normalize("NFC", part.strip()) for part in re.split(r"[;|]", field)):
         names += [part] if part in labels else part.split()

@@ -1,4 +1,4 @@
-"""TIFF files as the values they store: every depth, strips and tiles, planar and chunky, pages and bands."""
+"""Read the stored values of TIFF files: all bit depths, strips and tiles, planar and chunky, pages and bands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOSSY = ("JPEG", "OJPEG", "WEBP", "JPEGXR", "JPEG_2000_LOSSY", "JPEG_LOSSY")
 _CHANNEL_AXES = "SC"
 
 JPEG = 7
-"""The compression whose decoder fills what is missing with grey."""
+"""Code of JPEG compression, whose decoder fills missing data with grey."""
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 """GeoTIFF: pixel scale, tie points, transformation, and the three tags of keys."""
@@ -47,16 +47,16 @@ class Layout:
 
     Attributes:
         series: The pages.
-        page: The first of them; sizes, types and colours of the others are the same.
-        pages: How many images there are, channels not counted.
+        page: The first page. All pages have the same size, type and colours.
+        pages: Number of images, not counting channels.
         height: Rows, as stored.
         width: Columns, as stored.
-        channels: Channels of one image, alpha among them; on pages of their own or not.
+        channels: Number of channels of one image, including alpha. Each channel may be stored as a separate page.
         colours: Meaning of the channels.
         alpha: Whether the last channel is alpha.
-        nodata: The value of pixels without data, of the type of the values; None where the file names none, or one that no
+        nodata: The value of pixels without data, in the type of the values. None if the file names no value, or one that no
             pixel can have.
-        mask: The page that is 0 where there is no data, as GDAL writes it, or None.
+        mask: The page that is 0 at pixels without data, as written by GDAL, or None.
     """
 
     series: tifffile.TiffPageSeries
@@ -78,17 +78,17 @@ class Layout:
 
 
 def geo_tags(page: tifffile.TiffPage) -> list[tuple[Any, ...]]:
-    """GeoTIFF's tags of a page, as ``tifffile.imwrite`` takes them in ``extratags``; without the value for no data."""
+    """GeoTIFF tags of a page in the form of ``extratags`` of ``tifffile.imwrite``, without the no-data value."""
     found = (page.tags.get(code) for code in GEO_TAGS)
     return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in found if tag is not None]
 
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[Layout]:
-    """Open a TIFF file and say what is in it; nothing is decoded.
+    """Open a TIFF file and describe its content. Nothing is decoded.
 
     Raises:
-        DataError: It holds images of several sizes, colours that are not read, no image, or a value for no data that is no
+        DataError: The file has images of several sizes, unsupported colours, no image, or a no-data value that is not a
             number.
     """
     with tifffile.TiffFile(path) as file:
@@ -104,7 +104,7 @@ def open_tiff(path: Path) -> Iterator[Layout]:
 
 
 def _unmarked(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPageSeries]:
-    """Smaller images that are taken for reduced copies because of their sizes alone, though the file does not say so."""
+    """Smaller images that are treated as reduced copies only because of their sizes; the file does not mark them."""
     if series.kind != "generic":
         return []
     return [s for s in series.levels[1:] if isinstance(s.keyframe.index, int) and not s.keyframe.is_reduced]
@@ -117,7 +117,7 @@ def _mask(file: tifffile.TiffFile, image: tifffile.TiffPage) -> tifffile.TiffPag
 
 
 def _nodata(path: Path, page: tifffile.TiffPage) -> float | None:
-    """GDAL writes the value as text, whatever the type of the pixels; tifffile takes 0 for what it cannot have."""
+    """Parse the no-data value, which GDAL writes as text. tifffile gives 0 for values that the type cannot represent."""
     tag = page.tags.get(_NODATA)
     text = "" if tag is None else str(tag.value).strip(" \0").replace(",", ".").lower()
     if not text:
@@ -191,7 +191,7 @@ def _colours(path: Path, page: tifffile.TiffPage, channels: int, on_pages: int) 
 
 
 def read(path: Path, page: int | None, max_pixels: int) -> Raster:
-    """See ``read_raster``. Channels on pages of their own (axis C) become channels."""
+    """See ``read_raster``. Channels stored as separate pages (axis C) become channels."""
     with open_tiff(path) as layout:
         require_size(path, layout.width, layout.height, max_pixels)
         number = require_page(path, page, layout.pages)
@@ -213,20 +213,20 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
 
 
 def masked(raster: Raster, empty: NDArray[np.bool_]) -> Raster:
-    """The image without data where ``empty``, bool (H, W)."""
+    """Mark pixels as having no data where ``empty``, bool (H, W), is True."""
     return replace(raster, empty=empty, transparent=empty if raster.transparent is None else raster.transparent | empty)
 
 
 def is_written(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
-    """False if all tiles or strips were left out."""
+    """False if no tile or strip was written."""
     return any(page.databytecounts)
 
 
 def require_written(path: Path, layout: Layout, page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
-    """Raise if decoders would invent pixels: they fill what is missing in a compressed strip or tile, and say nothing.
+    """Raise an error if data are missing. Decoders fill missing parts of compressed strips or tiles without a warning.
 
     Raises:
-        DataError: No tile or strip was written and no value for no data is named, or one ends before its end.
+        DataError: No tile or strip was written and there is no no-data value, or a strip or tile is truncated.
     """
     if not is_written(page) and layout.nodata is None:
         raise FileProblem(
@@ -245,23 +245,23 @@ def require_written(path: Path, layout: Layout, page: tifffile.TiffPage | tifffi
 
 
 def require_end(path: Path, jpeg: bytes) -> None:
-    """Raise unless a strip or tile in JPEG has its end.
+    """Raise an error if a JPEG strip or tile is truncated.
 
     Raises:
-        DataError: It has not.
+        DataError: The end marker is missing.
     """
     if b"\xff\xd9" not in jpeg:
         raise FileProblem("unreadable-image", path, "holds a damaged JPEG without end", "copy or download it again")
 
 
 def _pages(layout: Layout, number: int) -> list[tifffile.TiffPage | tifffile.TiffFrame]:
-    """The pages that an image is on."""
+    """The pages of one image."""
     pages = [page for page in layout.series.pages if page is not None]
     return [pages[number]] if 1 < len(pages) == layout.pages else pages
 
 
 def _own_tags(path: Path, layout: Layout, number: int) -> Layout:
-    """With the tags of one page: orientation, palette and value without data may differ between pages."""
+    """The layout with the tags of one page. Orientation, palette and no-data value may differ between pages."""
     if layout.pages == 1 or len(layout.series) != layout.pages:
         return layout
     found = layout.series[number]
@@ -295,10 +295,10 @@ def _values(layout: Layout, number: int) -> NDArray[Any]:
 
 
 def channels_of(path: Path, layout: Layout, values: NDArray[Any]) -> Raster:
-    """Tell alpha from colours; ``values`` are (height, width, channels), of the whole image or a part of it.
+    """Separate alpha from colours. ``values`` are (height, width, channels) of the whole image or a part of it.
 
     Raises:
-        DataError: The values are no real numbers.
+        DataError: The values are not real numbers.
     """
     if values.dtype.kind not in "buif":
         raise unsupported(path, f"holds values of the type {values.dtype}, which are not read", "save real numbers")

@@ -20,9 +20,9 @@ _MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "µm": 1e-3, "μm": 1e-3, "u
 
 
 class TiffStack(VolumeFile):
-    """A multi-page TIFF: axes are pages, rows and columns. A file of one page is a volume of one slice.
+    """A multi-page TIFF. Axes are pages, rows and columns. A file with one page is a volume with one slice.
 
-    The spacing is that of ImageJ's or OME's metadata, where the file has it.
+    The spacing is read from metadata of ImageJ or OME, if present.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""Where the tiles of an image are, and what belongs to each of them."""
+"""Positions of the tiles of an image, and the pixels that each tile decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FORMAT = "wss tiles"
 _VERSION = 1
 
 GeoTags = Sequence[tuple[Any, ...]]
-"""Tags as ``tifffile`` takes them: code, type, count, value, and true for the first page only."""
+"""Tags in the form of ``tifffile``: code, type, count, value, and True for the first page only."""
 
 
 def starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
@@ -26,8 +26,8 @@ def starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
 
     Args:
         length: Pixels of the side.
-        size: Pixels of a tile; of a shorter side, all.
-        overlap: Pixels that neighbours have in common, at least.
+        size: Pixels of a tile. A shorter side has one tile.
+        overlap: Minimum number of pixels that neighbouring tiles share.
 
     Raises:
         UsageError: ``overlap`` is not from 0 to below ``size``.
@@ -41,7 +41,7 @@ def starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
 
 
 def owned(places: Sequence[int], size: int, length: int) -> list[tuple[int, int]]:
-    """The pixels along one side that each tile decides: those whose nearest tile centre it has; ties go to the first.
+    """The pixels along one side that each tile decides: those nearest to its centre. Ties go to the first tile.
 
     Args:
         places: First pixels of tiles, ascending.
@@ -49,7 +49,7 @@ def owned(places: Sequence[int], size: int, length: int) -> list[tuple[int, int]
         length: Pixels of the side.
 
     Returns:
-        First pixel, and the one after the last.
+        For each tile, the first pixel and the pixel after the last.
     """
     ends = [(one + other + size - 1) // 2 + 1 for one, other in pairwise(places)]
     return list(zip([0, *ends], [*ends, length], strict=True))
@@ -60,7 +60,7 @@ class TiledImage:
     """The tiles of one image.
 
     Attributes:
-        name: Beginning of the tiles' names.
+        name: Prefix of the tiles' names.
         split: The image's split.
         height: Rows.
         width: Columns.
@@ -68,8 +68,8 @@ class TiledImage:
         tile_width: Columns of a tile.
         rows: First rows of tiles.
         columns: First columns of tiles.
-        empty: Names of tiles that were not written, because they have no data.
-        geo: GeoTIFF's tags of the image.
+        empty: Names of tiles that were not written because they have no data.
+        geo: GeoTIFF tags of the image.
     """
 
     name: str
@@ -101,11 +101,11 @@ class TiledImage:
 
 @dataclass(frozen=True)
 class TileSet:
-    """What ``tiles.json`` says.
+    """Content of ``tiles.json``.
 
     Attributes:
         size: Side of tiles.
-        overlap: Pixels that neighbours have in common.
+        overlap: Minimum number of pixels that neighbouring tiles share.
         classes: Class names.
         palette: One ``[r, g, b]`` per class.
         images: By image id.

@@ -35,17 +35,17 @@ from wss.scribbles.strokes import Stroke
 from wss.store.atomic import replace_file, write_text
 
 LARGE = MAX_PIXELS
-"""Images with more pixels are read part by part."""
+"""Images with more pixels are read in parts."""
 
 SPLITS = ("train", "val", "test")
-"""Splits that a data set of kind ``folder`` has."""
+"""Splits of a data set of kind ``folder``."""
 
 _NODATA = 42113
 _TIFF = (".tif", ".tiff")
 
 Boxes = NDArray[np.int32]
 Each = Callable[[Callable[..., "Cut"], Iterator[tuple[Any, ...]]], Iterator["Cut"]]
-"""Calls a function with each tuple of arguments and gives the results in order."""
+"""A function that calls a function with each tuple of arguments and yields the results in order."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Cut:
     Attributes:
         image_id: The image.
         image: Its tiles.
-        boxes: Boxes by tile, int32 (N, 5); empty where the image has none to read.
-        strokes: It has strokes.
-        tags: It has image tags, which tiles do not have.
+        boxes: Boxes by tile, int32 (N, 5). Empty if the image has no box annotation.
+        strokes: Whether the image has strokes.
+        tags: Whether the image has image tags. Tiles do not get tags.
     """
 
     image_id: str
@@ -69,17 +69,17 @@ class Cut:
 
 @dataclass(frozen=True)
 class Parts:
-    """An image that is read part by part.
+    """An image that is read in parts.
 
     Attributes:
         shape: Height and width.
-        picture: Reads RGB, uint8 (h, w, 3), and where there is data; from top, left, height and width.
-        mask: Reads labels, uint8 (h, w); None where there are none.
+        picture: Function of top, left, height and width that reads RGB, uint8 (h, w, 3), and the mask of pixels with data.
+        mask: The same for labels, uint8 (h, w), or None if there are none.
         scribble: The same for a scribble raster.
-        strokes: Strokes in pixels of the whole image; None where there are none.
-        boxes: int32 (N, 5) in pixels of the whole image; None where there are none to read.
-        geo: GeoTIFF's tags.
-        tags: There are image tags.
+        strokes: Strokes in pixels of the whole image, or None.
+        boxes: int32 (N, 5) in pixels of the whole image, or None.
+        geo: GeoTIFF tags.
+        tags: Whether the image has image tags.
     """
 
     shape: tuple[int, int]
@@ -103,19 +103,19 @@ def cut_tiles(
 ) -> tuple[TileSet, list[str]]:
     """Cut the images of a data set with their masks, scribbles and boxes into a data set of kind ``folder``.
 
-    Tiles are 8-bit RGB, as networks see the image: values are stretched as those of the whole image. All tiles of an image are in
-    its split. Tiles without any data are left out. Strokes are cut at the tile's border.
+    Tiles are 8-bit RGB, as in the input of networks; values are stretched by the range of the whole image. All tiles of an
+    image are in its split. Tiles without data are left out. Strokes are cut at the tile border.
 
     Args:
-        source: The data set; its splits train, val and test.
-        out: Folder to write, which must not hold tiles.
-        size: Side of tiles in pixels; of images that are smaller, all.
-        overlap: Pixels that neighbours have in common, at least.
-        each: Calls a function many times, perhaps in several processes.
+        source: The data set. The splits train, val and test are cut.
+        out: Folder to write. It must not contain tiles.
+        size: Side of tiles in pixels. Smaller images become one tile.
+        overlap: Minimum number of pixels that neighbouring tiles share.
+        each: Function that calls a function many times, possibly in several processes.
         progress: Called with 1 and the image id after each image.
 
     Returns:
-        What ``tiles.json`` says, and what was left out, for people.
+        Content of ``tiles.json``, and messages about everything that was left out.
 
     Raises:
         UsageError: ``out`` holds images, the overlap does not fit, or the data set has none of these splits.
@@ -198,7 +198,7 @@ def _cut(source: Source, image_id: str, name: str, split: str, out: Path, size: 
 def _write_tile(
     out: Path, tile: str, parts: Parts, palette: NDArray[np.uint8], window: tuple[int, int, int, int]
 ) -> bool:
-    """Write one tile with its annotations; False if it has no data."""
+    """Write one tile with its annotations. Returns False if the tile has no data."""
     rgb, valid = parts.picture(*window)
     if valid is not None and not valid.any():
         return False
@@ -225,7 +225,7 @@ def _write_tile(
 def _write_picture(
     folder: Path, tile: str, rgb: NDArray[np.uint8], valid: NDArray[np.bool_] | None, geo: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Write a tile: PNG, or TIFF if it has tags or pixels without data. These are black, and black pixels with data are 1."""
+    """Write PNG, or TIFF for tags or pixels without data. Pixels without data are 0; black pixels with data become 1."""
     tags = list(geo)
     if valid is not None and not valid.all():
         rgb = np.where(valid[..., None], np.where((rgb == 0).all(-1, keepdims=True), np.uint8(1), rgb), np.uint8(0))
@@ -255,7 +255,7 @@ def _parts(source: Source, image_id: str) -> Iterator[Parts]:
 
 
 def _own_file(source: Source, image_id: str) -> Path | None:
-    """The image's file, where it holds just this image."""
+    """The image's file if it contains only this image, else None."""
     if not isinstance(source, FileSource) or not source.one_image_per_file:
         return None
     path = source.entry(image_id).image
@@ -286,7 +286,7 @@ def _whole(sample: Sample, path: Path | None) -> Parts:
 
 
 def _large(source: FileSource, image_id: str, path: Path, stack: ExitStack) -> Parts:
-    """An image of which only parts fit in memory, and its annotations."""
+    """An image too large for memory, and its annotations."""
     if path.suffix.lower() not in _TIFF:
         message = f"has more than {LARGE} pixels, and only TIFF can be read part by part"
         remedy = "save it as a tiled TIFF (vips tiffsave IN OUT.tif --tile, or gdal_translate -co TILED=YES IN OUT.tif)"
@@ -338,10 +338,10 @@ def _opened(path: Path) -> AbstractContextManager[RegionReader]:
 
 
 def clip_boxes(boxes: Boxes, top: int, left: int, height: int, width: int) -> Boxes:
-    """The parts of boxes that lie in a tile, in its pixels.
+    """The parts of boxes inside a tile, in pixels of the tile.
 
     Args:
-        boxes: int32 (N, 5), rows ``class, x0, y0, x1, y1``; corners belong to the box.
+        boxes: int32 (N, 5), rows ``class, x0, y0, x1, y1``. Corners belong to the box.
         top: First row of the tile.
         left: First column of the tile.
         height: Rows of the tile.
@@ -356,7 +356,7 @@ def clip_boxes(boxes: Boxes, top: int, left: int, height: int, width: int) -> Bo
 
 
 def clip_strokes(strokes: Sequence[Stroke], top: int, left: int, height: int, width: int) -> list[Stroke]:
-    """The parts of strokes that lie in a tile, in its pixels; a stroke that leaves it and comes back becomes several.
+    """The parts of strokes inside a tile, in pixels of the tile. A stroke that leaves the tile and returns is split.
 
     Args:
         strokes: Strokes in pixels of the image.
@@ -397,7 +397,7 @@ def _pieces(points: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) 
 def _inside(
     start: NDArray[Any], end: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
 ) -> tuple[float, float] | None:
-    """The share of a segment, from and to, that lies in a rectangle (Liang and Barsky)."""
+    """Start and end of the part of a segment inside a rectangle, as shares of its length (Liang and Barsky)."""
     enter, leave = 0.0, 1.0
     for axis in range(2):
         step = float(end[axis] - start[axis])
@@ -427,7 +427,7 @@ def _write_lists(out: Path, tiles: TileSet, catalogue: Catalogue) -> None:
 
 
 def _write_boxes(out: Path, cuts: Sequence[Cut], classes: Sequence[str]) -> None:
-    """A row for each box, and one with nothing but the name for a tile without any."""
+    """Write a row for each box. A tile without boxes has a row with only its name."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image", "class", "x0", "y0", "x1", "y1"])

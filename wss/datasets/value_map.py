@@ -1,4 +1,4 @@
-"""Tables from the values that label files store to class indices."""
+"""Tables that map stored values of label files to class indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wss.datasets.source import IGNORE_INDEX
 
 
 def _pairs(given: Any) -> Any:
-    """The rows of a table, sorted by the stored value. YAML gives a mapping, whose names are text once it was JSON."""
+    """The rows of a table, sorted by stored value. Accepts a mapping from YAML, also with text keys as in JSON."""
     if not isinstance(given, Mapping):
         return given
     try:
@@ -35,14 +35,14 @@ def _whole(given: Any) -> int:
 
 
 ValueMap = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_pairs)]
-"""Stored value (any whole number) and class index, 255 for unlabelled; given as a mapping. Other values stay as they are."""
+"""Pairs of stored value (any integer) and class index (255 for unlabelled), given as a mapping. Other values are kept."""
 
 
 def remap(labels: NDArray[Any], ignore: Sequence[int], values: Sequence[tuple[int, int]] = ()) -> NDArray[Any]:
-    """Replace stored values by what they mean.
+    """Replace stored values by class indices.
 
     Args:
-        labels: Any shape and type; uint8 stays uint8, other types may become wider.
+        labels: Any shape and type. uint8 stays uint8; other types may become wider.
         ignore: Values that become 255.
         values: Stored value and class index, see ``ValueMap``.
     """
@@ -62,5 +62,5 @@ def remap(labels: NDArray[Any], ignore: Sequence[int], values: Sequence[tuple[in
 
 
 def written(values: Mapping[int, int]) -> str:
-    """A table as YAML writes it, for people to copy: ``{0: 0, 255: 1}``."""
+    """Format a table as YAML, such as ``{0: 0, 255: 1}``."""
     return "{" + ", ".join(f"{stored}: {label}" for stored, label in sorted(values.items())) + "}"

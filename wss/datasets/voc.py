@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012, with SBD masks and ScribbleSup scribbles where they are there."""
+"""PASCAL VOC 2012, with SBD masks and ScribbleSup scribbles if present."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd/dataset", "sbd")
 
 
 class VocOptions(ReadOptions):
-    """Options of kind ``voc``; relative paths are taken from the data set's root.
+    """Options of kind ``voc``. Relative paths start at the data set's root.
 
     Attributes:
-        scribbles: Folder of scribble files (XML, text polylines or PNG); None looks in the folders that ScribbleSup
-            and its conversions use. Strokes win over rasters of the same image.
-        sbd: Folder of SBD, the one with ``cls`` or one above; None looks in ``benchmark_RELEASE`` and ``sbd``.
+        scribbles: Folder of scribble files (XML, text polylines or PNG). None searches the folders used by ScribbleSup
+            and its conversions. If an image has strokes and a raster, the strokes are used.
+        sbd: Folder of SBD: the folder that contains ``cls``, or one above. None searches ``benchmark_RELEASE`` and ``sbd``.
     """
 
     scribbles: Path | None = None

@@ -1,4 +1,4 @@
-"""Three-dimensional scans in files: NIfTI, DICOM series and TIFF stacks, read slice by slice."""
+"""Read three-dimensional scans (NIfTI, DICOM series, TIFF stacks) slice by slice."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Affine = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """How the voxels of a volume lie, along the axes of its file.
+    """The voxel grid of a volume, along the axes of its file.
 
     Attributes:
         shape: Number of voxels along each axis.
-        spacing_mm: Distance between voxel centres along each axis in millimetres; None where the file does not tell.
-        affine: Four rows of four numbers: from voxel indices to millimetres, right, anterior and superior being positive; None
-            where the file does not tell.
+        spacing_mm: Distance between voxel centres along each axis in millimetres; None if the file does not contain it.
+        affine: Four rows of four numbers that map voxel indices to millimetres. Right, anterior and superior are positive.
+            None if the file does not contain it.
     """
 
     shape: tuple[int, int, int]
@@ -50,15 +50,15 @@ class Grid:
 
 
 class VolumeFile(ABC):
-    """One volume on disk. Its header is read; its values are read slice by slice.
+    """One volume on disk. The header is read at once, values slice by slice.
 
     Attributes:
         path: The file, or the folder of a series.
-        grid: How its voxels lie.
-        axis: The axis along which it is stored as images; None where it is one array.
+        grid: The voxel grid.
+        axis: The axis along which it is stored as images; None if it is one array.
         files: All files that it is read from.
-        values: Type and bits of its values, for people; None where they have 8 bits.
-        remarks: What is doubtful about it.
+        values: Type and bits of its values as text; None for 8 bits.
+        remarks: Findings about doubtful properties.
     """
 
     path: Path
@@ -70,14 +70,14 @@ class VolumeFile(ABC):
 
     @abstractmethod
     def raster(self, axis: int, number: int) -> Raster:
-        """One slice with the values that the file means, after its own scaling; rows and columns are the other two axes.
+        """One slice with values after the scaling in the file. Rows and columns are the other two axes.
 
         Args:
             axis: 0, 1 or 2.
             number: The slice, from 0.
 
         Raises:
-            DataError: The file is damaged, or has values that are not read.
+            DataError: The file is damaged, or has unsupported values.
         """
 
     def file_of(self, number: int) -> Path:
@@ -92,8 +92,8 @@ def open_volume(path: Path, channel: int | None = None, *, slices_first: bool = 
 
     Args:
         path: The file or folder.
-        channel: Which of several volumes in the file, from 0; None refuses files with several.
-        slices_first: Take the axes of a NIfTI file in reverse order: slices, rows and columns, as DICOM and TIFF have them.
+        channel: Index of the volume in files with several, from 0. None refuses such files.
+        slices_first: Reverse the axes of a NIfTI file to slices, rows and columns, as in DICOM and TIFF.
 
     Raises:
         DataError: Missing, damaged, not a volume, or several without ``channel``.
@@ -116,7 +116,7 @@ def _open(path: Path, channel: int | None, slices_first: bool, state: Hashable) 
 
 
 def _state(path: Path) -> Hashable:
-    """What changes when a file or a folder's files change."""
+    """A value that changes when a file or the files of a folder change."""
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
@@ -128,7 +128,7 @@ def _state(path: Path) -> Hashable:
 
 
 class _Arrays:
-    """The arrays of the volumes read last: those of one volume, its mask and its scribble, and more if they are small."""
+    """Cache of the arrays read last: one volume with its mask and scribble, and more if they are small."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
@@ -151,12 +151,12 @@ _arrays = _Arrays()
 
 
 def kept_array(path: Path, part: Hashable, load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """An array read from a file, which is kept for the next slices.
+    """Read an array from a file and cache it for the next slices.
 
     Args:
-        path: The file; a changed file is read again.
-        part: Which array of the file.
-        load: Reads it.
+        path: The file. It is read again if it has changed.
+        part: Identifies the array in the file.
+        load: Function that reads the array.
     """
     return _arrays.get((path, part, _state(path)), load)
 
@@ -164,7 +164,7 @@ def kept_array(path: Path, part: Hashable, load: Callable[[], NDArray[Any]]) -> 
 def volume_ranges(volume: VolumeFile, axis: int, options: PixelOptions) -> Ranges:
     """The values that become 0 and 255 in all slices of a volume, see ``PixelOptions.stretch``.
 
-    Percentiles are those of the volume: of up to 64 slices, evenly spread, and of up to 4 million values of them.
+    Percentiles are computed from up to 64 evenly spread slices of the volume, and up to 4 million of their values.
 
     Raises:
         DataError: See ``VolumeFile.raster`` and ``picture``.
@@ -192,16 +192,16 @@ def _ranges(volume: VolumeFile, axis: int, options: PixelOptions) -> Ranges:
 
 
 def require_channel(path: Path, channel: int | None, count: int, what: str) -> int:
-    """Which of several volumes in a file is read, from 0.
+    """Index of the volume to read from a file, from 0.
 
     Args:
         path: The file.
-        channel: What was chosen, or None.
-        count: How many there are.
-        what: What they are, for people.
+        channel: The chosen index, or None.
+        count: Number of volumes in the file.
+        what: Description of the volumes for messages.
 
     Raises:
-        DataError: There are several and none was chosen, or there is no such one.
+        DataError: There are several volumes and none was chosen, or the chosen one does not exist.
     """
     if channel is None and count > 1:
         message = f"holds {count} volumes ({what}), and one is expected"
@@ -229,9 +229,9 @@ def package(name: str) -> Any:
 
 
 def require_same_grid(file: Path, found: Grid, image: Path, wanted: Grid) -> None:
-    """Raise unless the annotation of a volume has its voxels.
+    """Raise an error unless the annotation of a volume has the same voxel grid.
 
-    Affines are the same if no corner of the volume moves by more than a twentieth of a voxel.
+    Affines are equal if no corner of the volume moves by more than 0.05 voxels.
 
     Raises:
         DataError: Shapes or affines differ; the message names both.

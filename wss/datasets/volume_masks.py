@@ -1,4 +1,4 @@
-"""Masks of volumes as files: NIfTI in the place of the image, or TIFF stacks."""
+"""Write masks of volumes: NIfTI with the geometry of the image, or TIFF stacks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def mask_ending(volume: VolumeFile) -> str:
 def write_volume_mask(
     path: Path, volume: VolumeFile, axis: int, slices: Sequence[NDArray[np.uint8]], palette: NDArray[np.uint8]
 ) -> None:
-    """Write the mask of a volume; a file of this name is replaced atomically.
+    """Write the mask of a volume. An existing file is replaced atomically.
 
-    NIfTI masks are uint8 with the voxels, affine, codes, units and spacing of the image. Others are multi-page TIFF, indexed, in
-    the order in which the image's slices are read.
+    NIfTI masks are uint8 with the grid, affine, codes, units and spacing of the image. Other masks are multi-page indexed
+    TIFF, in the order in which the image's slices are read.
 
     Args:
         path: The file, with the ending ``mask_ending``.

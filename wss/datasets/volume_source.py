@@ -1,4 +1,4 @@
-"""A user's own volumes: NIfTI files, DICOM series or TIFF stacks in folders, cut into slices."""
+"""Data sets of a user's volumes: NIfTI files, DICOM series or TIFF stacks in folders, cut into slices."""
 
 from __future__ import annotations
 
@@ -63,20 +63,21 @@ _SAME = 1.01
 
 
 class VolumeOptions(ReadOptions):
-    """Options of kinds ``dicom`` and ``stack``; relative paths are taken from the data set's root.
+    """Options of kinds ``dicom`` and ``stack``. Relative paths start at the data set's root.
 
-    Percentiles of the option ``stretch`` are those of the whole volume, so that a tissue has one brightness in all slices.
+    Percentiles of the option ``stretch`` are those of the whole volume, so that a tissue has the same brightness in all
+    slices.
 
     Attributes:
         images: Folder of the volumes.
         masks: Folder of dense masks, class indices and 255 for void; may be missing.
         scribbles: Folder of scribbles, class indices and 255 for unlabelled; may be missing.
         classes: File of class names; None takes classes.txt, .yaml or .json.
-        val_fraction: Share of the volumes with masks that becomes ``val`` when there are no lists.
-        group_pattern: Regular expression whose group ``group`` is what must not be divided between splits, for example a
-            patient with several volumes; names that do not match are on their own.
-        channel: Which volume of files that hold several (four dimensions, times), from 0; None refuses them.
-        spacing_mm: Distance between slices, rows and columns in millimetres of all volumes; None takes what the files say.
+        val_fraction: Share of the volumes with masks that becomes ``val`` if there are no lists.
+        group_pattern: Regular expression with the group ``group``. Volumes with equal groups stay in one split, for example
+            the volumes of a patient. A name that does not match is a group of its own.
+        channel: Index of the volume in files with several (four dimensions, times), from 0. None refuses such files.
+        spacing_mm: Distance between slices, rows and columns of all volumes in millimetres. None uses the values in the files.
     """
 
     images: Path = Path("images")
@@ -103,22 +104,23 @@ class NiftiOptions(VolumeOptions):
     """Options of kind ``nifti``: those of ``VolumeOptions``.
 
     Attributes:
-        axis: Axis of the file's array along which slices lie: 0, 1 or 2. None takes the axis with the largest spacing, or the
-            last one where the largest belongs to several.
+        axis: Axis of the file's array along which volumes are cut into slices: 0, 1 or 2. None uses the axis with the largest
+            spacing, or axis 2 if several axes have it.
     """
 
     axis: int | None = Field(default=None, ge=0, le=2)
 
 
 class VolumeSource(FileSource):
-    """Volumes in folders, cut into slices; an annotation has the name of its volume.
+    """Volumes in folders, cut into slices. An annotation has the name of its volume.
 
-    Image ids are ``NAME_slice_NNN``, numbers from 0 in the order of the file. Splits: the lists train.txt, val.txt and test.txt
-    of volume names, as far as they exist. Volumes in none of them go to ``train`` when there is no train.txt, else those with
-    masks to ``val`` when there is no val.txt. Without any list, ``val`` is a fixed pseudo-random fifth of the volumes with masks.
+    Image ids are ``NAME_slice_NNN``, with numbers from 0 in the order of the file. Splits are defined by the lists train.txt,
+    val.txt and test.txt of volume names, if present. Volumes in no list go to ``train`` if there is no train.txt. Otherwise,
+    those with masks go to ``val`` if there is no val.txt. Without any list, ``val`` is a fixed pseudo-random fifth of the
+    volumes with masks.
 
     Attributes:
-        axis: The axis along which slices lie.
+        axis: The axis along which volumes are cut into slices.
     """
 
     options: VolumeOptions
@@ -191,12 +193,12 @@ class VolumeSource(FileSource):
         return open_volume(self._paths[name], self.options.channel)
 
     def place(self, image_id: str) -> tuple[str, int]:
-        """Volume and number of a slice."""
+        """Volume name and slice number of an image id."""
         self.entry(image_id)
         return self._places[image_id]
 
     def load_picture(self, image_id: str) -> Picture:
-        """The slice, and where it has data; brightness is stretched as in all slices of its volume."""
+        """The slice and its mask of pixels with data. Brightness is stretched equally in all slices of a volume."""
         name, number = self.place(image_id)
         volume = self.volume(name)
         problem = self._gap(volume)
@@ -208,16 +210,16 @@ class VolumeSource(FileSource):
         """The labels of the slice after ``ignore``.
 
         Raises:
-            DataError: Damaged, no labels, or a volume with other voxels than the image.
+            DataError: Damaged, no labels, or a volume with another grid than the image.
         """
         return self._labels(image_id, self.entry(image_id).mask, self.options.mask_values)
 
     def load_scribble(self, image_id: str) -> Scribble:
-        """The scribble of the slice after ``ignore``; raises as ``load_mask``."""
+        """The scribble of the slice after ``ignore``. Raises the same errors as ``load_mask``."""
         return self._labels(image_id, self.entry(image_id).scribble, self.options.scribble_values)
 
     def files(self, image_id: str) -> Sequence[Path]:
-        """The files of the slice, image and annotations; its brightness depends on the other slices of its volume too."""
+        """The image and annotation files of the slice. Its brightness also depends on the other slices of its volume."""
         self.entry(image_id)
         return self._files[image_id]
 
@@ -234,7 +236,7 @@ class VolumeSource(FileSource):
         return open_volume(path, slices_first=self.kind != "nifti")
 
     def _try_to_open(self, path: Path, *, annotation: bool = False) -> VolumeFile | None:
-        """A volume, or None for one that cannot be read: then reading its only slice says why."""
+        """Open a volume, or return None if it cannot be read. Reading its only slice then raises the error."""
         try:
             return self._annotation(path) if annotation else open_volume(path, self.options.channel)
         except DataError:
@@ -268,13 +270,13 @@ class VolumeSource(FileSource):
         return spacing[self.axis], others[0], others[1]
 
     def _gap(self, volume: VolumeFile) -> Finding | None:
-        """What makes distances in a volume wrong, unless its spacing is given."""
+        """Finding about a volume whose distances would be wrong without the option ``spacing_mm``, or None."""
         if self.options.spacing_mm is not None:
             return None
         return next((remark for remark in volume.remarks if remark.severity == "error"), None)
 
     def _not_read(self, folder: Path, endings: Sequence[str]) -> list[Finding]:
-        """Files and folders beside the volumes of a folder, with the reason by their ending."""
+        """Findings for files and folders that are not read, with a reason by file ending."""
         place = self.root / folder
         names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
         reasons: dict[str, list[str]] = {}
@@ -310,7 +312,7 @@ class VolumeSource(FileSource):
         return DataError(f"{folder}: {message}")
 
     def _remarks(self, name: str, volume: VolumeFile, annotations: Sequence[VolumeFile]) -> list[Finding]:
-        """What is doubtful or worth knowing about a volume; what is wrong is found when it is read."""
+        """Warnings and notes about a volume. Errors are found when it is read."""
         found = [
             Finding("warning" if r.severity == "error" else r.severity, r.code, name, r.file, r.message, r.remedy)
             for r in volume.remarks
@@ -427,7 +429,7 @@ class StackSource(VolumeSource):
 
 
 def unread_volume(path: Path) -> tuple[str, str] | None:
-    """Name a volume format that is not read, by the file's ending, and its remedy; None for other files."""
+    """Describe an unsupported volume format by file ending, with a remedy; None for other files."""
     ending = path.suffix.lower()
     return None if ending not in _UNREAD or path.is_dir() else (_UNREAD[ending], _REMEDIES.get(ending, _CONVERT))
 
@@ -438,11 +440,11 @@ def slice_id(volume: str, number: int) -> str:
 
 
 def read_slice(volume: VolumeFile, axis: int, number: int, options: PixelOptions) -> Picture:
-    """One slice as networks take it, see ``read_picture``.
+    """One slice as input of networks, see ``read_picture``.
 
     Args:
         volume: The volume.
-        axis: The axis along which slices lie.
+        axis: The axis along which the volume is cut into slices.
         number: The slice, from 0.
         options: ``PixelOptions``; percentiles are those of the volume.
 
@@ -453,8 +455,8 @@ def read_slice(volume: VolumeFile, axis: int, number: int, options: PixelOptions
 
 
 def usual_axis(volume: VolumeFile) -> int:
-    """The axis along which a volume is cut where none is chosen: that of its images, else the one with the largest spacing, or
-    the last one where the largest belongs to several or is not known.
+    """The default axis along which a volume is cut: the axis along which its images are stored, else the one with the
+    largest spacing, or axis 2 if several axes have the largest spacing or it is unknown.
     """
     if volume.axis is not None:
         return volume.axis
@@ -472,11 +474,11 @@ def volume_paths(
 
     Args:
         folder: Not searched recursively.
-        endings: File name endings, lower case; of a name with several, the earliest wins, then a folder.
-        folders: Take folders too.
+        endings: File name endings in lower case. If a name has several, the earliest in this list is used, then a folder.
+        folders: Also accept folders.
 
     Returns:
-        Paths by name in the composed Unicode form (NFC), sorted, and a finding per name that several claim.
+        Paths by name in the composed Unicode form (NFC), sorted, and a finding for each name with several files.
     """
     found: dict[str, list[tuple[int, str]]] = {}
     try:
@@ -508,7 +510,7 @@ def volume_paths(
 
 
 def _files_of(number: int, axis: int, volumes: Sequence[tuple[Path, VolumeFile | None]]) -> tuple[Path, ...]:
-    """The files of a slice; of a volume that cannot be opened the path itself, unless it is a folder."""
+    """The files of a slice. For a volume that cannot be opened, its path, unless that is a folder."""
     found: list[Path] = []
     for path, volume in volumes:
         if volume is not None:
@@ -540,7 +542,7 @@ def _groups(names: Mapping[str, Path], pattern: str | None) -> dict[str, str]:
 
 
 def _require_same_order(labels: VolumeFile, image: VolumeFile) -> None:
-    """Raise if the slices of two DICOM series may be in opposite orders: one has positions, the other one only numbers."""
+    """Raise an error if two DICOM series may have opposite slice orders: one has positions, the other only numbers."""
     if not isinstance(labels, DicomSeries) or not isinstance(image, DicomSeries) or labels.placed == image.placed:
         return
     placed = labels if labels.placed else image

@@ -18,7 +18,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
     Args:
         pattern: Regular expression for the whole name with groups ``volume`` and ``slice`` (a number), optionally ``group``
-            (what must not be divided between splits; by default the volume).
+            (images of one group stay in one split; by default a group is a volume).
 
     Raises:
         UsageError: Not a regular expression, or the groups are missing.
@@ -35,10 +35,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def find_volumes(ids: Iterable[str], pattern: re.Pattern[str]) -> tuple[dict[str, Volume], Mapping[str, str]]:
-    """Put slices together.
+    """Group slices into volumes.
 
     Args:
-        ids: Image ids; those that do not match the pattern are left out.
+        ids: Image ids. Ids that do not match the pattern are skipped.
         pattern: From ``compile_pattern``.
 
     Returns:
@@ -63,7 +63,7 @@ def find_volumes(ids: Iterable[str], pattern: re.Pattern[str]) -> tuple[dict[str
 
 
 def missing_slice(ids: Sequence[str]) -> tuple[str, str] | None:
-    """Two neighbours whose numbers, at the end of their ids, are further apart than those of others; None without such.
+    """Find two neighbours whose numbers, at the end of their ids, are further apart than those of others; None if none.
 
     Args:
         ids: Slices of a volume in order.

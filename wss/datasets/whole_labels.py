@@ -22,13 +22,13 @@ def whole_labels(
 ) -> NDArray[np.uint8]:
     """Class indices from one channel of any type.
 
-    Numbers in floating point may be off by a thousandth, as those of scaled files are. NaN, transparent pixels and those without
-    data by the file's tag are unlabelled.
+    Floating-point values may deviate from integers by 0.001, as in scaled files. NaN, transparent pixels and pixels that the
+    file marks as having no data are unlabelled.
 
     Args:
         raster: The stored values, one channel.
         path: Named in errors.
-        ignore: Values that become 255, also such as no label can have.
+        ignore: Values that become 255. They may be outside the range of labels.
         values_of: Stored value and class index, see ``ValueMap``.
 
     Returns:

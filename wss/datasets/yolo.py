@@ -1,4 +1,4 @@
-"""YOLO's text files of outlines and boxes, one file per image."""
+"""Read YOLO text files with outlines and boxes, one file per image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.t
 """Names of files with class names, below or beside the folder of text files."""
 
 _MARGIN = 0.01
-"""Outlines may end so far outside the image, as a share of its sides: programs round."""
+"""Outlines may exceed the image by this share of its sides, because programs round."""
 
 
 def read_yolo(path: Path, numbers: Sequence[int], shape: tuple[int, int]) -> tuple[Drawing, int]:
-    """Read one file: lines of a class number and then x and y by turns, as shares of the image's sides.
+    """Read one file. A line has a class number and then x, y, x, y, ... as shares of the image's sides.
 
-    Lines of three or more points are areas. Lines of four shares, the centre, width and height of a box, tell no outline: what
-    is inside is void unless an area covers it.
+    Lines with three or more points are areas. Lines with four shares are boxes: centre, width and height. The inside of a
+    box is void unless an area covers it.
 
     Args:
         path: The text file; an empty one is an image without objects.
@@ -36,7 +36,7 @@ def read_yolo(path: Path, numbers: Sequence[int], shape: tuple[int, int]) -> tup
         The drawing, and the number of boxes.
 
     Raises:
-        DataError: Unreadable, or a line of another form, a number without class, or coordinates that are no shares.
+        DataError: Unreadable, a line of another form, a number without class, or coordinates that are not shares.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -73,11 +73,12 @@ def read_yolo(path: Path, numbers: Sequence[int], shape: tuple[int, int]) -> tup
 
 
 def class_numbers(path: Path, classes: ClassList) -> tuple[list[int], Finding]:
-    """The class index of each of YOLO's numbers.
+    """The class index of each YOLO number.
 
     Args:
-        path: A text file, or the folder of them. A file of names (``data.yaml``, ``classes.txt``, ``obj.names``) there, or up to
-            two folders above, tells the name of each number; without one, numbers count the classes without the background.
+        path: A text file, or the folder of text files. A file of names (``data.yaml``, ``classes.txt``, ``obj.names``) in this
+            folder, or up to two folders above, gives the name of each number. Without one, numbers count the classes without
+            the background.
         classes: The classes.
 
     Returns:
@@ -116,7 +117,7 @@ def class_numbers(path: Path, classes: ClassList) -> tuple[list[int], Finding]:
 
 
 def _highest(path: Path) -> float:
-    """The highest class number in text files; lines without one are left to ``read_yolo``."""
+    """The highest class number in text files. Lines without a number are skipped; ``read_yolo`` reports them."""
     highest = -1.0
     for file in path.glob("*.txt") if path.is_dir() else [path]:
         for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else ():
@@ -141,7 +142,7 @@ def _names(path: Path) -> Sequence[str]:
 
 
 def images_beside(path: Path) -> Path:
-    """The folder of images that YOLO takes for a folder of text files: ``labels`` in its path replaced by ``images``."""
+    """The folder of images that belongs to a folder of YOLO files: ``labels`` in the path is replaced by ``images``."""
     folder = path if path.is_dir() else path.parent
     parts = folder.resolve().parts
     last = max((n for n, part in enumerate(parts) if part == "labels"), default=None)
