@@ -2,7 +2,7 @@
 #
 # The image under it is NVIDIA's CUDA "base" for Ubuntu 24.04: the settings by which the container runtime passes the
 # host's driver in, and little else. The larger "runtime" image would hold the CUDA libraries a second time, since torch's
-# wheels bring their own; 24.04 because the pinned versions need Python 3.11 or later (it has 3.12). The compiler stays in
+# wheels bring their own; 24.04 because wss needs Python 3.11 or later (it has 3.12). The compiler stays in
 # the image: it builds the CPU kernels, and torch.compile (train.compile) needs one while training.
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,11 +17,6 @@ from wss.datasets.cards import load_card
 from wss.pipeline.presets import shipped_presets
 from wss.pipeline.spec import shipped_pipelines
 from wss.shipped import shipped
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    tomllib = pytest.importorskip("tomli")
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wss"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from wss.cli.session import Session
 
 
-class _Format(str, Enum):
+class _Format(StrEnum):
     onnx = "onnx"
     torchscript = "torchscript"
     torch = "torch"
     safetensors = "safetensors"
 
 
-class _Output(str, Enum):
+class _Output(StrEnum):
     probs = "probs"
     logits = "logits"
 
 
-class _Dtype(str, Enum):
+class _Dtype(StrEnum):
     uint8 = "uint8"
     float32 = "float32"
 

@@ -75,16 +75,9 @@ def _stat(name: str) -> tuple[int, int] | None:
 def _hash(name: str) -> str:
     try:
         with open(name, "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FileProblem("unreadable-file", Path(name), str(error.strerror), "check its rights") from error
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()  # Python 3.10 has no file_digest
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _may_change_unseen(modified_ns: int, now_ns: int) -> bool:
