@@ -19,10 +19,16 @@ def test_docstrings_begin_with_their_subject(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = [(node, ast.get_docstring(node)) for node in ast.walk(tree) if isinstance(node, kinds)]
-    bad = [f"{getattr(n, 'name', 'module')}: {text.splitlines()[0]}" for n, text in found if text and opens_with_a_riddle(text)]
+    bad = [
+        f"{getattr(n, 'name', 'module')}: {text.splitlines()[0]}"
+        for n, text in found
+        if text and opens_with_a_riddle(text)
+    ]
     assert not bad
 
 
-@pytest.mark.parametrize(("docstring", "bad"), [("Of k-means.", True), ("``what`` is a name.", False), ("Return it.", False)])
+@pytest.mark.parametrize(
+    ("docstring", "bad"), [("Of k-means.", True), ("``what`` is a name.", False), ("Return it.", False)]
+)
 def test_the_check_can_fail(docstring, bad):
     assert opens_with_a_riddle(docstring) is bad

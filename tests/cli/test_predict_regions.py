@@ -232,7 +232,7 @@ def test_a_network_alone_keeps_all_unless_asked(scans, wss):
         in _predict(wss, *given, "one", "--largest-region").said
     )
     np.testing.assert_array_equal(_found("one/v0.nii.gz"), KEPT)
-    assert "keeping the largest region alone (stage largest-region) is no part" in wss("export", "-f", "torch").said
+    assert "keeping only the largest region (stage largest-region) is not part" in wss("export", "-f", "torch").said
 
 
 def test_voxels_without_data_stay_255_and_connect_nothing(scans, wss):

@@ -104,7 +104,7 @@ def test_missing_edges_are_an_error(tmp_path, prepared):
     maps = _blue(prepared[0])
     absent = prepared[0].meta["splits"]["train"][2]
     del maps[absent]
-    with pytest.raises(UsageError, match=rf"e\.h5 has none of '{absent}'; `wss edges`"):
+    with pytest.raises(UsageError, match=rf"e\.h5 has none for '{absent}'; `wss edges`"):
         _train(tmp_path, prepared, _edges(tmp_path / "e.h5", maps))
 
 

@@ -100,7 +100,7 @@ def test_missing_superpixels_are_an_error(tmp_path, prepared):
     absent = samples.meta["splits"]["train"][2]
     del maps[absent]
     superpixels = _store(tmp_path / "s.h5", SUPERPIXELS, maps)
-    with pytest.raises(UsageError, match=rf"s\.h5 has none of '{absent}'; `wss superpixels`"):
+    with pytest.raises(UsageError, match=rf"s\.h5 has none for '{absent}'; `wss superpixels`"):
         _train(tmp_path, {"samples": samples, "labels": labels, "superpixels": superpixels})
 
 

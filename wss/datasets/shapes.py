@@ -1,4 +1,4 @@
-"""What a person drew on one image: lines, areas, or painted pixels."""
+"""Annotations that a person drew on one image: lines, areas, or painted pixels."""
 
 from __future__ import annotations
 
