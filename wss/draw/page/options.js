@@ -1,7 +1,7 @@
 /* The panels "Mask" and "Image": how masks and the picture look. */
 import { find, make, show, sentence } from "./dom.js";
 import { state, on, tell, remember } from "./store.js";
-import { propagate, propagated, shownRegion } from "./propagation.js";
+import { askedPart, coveredPart, propagate, propagated } from "./propagation.js";
 import { predicted } from "./prediction.js";
 import { truth } from "./truth.js";
 import { sideIsShown } from "./stage.js";
@@ -59,12 +59,11 @@ function note() {
     if (predicted.mask) return `Prediction of the training of ${trainingTime(predicted.of)}.`;
     return "No prediction of this image yet: train a network below.";
   }
-  if (propagated.why) return sentence(propagated.why) + (shownRegion() ? " The image is large: only the marked part counts." : "");
-  if (propagated.mask && (propagated.area.width < state.image.width || propagated.area.height < state.image.height)) {
-    return "The image is large: the mask covers the marked part around what you see.";
-  }
+  if (propagated.why) return sentence(propagated.why);
+  if (coveredPart()) return "The image is large: the mask covers the marked part around what you see.";
   if (propagated.mask && propagated.mask.width < propagated.area.width) {
-    return `The mask is of a copy of ${propagated.mask.width} x ${propagated.mask.height} pixels. Zoom in for the full resolution.`;
+    const remedy = askedPart() ? "Draw two classes near what you see" : "Zoom in";
+    return `The mask is of a copy of ${propagated.mask.width} x ${propagated.mask.height} pixels. ${remedy} for the full resolution.`;
   }
   return "";
 }

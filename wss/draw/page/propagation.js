@@ -102,6 +102,13 @@ export function forgetMask() {
   change({ mask: null, area: null, label: "", kind: null, ms: null, why: null, busy: false });
 }
 
-export const shownRegion = () => asked?.region ?? null;
+/** The part that the newest question is about; null is the whole image. */
+export const askedPart = () => asked?.region ?? null;
+
+/** The part of a large image that the mask covers; null where there is no mask, or one of the whole image. */
+export function coveredPart() {
+  const { mask, area } = propagated;
+  return mask && (area.width < state.image.width || area.height < state.image.height) ? area : null;
+}
 
 on("image", forgetMask);
