@@ -146,7 +146,7 @@ def _near(one, other):
 
 @pytest.mark.parametrize("brush", [0.5, 1, 2, 3, 4, 6.5, 9])
 def test_shown_pixels_of_a_stroke_are_those_that_are_painted(browser, large, brush):
-    """Random strokes, also through corners of pixels and along the borders of the image, which the page does not let them leave."""
+    """Random strokes, also through corners of pixels and along the borders, which the page does not let them leave."""
     shape = (40, 60)
     rng = np.random.default_rng(round(10 * brush))
     objects = []
