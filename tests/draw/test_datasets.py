@@ -87,6 +87,7 @@ def test_lists_that_were_there_stay(folder, open_page):
     page.classes("leaf")
     page.draw(page.image("c"), LEFT)
     page.studio.dataset.complete()
+    assert page.get("/api/project")["splits_fixed"]
     assert (folder / "train.txt").read_text() == "a\n" and not (folder / "test.txt").exists()
     assert "lists of its splits" in page.post(f"/api/images/{page.image('c')}/split", {"split": "train"}, 409)["error"]
 

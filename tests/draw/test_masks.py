@@ -106,6 +106,8 @@ class TestTruth:
         page = open_page(folder)
         page.classes("leaf")
         page.draw(page.image(), *TWO)
+        own = {entry["name"]: entry["own_truth"] for entry in page.get("/api/project")["images"]}
+        assert own == {"a": True, "b": False, "c": False}  # the page does not offer it
         for source in ("propagation", "none"):
             page.post(f"/api/images/{page.image()}/truth", {"base": 1, "source": source}, 409)
         assert (np.array(Image.open(folder / "masks/a.png")) == 0).all()

@@ -117,26 +117,33 @@ def test_slow_methods_show_a_reduced_copy_first(drawn, monkeypatch):
 def test_large_images_are_propagated_in_a_part(tmp_path, open_page, monkeypatch):
     monkeypatch.setattr(limits, "WHOLE", 1000)
     monkeypatch.setattr(limits, "REGION", 40)
+    monkeypatch.setattr(pictures, "TILE", 16)
     page = open_page(make_folder(tmp_path / "large"))
     page.classes("leaf")
     page.draw(page.image(), *TWO)
     right = {"x": 50, "y": 20, "width": 14, "height": 20}
-    assert page.propagate(page.image(), region=right)[-1]["kind"] == "nothing"  # one class alone is drawn there
-    page.draw(page.image(), stroke("m", 1, (30, 4), (30, 40)), base=1)
+    whole = page.propagate(page.image(), region=right)[-1]  # one class alone is drawn there
+    assert (whole["kind"], whole["x"], whole["width"], whole["height"]) == ("full", 0, 64, 48)
+    assert _decoded(whole["mask"])[10, 30] == 1 and _decoded(whole["mask"]).shape == (24, 32)
+    body = {"base": 1, "source": "propagation", "region": right, "x": 60, "y": 20}
+    accepted = page.post(f"/api/images/{page.image()}/accept", body)["annotation"]["objects"][-1]
+    assert accepted["class"] == 1  # of the mask that is shown
+    page.change(page.image(), {"op": "undo"})
+    page.draw(page.image(), stroke("m", 1, (30, 4), (30, 40)), base=3)
     left = {"x": -5, "y": -8, "width": 30, "height": 20}
     full = page.propagate(page.image(), ticket=2, region=left)[-1]
     assert (full["x"], full["y"], full["width"], full["height"]) == (0, 0, 40, 40)
     assert _decoded(full["mask"]).shape == (40, 40)
     moved = page.propagate(page.image(), ticket=3, region=left | {"x": -3})[-1]
     assert moved["x"] == full["x"]  # parts begin at few places
-    body = {"base": 1, "source": "propagation", "region": left, "x": 3, "y": 3}
-    accepted = page.post(f"/api/images/{page.image()}/accept", body | {"base": 2})["annotation"]["objects"][-1]
+    body = {"base": 4, "source": "propagation", "region": left, "x": 3, "y": 3}
+    accepted = page.post(f"/api/images/{page.image()}/accept", body)["annotation"]["objects"][-1]
     assert accepted["rle"]["size"] == [48, 64] and accepted["class"] == 0
     assert (
         "part of the image"
-        in page.post(
-            f"/api/images/{page.image()}/truth", {"base": 3, "source": "propagation", "region": body["region"]}, 409
-        )["error"]
+        in page.post(f"/api/images/{page.image()}/truth", {"base": 5, "source": "propagation", "region": left}, 409)[
+            "error"
+        ]
     )
 
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 RESERVED = 0.1
 """Fraction of the time that is reserved for scores and the report."""
+TOO_SHORT = (
+    "--budget {budget} is too short for the stages before and after the training and one step of each phase; "
+    "give at least {least}s"
+)
+"""Error message for a time that is too short. ``wss draw`` reads the least time in it."""
 
 
 def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[str, Any]]:
@@ -84,10 +89,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
             phases = fitted(node.params, images[name], costs[name], left * share)
         except TooShortError as error:
             least = 1.25 * (seconds + error.missing / share / (1 - RESERVED))  # with a margin, since measurements vary
-            raise UsageError(
-                f"--budget {budget} is too short for the stages before and after the training and one step of each phase; "
-                f"give at least {math.ceil(least)}s"
-            ) from None
+            raise UsageError(TOO_SHORT.format(budget=budget, least=math.ceil(least))) from None
         changes[name] = {"phases": {str(number): {"steps": phase.steps} for number, phase in enumerate(phases)}}
     session.workspace.remember("budget", {**before, place: changes})
     per_step = ", ".join(f"{each:.2f}" for each in measured)

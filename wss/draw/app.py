@@ -92,7 +92,7 @@ def build_app(studio: Studio) -> Starlette:
             Route("/api/training", api(studio.trainer.state)),
             Route("/api/training", api(studio.trainer.start, body=True), methods=["POST"]),
             Route("/api/training/stop", api(studio.trainer.stop), methods=["POST"]),
-            Route("/api/training/resume", api(studio.trainer.resume), methods=["POST"]),
+            Route("/api/training/resume", api(studio.trainer.resume, body=True), methods=["POST"]),
             Route("/api/export", api(export, body=True), methods=["POST"]),
             Route(image, api(lambda name: studio.image(name, opened=True))),
             Route(image + "/tile/{level:int}/{x:int}/{y:int}", _refusing(tile)),

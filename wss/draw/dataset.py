@@ -171,7 +171,7 @@ class DrawnDataset:
         """Lists of the splits: ``val`` has truth and was chosen for it or has no drawing, ``train`` is annotated, the rest is
         ``test``.
         """
-        if self._project.in_place and self._project.classes.own_lists:
+        if self._project.splits_fixed:
             return
         lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
         own = {} if self._project.in_place else dict(self._splits())

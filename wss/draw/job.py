@@ -26,6 +26,8 @@ from wss.errors import WssError
 from wss.store.atomic import write_bytes, write_text
 
 _STEPS = re.compile(r"--budget .*?: (.*steps.*)")
+_MEASURING = "--budget: measuring steps"
+_TOO_SHORT = re.compile(r"--budget \S+ is too short .* give at least (\d+)s")
 _RUNNING = re.compile(r"^(\S+)(?: \((\S+)\))?: (?:running|resuming)")
 
 
@@ -43,6 +45,7 @@ class Status:
             "pid": os.getpid(),
             "begun": time.time(),
             "error": None,
+            "least_s": None,
         }
         self.tell()
 
@@ -64,7 +67,8 @@ def main(folder: Path) -> int:
         elif code in (130, -signal.SIGINT, -signal.SIGTERM):
             status.tell(state="stopped")
         else:
-            status.tell(state="failed", error=_last_error(folder) or f"`wss run` ended with exit code {code}")
+            error = _last_error(folder) or f"`wss run` ended with exit code {code}"
+            status.tell(state="failed", **failure(error, job["budget_s"]))
     except KeyboardInterrupt:
         status.tell(state="stopped")
         return 130
@@ -80,6 +84,18 @@ def command(job: dict[str, Any]) -> list[str]:
     return [*python, "--budget", f"{job['budget_s']}s"]
 
 
+def failure(error: str, budget: int) -> dict[str, Any]:
+    """What the page is told of an error of ``wss run``; ``least_s`` is the budget that would do, where it was too short."""
+    short = _TOO_SHORT.match(error)
+    if short is None:
+        return {"error": error}
+    least = int(short[1])
+    return {
+        "error": f"a budget of {budget} seconds is too short on this machine; give at least {least} seconds",
+        "least_s": least,
+    }
+
+
 def _train(folder: Path, job: dict[str, Any], status: Status) -> int:
     """Run the pipeline, following what it says."""
     run = subprocess.Popen(command(job), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
@@ -93,6 +109,8 @@ def _train(folder: Path, job: dict[str, Any], status: Status) -> int:
                 steps = _STEPS.match(line.strip())
                 if steps:
                     status.tell(total=sum(int(n) for n in re.findall(r"(\d+) steps", steps[1])))
+                if line.strip() == _MEASURING:
+                    status.tell(stage="measure")
                 running = _RUNNING.match(line.strip())
                 if running:
                     stage = running[2] or running[1]
@@ -132,7 +150,7 @@ def _predict(folder: Path, workspace: Path, status: Status) -> None:
     names = list(dict.fromkeys(i for split in source.catalogue.splits.values() for i in split))
     predictor = load_checkpoint(network)
     index: dict[str, float] = {}
-    status.tell(stage="predict", done=0, total=len(names))
+    status.tell(stage="predict-all", done=0, total=len(names))
     out = folder / "predictions"
     for number, name in enumerate(names, 1):
         image = source.read(name).image

@@ -143,7 +143,7 @@ class Masks:
         split = body.get("split")
         if split not in ("train", "val"):
             raise Refused(400, "expected split as train or val")
-        if self._project.in_place and self._project.classes.own_lists:
+        if self._project.splits_fixed:
             raise Refused(409, "this data set has lists of its splits (train.txt, val.txt): change them there")
         if split == "val" and not (self._annotations.document(name)["truth"] or self._labels.has_own_truth(name)):
             raise Refused(409, "only an image with dense truth can be scored: keep a mask as truth first")

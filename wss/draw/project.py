@@ -60,6 +60,11 @@ class Project:
         """Folder of files that can be made again."""
         return self.workspace.cache / "draw"
 
+    @property
+    def splits_fixed(self) -> bool:
+        """Whether the data set has lists of its splits, which are not changed here."""
+        return self.in_place and self.classes.own_lists
+
     def name(self, image: str) -> str:
         """The name of an image by the id that clients know.
 

@@ -42,6 +42,7 @@ _SLOW = 60_000
 _QUICK = 150_000
 """Pixels of the copy that the walk shows while edges are computed."""
 _NO_FEATURES = "no features are stored of the image; train with the pipeline pce-features first"
+_TOO_LARGE = f"this method takes images of up to {limits.WHOLE // 10**6} million pixels; choose another method"
 _KEPT = 16
 _TABS = 256
 
@@ -135,8 +136,7 @@ class Propagator:
         """Lines of JSON, see PROTOCOL.md."""
         begun = time.perf_counter()
         try:
-            part = await run_in_threadpool(self.part, asked.name, asked.window)
-            steps = self._steps(asked, part)
+            steps = self._steps(asked)
             while True:
                 if self.stale(asked):
                     yield _line({"kind": "stale"})
@@ -163,12 +163,11 @@ class Propagator:
         """
         if method not in METHODS:
             raise Refused(400, "there is no such method; reload the page")
-        part = self.part(name, window)
-        kept = self._found.get((name, method))
         revision = self._annotations.document(name)["revision"]
+        part, labels = self._worked_on(name, window)
+        kept = self._found.get((name, method))
         if kept is not None and kept.revision == revision and kept.window == part.window:
             return kept
-        labels = self._drawn(part)
         if len(_present(labels)) < 2:
             raise Refused(400, "draw in two classes at least, so that there is something to decide")
         needs = METHODS[method][1]
@@ -189,6 +188,14 @@ class Propagator:
         top, high = _section(y + high / 2, height)
         return Part(name, Window(left, top, wide, high))
 
+    def _worked_on(self, name: str, window: Window | None) -> tuple[Part, NDArray[np.uint8]]:
+        """The part to work on and what is drawn in it: where one class or none is drawn in it, a reduced copy of the whole."""
+        part = self.part(name, window)
+        labels = self._drawn(part)
+        if window is None or len(_present(labels)) >= 2 or part == (whole := self.part(name, None)):
+            return part, labels
+        return whole, self._drawn(whole)
+
     def _drawn(self, part: Part) -> NDArray[np.uint8]:
         """Annotation of a part of the image, at the resolution of the propagation."""
         return self._labels.reduced(part.name, part.scale) if part.level else self._labels.drawn(part.name, part.window)
@@ -197,10 +204,10 @@ class Propagator:
         with self._places:
             return next(steps, None)
 
-    def _steps(self, asked: Asked, part: Part) -> Iterator[dict[str, Any]]:
+    def _steps(self, asked: Asked) -> Iterator[dict[str, Any]]:
         """Answers one after the other, or what has to be waited for."""
         revision = self._annotations.document(asked.name)["revision"]
-        labels = self._drawn(part)
+        part, labels = self._worked_on(asked.name, asked.window)
         if len(_present(labels)) < 2:
             yield {"kind": "nothing", "why": "draw in two classes at least; then the mask appears"}
             return
@@ -224,8 +231,7 @@ class Propagator:
                 cells = future.result()
         elif "features" in method.needs:
             if self._features.map(part) is None:
-                why = "zoom in: features are stored of the image at full size" if part.level else _NO_FEATURES
-                yield {"kind": "nothing", "why": why}
+                yield {"kind": "nothing", "why": self._no_features(part)}
                 return
         elif asked.coarse and labels.size > _SLOW:
             yield self._answer("coarse", asked, revision, part, self._reduced(part, method, labels, _SLOW // 2))
@@ -247,9 +253,13 @@ class Propagator:
         if "features" in METHODS[method][1].needs:
             found = self._features.map(part)
             if found is None:
-                raise Refused(409, _NO_FEATURES)
+                raise Refused(409, self._no_features(part))
             extras["features"] = found
         return METHODS[method][1].propagate(self._prepared.image(part), labels, len(self._project.classes), **extras)
+
+    def _no_features(self, part: Part) -> str:
+        height, width = self._labels.shape(part.name)
+        return _NO_FEATURES if height * width <= limits.WHOLE else _TOO_LARGE
 
     def _reduced(self, part: Part, method: Propagation, labels: NDArray[np.uint8], pixels: int) -> Proposal:
         scale = reduction((labels.shape[0], labels.shape[1]), pixels)

@@ -84,6 +84,7 @@ class Studio:
             "methods": self.propagator.methods(),
             "pipelines": [{"name": name, "title": title} for name, title in PIPELINES.items()],
             "training": self.trainer.state(),
+            "splits_fixed": self.project.splits_fixed,
             "tile_size": TILE,
             "limits": limits.as_json(),
         }
@@ -104,6 +105,7 @@ class Studio:
                 self.prepared.request(part, "edges")
         document = self.annotations.document(name)
         volume = self._volumes.get(name)
+        own_truth = self.labels.has_own_truth(name)
         return {
             "id": image_id(name),
             "name": readable(name),
@@ -124,7 +126,8 @@ class Studio:
             "objects": len(document["objects"]),
             "revision": document["revision"],
             "has_base": self.labels.has_base(name),
-            "has_truth": document["truth"] or self.labels.has_own_truth(name),
+            "has_truth": document["truth"] or own_truth,
+            "own_truth": own_truth,
             "error": self.pictures.problem(name),
             "has_prediction": name in (self.trainer.doubts() if predicted is None else predicted),
         }

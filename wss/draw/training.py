@@ -19,9 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.datasets import open_source
+from wss.datasets.files import FileSource
 from wss.datasets.images import read_label
 from wss.draw.annotations import flat_name
+from wss.draw.doing import doing
 from wss.draw.job import read_json
+from wss.draw.learnable import require_learnable
 from wss.draw.project import Project
 from wss.draw.refusals import Refused
 from wss.names import readable
@@ -42,6 +46,7 @@ _NONE: dict[str, Any] = {
     "state": "none",
     "pipeline": None,
     "stage": None,
+    "doing": None,
     "done": 0,
     "total": 0,
     "seconds": 0.0,
@@ -49,6 +54,7 @@ _NONE: dict[str, Any] = {
     "curve": [],
     "scores": None,
     "error": None,
+    "least_s": None,
     "left_out": [],
 }
 _POINTS = 200
@@ -72,22 +78,25 @@ class Trainer:
         """Begin a training, as a client asks.
 
         Raises:
-            Refused: The request is malformed, one is running already, or nothing is drawn.
+            Refused: The request is malformed, one is running already, or nothing can be learned from what is drawn.
         """
-        pipeline, budget = body.get("pipeline", "auto"), body.get("budget_s", 300)
+        pipeline, budget = body.get("pipeline", "auto"), _budget(body.get("budget_s", 300))
         if pipeline not in PIPELINES:
             raise Refused(400, "there is no such pipeline; reload the page")
-        if type(budget) not in (int, float) or not BUDGET[0] <= budget <= BUDGET[1]:
-            raise Refused(400, f"a training takes {BUDGET[0]} seconds to {BUDGET[1] // 3600} hours")
         with self._lock:
             self._require_idle()
-            left_out = [readable(name) for name in self._complete()]
-            self._require_labels()
+            left_out = list(self._complete())
+            self._require_sound(pipeline, set(left_out))
             stamp = time.strftime("%Y%m%d-%H%M%S")
             folder = next(f for n in count() if not (f := self._folder / f"{stamp}-{n}").exists())
             folder.mkdir(parents=True)
             place = str(self._project.workspace.root.resolve())
-            job = {"pipeline": pipeline, "budget_s": round(budget), "workspace": place, "left_out": left_out}
+            job = {
+                "pipeline": pipeline,
+                "budget_s": budget,
+                "workspace": place,
+                "left_out": [readable(name) for name in left_out],
+            }
             write_text(folder / "job.json", json.dumps(job))
             self._launch(folder)
         return self.state()
@@ -106,13 +115,25 @@ class Trainer:
             time.sleep(0.05)
         return self.state()
 
-    def resume(self) -> dict[str, Any]:
-        """Go on with the training that was stopped or killed last."""
+    def resume(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Go on with the training that was stopped, killed or failed last, with another budget if the client names one.
+
+        Raises:
+            Refused: The request is malformed, there is none, one is running, or its budget was too short and still is.
+        """
+        budget = None if body.get("budget_s") is None else _budget(body["budget_s"])
         with self._lock:
             self._require_idle()
             folder = self._last()
-            if folder is None or read_json(folder / "status.json").get("state") == "done":
+            status = {} if folder is None else read_json(folder / "status.json")
+            if folder is None or status.get("state") == "done":
                 raise Refused(409, "there is no training to go on with; begin one")
+            job = read_json(folder / "job.json")
+            least = status.get("least_s")
+            if least is not None and (budget or job.get("budget_s", 0)) < least:
+                raise Refused(409, f"the training needs a budget of at least {least} seconds; give more time")
+            if budget is not None:
+                write_text(folder / "job.json", json.dumps({**job, "budget_s": budget}))
             self._launch(folder)
         return self.state()
 
@@ -132,6 +153,7 @@ class Trainer:
             "state": state,
             "pipeline": job.get("pipeline"),
             "stage": status.get("stage", "starting"),
+            "doing": doing(status.get("stage", "starting")),
             "done": curve[-1][0] if training and curve else status.get("done", 0),
             "total": status.get("total", 0),
             "seconds": round(seconds, 1) if state in ("running", "done") else 0.0,
@@ -139,6 +161,7 @@ class Trainer:
             "curve": curve,
             "scores": _scores(status.get("record")),
             "error": status.get("error"),
+            "least_s": status.get("least_s"),
             "left_out": job.get("left_out", []),
         }
 
@@ -211,13 +234,18 @@ class Trainer:
         if folder is not None and self._runs(folder):
             raise Refused(409, "a training is running; stop it first")
 
-    def _require_labels(self) -> None:
-        """Refuse a data set in which nothing can be learned."""
-        root = self._project.root
-        if not any((root / "scribbles").glob("*.png")) and not any(
-            (root / n).exists() for n in ("tags.csv", "boxes.csv")
-        ):
-            raise Refused(409, "draw on some images first; a training needs strokes in two classes at least")
+    def _require_sound(self, pipeline: str, unread: set[str]) -> None:
+        """Refuse a data set in which nothing can be learned, or whose own lists name images that cannot be read."""
+        source = open_source(self._project.workspace.dataset())
+        assert isinstance(source, FileSource)  # drawings are a data set in folders
+        for split, names in source.catalogue.splits.items():
+            bad = [readable(name) for name in names if name in unread]
+            if bad:
+                some = f"{', '.join(bad[:3])}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''}"
+                listed = (self._project.root / f"{split}.txt").exists()
+                remedy = f"take their lines out of {split}.txt" if listed else "move them out of the folder"
+                raise Refused(409, f"these images of {split} cannot be read: {some}; mend the files, or {remedy}")
+        require_learnable(source, pipeline)
 
     def _curve(self, status: dict[str, Any]) -> list[list[float]]:
         """Steps and losses of the newest log that was written since the job began."""
@@ -233,6 +261,14 @@ class Trainer:
             rows = list(csv.DictReader(file))
         points = [[float(r["step"]), float(r["loss"])] for r in rows if r.get("loss") and r.get("step")]
         return points[:: max(1, -(-len(points) // _POINTS))] if len(points) > _POINTS else points
+
+
+def _budget(value: Any) -> int:
+    """Seconds that a client names, rounded."""
+    if type(value) not in (int, float) or not BUDGET[0] <= value <= BUDGET[1]:
+        raise Refused(400, f"a training takes {BUDGET[0]} seconds to {BUDGET[1] // 3600} hours")
+    seconds: float = value
+    return round(seconds)
 
 
 def _command(folder: Path) -> list[str]:

@@ -92,14 +92,14 @@ def test_masks_are_painted_in_the_colours_of_their_classes(page):
     script = """async (options) => {
         const { paintMask } = await import('/page/masks.js');
         const unsure = { width: 1, height: 1, values: [255] };
-        const mask = { width: 3, height: 1, values: [1, 1, 255], unsure };
+        const mask = { width: 4, height: 1, values: [1, 1, 1, 255], unsure };
         const classes = [{ index: 1, name: 'sky', color: '#0a141e', pattern: 0 }];
-        return [...paintMask(mask, classes, options).getContext('2d').getImageData(0, 0, 3, 1).data];
+        return [...paintMask(mask, classes, options).getContext('2d').getImageData(0, 0, 4, 1).data];
     }"""
     fill = page.evaluate(script, {"style": "fill", "patterns": False, "unsure": False})
-    assert fill == [10, 20, 30, 255, 10, 20, 30, 255, 0, 0, 0, 0]
+    assert fill == 3 * [10, 20, 30, 255] + [0, 0, 0, 0]
     outline = page.evaluate(script, {"style": "outline", "patterns": False, "unsure": False})
-    assert outline[3] == 0 and outline[4:8] == [10, 20, 30, 255]
+    assert outline[3] == 0 and outline[4:8] == [255, 255, 255, 170] and outline[8:12] == [10, 20, 30, 255]
     heat = page.evaluate(script, {"style": "fill", "patterns": False, "unsure": True})
     assert heat[:4] == [255, 150, 0, 255]
 

@@ -1,7 +1,7 @@
 /* Regions of masks that become labels, and masks that are kept as truth. */
 import { Away, Refused, call, imagePath } from "./api.js";
 import { confirm, unsent, refresh } from "./outbox.js";
-import { shownRegion } from "./propagation.js";
+import { askedPart } from "./propagation.js";
 import { loadTruth } from "./truth.js";
 import { state, tell, className } from "./store.js";
 import { say, warn, saySaved } from "./say.js";
@@ -35,7 +35,7 @@ async function carryOut(request) {
 /** Make the region of one class around a place a label. `source` is "propagation" or "prediction". */
 export async function acceptRegion(source, x, y) {
   const image = state.image.id;
-  const region = shownRegion();
+  const region = askedPart();
   const body = { base: state.annotation.revision, source, x, y, method: state.options.method, ...(region && { region }) };
   saySaved("saving");
   const answer = await carryOut(async () => {
@@ -55,7 +55,7 @@ const newestRegion = () => state.annotation?.objects.findLast((object) => object
 /** Keep a mask as dense truth, or remove it with the source "none". */
 export async function keepTruth(source) {
   const { image } = state;
-  const region = shownRegion();
+  const region = askedPart();
   const body = { base: state.annotation.revision, source, method: state.options.method, ...(region && { region }) };
   const answer = await carryOut(async () => {
     const kept = await call("POST", imagePath(image.id, "truth"), body);

@@ -37,6 +37,7 @@ function passes(entry) {
 
 function badges(entry) {
   const { annotated, slices, predicted, truth, objects } = summary(entry);
+  if (!entry.volume && entry.error) return [make("span", { class: "badge badge-bad", text: "cannot be read", title: entry.error })];
   const list = [];
   if (annotated) {
     const text = slices > 1 ? `${annotated} of ${slices}` : objects ? counted(objects, "object") : "scribbles";

@@ -1,7 +1,10 @@
 /* Draw the objects of an annotation. The context is in image coordinates; `pixel` is the size of a screen pixel there. */
-import { classOf } from "./store.js";
+import { classOf, state } from "./store.js";
 import { contrasting } from "./colours.js";
 import { drawRegion } from "./regions.js";
+import { pathOf } from "./brush.js";
+
+const CLOSE = 0.5; // where pixels of the image are at least twice as large as those of the screen, single ones are shown
 
 const colourOf = (object) => classOf(object.class)?.color ?? "#888888";
 
@@ -13,7 +16,25 @@ export function trace(context, points) {
   for (let at = 1; at < points.length; at++) context.lineTo(points[at][0], points[at][1]);
 }
 
+/** The very pixels that an object labels, or null from afar and where they are too many. */
+const pixelsOf = (object, pixel) => (pixel <= CLOSE && state.image ? pathOf(object, [state.image.width, state.image.height]) : null);
+
+function pixels(context, path, colour, pixel) {
+  context.strokeStyle = contrasting(colour);
+  context.globalAlpha = 0.55;
+  context.lineWidth = 2 * pixel;
+  context.stroke(path);
+  context.globalAlpha = 1;
+  context.fillStyle = colour;
+  context.fill(path);
+}
+
 function line(context, object, colour, pixel) {
+  const path = pixelsOf(object, pixel);
+  if (path) {
+    pixels(context, path, colour, pixel);
+    return;
+  }
   context.lineCap = context.lineJoin = "round";
   trace(context, object.points);
   context.strokeStyle = contrasting(colour);
@@ -28,13 +49,17 @@ function line(context, object, colour, pixel) {
 
 function point(context, object, colour, pixel) {
   const radius = Math.max(object.width / 2, 3.5 * pixel);
-  context.beginPath();
-  context.arc(object.x, object.y, radius, 0, 2 * Math.PI);
-  context.fillStyle = colour;
-  context.fill();
-  context.lineWidth = 1.5 * pixel;
-  context.strokeStyle = contrasting(colour);
-  context.stroke();
+  const path = pixelsOf(object, pixel);
+  if (path) pixels(context, path, colour, pixel);
+  else {
+    context.beginPath();
+    context.arc(object.x, object.y, radius, 0, 2 * Math.PI);
+    context.fillStyle = colour;
+    context.fill();
+    context.lineWidth = 1.5 * pixel;
+    context.strokeStyle = contrasting(colour);
+    context.stroke();
+  }
   context.beginPath();
   context.arc(object.x, object.y, Math.max(1.2 * pixel, radius / 6), 0, 2 * Math.PI);
   context.fillStyle = contrasting(colour);
@@ -57,20 +82,24 @@ export function box(context, object, colour, pixel) {
   context.strokeRect(x, y, width, height);
 }
 
-function erase(context, object) {
-  context.lineCap = context.lineJoin = "round";
+function erase(context, object, pixel) {
+  const path = pixelsOf(object, pixel);
   context.globalCompositeOperation = "destination-out";
-  trace(context, object.points);
-  context.lineWidth = object.width;
-  context.strokeStyle = "#000";
-  context.stroke();
+  context.fillStyle = context.strokeStyle = "#000";
+  if (path) context.fill(path);
+  else {
+    context.lineCap = context.lineJoin = "round";
+    trace(context, object.points);
+    context.lineWidth = object.width;
+    context.stroke();
+  }
   context.globalCompositeOperation = "source-over";
 }
 
 export function drawObject(context, object, pixel, colour = colourOf(object)) {
   context.save();
   if (object.kind === "stroke") line(context, object, colour, pixel);
-  else if (object.kind === "erase") erase(context, object);
+  else if (object.kind === "erase") erase(context, object, pixel);
   else if (object.kind === "point") point(context, object, colour, pixel);
   else if (object.kind === "box") box(context, object, colour, pixel);
   else if (object.kind === "region") drawRegion(context, object, colour);

@@ -1,9 +1,10 @@
 /* Masks of class indices as pictures: fill, outline, patterns and uncertainty. */
 import { fromBase64, decodePng } from "./png.js";
-import { channels, patternAt } from "./colours.js";
+import { channels, contrasting, patternAt } from "./colours.js";
 
 export const NOTHING = 255;
 const HEAT = [255, 150, 0];
+const INNER = 170; // alpha of the inner line of outlines
 
 /** Decode a mask and the grey map beside it, which may be smaller. `mapIsCertainty` says what the map holds. */
 export async function decodeMask(mask, map, mapIsCertainty) {
@@ -33,20 +34,33 @@ function tables(classes, options) {
   return { red, green, blue, alpha, faint, pattern };
 }
 
-/** Raise the alpha of pixels whose class differs from a neighbour's. */
-function outline(values, width, height, data) {
+/** Whether a pixel's class differs from a neighbour's. */
+function isBorder(values, width, height, x, y, at) {
+  const value = values[at];
+  return (
+    (x > 0 && values[at - 1] !== value) ||
+    (x + 1 < width && values[at + 1] !== value) ||
+    (y > 0 && values[at - width] !== value) ||
+    (y + 1 < height && values[at + width] !== value)
+  );
+}
+
+/** Outline every region in the full colour of its class and, inside of that, in one that contrasts with it. */
+function outline(values, width, height, data, classes) {
+  const inner = new Map(classes.map(({ index, color }) => [index, channels(contrasting(color))]));
+  const border = new Uint8Array(width * height);
   for (let y = 0, at = 0; y < height; y++) {
     for (let x = 0; x < width; x++, at++) {
-      const value = values[at];
-      if (value === NOTHING) continue;
-      if (
-        (x > 0 && values[at - 1] !== value) ||
-        (x + 1 < width && values[at + 1] !== value) ||
-        (y > 0 && values[at - width] !== value) ||
-        (y + 1 < height && values[at + width] !== value)
-      ) {
-        data[at * 4 + 3] = 255;
-      }
+      if (values[at] === NOTHING || !isBorder(values, width, height, x, y, at)) continue;
+      border[at] = 1;
+      data[at * 4 + 3] = 255;
+    }
+  }
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, at++) {
+      if (border[at] || values[at] === NOTHING) continue;
+      const beside = (x > 0 && border[at - 1]) || (x + 1 < width && border[at + 1]) || border[at - width] || border[at + width];
+      if (beside) data.set([...(inner.get(values[at]) ?? [255, 255, 255]), INNER], at * 4);
     }
   }
 }
@@ -83,7 +97,7 @@ export function paintMask(mask, classes, options) {
       data[to + 3] = pattern[value] && !patternAt(pattern[value], x, y, period) ? faint[value] : alpha[value];
     }
   }
-  if (options.style !== "fill") outline(values, width, height, data);
+  if (options.style !== "fill") outline(values, width, height, data, classes);
   if (options.unsure && unsure) heat(mask, data);
   context.putImageData(picture, 0, 0);
   return canvas;

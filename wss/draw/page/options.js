@@ -1,7 +1,7 @@
 /* The panels "Mask" and "Image": how masks and the picture look. */
 import { find, make, show, sentence } from "./dom.js";
 import { state, on, tell, remember } from "./store.js";
-import { propagate, propagated, shownRegion } from "./propagation.js";
+import { askedPart, coveredPart, isLarge, propagate, propagated } from "./propagation.js";
 import { predicted } from "./prediction.js";
 import { truth } from "./truth.js";
 import { sideIsShown } from "./stage.js";
@@ -59,12 +59,11 @@ function note() {
     if (predicted.mask) return `Prediction of the training of ${trainingTime(predicted.of)}.`;
     return "No prediction of this image yet: train a network below.";
   }
-  if (propagated.why) return sentence(propagated.why) + (shownRegion() ? " The image is large: only the marked part counts." : "");
-  if (propagated.mask && (propagated.area.width < state.image.width || propagated.area.height < state.image.height)) {
-    return "The image is large: the mask covers the marked part around what you see.";
-  }
+  if (propagated.why) return sentence(propagated.why);
+  if (coveredPart()) return "The image is large: the mask covers the marked part around what you see.";
   if (propagated.mask && propagated.mask.width < propagated.area.width) {
-    return `The mask is of a copy of ${propagated.mask.width} x ${propagated.mask.height} pixels. Zoom in for the full resolution.`;
+    const remedy = askedPart() ? "Draw two classes near what you see" : "Zoom in";
+    return `The mask is of a copy of ${propagated.mask.width} x ${propagated.mask.height} pixels. ${remedy} for the full resolution.`;
   }
   return "";
 }
@@ -81,20 +80,30 @@ function updateMask() {
   find("thinking-text").textContent = propagated.kind === "coarse" ? "Refining the mask" : "Computing the mask";
   const { source } = state.options;
   const ready = source === "prediction" ? predicted.mask : source === "propagation" ? propagated.mask : source === "truth" ? truth.mask : state.annotation?.objects.length;
-  find("keep-truth").disabled = !ready;
+  const large = source === "propagation" && isLarge(state.image);
+  find("keep-truth").disabled = !ready || large;
+  find("keep-truth").title = large
+    ? "Masks of parts and of reduced copies are no truth: cut large images with `wss data tile`"
+    : "Keep the mask that is shown, with your drawing over it, as dense truth";
 }
 
 function updateTruth(why) {
   const { image } = state;
   find("keep-truth").textContent = image?.has_truth ? "Replace the truth" : "Keep as truth";
   find("split").value = image?.split === "val" ? "val" : "train";
-  find("split").disabled = !image?.has_truth;
+  find("split").disabled = !image?.has_truth || state.project.splits_fixed;
+  find("split").title = state.project?.splits_fixed ? "The data set has lists of its splits (train.txt, val.txt)" : "Split of this image";
+  show(find("keep-truth"), !image?.own_truth);
   show(find("source-truth"), Boolean(image?.has_truth));
   if (!image?.has_truth && state.options.source === "truth") setOption("source", "propagation");
   const line = find("truth-note");
   line.replaceChildren();
   if (!image?.has_truth) {
     line.textContent = "Correct the mask, then keep it as truth: the network is scored on it.";
+    return;
+  }
+  if (image.own_truth) {
+    line.textContent = `The data set has a mask of this image. ${image.split === "val" ? "It is scored." : "It is not scored: the image is not in val."}`;
     return;
   }
   line.append(why ? `${sentence(why)} ` : (image.split === "val" ? "Truth is kept; this image is scored. " : "Truth is kept; put the image into val to be scored. "));

@@ -30,9 +30,11 @@ export function startClock() {
   penUp = performance.now();
 }
 
+export const isLarge = (image) => Boolean(image?.width) && image.width * image.height > LARGE;
+
 /** The part of a large image to propagate in: around what is visible; null is the whole, of which the server takes a reduced copy. */
 function regionOf(image, box) {
-  if (image.width * image.height <= LARGE) return null;
+  if (!isLarge(image)) return null;
   const [x0, y0] = [Math.max(0, box[0]), Math.max(0, box[1])];
   const [x1, y1] = [Math.min(image.width, box[2]), Math.min(image.height, box[3])];
   if (Math.max(x1 - x0, y1 - y0) > 1.25 * REGION) return null;
@@ -102,6 +104,13 @@ export function forgetMask() {
   change({ mask: null, area: null, label: "", kind: null, ms: null, why: null, busy: false });
 }
 
-export const shownRegion = () => asked?.region ?? null;
+/** The part that the newest question is about; null is the whole image. */
+export const askedPart = () => asked?.region ?? null;
+
+/** The part of a large image that the mask covers; null where there is no mask, or one of the whole image. */
+export function coveredPart() {
+  const { mask, area } = propagated;
+  return mask && (area.width < state.image.width || area.height < state.image.height) ? area : null;
+}
 
 on("image", forgetMask);

@@ -7,7 +7,7 @@ import { drawTiles } from "./tiles.js";
 import { drawObject, drawObjects } from "./ink.js";
 import { paintMask } from "./masks.js";
 import { visibleObjects } from "./annotation.js";
-import { propagated, shownRegion } from "./propagation.js";
+import { coveredPart, propagated } from "./propagation.js";
 import { predicted } from "./prediction.js";
 import { truth } from "./truth.js";
 import { base } from "./base.js";
@@ -16,6 +16,7 @@ const main = new Pane(find("pane"));
 const side = new Pane(find("pane-side"));
 const dirty = new Set();
 let asked = false;
+let framed = ""; // part of a large image that is framed
 let inked = ""; // objects that the drawing shows, or will show after the next frame
 
 /** Cursor, crosshair and the object that is being drawn; changed by the tools. */
@@ -69,7 +70,7 @@ function paintMaskLayer(pane, shown) {
 
 /** The part of a large image in which the mask is computed. */
 function paintRegion(context) {
-  const region = shownRegion();
+  const region = coveredPart();
   if (!region || state.options.source !== "propagation") return;
   context.save();
   context.lineWidth = 1.5 / view.zoom;
@@ -192,7 +193,11 @@ export function startStage() {
   window.addEventListener("resize", arrange); // also when the window moves to a screen of another density
   on("view image project", everything);
   on("tiles", () => invalidate("image"));
-  on("mask", () => invalidate("mask", ...(shownRegion() ? ["ink"] : [])));
+  on("mask", () => {
+    const now = JSON.stringify(coveredPart());
+    invalidate("mask", ...(now === framed ? [] : ["ink"]));
+    framed = now;
+  });
   on("base", () => invalidate("ink"));
   on("annotation", () => {
     const now = [state.image?.id, ...visibleObjects().map((object) => object.id)].join(" ");

@@ -1,4 +1,4 @@
-/* On narrow screens the panels are sheets that buttons at the bottom open; one at a time. */
+/* On narrow screens the panels are sheets that buttons at the bottom open and close; one at a time. */
 import { find } from "./dom.js";
 import { on } from "./store.js";
 
@@ -20,6 +20,7 @@ export function startTabs() {
     if (narrow()) openPanel("classes");
     else document.querySelector('.class-row[aria-pressed="true"], .class-row')?.focus();
   });
-  find("panes").addEventListener("pointerdown", () => openPanel(""), { capture: true });
-  on("image", () => narrow() && openPanel(""));
+  const overTheImage = () => document.body.dataset.panel === "images";
+  find("panes").addEventListener("pointerdown", () => overTheImage() && openPanel(""), { capture: true });
+  on("image", () => narrow() && overTheImage() && openPanel(""));
 }

@@ -1,14 +1,17 @@
 /* The panel "Training": start, progress, stop, resume, scores. */
 import { Away, Refused, call } from "./api.js";
-import { find, make, show, duration } from "./dom.js";
+import { counted, duration, find, make, sentence, show } from "./dom.js";
 import { state, on, tell } from "./store.js";
 import { curveOf } from "./curve.js";
+import { loadProject } from "./project.js";
 import { say, warn } from "./say.js";
 
 const WORDS = { running: "running", stopped: "stopped", done: "done", failed: "failed" };
 
 let shown = ""; // what the panel shows, so that unchanged states cost nothing
 let before = "none";
+let refused = ""; // why a training was not begun
+
 
 const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
 
@@ -39,7 +42,7 @@ function update() {
   find("train-state").dataset.state = training.state;
   show(find("train-choice"), !running);
   show(find("train-progress"), running || (training.curve?.length ?? 0) > 0);
-  find("train-stage").textContent = training.stage ? `${training.stage}${training.total ? ` ${training.done} / ${training.total}` : ""}` : "Starting";
+  find("train-stage").textContent = `${training.doing ?? "Starting"}${training.total ? ` ${training.done} / ${training.total}` : ""}`;
   find("train-left").textContent = running && training.left_s !== null && training.left_s !== undefined ? `${duration(training.left_s)} left` : "";
   const share = progressOf(training);
   if (share === null) find("train-bar").removeAttribute("value");
@@ -47,16 +50,29 @@ function update() {
   show(find("train-bar"), running);
   show(find("train-where"), running);
   find("curve").replaceChildren(...(training.curve?.length > 1 ? [curveOf(training.curve)] : []));
-  show(find("train-error"), Boolean(training.error));
-  find("train-error").textContent = training.error ?? "";
+  if (running) refused = "";
+  const error = refused || training.error;
+  show(find("train-error"), Boolean(error));
+  find("train-error").textContent = sentence(error);
   show(find("scores"), Boolean(training.scores));
   find("scores").replaceChildren(...(training.scores ? scoreRows(training.scores) : []));
   show(find("train-start"), !running);
   find("train-start").textContent = training.state === "none" ? "Train" : "Train again";
   show(find("train-stop"), running);
   show(find("train-resume"), training.state === "stopped" || training.state === "failed");
+  const longer = longerBudget(training);
+  find("train-resume").textContent = longer ? `Go on with ${counted(longer, "minute")}` : "Resume";
+  if (longer && Number(find("budget").value) < longer) find("budget").value = String(longer);
   announce(training);
   note();
+}
+
+/** Minutes that would do where the budget was too short, or null. */
+const longerBudget = ({ least_s: least }) => (least ? Math.ceil(least / 60) : null);
+
+function resume() {
+  const longer = longerBudget(state.training);
+  void ask("/api/training/resume", longer ? { budget_s: 60 * Math.max(longer, Number(find("budget").value)) } : {});
 }
 
 function announce(training) {
@@ -84,12 +100,18 @@ function note() {
 
 async function ask(path, body) {
   try {
+    refused = "";
     state.training = await call("POST", path, body ?? {});
-    update();
   } catch (error) {
-    if (error instanceof Refused || error instanceof Away) warn(error.message, { key: "training" });
+    if (error instanceof Refused && error.status === 409) {
+      refused = error.message;
+      say(sentence(error.message));
+      await loadProject(); // the server has tried to read every image
+    } else if (error instanceof Refused || error instanceof Away) warn(error.message, { key: "training" });
     else throw error;
   }
+  shown = "";
+  update();
 }
 
 function start() {
@@ -127,7 +149,7 @@ export function takeTraining(training) {
 export function startTraining() {
   find("train-start").addEventListener("click", start);
   find("train-stop").addEventListener("click", () => void ask("/api/training/stop"));
-  find("train-resume").addEventListener("click", () => void ask("/api/training/resume"));
+  find("train-resume").addEventListener("click", resume);
   find("pipeline").addEventListener("change", notePipeline);
   on("project", updatePipelines);
   on("entry", note);
