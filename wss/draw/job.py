@@ -85,7 +85,7 @@ def command(job: dict[str, Any]) -> list[str]:
 
 
 def failure(error: str, budget: int) -> dict[str, Any]:
-    """What the page is told of an error of ``wss run``; ``least_s`` is the budget that would do, where it was too short."""
+    """Error of ``wss run`` as the page shows it; ``least_s`` is the budget that would do, where it was too short."""
     short = _TOO_SHORT.match(error)
     if short is None:
         return {"error": error}

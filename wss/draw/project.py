@@ -62,7 +62,7 @@ class Project:
 
     @property
     def splits_fixed(self) -> bool:
-        """Whether the data set has lists of its splits, which are not changed here."""
+        """True if the data set has its own lists of splits, which are not changed here."""
         return self.in_place and self.classes.own_lists
 
     def name(self, image: str) -> str:
