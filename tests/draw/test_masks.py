@@ -222,6 +222,14 @@ class TestTraining:
         assert page.post("/api/training/stop", {})["state"] == "stopped"
         assert numbers == [process.pid] and process.poll() is not None  # 0 would be the server and all beside it
 
+    def test_counts_are_those_of_the_stage_that_is_shown(self, scripted):
+        page = scripted("tell(total=24); time.sleep(1); tell(stage='crf'); time.sleep(60)")
+        page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
+        assert _wait(page, "running", stage="train", total=24)["doing"] == "Training the network"
+        found = _wait(page, "running", stage="crf")
+        assert (found["done"], found["total"], found["doing"]) == (0, 0, "Refining the borders of masks")
+        page.post("/api/training/stop", {})
+
     def test_a_failure_is_told(self, scripted):
         page = scripted("tell(state='failed', error='the disk is full')")
         page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
@@ -280,10 +288,10 @@ tell()
 """
 
 
-def _wait(page, state, stage=None):
+def _wait(page, state, stage=None, total=None):
     for _ in range(200):
         found = page.get("/api/training")
-        if found["state"] == state and stage in (None, found["stage"]):
+        if found["state"] == state and stage in (None, found["stage"]) and total in (None, found["total"]):
             return found
         time.sleep(0.05)
     raise AssertionError(found)

@@ -149,13 +149,14 @@ class Trainer:
         seconds = (status.get("finished") or time.time()) - status.get("begun", time.time())
         curve = self._curve(status)
         training = state == "running" and status.get("stage") == "train"
+        counts = status.get("stage") in ("train", "predict-all")  # steps or images
         return {
             "state": state,
             "pipeline": job.get("pipeline"),
             "stage": status.get("stage", "starting"),
             "doing": doing(status.get("stage", "starting")),
-            "done": curve[-1][0] if training and curve else status.get("done", 0),
-            "total": status.get("total", 0),
+            "done": curve[-1][0] if training and curve else status.get("done", 0) if counts else 0,
+            "total": status.get("total", 0) if counts else 0,
             "seconds": round(seconds, 1) if state in ("running", "done") else 0.0,
             "left_s": max(0, round(job.get("budget_s", 0) - seconds)) if state == "running" else None,
             "curve": curve,

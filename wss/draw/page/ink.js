@@ -4,7 +4,7 @@ import { contrasting } from "./colours.js";
 import { drawRegion } from "./regions.js";
 import { pathOf } from "./brush.js";
 
-const CLOSE = 0.5; // where pixels of the image are at least twice as large as those of the screen, single ones are shown
+const CLOSE = 1 / 3; // where pixels of the image are at least three times as large as those of the screen, single ones are shown
 
 const colourOf = (object) => classOf(object.class)?.color ?? "#888888";
 

@@ -4,7 +4,7 @@ import { counted, duration, find, make, sentence, show } from "./dom.js";
 import { state, on, tell } from "./store.js";
 import { curveOf } from "./curve.js";
 import { loadProject } from "./project.js";
-import { say, warn } from "./say.js";
+import { say, unwarn, warn } from "./say.js";
 
 const WORDS = { running: "running", stopped: "stopped", done: "done", failed: "failed" };
 
@@ -50,7 +50,10 @@ function update() {
   show(find("train-bar"), running);
   show(find("train-where"), running);
   find("curve").replaceChildren(...(training.curve?.length > 1 ? [curveOf(training.curve)] : []));
-  if (running) refused = "";
+  if (running) {
+    refused = "";
+    unwarn("training");
+  }
   const error = refused || training.error;
   show(find("train-error"), Boolean(error));
   find("train-error").textContent = sentence(error);
@@ -79,7 +82,7 @@ function announce(training) {
   if (training.state === before) return;
   if (before === "running") {
     if (training.state === "done") say("The training is done. Predictions follow");
-    else if (training.state === "failed") warn(`The training failed: ${training.error ?? "see the terminal"}`, { key: "training", seconds: 0 });
+    else if (training.state === "failed") warn(`The training failed: ${training.error ?? "see the terminal"}`, { key: "training", seconds: 30 });
     else say("The training was stopped");
   }
   before = training.state;
