@@ -6,7 +6,7 @@ import pytest
 
 from wss.errors import UsageError
 from wss.viz import Run, featured, tabulate
-from wss.viz.report import value_title
+from wss.viz.wording import value_title
 
 
 def run(miou, *, crf=False, bound=False, log=None, more=None, **factors):

@@ -5,7 +5,9 @@ from wss.viz.heat_map import heat_map
 from wss.viz.overlays import box_overlay, outlined, overlay, scribble_overlay, spotlight
 from wss.viz.palette import colourise, distinct_palette
 from wss.viz.png import encode_png, indexed_png
-from wss.viz.report import MOST_RUNS, DataSummary, Gallery, Gap, Picture, Report, Section, Step, Table, render_report
+from wss.viz.report import render_report
+from wss.viz.report_data import DataSummary, Gallery, Gap, Picture, Report, Section, Step, Table
+from wss.viz.report_page import MOST_RUNS
 from wss.viz.run import Run
 from wss.viz.signed_map import signed_map
 from wss.viz.study import Study, featured, level_text, tabulate
