@@ -40,7 +40,7 @@ def part_volumes(
     from wss.datasets.dicom import is_series
     from wss.datasets.finding import FileProblem
     from wss.datasets.images import IMAGE_SUFFIXES
-    from wss.datasets.volume_source import unread_volume
+    from wss.datasets.unread_volumes import unread_volume
     from wss.errors import UsageError
 
     rest: list[Path] = []
@@ -116,7 +116,7 @@ class VolumeMasks:
             return []
         from wss.checkpoints import pixel_options
         from wss.datasets.volume_file import open_volume
-        from wss.datasets.volume_source import usual_axis
+        from wss.datasets.volume_slices import usual_axis
         from wss.errors import DataError
 
         options = (self._reading or pixel_options(self._network)).model_copy(update={"page": None})
@@ -199,7 +199,7 @@ class VolumeMasks:
         return rest, [path]
 
     def _add(self, name: str, volume: VolumeFile, axis: int, channel: int | None, options: Any) -> list[Named]:
-        from wss.datasets.volume_source import slice_id
+        from wss.datasets.volume_slices import slice_id
 
         count = volume.grid.shape[axis]
         self._counts[name], self._files[name] = count, (volume, axis)
@@ -222,7 +222,7 @@ def reads_stacks(session: Session, checkpoint: Path | None) -> bool:
 
 def _read(path: Path, axis: int, channel: int | None, number: int, options: Any) -> Picture:
     from wss.datasets.volume_file import open_volume
-    from wss.datasets.volume_source import read_slice
+    from wss.datasets.volume_slices import read_slice
 
     return read_slice(open_volume(path, channel), axis, number, options)
 

@@ -111,15 +111,18 @@ def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **o
 
             return AcdcSource(spec.root, validate(AcdcOptions, spec.options, where))
         case "nifti":
-            from wss.datasets.volume_source import NiftiOptions, NiftiSource
+            from wss.datasets.volume_options import NiftiOptions
+            from wss.datasets.volume_source import NiftiSource
 
             return NiftiSource(spec.root, validate(NiftiOptions, spec.options, where))
         case "dicom":
-            from wss.datasets.volume_source import DicomSource, VolumeOptions
+            from wss.datasets.volume_options import VolumeOptions
+            from wss.datasets.volume_source import DicomSource
 
             return DicomSource(spec.root, validate(VolumeOptions, spec.options, where))
         case "stack":
-            from wss.datasets.volume_source import StackSource, VolumeOptions
+            from wss.datasets.volume_options import VolumeOptions
+            from wss.datasets.volume_source import StackSource
 
             return StackSource(spec.root, validate(VolumeOptions, spec.options, where))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.datasets.cards import load_card
-from wss.datasets.coco import Instances, find_folder, image_file, read_instances
+from wss.datasets.coco_instances import Instances, find_folder, image_file, read_instances
 from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem
 from wss.datasets.source import IGNORE_INDEX, Catalogue

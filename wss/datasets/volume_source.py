@@ -7,20 +7,20 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from wss.datasets.classlist import read_classes
 from wss.datasets.dicom import DicomSeries, is_series
-from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
+from wss.datasets.files import Entry, FileSource, Scribble
 from wss.datasets.finding import FileProblem, Finding, Severity
-from wss.datasets.images import Picture, PixelOptions, picture
+from wss.datasets.images import Picture
 from wss.datasets.listing import read_list, split_by_hash
 from wss.datasets.nifti import NiftiVolume
 from wss.datasets.source import Catalogue, Volume
+from wss.datasets.unread_volumes import unread_volume
 from wss.datasets.value_map import ValueMap
 from wss.datasets.volume_file import (
     NIFTI_ENDINGS,
@@ -28,87 +28,17 @@ from wss.datasets.volume_file import (
     VolumeFile,
     open_volume,
     require_same_grid,
-    volume_ranges,
 )
+from wss.datasets.volume_options import VolumeOptions
+from wss.datasets.volume_slices import read_slice, slice_id, usual_axis
 from wss.datasets.whole_labels import whole_labels
 from wss.errors import DataError, UsageError
 
 _CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json")
-_UNREAD = {
-    ".hdr": "the header of a pair of files (.hdr and .img), which is not read",
-    ".img": "the values of a pair of files (.hdr and .img), which is not read",
-    ".nrrd": "an NRRD file, which is not read",
-    ".nhdr": "an NRRD file, which is not read",
-    ".mha": "a MetaImage file, which is not read",
-    ".mhd": "a MetaImage file, which is not read",
-    ".mgz": "a FreeSurfer file, which is not read",
-    ".mgh": "a FreeSurfer file, which is not read",
-    ".mnc": "a MINC file, which is not read",
-    ".dcm": "a DICOM file outside of a folder for its series, which is not read",
-}
+
+
 _BESIDE = (".json", ".txt", ".csv", ".tsv", ".md", ".xml", ".yaml")
 """Endings of files that people keep beside volumes."""
-_PAIR = "`nibabel.save(nibabel.load('a.hdr'), 'a.nii.gz')` in Python"
-_REMEDIES = {
-    ".hdr": f"save it as one NIfTI file: {_PAIR}",
-    ".img": f"save it as one NIfTI file: {_PAIR}",
-    ".mgz": "save it as NIfTI (mri_convert a.mgz a.nii.gz)",
-    ".mgh": "save it as NIfTI (mri_convert a.mgh a.nii.gz)",
-    ".dcm": "put the files of one series into a folder of the volume's name and use kind dicom; a segmentation (SEG) becomes "
-    "NIfTI first (3D Slicer: export to a labelmap)",
-}
-_CONVERT = "save it as NIfTI (3D Slicer, or in Python SimpleITK.WriteImage(SimpleITK.ReadImage('a.nrrd'), 'a.nii.gz'))"
-_SAME = 1.01
-"""Spacings that differ by less than this factor are the same."""
-
-
-class VolumeOptions(ReadOptions):
-    """Options of kinds ``dicom`` and ``stack``. Relative paths start at the data set's root.
-
-    Percentiles of the option ``stretch`` are those of the whole volume, so that a tissue has the same brightness in all
-    slices.
-
-    Attributes:
-        images: Folder of the volumes.
-        masks: Folder of dense masks, class indices and 255 for void; may be missing.
-        scribbles: Folder of scribbles, class indices and 255 for unlabelled; may be missing.
-        classes: File of class names; None takes classes.txt, .yaml or .json.
-        val_fraction: Share of the volumes with masks that becomes ``val`` if there are no lists.
-        group_pattern: Regular expression with the group ``group``. Volumes with equal groups stay in one split, for example
-            the volumes of a patient. A name that does not match is a group of its own.
-        channel: Index of the volume in files with several (four dimensions, times), from 0. None refuses such files.
-        spacing_mm: Distance between slices, rows and columns of all volumes in millimetres. None uses the values in the files.
-    """
-
-    images: Path = Path("images")
-    masks: Path = Path("masks")
-    scribbles: Path = Path("scribbles")
-    classes: Path | None = None
-    val_fraction: float = Field(default=0.2, ge=0, lt=1)
-    group_pattern: str | None = r"(?P<group>patient\d+)_frame\d+"
-    channel: int | None = Field(default=None, ge=0)
-    spacing_mm: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=3, max_length=3)
-
-    @model_validator(mode="after")
-    def _no_pages(self) -> VolumeOptions:
-        if self.page is not None:
-            raise ValueError(
-                "all pages of a stack are slices: leave out page, or choose one of several stacks by channel"
-            )
-        if self.rgb_labels:
-            raise ValueError("labels of volumes are class indices: leave out rgb_labels")
-        return self
-
-
-class NiftiOptions(VolumeOptions):
-    """Options of kind ``nifti``: those of ``VolumeOptions``.
-
-    Attributes:
-        axis: Axis of the file's array along which volumes are cut into slices: 0, 1 or 2. None uses the axis with the largest
-            spacing, or axis 2 if several axes have it.
-    """
-
-    axis: int | None = Field(default=None, ge=0, le=2)
 
 
 class VolumeSource(FileSource):
@@ -426,45 +356,6 @@ class StackSource(VolumeSource):
     kind = "stack"
     endings = STACK_ENDINGS
     label_endings = STACK_ENDINGS
-
-
-def unread_volume(path: Path) -> tuple[str, str] | None:
-    """Describe an unsupported volume format by file ending, with a remedy; None for other files."""
-    ending = path.suffix.lower()
-    return None if ending not in _UNREAD or path.is_dir() else (_UNREAD[ending], _REMEDIES.get(ending, _CONVERT))
-
-
-def slice_id(volume: str, number: int) -> str:
-    """The image id of a slice."""
-    return f"{volume}_slice_{number:03d}"
-
-
-def read_slice(volume: VolumeFile, axis: int, number: int, options: PixelOptions) -> Picture:
-    """One slice as input of networks, see ``read_picture``.
-
-    Args:
-        volume: The volume.
-        axis: The axis along which the volume is cut into slices.
-        number: The slice, from 0.
-        options: ``PixelOptions``; percentiles are those of the volume.
-
-    Raises:
-        DataError: See ``VolumeFile.raster`` and ``read_picture``.
-    """
-    return picture(volume.raster(axis, number), options, volume.path, volume_ranges(volume, axis, options))
-
-
-def usual_axis(volume: VolumeFile) -> int:
-    """The default axis along which a volume is cut: the axis along which its images are stored, else the one with the
-    largest spacing, or axis 2 if several axes have the largest spacing or it is unknown.
-    """
-    if volume.axis is not None:
-        return volume.axis
-    spacing = volume.grid.spacing_mm
-    if spacing is None:
-        return 2
-    largest = [axis for axis in range(3) if spacing[axis] * _SAME >= max(spacing)]
-    return largest[0] if len(largest) == 1 else 2
 
 
 def volume_paths(
