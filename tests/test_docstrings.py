@@ -1,4 +1,4 @@
-"""Docstrings say what a thing is or does in their first words."""
+"""Docstrings say what a thing is or does in their first words, and no file is too long to be read at once."""
 
 import ast
 from pathlib import Path
@@ -32,3 +32,8 @@ def test_docstrings_begin_with_their_subject(path):
 )
 def test_the_check_can_fail(docstring, bad):
     assert opens_with_a_riddle(docstring) is bad
+
+
+def test_no_file_has_more_than_500_lines():
+    lines = {str(p.relative_to(PACKAGE)): p.read_text(encoding="utf-8").count("\n") for p in PACKAGE.rglob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 500} == {}

@@ -13,7 +13,7 @@ from wss.losses import absent_class_loss, partial_cross_entropy
 from wss.methods import METHODS, Batch, CrfRnn, Dense, DenseCRF, PartialCrossEntropy
 from wss.networks import NetworkSpec
 from wss.params import validate
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 
 SPEC = NetworkSpec(name="deeplab-v2", backbone="resnet18", multi_scale=(0.5, 0.75))
 

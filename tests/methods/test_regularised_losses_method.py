@@ -9,7 +9,7 @@ from wss.methods import METHODS, Batch, DenseCRF, KernelCut, NormalizedCut, Phas
 from wss.networks import NetworkSpec
 from wss.ops import BilateralFilter
 from wss.params import canonical, validate
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 
 ALL = [DenseCRF, NormalizedCut, KernelCut]
 

@@ -17,7 +17,7 @@ from wss.params import validate
 from wss.pipeline.changes import parse_overrides
 from wss.pipeline.presets import load_preset
 from wss.pipeline.spec import find_pipeline, load_pipeline
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 
 NETWORKS = {
     "unet": NetworkSpec(name="unet", dropout=0),

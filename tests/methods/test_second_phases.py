@@ -4,7 +4,7 @@ import pytest
 
 from wss.methods import CrfAdm, CrfRnn, DenseCRF, KernelCut, NormalizedCut
 from wss.pipeline.spec import find_pipeline, load_pipeline
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 
 
 @pytest.mark.parametrize(

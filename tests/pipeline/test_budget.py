@@ -4,7 +4,7 @@ import pytest
 
 from wss.errors import UsageError
 from wss.pipeline.budget import TooShortError, fitted, parse_budget
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), (" 2m ", 120)])

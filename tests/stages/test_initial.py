@@ -12,7 +12,8 @@ from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context
-from wss.stages.train import STAGE, TrainParams
+from wss.stages.train import STAGE
+from wss.stages.train_params import TrainParams
 
 DATASET = {"kind": "sample", "options": {"train": 2, "val": 1, "height": 32, "width": 32}}
 

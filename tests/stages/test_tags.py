@@ -18,8 +18,8 @@ from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
 from wss.stages.stage import Context, Inputs
-from wss.stages.train import TrainParams
 from wss.stages.train import run as train
+from wss.stages.train_params import TrainParams
 from wss.store import LABELS, MODEL, Store, StoreWriter
 from wss.training.augment import AugmentParams
 

@@ -8,7 +8,7 @@ from wss.methods import METHODS, CrfRnn, PartialCrossEntropy, Phase
 from wss.networks import NetworkSpec
 from wss.networks.unet import Side
 from wss.params import validate
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 from wss.training.deep_supervision import deep_supervision, recorded_sides, supervised_weight
 
 DEEP = NetworkSpec(widths=(8, 16, 24, 32), deep_supervision=0.5)

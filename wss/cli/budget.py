@@ -44,7 +44,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     from wss.pipeline.budget import TooShortError, fitted, parse_budget, step_seconds
     from wss.pipeline.protocol import protocols
     from wss.stages.stage import Inputs
-    from wss.stages.train import TrainParams
+    from wss.stages.train_params import TrainParams
     from wss.store import canonical_json
     from wss.training.loop import total_steps
 

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from wss.errors import UsageError
 from wss.methods import Phase
 from wss.stages.stage import Context, Inputs
-from wss.stages.train import TrainParams
 from wss.stages.train import run as train
+from wss.stages.train_params import TrainParams
 from wss.store import MODEL, StoreWriter
 from wss.training.loop import total_steps
 

@@ -19,7 +19,8 @@ from wss.stages.prepare import PrepareParams, labelled
 from wss.stages.samples import SamplesParams, stored_catalogue
 from wss.stages.stored_training import check_alike, check_stored
 from wss.stages.superpixel_bound import SuperpixelBoundParams
-from wss.stages.train import TrainParams, check_initial
+from wss.stages.train_initial import check_initial
+from wss.stages.train_params import TrainParams
 from wss.store import Store
 
 _REMEDIES = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from wss.datasets.source import Catalogue
 from wss.pipeline.spec import Node, Pipeline
-from wss.stages.train import TrainParams
+from wss.stages.train_params import TrainParams
 
 HELD_OUT = "val"
 """The split that shipped pipelines predict and score."""

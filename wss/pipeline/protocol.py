@@ -17,7 +17,7 @@ from wss.stages.features import FeaturesParams
 from wss.stages.predict import PredictParams
 from wss.stages.prepare import PrepareParams, drawn, labelled
 from wss.stages.similarity_walk import SimilarityWalkParams
-from wss.stages.train import LARGEST_CROP_PX, LARGEST_WHOLE_PX, TrainParams
+from wss.stages.train_params import LARGEST_CROP_PX, LARGEST_WHOLE_PX, TrainParams
 from wss.training.loop import total_steps
 
 _PRECISIONS = {True: ", autocast to bfloat16", False: ", float32", "auto": ", bfloat16 where it is faster"}

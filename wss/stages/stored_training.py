@@ -18,7 +18,7 @@ from wss.training.batches import ReadSample
 from wss.training.views import LEVELS, View, ViewSet
 
 if TYPE_CHECKING:
-    from wss.stages.train import TrainParams
+    from wss.stages.train_params import TrainParams
 
 ALIKE = ("backbone", "output_stride", "padding", "mean", "std")
 """Network settings that change the features of the backbone."""

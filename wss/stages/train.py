@@ -12,123 +12,34 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import nn
 
 from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
 from wss.distributed import check_parts, everywhere, mine, neighbours, processes, whole
 from wss.errors import DataError, UsageError
-from wss.methods import METHODS, AnyMethod, CrossEntropyMethod, Phase
+from wss.methods import CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
-from wss.networks import NetworkSpec, check_pretrained, load_pretrained
+from wss.networks import check_pretrained
 from wss.networks.stored_features import compute_again
-from wss.params import LATER, LOCAL, Params, nearest
-from wss.precision import MIN_STEPS, Amp, Precision, Step, decide
+from wss.precision import MIN_STEPS, Precision, Step, decide
 from wss.predictor import Predictor
 from wss.stages.samples import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.stages.stored_training import check_stored, load_stored, view_set, without_backbone
+from wss.stages.train_initial import initialise, require_known_parts
+from wss.stages.train_params import LARGEST_CROP_PX, LARGEST_WHOLE_PX, TrainParams
 from wss.store import EDGES, FEATURES, LABELS, MODEL, SAMPLES, SUPERPIXELS, Store, StoreWriter
 from wss.training.augment import AugmentParams, common_size
 from wss.training.batches import TrainingSet
 from wss.training.class_weights import median_frequency_weights
-from wss.training.deep_supervision import supervised_weight
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, trained_groups
 from wss.training.trial import method_step
 
-LARGEST_WHOLE_PX = 512
-LARGEST_CROP_PX = 321
 MAPS = {"edges": "edge map", "superpixels": "superpixel map"}
 """Input maps that methods may need, with the name of one map in error messages."""
-
-
-class TrainParams(Params):
-    """Method, network, phases and data of one training run."""
-
-    method: AnyMethod
-    """Training method and its settings, chosen by ``name``."""
-    network: NetworkSpec = NetworkSpec()
-    """Network architecture."""
-    weights: str | None = Field(default=None, json_schema_extra=LOCAL)
-    """Initial weights of the backbone: a state dict file, ``imagenet`` (downloaded), or None for random weights. Not read if
-    training continues from the input ``initial``."""
-    fresh: tuple[str, ...] = Field(default=(), json_schema_extra=LATER)
-    """Parts that start from new random weights when training continues from the input ``initial``. Each entry is a prefix of the
-    names of weights (``classifier``)."""
-    phases: tuple[Phase, ...] = Field(min_length=1)
-    """Training phases, in order."""
-    batch_size: int = Field(default=8, ge=1)
-    """Number of images per step, over all processes of a run together."""
-    augment: AugmentParams = AugmentParams()
-    """Augmentations. If neither ``crop`` nor ``resize`` nor ``whole`` is set: images of one size, at most 512 pixels a side, are
-    used whole; other images are cropped to 321x321. Methods that learn from image tags use whole images resized to 321x321
-    instead, because a crop may lack a tagged class. ``augment.whole`` always uses whole images, also of different sizes."""
-    split: str = "train"
-    """Split on whose images the network is trained."""
-    validation_split: str | None = "val"
-    """Split whose images are scored during training, only for the curve. None: no images are scored."""
-    validation_images: int = Field(default=64, ge=1)
-    """Maximum number of validation images, evenly spread over the split. They are predicted at a single scale."""
-    train_images: int = Field(default=0, ge=0, json_schema_extra=LATER)
-    """Maximum number of training images with masks that are scored in the same way, for the curve ``train_miou``. 0: none. The
-    curve shows how far the network is from the masks of its own training images, even if the loss is low."""
-    validate_every: int = Field(default=5, ge=0)
-    """Number of epochs between validations (of training images too). Each phase also ends with a validation. 0: never."""
-    amp: Amp = "auto"
-    """Autocast to bfloat16. ``auto``: only if a short measurement shows that it is faster on this machine."""
-    average: float = Field(default=0.0, ge=0, lt=1, json_schema_extra=LATER)
-    """Decay of an exponential moving average of the weights, over about 1 / (1 - average) steps. The average is stored and
-    scored. Larger: a longer average. 0: no average, the weights of the last step are stored."""
-    channels_last: bool = True
-    """Use the memory format ``torch.channels_last`` for images and weights."""
-    compile: bool = False
-    """Compile the network with ``torch.compile``. Only for a single process."""
-    seed: int = Field(default=0, ge=0)
-    """Random seed of initial weights, order of images, augmentation and dropout."""
-
-    @model_validator(mode="after")
-    def _known_terms(self) -> TrainParams:
-        for phase in self.phases:
-            for term in phase.terms:
-                if term not in self.method.term_names:
-                    raise ValueError(
-                        f"method {self.method.name!r} has no loss term {term!r}{nearest(term, self.method.term_names)}"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _agreeing_phases(self) -> TrainParams:
-        self.method.check_phases(self.phases)
-        return self
-
-    @model_validator(mode="after")
-    def _deep_supervision(self) -> TrainParams:
-        if not self.network.deep_supervision:
-            return self
-        if not any(supervised_weight(self.method, phase) for phase in self.phases):
-            terms = " or ".join(sorted(self.method.supervised_terms & self.method.term_names))
-            why = (
-                f"no phase has its term {terms}"
-                if terms
-                else "this method does not train any output of the network on labelled pixels"
-            )
-            raise ValueError(f"method {self.method.name!r} cannot use network.deep_supervision: {why}; leave it out")
-        if self.compile:
-            raise ValueError("network.deep_supervision and compile cannot be combined; leave one out")
-        return self
-
-    @model_validator(mode="after")
-    def _several_scales(self) -> TrainParams:
-        if self.network.multi_scale and not self.method.multi_scale:
-            able = [method.model_fields["name"].default for method in METHODS if method.multi_scale]
-            raise ValueError(
-                f"method {self.method.name!r} needs one set of logits, but network.multi_scale gives several; leave it out, or "
-                f"choose one of {', '.join(able)}"
-            )
-        return self
 
 
 def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -166,7 +77,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         torch.manual_seed(params.seed)
         model = params.method.build(params.network, num_classes)
         if features is None:
-            initialisation = _initialise(model, params, inputs, context)
+            initialisation = initialise(model, params, inputs, context)
         else:
             initialisation = load_stored(model, params, features)
             params = params.model_copy(update={"phases": without_backbone(params.phases)})
@@ -434,81 +345,6 @@ class _Reader:
         return image, maps
 
 
-def _initialise(model: nn.Module, params: TrainParams, inputs: Inputs, context: Context) -> dict[str, Any]:
-    store = inputs.maybe("initial")
-    if store is None and params.fresh:
-        raise UsageError(
-            f"train: fresh names {', '.join(params.fresh)}, but fresh applies only when training continues from the input "
-            "`initial`, and this stage has no such input; leave fresh out, or add the input"
-        )
-    if store is not None:
-        absent = _continue(model, store, params.fresh)
-        return {**store.meta["initialisation"], "continued_from": store.key, "new": absent}
-    initialisation = load_pretrained(model, params.weights)
-    if initialisation.random:
-        context.progress.say(
-            f"{initialisation.source} has no weights for {' and '.join(initialisation.random)}: these start from random weights"
-        )
-    return dict(initialisation.model_dump(mode="json"))
-
-
-def _continue(model: nn.Module, store: Store, fresh: tuple[str, ...]) -> list[str]:
-    """Load the weights of another training into the model, in place.
-
-    Returns:
-        The parts that keep their own weights: ``fresh`` parts, and parts that the other network lacks.
-
-    Raises:
-        UsageError: The other network has parts that this model lacks or that have other shapes, or a ``fresh`` entry matches no
-            weight.
-    """
-    return _load(model, store.tree("state"), fresh, str(store.path))
-
-
-def check_initial(params: TrainParams, before: TrainParams, classes: int, name: str) -> None:
-    """Check that a training can continue from the network of another training.
-
-    Args:
-        params: Parameters of the training.
-        before: Parameters of the other training.
-        classes: Number of classes of the data set.
-        name: Name of the other training, for the error.
-
-    Raises:
-        UsageError: See ``_continue``.
-    """
-    if (params.network, params.method) != (before.network, before.method):
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            state = before.method.build(before.network, classes).state_dict()
-            _load(params.method.build(params.network, classes), state, params.fresh, name)
-
-
-def _load(model: nn.Module, state: Mapping[str, Any], fresh: tuple[str, ...], source: str) -> list[str]:
-    _known_parts(model, fresh)
-    state = {name: value for name, value in state.items() if not name.startswith(fresh)}
-    try:
-        absent, beyond = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        problem = str(error)
-    else:
-        parts = {name.rpartition(".")[0] for name in absent}
-        if not beyond:
-            return sorted(part for part in parts if not any(part.startswith(f"{other}.") for other in parts))
-        problem = f"it has {', '.join(beyond[:3])}{' and more' if len(beyond) > 3 else ''}, which this one lacks"
-    raise UsageError(
-        f"train: the network of {source} does not fit this stage's network (network and classes must be the same, and the "
-        f"method may add parts but not remove any): {problem}"
-    )
-
-
-def _known_parts(model: nn.Module, fresh: tuple[str, ...]) -> None:
-    names = list(model.state_dict())
-    for prefix in fresh:
-        if not any(name.startswith(prefix) for name in names):
-            parts = {name.partition(".")[0] for name in names}
-            raise UsageError(f"train: fresh: no weight begins with {prefix!r}{nearest(prefix, parts)}")
-
-
 def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> dict[str, list[str]]:
     """Ids of the images that are scored during training, by the name of their score in the log."""
     held_out = samples.meta["splits"].get(params.validation_split, [])
@@ -574,7 +410,7 @@ def _check(params: TrainParams, catalogue: Catalogue) -> None:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = params.method.build(params.network, len(catalogue.classes))
     check_pretrained(model, params.weights)
-    _known_parts(model, params.fresh)
+    require_known_parts(model, params.fresh)
     for phase in params.phases:
         freeze(model, phase)
         trained_groups(model, phase)
