@@ -31,11 +31,14 @@ def test_a_full_disk_changes_nothing_and_says_so(page, monkeypatch):
     page.draw(image, stroke("s", 1, (3, 4)))
 
     def full(path, text):
-        raise StoreError("the disk is full; free some space")
+        raise StoreError(f"{path}: the disk is full") from OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(annotations, "write_text", full)
-        assert "disk is full" in page.draw(image, stroke("t", 1, (3, 4)), status=422)["error"]
+        error = page.draw(image, stroke("t", 1, (3, 4)), status=507)[
+            "error"
+        ]  # so that the page keeps it and tries again
+    assert "strokes cannot be written (No space left on device); free some space" in error
     assert page.get(f"/api/images/{image}/annotation")["revision"] == 1
     assert page.draw(image, stroke("t", 1, (3, 4)))["revision"] == 2
 

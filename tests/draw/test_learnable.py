@@ -1,6 +1,7 @@
 """Trainings that cannot succeed are refused before they begin, in one sentence with its remedy."""
 
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -111,6 +112,13 @@ def test_own_lists_with_pictures_that_cannot_be_read(folder, open_page, begun, l
         (folder / "b.png").write_bytes(before)
     page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
     assert len(begun) == 1
+
+
+def test_a_workspace_that_was_removed_is_made_anew(page, begun):
+    page.draw(page.image("a"), *TWO)
+    shutil.rmtree(page.studio.project.root / "workspace")
+    page.post("/api/training", {"pipeline": "pce", "budget_s": 30})
+    assert len(begun) == 1 and page.studio.project.workspace.configured
 
 
 def test_own_masks_teach_without_strokes(folder, open_page, begun):

@@ -251,7 +251,15 @@ class TestTraining:
         page.post("/api/training/resume", {}, 409)
 
     @pytest.mark.parametrize(
-        "bad", [{"pipeline": "../x"}, {"pipeline": "pce; rm"}, {"budget_s": 1}, {"budget_s": "60"}, {"budget_s": 1e9}]
+        "bad",
+        [
+            {"pipeline": "../x"},
+            {"pipeline": ["pce"]},
+            {"pipeline": "pce; rm"},
+            {"budget_s": 1},
+            {"budget_s": "60"},
+            {"budget_s": 1e9},
+        ],
     )
     def test_what_is_not_offered_is_refused(self, page, bad):
         page.draw(page.image(), *TWO)

@@ -171,6 +171,7 @@ def test_a_large_image_as_a_whole_is_propagated_on_a_reduced_copy(tmp_path, open
     "bad",
     [
         {"method": "magic"},
+        {"method": ["random-walk"]},
         {"tab": None},
         {"tab": "x" * 65},
         {"ticket": "1"},

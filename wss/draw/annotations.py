@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from wss.draw import history, limits
 from wss.draw.objects import checked
 from wss.draw.refusals import Refused
-from wss.errors import DataError
+from wss.errors import DataError, StoreError
 from wss.store.atomic import remove_leftovers, write_text
 
 VERSION = 1
@@ -172,10 +173,20 @@ class Annotations:
             document["done"], document["undone"] = list(before["done"]), list(before["undone"])
             action(document)
             document["revision"] += step
-            write_text(self.path(name), json.dumps(document, ensure_ascii=True) + "\n")
+            self._write(name, document)
             self._documents[name] = document
         self._changed(name)
         return document
+
+    def _write(self, name: str, document: dict[str, Any]) -> None:
+        """Flush a document to disk. Refused with 507 where that fails: the client keeps the change and tries again."""
+        try:
+            write_text(self.path(name), json.dumps(document, ensure_ascii=True) + "\n")
+        except StoreError as error:
+            cause = error.__cause__
+            why = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)
+            message = f"{self.folder} cannot be written ({why}); free some space, or make it writable"
+            raise Refused(507, f"{message}; the page keeps what is drawn and tries again") from error
 
 
 def _add(document: dict[str, Any], objects: list[dict[str, Any]]) -> None:

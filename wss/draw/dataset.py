@@ -72,6 +72,7 @@ class DrawnDataset:
     def complete(self) -> Path:
         """Write everything that a training reads, and give the data set's root. Images that cannot be read are left out."""
         with self._lock:
+            self._project.declare()
             self.left_out = [name for name in self._project.names if not self._pictures.sound(name)]
             names = [name for name in self._project.names if name not in set(self.left_out)]
             self.write(name for name in self.behind() if name not in set(self.left_out))

@@ -65,6 +65,10 @@ class Project:
         """True if the data set has its own lists of splits, which are not changed here."""
         return self.in_place and self.classes.own_lists
 
+    def declare(self) -> None:
+        """Declare the data set in the workspace of its trainings where that is new, or was removed."""
+        _declared(self.root, "folder", self.root)
+
     def name(self, image: str) -> str:
         """The name of an image by the id that clients know.
 

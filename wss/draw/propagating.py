@@ -116,7 +116,7 @@ class Propagator:
             Refused: It is malformed.
         """
         method, tab, ticket = body.get("method", "random-walk"), body.get("tab"), body.get("ticket")
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise Refused(400, "there is no such method; reload the page")
         if not isinstance(tab, str) or not 0 < len(tab) <= 64 or type(ticket) is not int or not 0 <= ticket < 2**53:
             raise Refused(400, "expected tab as a short text and ticket as a number")
@@ -161,7 +161,7 @@ class Propagator:
         Raises:
             Refused: There is nothing to spread.
         """
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise Refused(400, "there is no such method; reload the page")
         revision = self._annotations.document(name)["revision"]
         part, labels = self._worked_on(name, window)

@@ -96,7 +96,8 @@ class Proposer:
                 with contextlib.suppress(WssError):  # the page tells why, beside the image
                     self._looks[image_id(name)] = look(np.asarray(self._pictures.pyramid(name).levels[-1])).tolist()
             if missing:
-                write_text(self._path, json.dumps(self._looks), flush=False)
+                with contextlib.suppress(WssError):  # a full disk, say: they are looked at again after the next start
+                    write_text(self._path, json.dumps(self._looks), flush=False)
             return [name for name in names if image_id(name) in self._looks]
 
 

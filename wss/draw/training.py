@@ -81,7 +81,7 @@ class Trainer:
             Refused: The request is malformed, one is running already, or nothing can be learned from what is drawn.
         """
         pipeline, budget = body.get("pipeline", "auto"), _budget(body.get("budget_s", 300))
-        if pipeline not in PIPELINES:
+        if not isinstance(pipeline, str) or pipeline not in PIPELINES:
             raise Refused(400, "there is no such pipeline; reload the page")
         with self._lock:
             self._require_idle()

@@ -95,3 +95,17 @@ def test_a_newer_question_ends_the_older_one(visit, server):
     page.wait_mask()
     assert held[0].request.post_data_json["revision"] in ended
     assert len(page.objects()) == 4
+
+
+def test_strokes_are_kept_while_the_disk_of_the_server_is_full(visit, server):
+    page = visit(server, "scene-12")
+    before = len(page.objects())
+    text = "strokes cannot be written (No space left on device); free some space"
+    page.page.route("**/changes", lambda route: route.fulfill(status=507, json={"error": text}))
+    page.drag((10, 40), (130, 40))
+    page.wait_alert("free some space")
+    assert "1 change" in page.page.inner_text("#saved-text")
+    page.page.unroute("**/changes")
+    page.wait_saved()
+    assert len(page.objects()) == before + 1
+    page.page.wait_for_selector('#alerts [data-key="full"]', state="detached")

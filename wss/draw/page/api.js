@@ -15,6 +15,9 @@ export class Refused extends Error {
 /** This page's session is not known any more, because the server was started with another token. */
 export class Forgotten extends Away {}
 
+/** The server answered that it cannot write to its disk, or has too little memory, which may pass. */
+export class Full extends Away {}
+
 const PATIENCE_MS = 30000;
 
 async function request(method, path, body, signal) {
@@ -39,6 +42,7 @@ async function request(method, path, body, signal) {
     parsed = text ? { error: text.slice(0, 300) } : null;
   }
   if (answer.status === 401 || answer.status === 403) throw new Forgotten(parsed?.error ?? "The session is over.");
+  if (answer.status === 507) throw new Full(parsed?.error ?? "The disk of the server is full.");
   if (answer.status >= 502) throw new Away(parsed?.error ?? "The server does not answer.");
   throw new Refused(answer.status, parsed);
 }

@@ -2,9 +2,9 @@
  * Changes on their way to the server, in order. A change leaves the outbox only after the server has said that it is on
  * disk. What is unsent outlives a reload of the tab (sessionStorage); while the server is away it is tried again.
  */
-import { Away, Refused, call, imagePath } from "./api.js";
+import { Away, Full, Refused, call, imagePath } from "./api.js";
 import { tell } from "./store.js";
-import { saySaved, warn } from "./say.js";
+import { saySaved, unwarn, warn } from "./say.js";
 import { counted } from "./dom.js";
 
 const KEPT = "wss-draw-unsent";
@@ -157,13 +157,15 @@ async function drain() {
       await attempt(queue[0]);
       wait = FIRST_WAIT_MS;
       failing = false;
+      unwarn("full");
     } catch (error) {
       if (!(error instanceof Away)) {
         warn(`A change could not be sent: ${error.message}`, { key: "send" });
       }
       failing = true;
       sayAway();
-      tell("away", error);
+      if (error instanceof Full) warn(error.message, { key: "full", seconds: 0 });
+      else tell("away", error);
       await pause(wait);
       wait = Math.min(2 * wait, LONGEST_WAIT_MS);
     }
