@@ -39,8 +39,10 @@ check: lint test
 docs: $(VENV)/.documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Only what the extra `docs` asks for: installing wss again would compile the kernels again.
 $(VENV)/.documented: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $(VENV)/docs.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r $(VENV)/docs.txt
 	touch $@
 
 # All quick benchmarks, with the goals that are met and missed.

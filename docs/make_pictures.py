@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from wss.edges.build import DetectorParams, build_detector
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.propagation import RandomWalk
 from wss.scribbles import rasterise
@@ -30,8 +31,11 @@ from wss.viz import overlay, scribble_overlay, signed_map
 WORKSPACE = Path("build/pictures")
 TARGET = Path(__file__).parent / "pictures"
 SCALE, GAP, CAPTION = 2, 8, 24
-TRAIN, VAL = "train-0007", "val-0022"
+TRAIN, VAL = "train-0023", "val-0022"
 """The images that are shown."""
+
+MOST = 4
+"""Pictures of a stage that are shown beside the image."""
 
 Picture = NDArray[np.uint8]
 
@@ -44,13 +48,14 @@ def main() -> None:
     samples, palette = pce["samples"], np.array(pce["samples"].meta["palette"], np.uint8)
     image = np.array(samples.get("image", TRAIN))
     scribble = rasterise(unpack_strokes(samples.get("strokes", TRAIN)), image.shape[:2])
-    walked = RandomWalk().propagate(image, scribble, num_classes=len(palette)).labels
+    edges = build_detector(DetectorParams())(image)
+    walked = RandomWalk().propagate(image, scribble, num_classes=len(palette), edges=edges).labels
     predicted = pce["predict"].get("labels", TRAIN)
     tiles = [
         image,
         scribble_overlay(image, scribble, palette),
-        overlay(image, walked, palette),
-        overlay(image, predicted, palette),
+        overlay(image, walked, palette, unpainted=0),
+        overlay(image, predicted, palette, unpainted=0),
     ]
     _save("overview", tiles, ["image", "scribbles", "mask, without training", "prediction of a network"])
 
@@ -73,8 +78,8 @@ def main() -> None:
     ):
         pictures = _stores(pipeline)[stage]
         image_id = image_id or pictures.ids[0]
-        shown = [np.array(samples.get("image", image_id)), *pictures.get("tiles", image_id)]
-        _save(name, shown, ["image", *pictures.meta["captions"]])
+        shown = [np.array(samples.get("image", image_id)), *pictures.get("tiles", image_id)[:MOST]]
+        _save(name, shown, ["image", *pictures.meta["captions"][:MOST]])
 
     spml = _stores("spml-scribble")
     ids = spml["superpixels"].get("superpixels", TRAIN)
@@ -83,8 +88,8 @@ def main() -> None:
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge[1:] |= ids[1:] != ids[:-1]
     borders[edge] = 255
-    spread = overlay(image, spml["similarity-walk"].get("labels", TRAIN), palette)
-    final = overlay(seen, spml["predict"].get("labels", VAL), palette)
+    spread = overlay(image, spml["similarity-walk"].get("labels", TRAIN), palette, unpainted=0)
+    final = overlay(seen, spml["predict"].get("labels", VAL), palette, unpainted=0)
     _save(
         "spml",
         [scribble_overlay(image, scribble, palette), borders, spread, final],
