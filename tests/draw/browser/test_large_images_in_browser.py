@@ -89,6 +89,7 @@ def _set_width(page, width):
 def test_a_large_image_is_drawn_on_to_the_pixel(browser, large, picture, ratio):
     context = browser.new_context(viewport={"width": 1000, "height": 640}, device_scale_factor=ratio)
     page = DrawPage(context, large, "large")
+    page.page.set_default_timeout(180_000)  # reading 30 million pixels takes long on a busy machine
     if ratio == 1:
         page.choose("light")
         page.drag((1010, 1010), (1100, 1100))
