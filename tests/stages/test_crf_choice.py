@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.stages.stores import written
+from tests.told import Told
 from wss.errors import UsageError
 from wss.params import validate
 from wss.pipeline.spec import load_pipeline
@@ -19,19 +21,6 @@ from wss.store import LABELS, MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
 SIZE = (40, 48)
 
 
-class Told:
-    """Progress that keeps what is said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, message):
-        self.lines.append(message)
-
-    def task(self, label, total, done=0):
-        return lambda units, note: None
-
-
 class FromRed(nn.Module):
     """Two classes by the red channel, with an error of a checkerboard where the blue channel is set."""
 
@@ -41,15 +30,6 @@ class FromRed(nn.Module):
         flip = ((rows // 2 + columns // 2) % 3 == 0) & (rgb[:, 2:] > 50)
         score = torch.where(flip, -score, score)
         return torch.cat([-score, score], 1)
-
-
-def _store(path, schema, arrays, **meta):
-    writer = StoreWriter(path, schema, {"key": path.stem})
-    for image_id, each in arrays.items():
-        writer.append(image_id, each)
-    writer.meta.update(meta)
-    writer.finish({}, list(arrays))
-    return Store(path, schema)
 
 
 def _scene(kind, seed):
@@ -72,8 +52,8 @@ def _scene(kind, seed):
 def _stores(tmp_path, kind, labels_of=lambda mask: mask, model="train", shift=0):
     scenes = {f"t{n}": _scene(kind, n) for n in range(4)} | {"v0": _scene(kind, 9)}
     names = {"classes": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]]}
-    samples = _store(tmp_path / "samples.h5", SAMPLES, {i: {"image": s[0]} for i, s in scenes.items()}, **names)
-    labels = _store(
+    samples = written(tmp_path / "samples.h5", SAMPLES, {i: {"image": s[0]} for i, s in scenes.items()}, **names)
+    labels = written(
         tmp_path / "labels.h5",
         LABELS,
         {i: {"labels": labels_of(s[1])} for i, s in scenes.items() if i != "v0"},
@@ -81,7 +61,7 @@ def _stores(tmp_path, kind, labels_of=lambda mask: mask, model="train", shift=0)
     )
     image = torch.from_numpy(scenes["v0"][0]).permute(2, 0, 1)[None].float()
     probs = FromRed()(image).softmax(1)[0].numpy()
-    predictions = _store(
+    predictions = written(
         tmp_path / "predict.h5",
         PREDICTIONS,
         {"v0": {"labels": probs.argmax(0).astype(np.uint8), "probs": probs.astype(np.float16)}},
@@ -92,7 +72,7 @@ def _stores(tmp_path, kind, labels_of=lambda mask: mask, model="train", shift=0)
         bfloat16=None,
         **names,
     )
-    trained = _store(tmp_path / "train.h5", MODEL, {})
+    trained = written(tmp_path / "train.h5", MODEL, {})
     return {"samples": samples, "predictions": predictions, "model": trained, "labels": labels}, scenes["v0"][1]
 
 

@@ -3,32 +3,17 @@
 import numpy as np
 import pytest
 
+from tests.stages.stores import written
+from tests.told import Told
 from wss.datasets.source import Catalogue
 from wss.errors import UsageError
 from wss.pipeline.spec import load_pipeline
 from wss.stages.largest_region import STAGE, LargestRegionParams
-from wss.stages.stage import Context, Inputs, Silent
+from wss.stages.stage import Context, Inputs
 from wss.store import LABELS, PREDICTIONS, SAMPLES, Store, StoreWriter
 
 VOLUMES = {"a": ["a1", "a2", "a3"], "b": ["b1", "b2", "b3"]}
 IDS = [i for ids in VOLUMES.values() for i in ids]
-
-
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, message):
-        self.lines.append(message)
-
-
-def _store(path, schema, arrays, **meta):
-    writer = StoreWriter(path, schema, {"key": path.stem})
-    for image_id, each in arrays.items():
-        writer.append(image_id, each)
-    writer.meta.update(meta)
-    writer.finish({}, list(arrays))
-    return Store(path, schema)
 
 
 def _image(*boxes):
@@ -40,19 +25,19 @@ def _image(*boxes):
 
 
 def _run(tmp_path, predicted, scribbles, background=0, valid=None, **params):
-    samples = _store(
+    samples = written(
         tmp_path / "samples.h5",
         SAMPLES,
         {i: {"image": np.zeros((12, 16, 3), np.uint8), **({} if valid is None else {"valid": valid})} for i in IDS},
         background=background,
         volumes={name: {"ids": ids, "spacing_mm": None} for name, ids in VOLUMES.items()},
     )
-    predictions = _store(
+    predictions = written(
         tmp_path / "predict.h5", PREDICTIONS, {i: {"labels": p} for i, p in predicted.items()}, split="val", crf=None
     )
     stores = {"samples": (samples,), "predictions": (predictions,)}
     if scribbles is not None:
-        labels = _store(
+        labels = written(
             tmp_path / "labels.h5", LABELS, {i: {"labels": s} for i, s in scribbles.items()}, annotation="scribble"
         )
         stores |= {"trained": (predictions,), "labels": (labels,)}

@@ -240,7 +240,7 @@ _STEPS = (
     ((..., slice(None, -1)), (..., slice(1, None))),
     ((..., slice(None, -1), slice(None)), (..., slice(1, None), slice(None))),  # down
 )
-"""Where steps up, left, right and down begin, and where they end."""
+"""Slices of the start and of the end pixels of steps up, left, right and down."""
 
 
 def _potential(boundary: Tensor, free: Tensor, known: Tensor, level: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class CrfParams(Params):
     """Published settings, named by network. ``auto`` (only in the stage ``crf``) tries several settings on labelled training
     images and leaves the CRF out if none of them improves the result."""
     may_leave_out: bool = Field(default=True, json_schema_extra=LATER)
-    """Whether ``auto`` may leave the CRF out. False: it takes the best setting, even if none improves the result."""
+    """True lets ``auto`` leave the CRF out. False makes it take the best setting, even if none improves the result."""
     iterations: int = Field(default=10, ge=0)
     """Number of mean-field iterations."""
     pos_weight: float | None = Field(default=None, ge=0)
