@@ -1,19 +1,20 @@
 """Distributed training with ``torchrun``: the first process is the leader, the other processes follow its calls.
 
 Only the leader runs commands, pipelines and stages: only it reads states, holds locks, writes files and prints. It
-gives long computations to all processes. ``everywhere`` calls one function in all processes at the same time.
-``shared`` distributes calls over the processes.
+gives long computations to all processes. ``call_on_all`` calls one function in all processes at the same time.
+``map_over_processes`` distributes calls over the processes.
 
-Inside ``everywhere`` each process holds a part of the batch (``mine``). A training step gives the same result as that
+Inside ``call_on_all`` each process holds a part of the batch (``shard``). A training step gives the same result as that
 of a single process with the whole batch:
 
-- A loss is a sum over the process's own part, divided by a count over the whole batch (``whole``). The sum over all
-  processes is the loss. The gradients are summed too (``add_gradients``). If a loss is not a sum over pixels or images,
-  every process computes all of it from sums over the whole batch (``summed``), and uses a ``share`` of it.
+- A loss is a sum over the process's own part, divided by a count over the whole batch (``all_reduce_sum``). The sum
+  over all processes is the loss. The gradients are summed too (``add_gradients``). If a loss is not a sum over pixels
+  or images, every process computes all of it from sums over the whole batch (``all_reduce_sum_with_gradient``), and
+  uses a ``rank_share`` of it.
 - Batch normalisation uses the statistics of the whole batch.
-- All processes draw the same random numbers for the whole batch; each process uses the rows of its part (``drawn``).
+- All processes draw the same random numbers for the whole batch; each process uses the rows of its part (``random_shard``).
 
-With one process, and outside ``everywhere``, these functions return their arguments unchanged.
+With one process, and outside ``call_on_all``, these functions return their arguments unchanged.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _Team:
         rank: Rank of this process, 0 for the leader.
         size: Number of processes.
         store: Key-value store that all processes share.
-        together: True while all processes are in the same call of ``everywhere``.
+        together: True while all processes are in the same call of ``call_on_all``.
         lost: True after a call was aborted; the followers then no longer wait for calls.
     """
 
@@ -97,8 +98,8 @@ def follow() -> None:
     Raises:
         LostProcessError: Another process has ended.
     """
-    while (call := _spread(None)) is not None:
-        _perform(*call)
+    while (call := _broadcast(None)) is not None:
+        _follow_call(*call)
 
 
 def leave() -> None:
@@ -106,7 +107,7 @@ def leave() -> None:
     global _team
     if _team is not None and not _team.lost:
         if _team.rank == 0:
-            _spread(None)
+            _broadcast(None)
             # Wait for the followers: data that a process has sent can be lost if it ends before they read it.
             with suppress(RuntimeError):
                 _team.store.wait([f"left {rank}" for rank in range(1, _team.size)], timedelta(seconds=10))
@@ -116,7 +117,7 @@ def leave() -> None:
     _team = None
 
 
-def speaks_first() -> bool:
+def is_first_failure() -> bool:
     """True if no other process has reported a failure yet. Later failures follow from the first; they are not shown."""
     if _team is None:
         return True
@@ -126,12 +127,12 @@ def speaks_first() -> bool:
         return False
 
 
-def processes() -> int:
+def world_size() -> int:
     """Number of processes."""
     return 1 if _team is None else _team.size
 
 
-def neighbours() -> int:
+def local_world_size() -> int:
     """Number of processes on this machine."""
     return 1 if _team is None else int(os.environ.get("LOCAL_WORLD_SIZE", str(_team.size)))
 
@@ -142,15 +143,15 @@ def check_parts(batch_size: int) -> None:
     Raises:
         UsageError: The batch size is not a multiple of the number of processes.
     """
-    if batch_size % processes():
+    if batch_size % world_size():
         raise UsageError(
-            f"a batch of {batch_size} images has no equal parts for {processes()} processes; set batch_size to a "
-            f"multiple of {processes()} (if there are fewer training images, their number counts), or start another "
+            f"a batch of {batch_size} images has no equal parts for {world_size()} processes; set batch_size to a "
+            f"multiple of {world_size()} (if there are fewer training images, their number counts), or start another "
             "number of processes"
         )
 
 
-def everywhere(function: Callable[..., Result], *arguments: Any, **here: Any) -> Result:
+def call_on_all(function: Callable[..., Result], *arguments: Any, **here: Any) -> Result:
     """Call a function in all processes at once, with the same arguments and the same random state.
 
     Args:
@@ -164,12 +165,12 @@ def everywhere(function: Callable[..., Result], *arguments: Any, **here: Any) ->
     if _team is None:
         return function(*arguments, **here)
     graphics = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    with _halfway():
-        _spread((function, arguments, torch.get_rng_state(), graphics))
-        return _together(function, *arguments, **here)
+    with _team_lost_on_error():
+        _broadcast((function, arguments, torch.get_rng_state(), graphics))
+        return _call_in_team(function, *arguments, **here)
 
 
-def shared(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
+def map_over_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
     """Call a function with each item, distributed over all processes in turn. Yield items and results in order.
 
     Args:
@@ -183,72 +184,72 @@ def shared(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterato
         for item in items:
             yield item, function(item)
         return
-    with _halfway():
-        _spread((_take_turns, (function, items), torch.get_rng_state(), None))
+    with _team_lost_on_error():
+        _broadcast((_take_turns, (function, items), torch.get_rng_state(), None))
         for start, results in _rounds(function, items):
             yield from zip(items[start : start + len(results)], results, strict=True)
 
 
-def shares_batch() -> bool:
+def is_sharded() -> bool:
     """True if the batch is distributed over several processes."""
-    return _whole_team() is not None
+    return _active_team() is not None
 
 
-def mine(items: Any) -> Any:
+def shard(items: Any) -> Any:
     """This process's part of a sequence or of a tensor's rows."""
-    team = _whole_team()
+    team = _active_team()
     return items if team is None else items[team.rank :: team.size]
 
 
-def whole(number: Tensor) -> Tensor:
+def all_reduce_sum(number: Tensor) -> Tensor:
     """Sum of a tensor over all processes, without gradient: a count over the whole batch."""
-    if _whole_team() is None:
+    if _active_team() is None:
         return number
     total = number.detach().clone()
-    with _talking():
+    with _lost_process_on_error():
         dist.all_reduce(total)
     return total
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce_sum_with_gradient(values: Tensor) -> Tensor:
     """Sum of a tensor over all processes, with gradients to every process."""
-    if _whole_team() is None:
+    if _active_team() is None:
         return values
     result: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return result
 
 
-def share(loss: Tensor) -> Tensor:
-    """This process's share of a loss that every process computes completely (from ``summed`` values)."""
-    team = _whole_team()
+def rank_share(loss: Tensor) -> Tensor:
+    """This process's share of a loss that every process computes completely: the loss divided by the world size."""
+    team = _active_team()
     return loss if team is None else loss / team.size
 
 
-def gathered(values: Tensor) -> Tensor:
+def all_gather(values: Tensor) -> Tensor:
     """Stack the values of all W processes, (W,...), without gradient. Their shapes must be equal."""
-    team = _whole_team()
+    team = _active_team()
     if team is None:
         return values[None]
     every = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(team.size)]
-    with _talking():
+    with _lost_process_on_error():
         dist.all_gather(every, values.detach().contiguous())
     return torch.stack(every)
 
 
-def drawn(draw: Callable[[int], Tensor], count: int) -> Tensor:
+def random_shard(draw: Callable[[int], Tensor], count: int) -> Tensor:
     """Random rows for this process's ``count`` images, selected from those of ``draw`` for the whole batch."""
-    team = _whole_team()
-    rows: Tensor = mine(draw(count if team is None else count * team.size))
+    team = _active_team()
+    rows: Tensor = shard(draw(count if team is None else count * team.size))
     return rows
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their sums over all processes, in place."""
-    if _whole_team() is None:
+    if _active_team() is None:
         return
     parameters = [p for p in parameters if p.requires_grad]
     # A parameter without gradient in all processes must stay without, because the optimiser then skips it.
-    used = whole(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
+    used = all_reduce_sum(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
     learning = [p for p, number in zip(parameters, used, strict=True) if number]
     if not learning:
         return
@@ -256,21 +257,21 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in learning if p.grad is not None]
-    sums = whole(torch.cat([gradient.flatten() for gradient in gradients]))
+    sums = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, total in zip(gradients, torch.split(sums, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(total.view_as(gradient))
 
 
-def all_rows(rows: Tensor) -> Tensor:
+def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate the rows (N,...) of all processes, without gradient. N may differ; the result is equal everywhere."""
-    return rows.detach() if _whole_team() is None else _all_rows(rows)[0]
+    return rows.detach() if _active_team() is None else _gather_rows(rows)[0]
 
 
-def others_behind(rows: Tensor) -> Tensor:
+def gather_rows_own_first(rows: Tensor) -> Tensor:
     """Concatenate the rows (N,...) of this process and then those of the others, with gradients to every process."""
-    if _whole_team() is None:
+    if _active_team() is None:
         return rows
-    every, start = _AllRows.apply(rows) if rows.requires_grad else _all_rows(rows)  # type: ignore[no-untyped-call]
+    every, start = _AllRows.apply(rows) if rows.requires_grad else _gather_rows(rows)  # type: ignore[no-untyped-call]
     end = start + len(rows)
     return torch.cat([every[start:end], every[:start], every[end:]])
 
@@ -278,45 +279,47 @@ def others_behind(rows: Tensor) -> Tensor:
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return whole(values)
+        return all_reduce_sum(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Tensor:
-        return whole(grads[0])
+        return all_reduce_sum(grads[0])
 
 
 class _AllRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, int]:
-        every, start = _all_rows(rows)
+        every, start = _gather_rows(rows)
         ctx.own = slice(start, start + len(rows))
         return every, start
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Tensor:
-        return whole(grads[0])[ctx.own]
+        return all_reduce_sum(grads[0])[ctx.own]
 
 
-def _all_rows(rows: Tensor) -> tuple[Tensor, int]:
+def _gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     """Rows of all processes in order of rank, and the index of this process's first row."""
-    counts = [int(count) for count in gathered(torch.tensor(len(rows))).tolist()]
+    counts = [int(count) for count in all_gather(torch.tensor(len(rows))).tolist()]
     start = sum(counts[: 0 if _team is None else _team.rank])
     values = rows.detach().to(torch.uint8) if rows.dtype == torch.bool else rows.detach()
     padded = values.new_zeros((max(counts), *rows.shape[1:]))
     padded[: len(rows)] = values
-    parts = gathered(padded) if padded.numel() else padded.expand(len(counts), *padded.shape)
+    parts = all_gather(padded) if padded.numel() else padded.expand(len(counts), *padded.shape)
     every = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
     return every.to(rows.dtype), start
 
 
-def _whole_team() -> _Team | None:
-    """The team if all processes are in the same call of ``everywhere``, otherwise None."""
+def _active_team() -> _Team | None:
+    """The team if all processes are in the same call of ``call_on_all``, otherwise None."""
     return _team if _team is not None and _team.together else None
 
 
-def _perform(function: Callable[..., Any], arguments: tuple[Any, ...], random: Tensor, graphics: Tensor | None) -> None:
+def _follow_call(
+    function: Callable[..., Any], arguments: tuple[Any, ...], random: Tensor, graphics: Tensor | None
+) -> None:
     """Perform a call in a follower."""
     torch.set_rng_state(random)
     if graphics is not None:
@@ -324,10 +327,10 @@ def _perform(function: Callable[..., Any], arguments: tuple[Any, ...], random: T
     if function is _take_turns:
         _take_turns(*arguments)
     else:
-        _together(function, *arguments)
+        _call_in_team(function, *arguments)
 
 
-def _together(function: Callable[..., Result], *arguments: Any, **here: Any) -> Result:
+def _call_in_team(function: Callable[..., Result], *arguments: Any, **here: Any) -> Result:
     if _team is None:
         raise RuntimeError("a call for all processes without a team")
     _team.together = True
@@ -350,21 +353,21 @@ def _rounds(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
         number = start + _team.rank
         result = function(items[number]) if number < len(items) else None
         every: list[Any] | None = [None] * _team.size if _team.rank == 0 else None
-        with _talking():
+        with _lost_process_on_error():
             dist.gather_object(result, every)
         yield start, [] if every is None else every[: len(items) - start]
 
 
-def _spread(value: Any) -> Any:
+def _broadcast(value: Any) -> Any:
     """Broadcast the leader's value to all processes and return it."""
     box = [value]
-    with _talking():
+    with _lost_process_on_error():
         dist.broadcast_object_list(box)
     return box[0]
 
 
 @contextmanager
-def _talking() -> Iterator[None]:
+def _lost_process_on_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -375,7 +378,7 @@ def _talking() -> Iterator[None]:
 
 
 @contextmanager
-def _halfway() -> Iterator[None]:
+def _team_lost_on_error() -> Iterator[None]:
     """Context of a call in the leader. An exception marks the team as lost."""
     try:
         yield

@@ -23,19 +23,18 @@ def _case(pixels=23, segments=5, banked=3, channels=4, dtype=torch.float64):
     return embeddings, prototypes, own, positive, negative
 
 
-@pytest.mark.parametrize("alone", ["own", "skip"])
 @pytest.mark.parametrize("concentration", [6.0, 16.0])
-def test_reference(alone, concentration):
+def test_reference(concentration):
     case = _case()
-    expected = mean_loss(*(part.tolist() for part in case), concentration, alone)
-    value = segsort_loss(*case, concentration=concentration, alone=alone)
+    expected = mean_loss(*(part.tolist() for part in case), concentration)
+    value = segsort_loss(*case, concentration=concentration)
     assert value.item() == pytest.approx(expected, rel=1e-12)
-    each = segsort_loss(*case, concentration=concentration, alone=alone, reduction="none")
+    each = segsort_loss(*case, concentration=concentration, reduction="none")
     own = case[2]
-    counted = (own >= 0) & (own != 1) & ((own != 2) | (alone == "own"))
+    counted = (own >= 0) & (own != 1)
     assert (each[~counted] == 0).all()
     assert each.sum().item() == pytest.approx(expected * counted.sum().item())
-    total = segsort_loss(*case, concentration=concentration, alone=alone, reduction="sum")
+    total = segsort_loss(*case, concentration=concentration, reduction="sum")
     assert total.item() == pytest.approx(each.sum().item())
 
 
@@ -50,21 +49,17 @@ def test_two_segments_by_hand():
     positive[0, 1] = False
     value = segsort_loss(pixel, prototypes, own, positive, negative, concentration=2.0)
     assert value.item() == pytest.approx(math.log1p(math.exp(-1)))  # now it is all there is
-    assert segsort_loss(pixel, prototypes, own, positive, negative, concentration=2.0, alone="skip").item() == 0
 
 
 def test_gradients():
     embeddings, prototypes, own, positive, negative = _case()
     embeddings.requires_grad_()
     prototypes.requires_grad_()
-    for alone in ("own", "skip"):
-        for reduction in ("mean", "none"):
-            assert gradcheck(
-                lambda e, p, how=alone, what=reduction: segsort_loss(
-                    e, p, own, positive, negative, concentration=8.0, alone=how, reduction=what
-                ),
-                (embeddings, prototypes),
-            )
+    for reduction in ("mean", "none"):
+        assert gradcheck(
+            lambda e, p, what=reduction: segsort_loss(e, p, own, positive, negative, concentration=8.0, reduction=what),
+            (embeddings, prototypes),
+        )
 
 
 def test_parts_make_no_difference(monkeypatch):
@@ -166,4 +161,4 @@ def test_refuses():
     with pytest.raises(UsageError, match="at most 40; got 50"):
         segsort_loss(embeddings, prototypes, own, positive, negative, concentration=50)
     with pytest.raises(UsageError, match="got 'all'"):
-        segsort_loss(embeddings, prototypes, own, positive, negative, alone="all", **rest)
+        segsort_loss(embeddings, prototypes, own, positive, negative, reduction="all", **rest)

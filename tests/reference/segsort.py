@@ -34,7 +34,7 @@ def affinity_labels(prototypes, label, image=None, threshold=None):
     return result
 
 
-def mean_loss(embeddings, prototypes, own, positive, negative, concentration, alone="own"):
+def mean_loss(embeddings, prototypes, own, positive, negative, concentration):
     """The mean of ``segsort_plus`` over the pixels that have one, 0 without any."""
     numbered = list(enumerate(prototypes))
     values = []
@@ -43,8 +43,6 @@ def mean_loss(embeddings, prototypes, own, positive, negative, concentration, al
             continue
         plus = {t for t in range(len(prototypes)) if positive[segment][t]}
         minus = {t for t in range(len(prototypes)) if negative[segment][t]} - plus
-        if alone == "skip":
-            plus -= {segment}
         value = segsort_plus(pixel, numbered, segment, plus, minus, concentration)
         if value is not None:
             values.append(value)

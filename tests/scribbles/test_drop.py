@@ -65,12 +65,6 @@ def test_objects_can_come_from_a_dense_mask_and_void_is_none() -> None:
     assert {r.count(1) for r in results} == {0, 1, 2}  # the one on void is an object of its own
 
 
-def test_a_class_can_be_kept() -> None:
-    assert [s.label for s in drop(GRID, 1, 0, keep=3)] == [3] * 160
-    raster = rasterise(GRID, (80, 160))
-    assert set(np.unique(drop(raster, 1, 0, keep=3))) == {3, 255}
-
-
 def test_wrong_requests_are_refused() -> None:
     with pytest.raises(UsageError, match="probability"):
         drop(GRID, 1.5, 0)

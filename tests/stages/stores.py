@@ -9,5 +9,5 @@ def written(path, schema, arrays, **meta):
     for image_id, each in arrays.items():
         writer.append(image_id, each)
     writer.meta.update(meta)
-    writer.finish({}, list(arrays))
+    writer.finish({})
     return Store(path, schema)

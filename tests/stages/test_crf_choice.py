@@ -86,7 +86,7 @@ def _run(stores, tmp_path, **params):
     output = StoreWriter(tmp_path / "out.h5", PREDICTIONS, {"key": "out"})
     inputs = Inputs({role: (store,) for role, store in stores.items()})
     STAGE.run(CrfParams(preset="auto", **params), inputs, output, Context(progress=told))
-    output.finish({}, output.ids)
+    output.finish({})
     return Store(tmp_path / "out.h5", PREDICTIONS), told.lines
 
 

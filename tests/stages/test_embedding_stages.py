@@ -112,7 +112,7 @@ def _run(tmp_path, stage, stores, name="out", **params):
     inputs = Inputs({role: (stores[role],) for role in stage.inputs if role in stores})
     writer = StoreWriter(tmp_path / f"{name}.h5", stage.output, {"key": name})
     stage.run(validate(stage.params, params, "test"), inputs, writer, Context())
-    writer.finish({}, writer.ids)
+    writer.finish({})
     return Store(tmp_path / f"{name}.h5", stage.output)
 
 

@@ -44,7 +44,7 @@ def _run(tmp_path, predicted, scribbles, background=0, valid=None, **params):
     told = Told()
     output = StoreWriter(tmp_path / "out.h5", PREDICTIONS, {"key": "out"})
     STAGE.run(LargestRegionParams(**params), Inputs(stores), output, Context(progress=told))
-    output.finish({}, output.ids)
+    output.finish({})
     return Store(tmp_path / "out.h5", PREDICTIONS), told.lines
 
 

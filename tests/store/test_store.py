@@ -70,12 +70,12 @@ def test_digest_depends_on_content_only(tmp_path):
     first = _write(tmp_path / "a.h5", images)
     writer = StoreWriter(tmp_path / "b.h5", SAMPLES, {**_attributes(), "created": "another day"})
     writer.log["seconds"] = 3
-    for name in reversed(list(images)):
+    for name in images:
         writer.append(
             name, {"image": images[name], **({"mask": images[name][..., 0]} if name in ("im1", "im4") else {})}
         )
     writer.meta["classes"] = ["a", "b"]
-    writer.finish({"duration_s": 9.0}, order=list(images))
+    writer.finish({"duration_s": 9.0})
     assert Store(tmp_path / "b.h5").digest == first.digest
     images["im3"][0, 0, 0] ^= 1
     assert _write(tmp_path / "c.h5", images).digest != first.digest

@@ -68,7 +68,7 @@ def batch(step):
         "superpixels": torch.where(valid, (torch.arange(HEIGHT)[:, None] // 6 * 8 + torch.arange(WIDTH) // 4), -1),
     }
     tags = torch.tensor([[1, 1, 0, 1], [1, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1]], dtype=torch.bool)
-    part = distributed.mine
+    part = distributed.shard
     maps = {name: part(values) for name, values in maps.items()}
     images = part(rgb).contiguous(memory_format=torch.channels_last)
     return Batch(images, part(labels), part(valid), maps, part(tags), 0)
@@ -98,7 +98,7 @@ def measure(case):
         sum(terms[name] / (1 + number) for number, name in enumerate(sorted(terms))).backward()
         distributed.add_gradients(model.parameters())
         for name in sorted(terms):
-            found[f"{step} {name}"] = distributed.whole(terms[name].detach().double())
+            found[f"{step} {name}"] = distributed.all_reduce_sum(terms[name].detach().double())
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 found[f"{step} {name}"] = parameter.grad.clone()
@@ -108,7 +108,7 @@ def measure(case):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if distributed.join():
-        torch.save({case: distributed.everywhere(measure, case) for case in sys.argv[2:] or CASES}, sys.argv[1])
+        torch.save({case: distributed.call_on_all(measure, case) for case in sys.argv[2:] or CASES}, sys.argv[1])
     else:
         distributed.follow()
     distributed.leave()

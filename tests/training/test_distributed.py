@@ -86,17 +86,17 @@ def test_a_mean_of_means_would_be_another_loss():
 
 def test_one_process_has_the_whole_batch():
     values = torch.arange(6.0).view(2, 3)
-    assert distributed.processes() == distributed.neighbours() == 1
-    assert not distributed.shares_batch()
-    assert distributed.mine([3, 1, 2]) == [3, 1, 2]
-    assert distributed.whole(values) is values
-    assert torch.equal(distributed.gathered(values), values[None])
-    assert distributed.others_behind(values) is values
-    assert torch.equal(distributed.drawn(torch.arange, 4), torch.arange(4))
-    assert distributed.everywhere(max, 3, 4) == 4
-    assert list(distributed.shared(abs, [-1, 2])) == [(-1, 1), (2, 2)]
+    assert distributed.world_size() == distributed.local_world_size() == 1
+    assert not distributed.is_sharded()
+    assert distributed.shard([3, 1, 2]) == [3, 1, 2]
+    assert distributed.all_reduce_sum(values) is values
+    assert torch.equal(distributed.all_gather(values), values[None])
+    assert distributed.gather_rows_own_first(values) is values
+    assert torch.equal(distributed.random_shard(torch.arange, 4), torch.arange(4))
+    assert distributed.call_on_all(max, 3, 4) == 4
+    assert list(distributed.map_over_processes(abs, [-1, 2])) == [(-1, 1), (2, 2)]
     distributed.check_parts(7)
-    assert distributed.speaks_first()
+    assert distributed.is_first_failure()
 
 
 def test_parts_must_be_equal(monkeypatch):

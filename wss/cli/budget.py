@@ -38,7 +38,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     Raises:
         UsageError: ``budget`` is not a time or too short, the pipeline has no training, or several processes share the work.
     """
-    from wss.distributed import processes
+    from wss.distributed import world_size
     from wss.errors import UsageError
     from wss.params import canonical
     from wss.pipeline.budget import TooShortError, fitted, parse_budget, step_seconds
@@ -52,7 +52,7 @@ def within(session: Session, pipeline: Pipeline, budget: str) -> dict[str, dict[
     trainings = {name: node for name, node in pipeline.nodes.items() if isinstance(node.params, TrainParams)}
     if not trainings:
         raise UsageError(f"--budget: pipeline {pipeline.name} trains no network")
-    if processes() > 1:
+    if world_size() > 1:
         raise UsageError("--budget measures in one process; measure there first, then start this command with torchrun")
     of = {name: canonical(node.params) for name, node in trainings.items()}
     place = hashlib.sha256(

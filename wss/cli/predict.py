@@ -85,7 +85,7 @@ def predict(
     from wss.cli.segmentation import Segmentation, computed_in
     from wss.cli.session import Session
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
-    from wss.distributed import shared
+    from wss.distributed import map_over_processes
     from wss.errors import DataError, UsageError
     from wss.stages.largest_region import groups
     from wss.stages.samples import split_ids
@@ -141,7 +141,7 @@ def predict(
         written: list[Path] = []
         done = 0
         faults: dict[str, str] = volumes.faults
-        results = _counted(shared(segment, sources), advance)
+        results = _counted(map_over_processes(segment, sources), advance)
         if background is not None:
             results = HeldSlices(segment, slices, background).complete(results)
         for (name, _), found in results:

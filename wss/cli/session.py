@@ -339,13 +339,13 @@ def resolve_device(name: str) -> Any:
         if not torch.cuda.is_available() or int(number or 0) >= count:
             raise UsageError(f"--device {name}: this machine has {count} usable CUDA device(s); use --device cpu")
         if team.several():
-            from wss.distributed import neighbours
+            from wss.distributed import local_world_size
 
             if number:
                 raise UsageError(f"--device {name}: each of several processes uses its own GPU; use --device cuda")
-            if neighbours() > count:
+            if local_world_size() > count:
                 raise UsageError(
-                    f"{neighbours()} processes on this machine need as many GPUs, but it has {count}; start {count}, or use "
-                    "--device cpu"
+                    f"{local_world_size()} processes on this machine need as many GPUs, but it has {count}; start {count}, or "
+                    "use --device cpu"
                 )
     return torch.device(name)

@@ -21,7 +21,7 @@ def speaks_first() -> bool:
         return True
     from wss import distributed
 
-    return distributed.speaks_first()
+    return distributed.is_first_failure()
 
 
 def run(command: Callable[[], None]) -> None:
@@ -37,7 +37,7 @@ def run(command: Callable[[], None]) -> None:
     try:
         command()
     except Exception:
-        if distributed.speaks_first():
+        if distributed.is_first_failure():
             raise
         sys.exit(1)
     finally:
@@ -60,6 +60,6 @@ def _follow() -> None:
         said = failure.message(error)
         if said is not None:
             failure.complain(said)
-        elif distributed.speaks_first():
+        elif distributed.is_first_failure():
             traceback.print_exc()
         sys.exit(1)

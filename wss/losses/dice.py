@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wss.distributed import share, summed
+from wss.distributed import all_reduce_sum_with_gradient, rank_share
 from wss.errors import UsageError
 
 
@@ -40,6 +40,6 @@ def dice_loss(probs: Tensor, labels: Tensor, *, ignore_index: int = 255, smooth:
     counted = (labels != ignore_index)[:, None]
     wide = probs.to(torch.promote_types(probs.dtype, torch.float32)).where(counted, 0)
     hot = labels[:, None] == classes
-    overlap = summed(wide.where(hot, 0).sum((0, 2, 3)))
-    size = summed(wide.square().sum((0, 2, 3)) + hot.sum((0, 2, 3)))
-    return share((1 - (2 * overlap + smooth) / (size + smooth)).mean())
+    overlap = all_reduce_sum_with_gradient(wide.where(hot, 0).sum((0, 2, 3)))
+    size = all_reduce_sum_with_gradient(wide.square().sum((0, 2, 3)) + hot.sum((0, 2, 3)))
+    return rank_share((1 - (2 * overlap + smooth) / (size + smooth)).mean())

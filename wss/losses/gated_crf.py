@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wss.distributed import whole
+from wss.distributed import all_reduce_sum
 from wss.errors import UsageError
 from wss.losses.pairwise import soft_segments, with_gradient
 
@@ -87,7 +87,7 @@ def gated_crf_loss(
             total += affinity.sum()
             gradient[first].addcmul_(affinity, soft[second])
             gradient[second].addcmul_(affinity, soft[first])
-        count = whole(destination.sum()).clamp(min=1)
+        count = all_reduce_sum(destination.sum()).clamp(min=1)
         value = (total - (soft * gradient).sum() / 2) / count
         gradient.div_(-count)
     return with_gradient(segments.probs, value, gradient)

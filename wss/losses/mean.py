@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wss.distributed import whole
+from wss.distributed import all_reduce_sum
 
 
 def mean_over_batch(values: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -23,9 +23,9 @@ def mean_over_batch(values: Tensor, counted: Tensor | None = None) -> Tensor:
     """
     if counted is None:
         return values.sum() / over_batch(values.numel(), values)
-    return values.where(counted, 0).sum() / whole(counted.sum()).clamp(min=1)
+    return values.where(counted, 0).sum() / all_reduce_sum(counted.sum()).clamp(min=1)
 
 
 def over_batch(number: int, like: Tensor) -> Tensor:
     """Sum of ``number`` over all processes, at least 1: an int64 scalar on the device of ``like``."""
-    return whole(torch.full((), number, device=like.device)).clamp(min=1)
+    return all_reduce_sum(torch.full((), number, device=like.device)).clamp(min=1)

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import interpolate
 
 from wss import devices
-from wss.distributed import whole
+from wss.distributed import all_reduce_sum
 from wss.errors import DataError, UsageError
 from wss.ops import BilateralFilter
 from wss.ops.bilateral import Backend, check_images
@@ -147,7 +147,7 @@ def images_with_pixels(degrees: Tensor) -> Tensor:
     Args:
         degrees: (B,1,h,w), 0 outside the region of interest.
     """
-    return whole((degrees.amax((1, 2, 3)) > 0).sum()).clamp(min=1)
+    return all_reduce_sum((degrees.amax((1, 2, 3)) > 0).sum()).clamp(min=1)
 
 
 def with_gradient(probs: Tensor, value: Tensor, gradient: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wss.distributed import whole
+from wss.distributed import all_reduce_sum
 from wss.errors import WssError
 
 
@@ -66,7 +66,7 @@ def partial_cross_entropy(
         return total
     valid = labels != ignore_index
     weight = valid.sum() if class_weights is None else class_weights[labels.where(valid, 0)].where(valid, 0).sum()
-    return total / whole(weight).clamp(min=torch.finfo(loss.dtype).tiny)
+    return total / all_reduce_sum(weight).clamp(min=torch.finfo(loss.dtype).tiny)
 
 
 def _focal(loss: Tensor, gamma: float) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -18,8 +16,6 @@ def rawks_loss(
     *,
     alpha: float,
     valid: Tensor | None = None,
-    detach_weights: bool = False,
-    reduction: Literal["mean", "sum", "none"] = "mean",
 ) -> Tensor:
     """sum_x w(x) KL(P(x) || Q(x)) + H(P(x)) with w = exp(-alpha H(P)).
 
@@ -34,15 +30,13 @@ def rawks_loss(
             gives equation (2), soft cross-entropy. The paper does not publish its value.
         valid: bool (B,H,W), True on pixels that count: those of ``wss.ops.reachable``, without padding. None counts
             all.
-        detach_weights: Treat w as a constant: no gradient flows through it.
-        reduction: ``mean`` or ``sum`` over the valid pixels of the batch, or ``none`` for a map (B,H,W) that is 0 on
-            other pixels.
 
     Returns:
-        A scalar, or (B,H,W) for ``none``; at least float32. Without valid pixels it is a differentiable 0.
+        A scalar, at least float32: the mean over the valid pixels of the batch. Without valid pixels it is a
+        differentiable 0.
 
     Raises:
-        UsageError: Shapes, dtypes, alpha or reduction are unusable.
+        UsageError: Shapes, dtypes or alpha are unusable.
         DataError: walk_probs are not in 0..1.
 
     Source: Vernaza, Chandraker 2017, "Learning Random-Walk Label Propagation for Weakly-Supervised Semantic Segmentation", (11).
@@ -55,21 +49,15 @@ def rawks_loss(
     expected = (logits.shape[0], *logits.shape[2:])
     if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
         raise UsageError(f"valid must be bool {expected}, got {valid.dtype} {tuple(valid.shape)}")
-    if reduction not in ("mean", "sum", "none"):
-        raise UsageError(f"reduction is mean, sum or none; got {reduction!r}")
     dtype = torch.promote_types(torch.promote_types(walk_probs.dtype, logits.dtype), torch.float32)
     probs = walk_probs.to(dtype)
     entropy = _entropy(probs)
     weights = _weights(entropy, alpha)
-    if detach_weights:
-        weights = weights.detach()
     divergence = -(probs * torch.log_softmax(logits.to(dtype), 1)).sum(1) - entropy
     loss = weights * divergence + entropy
     if valid is not None:
         loss = torch.where(valid, loss, 0)
-    if reduction == "none":
-        return loss
-    return loss.sum() if reduction == "sum" else mean_over_batch(loss, valid)
+    return mean_over_batch(loss, valid)
 
 
 def uncertainty_weights(walk_probs: Tensor, *, alpha: float) -> Tensor:

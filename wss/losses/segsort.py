@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wss import devices
-from wss.distributed import whole
+from wss.distributed import all_reduce_sum
 from wss.errors import UsageError
 from wss.losses.mean import over_batch
 
@@ -29,14 +29,14 @@ def segsort_loss(
     negative: Tensor,
     *,
     concentration: float,
-    alone: Literal["own", "skip"] = "own",
     reduction: Literal["mean", "sum", "none"] = "mean",
 ) -> Tensor:
     """-log of the ratio (positive segments) / (positive and negative segments), over pixels.
 
-    For pixel i, segment t has the weight exp(kappa mu_t . e_i). The pixel's own segment is left out of both sums. The
-    segment of a pixel decides which segments are positive or negative for it, so two small matrices are enough. A
-    segment that is neither is ignored. Segments may come from a memory bank and have no pixels here.
+    For pixel i, segment t has the weight exp(kappa mu_t . e_i). The pixel's own segment is left out of both sums. If
+    it is the only positive segment, it is put into both sums, as in (2). The segment of a pixel decides which segments
+    are positive or negative for it, so two small matrices are enough. A segment that is neither is ignored. Segments
+    may come from a memory bank and have no pixels here.
 
     Args:
         embeddings: e, float (N,C) of unit length. Half precision is computed in float32.
@@ -46,8 +46,6 @@ def segsort_loss(
             any positive segment are left out.
         negative: bool (S,T), the same for negative segments. Where both matrices are True, the segment is positive.
         concentration: kappa, above 0 and at most 40. Larger values give near segments more weight.
-        alone: Rule for pixels whose only positive segment is their own, so that the numerator is empty. ``own`` puts
-            the own segment there, as in (2); ``skip`` leaves the pixel out.
         reduction: ``mean`` or ``sum`` over the pixels that count, or ``none`` for values (N,), 0 for pixels that do not
             count.
 
@@ -62,14 +60,15 @@ def segsort_loss(
     part).
 
     Source: Ke et al. 2021, "Universal Weakly Supervised Segmentation by Pixel-to-Segment Contrastive Learning", (3).
-    Differs: the paper does not define (3) without positive segments. ``own`` follows the authors' code.
+    Differs: the paper does not define (3) for a pixel whose only positive segment is its own. The rule above is that
+    of the authors' code.
     """
     _check(embeddings, prototypes, own, positive, negative, concentration)
-    if alone not in ("own", "skip") or reduction not in ("mean", "sum", "none"):
-        raise UsageError(f"alone is own or skip, reduction mean, sum or none; got {alone!r} and {reduction!r}")
+    if reduction not in ("mean", "sum", "none"):
+        raise UsageError(f"reduction is mean, sum or none; got {reduction!r}")
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, prototypes.dtype), torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
-        numerator, denominator = _sets(positive, negative, alone)
+        numerator, denominator = _sets(positive, negative)
         count = len(embeddings)
         if not len(positive):
             embeddings, own = embeddings[:0], own[:0]
@@ -81,7 +80,7 @@ def segsort_loss(
             found = _Contrast.apply(*case, counted, concentration, reduction != "none")  # type: ignore[no-untyped-call]
             if reduction == "none":
                 return found if len(found) == count else embeddings.new_zeros(count, dtype=dtype)
-            return found if reduction == "sum" else found / whole(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
+            return found if reduction == "sum" else found / all_reduce_sum(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
         # In a relation of labels most pixels and segments do not count: selecting them first is cheaper.
         pixels, columns = counted.nonzero()[:, 0], denominator.any(0).nonzero()[:, 0]
         found = _Contrast.apply(  # type: ignore[no-untyped-call]
@@ -100,12 +99,11 @@ def segsort_loss(
         return total if reduction == "sum" else total / over_batch(len(pixels), total)
 
 
-def _sets(positive: Tensor, negative: Tensor, alone: str) -> tuple[Tensor, Tensor]:
+def _sets(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
     """Segments in the numerator and in the denominator of (3): two bool (S,T), one row per segment of the pixels."""
     own = torch.eye(*positive.shape, dtype=torch.bool, device=positive.device)
     numerator = positive & ~own
-    if alone == "own":
-        numerator = numerator | (positive & own & ~numerator.any(1, keepdim=True))
+    numerator = numerator | (positive & own & ~numerator.any(1, keepdim=True))
     return numerator, (numerator | (negative & ~positive)) & numerator.any(1, keepdim=True)
 
 

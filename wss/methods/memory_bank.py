@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from wss.distributed import all_rows, others_behind
+from wss.distributed import gather_rows, gather_rows_own_first
 
 
 class MemoryBank:
@@ -23,12 +23,12 @@ class MemoryBank:
 
     def push(self, **rows: Tensor) -> None:
         """Add the rows of the current batch, gathered from all processes. Drop the oldest batch beyond ``batches``."""
-        kept = [*self._kept, {name: all_rows(values) for name, values in rows.items()}]
+        kept = [*self._kept, {name: gather_rows(values) for name, values in rows.items()}]
         self._kept = kept[-self.batches :] if self.batches else []
 
     def after(self, name: str, rows: Tensor) -> Tensor:
         """Concatenate this process's rows, the other processes' rows, and the bank's rows (oldest batch first)."""
-        return torch.cat([others_behind(rows), *(batch[name] for batch in self._kept)])
+        return torch.cat([gather_rows_own_first(rows), *(batch[name] for batch in self._kept)])
 
     @property
     def state(self) -> list[dict[str, Tensor]]:

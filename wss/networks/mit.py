@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.distributed import drawn
+from wss.distributed import random_shard
 from wss.errors import UsageError
 from wss.networks.backbone import Backbone
 from wss.networks.layers.convolution import initialise
@@ -162,7 +162,7 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0:
             return change
         keep = 1 - self.drop_path
-        chances = drawn(lambda count: torch.rand(count, 1, 1, device=change.device), len(change))
+        chances = random_shard(lambda count: torch.rand(count, 1, 1, device=change.device), len(change))
         return change * (chances < keep).to(change.dtype) / keep
 
 

@@ -20,7 +20,6 @@ def drop(
     seed: int,
     *,
     objects: NDArray[np.integer] | None = None,
-    keep: int | None = None,
 ) -> list[Stroke]: ...
 @overload
 def drop(
@@ -29,7 +28,6 @@ def drop(
     seed: int,
     *,
     objects: NDArray[np.integer] | None = None,
-    keep: int | None = None,
 ) -> NDArray[np.uint8]: ...
 def drop(
     scribbles: Sequence[Stroke] | NDArray[np.uint8],
@@ -37,7 +35,6 @@ def drop(
     seed: int,
     *,
     objects: NDArray[np.integer] | None = None,
-    keep: int | None = None,
 ) -> list[Stroke] | NDArray[np.uint8]:
     """Remove all scribbles of each object with some probability.
 
@@ -51,7 +48,6 @@ def drop(
         seed: Seed of the random choice; ``image_seed`` gives one per image.
         objects: Integer object ids, one per stroke (N,); or (H, W), such as an instance mask, or ``connected_regions`` of a
             dense mask: a scribble belongs to the id under most of its pixels. Negative ids mean no object.
-        keep: A class whose scribbles are always kept, for example the background if it is not an object.
 
     Returns:
         The same kind as ``scribbles``: the remaining strokes, in order; or a new uint8 (H, W) with removed pixels set to 255.
@@ -77,9 +73,9 @@ def drop(
         if objects is not None and objects.shape != scribbles.shape:
             raise UsageError(f"expected objects of the scribble's shape {scribbles.shape}, got {objects.shape}")
         rest = scribbles.copy()
-        for label, window, inside in components(scribbles):
+        for _, window, inside in components(scribbles):
             owner = None if objects is None else _most_common(objects[window][inside])
-            if draws.lost(owner) and label != keep:
+            if draws.lost(owner):
                 rest[window][inside] = UNLABELLED
         return rest
 
@@ -92,7 +88,7 @@ def drop(
         elif objects is not None:
             height, width = objects.shape
             owner = _most_common(objects[rasterise([stroke], (height, width)) != UNLABELLED])
-        if not draws.lost(owner) or stroke.label == keep:
+        if not draws.lost(owner):
             remaining.append(stroke)
     return remaining
 

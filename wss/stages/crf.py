@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wss.distributed import shared
+from wss.distributed import map_over_processes
 from wss.stages.crf_choice import choose
 from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.parallel import each
@@ -38,7 +38,7 @@ def run(params: CrfParams, inputs: Inputs, output: StoreWriter, context: Context
     advance = context.progress.task("dense CRF", len(predictions), len(predictions) - len(todo))
     refine_one = partial(_refine, settings, samples, predictions, str(context.device))
     if context.device.type == "cuda":
-        refined: Iterator[tuple[str, NDArray[np.uint8]]] = shared(refine_one, todo)
+        refined: Iterator[tuple[str, NDArray[np.uint8]]] = map_over_processes(refine_one, todo)
     else:
         refined = zip(todo, each(refine_one, ((image_id,) for image_id in todo), context.jobs), strict=True)
     for image_id, labels in refined:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.datasets.source import Catalogue, Volume
-from wss.distributed import shared
+from wss.distributed import map_over_processes
 from wss.errors import DataError
 from wss.metrics import boundary_distance, confusion_matrix, dice_volume, hd95, metrics_record, trimap
 from wss.params import Params
@@ -51,7 +51,9 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         context.progress.say(f"evaluate: {gap}")
     todo = pending(ids, output)
     advance = context.progress.task("evaluating", len(ids), len(ids) - len(todo))
-    for image_id, found in shared(partial(_confusion, samples, predictions, len(classes), params.trimap), todo):
+    for image_id, found in map_over_processes(
+        partial(_confusion, samples, predictions, len(classes), params.trimap), todo
+    ):
         output.append(image_id, found)
         advance(1, image_id)
     total = np.zeros((len(classes), len(classes)), np.int64)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.datasets.source import Catalogue
-from wss.distributed import shared
+from wss.distributed import map_over_processes
 from wss.errors import DataError, UsageError
 from wss.methods import Segmenter
 from wss.networks import Backbone, NetworkSpec, check_pretrained, load_pretrained
@@ -70,7 +70,9 @@ def run(params: FeaturesParams, inputs: Inputs, output: StoreWriter, context: Co
     todo = pending(ids, output)
     advance = context.progress.task("features", len(ids), len(ids) - len(todo))
     levels = levels_read(model)
-    for image_id, arrays in shared(_Extraction(params, samples, model, views, levels, precision.used), todo):
+    for image_id, arrays in map_over_processes(
+        _Extraction(params, samples, model, views, levels, precision.used), todo
+    ):
         output.append(image_id, arrays)
         advance(1, image_id)
     output.put_tree("backbone", {name: value.cpu() for name, value in backbone.state_dict().items()})

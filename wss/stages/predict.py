@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.checkpoints import build_model
-from wss.distributed import shared
+from wss.distributed import map_over_processes
 from wss.params import Params
 from wss.precision import Amp
 from wss.predictor import InferenceParams, Predictor, as_tensor
@@ -55,7 +55,9 @@ def run(params: PredictParams, inputs: Inputs, output: StoreWriter, context: Con
             as_tensor(samples.get("image", ids[0]), context.device),
         ),
     )
-    for image_id, arrays in shared(_Prediction(params, samples, model, context.device, precision.used), todo):
+    for image_id, arrays in map_over_processes(
+        _Prediction(params, samples, model, context.device, precision.used), todo
+    ):
         output.append(image_id, arrays)
         advance(1, image_id)
     output.meta.update(

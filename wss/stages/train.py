@@ -16,7 +16,7 @@ from torch import nn
 
 from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
-from wss.distributed import check_parts, everywhere, mine, neighbours, processes, whole
+from wss.distributed import all_reduce_sum, call_on_all, check_parts, local_world_size, shard, world_size
 from wss.errors import DataError, UsageError
 from wss.methods import CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
@@ -70,8 +70,8 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
     params = _weighted(params, labels, ids, samples.meta["classes"], context)
     batch = min(params.batch_size, len(ids))
     check_parts(batch)
-    if params.compile and processes() > 1:
-        raise UsageError(f"train.compile works in one process only, and this run has {processes()}; leave it out")
+    if params.compile and world_size() > 1:
+        raise UsageError(f"train.compile works in one process only, and this run has {world_size()}; leave it out")
     logs = TrainingLog(context.logs / output.path.stem[:12]) if context.logs else nullcontext(lambda rows: None)
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []), logs as log:
         torch.manual_seed(params.seed)
@@ -107,7 +107,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         advance = context.progress.task(
             f"training {params.method.name}", steps, _done(state, len(ids), batch, params.phases)
         )
-        model, rows = everywhere(
+        model, rows = call_on_all(
             _fit,
             model,
             params,
@@ -130,7 +130,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
         output.meta["class_weights"] = dict(zip(samples.meta["classes"], weights, strict=True))
     output.log["epochs"] = rows
     output.log["parameters"] = sum(p.numel() for p in model.parameters())
-    output.log["processes"] = processes()
+    output.log["processes"] = world_size()
     output.log["precision"] = precision.record()
 
 
@@ -165,7 +165,7 @@ def _precision(
         return Precision(**state["precision"])
 
     def prepare() -> Step:
-        part = batch // processes()
+        part = batch // world_size()
         return method_step(
             model, params.method, params.phases[0], data, part, context.device, channels_last=params.channels_last
         )
@@ -358,7 +358,7 @@ def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> 
 def _validator(
     params: TrainParams, samples: Store, trained: Sequence[str], settings: LoopSettings
 ) -> Callable[[nn.Module], Mapping[str, float]]:
-    scored = {name: mine(ids) for name, ids in _scored_ids(params, samples, trained).items()}
+    scored = {name: shard(ids) for name, ids in _scored_ids(params, samples, trained).items()}
     classes = samples.meta["classes"]
 
     def validate(model: nn.Module) -> Mapping[str, float]:
@@ -370,7 +370,7 @@ def _validator(
             for image_id in ids:
                 prediction = predictor(samples.get("image", image_id))
                 total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
-            total = whole(torch.from_numpy(total)).numpy()
+            total = all_reduce_sum(torch.from_numpy(total)).numpy()
             if total.any():
                 found[name] = miou(total)
         return found
@@ -380,8 +380,8 @@ def _validator(
 
 def _workers(context: Context, images: int) -> int:
     """Number of loader processes: 0 for fewer than 16 images, else up to 8, at most jobs - 1 and the number of cores."""
-    cores = len(os.sched_getaffinity(0)) // neighbours()  # jobs may count cores of a whole cluster
-    return 0 if images < 16 else max(0, min(8, context.jobs // neighbours() - 1, cores))
+    cores = len(os.sched_getaffinity(0)) // local_world_size()  # jobs may count cores of a whole cluster
+    return 0 if images < 16 else max(0, min(8, context.jobs // local_world_size() - 1, cores))
 
 
 def _done(state: Mapping[str, Any] | None, size: int, batch: int, phases: Sequence[Phase]) -> int:

@@ -104,14 +104,13 @@ class StoreWriter:
         """Stop without finishing. Appended images are kept for the next run."""
         self._journal.close()
 
-    def finish(self, attributes: Mapping[str, str | int | float], order: list[str] | None = None) -> None:
+    def finish(self, attributes: Mapping[str, str | int | float]) -> None:
         """Write the HDF5 store, rename it into place and remove the partial files.
 
         Args:
             attributes: Further root attributes that are known only now (duration, device).
-            order: Order of image ids in the store; default: the order in which they were appended.
         """
-        ids = order if order is not None else self.ids
+        ids = self.ids
         digest = content_digest(self._digest_rows(), {"ids": ids, "meta": self.meta})
         with whole_hdf5(self.path) as file:
             file.attrs.update(

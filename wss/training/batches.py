@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from wss.distributed import mine
+from wss.distributed import shard
 from wss.errors import WssError
 from wss.methods import Batch
 from wss.training.augment import AugmentParams, augment
@@ -125,7 +125,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
                 order = np.random.default_rng((self._seed, self._first, epoch)).permutation(self._size)
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
             draw = self._first + step * self.batch_size
-            yield mine([(int(index), draw + offset) for offset, index in enumerate(chosen)])
+            yield shard([(int(index), draw + offset) for offset, index in enumerate(chosen)])
 
 
 @dataclass(frozen=True)

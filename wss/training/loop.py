@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wss.devices import postponed
-from wss.distributed import add_gradients, whole
+from wss.distributed import add_gradients, all_reduce_sum
 from wss.errors import WssError
 from wss.methods import Method, Phase
 from wss.networks import freeze_batch_norm
@@ -227,7 +227,7 @@ def _weighted(terms: Mapping[str, Tensor], phase: Phase) -> Tensor:
 
 def _values(terms: Mapping[str, Tensor]) -> Tensor:
     """Values of the terms over the whole batch of all processes, float64."""
-    return whole(torch.stack([term.detach().double() for term in terms.values()]))
+    return all_reduce_sum(torch.stack([term.detach().double() for term in terms.values()]))
 
 
 def _state(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wss.distributed import neighbours
+from wss.distributed import local_world_size
 
 FOLDER = Path("/dev/shm")
 PREFETCHED = 2
@@ -41,7 +41,7 @@ def free_bytes(folder: Path = FOLDER) -> int | None:
         found = os.statvfs(folder)
     except OSError:
         return None
-    return int(found.f_bavail * found.f_frsize * _SHARE) // neighbours()
+    return int(found.f_bavail * found.f_frsize * _SHARE) // local_world_size()
 
 
 def fitting(workers: int, batch_bytes: int, say: Callable[[str], None], free: int | None = None) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from wss.distributed import gathered, shares_batch, whole
+from wss.distributed import all_gather, all_reduce_sum, is_sharded
 
 Self = TypeVar("Self", bound="BatchNorm2d")
 
@@ -32,7 +32,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise features (B,C,H,W)."""
-        if self.training and shares_batch():
+        if self.training and is_sharded():
             return self._of_whole_batch(input)
         if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
             return functional.batch_norm(
@@ -60,7 +60,7 @@ def _statistics(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
     number = torch.full_like(mean[:1], wide.numel() / wide.shape[1])
     # Merge the variances of the parts: a sum of squares minus the square of the sum would lose precision.
-    parts = gathered(torch.cat([mean, variance, number]))
+    parts = all_gather(torch.cat([mean, variance, number]))
     means, variances, numbers = torch.split(parts, [len(mean), len(mean), 1], 1)
     count = numbers.sum()
     mean = (means * numbers).sum(0) / count
@@ -95,7 +95,7 @@ class _Normalise(torch.autograd.Function):
         normalised = (features.to(mean.dtype) - _spread(mean)) * _spread(inverse)
         to_weight = (gradient * normalised).sum((0, 2, 3))
         to_bias = gradient.sum((0, 2, 3))
-        along, shift = (whole(torch.stack([to_weight, to_bias])) / count).unbind()
+        along, shift = (all_reduce_sum(torch.stack([to_weight, to_bias])) / count).unbind()
         change = gradient - _spread(shift) - normalised * _spread(along)
         to_features = (change * _spread(inverse * weight)).to(features.dtype)
         return to_features, to_weight.to(weight.dtype), to_bias.to(weight.dtype), None, None, None, None

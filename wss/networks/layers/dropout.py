@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wss.distributed import drawn, shares_batch
+from wss.distributed import is_sharded, random_shard
 
 
 class Dropout(nn.Dropout):
@@ -14,9 +14,9 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop values of features (B,...)."""
-        if not (self.training and self.p and shares_batch()):
+        if not (self.training and self.p and is_sharded()):
             return super().forward(input)
-        return input * drawn(lambda count: functional.dropout(_ones(input, count), self.p), len(input))
+        return input * random_shard(lambda count: functional.dropout(_ones(input, count), self.p), len(input))
 
 
 class Dropout2d(nn.Dropout2d):
@@ -24,9 +24,9 @@ class Dropout2d(nn.Dropout2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop channels of features (B,C,H,W)."""
-        if not (self.training and self.p and shares_batch()):
+        if not (self.training and self.p and is_sharded()):
             return super().forward(input)
-        return input * drawn(lambda count: functional.dropout2d(_ones(input, count), self.p), len(input))
+        return input * random_shard(lambda count: functional.dropout2d(_ones(input, count), self.p), len(input))
 
 
 def _ones(like: Tensor, count: int) -> Tensor:
