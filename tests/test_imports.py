@@ -36,7 +36,7 @@ WITHIN = {  # what a package may import among those of its own layer
     "scribbles": set(),
     "networks.layers": {"ops"},
 }
-ANYWHERE = {"devices", "errors", "names", "params", "version", "shipped", "yaml_text"}
+ANYWHERE = {"devices", "errors", "labels", "names", "params", "version", "shipped", "yaml_text"}
 
 
 def _package(parts):

@@ -13,6 +13,7 @@ from wss.blocks import Block, blocks
 from wss.datasets.images import PixelOptions
 from wss.datasets.mask_files import write_mask_tiff
 from wss.datasets.regions import RegionReader
+from wss.labels import UNLABELLED
 from wss.predictor import Predictor
 
 PREVIEW = 2000
@@ -101,14 +102,14 @@ def _segment(
         seen_rows.stop - seen_rows.start,
         seen_columns.stop - seen_columns.start,
     )
-    labels = np.full(rgb.shape[:2], 255, np.uint8)
+    labels = np.full(rgb.shape[:2], UNLABELLED, np.uint8)
     if probs is not None or valid is None or valid.any():
         maps = predictor.probabilities(rgb)
         labels = maps.argmax(0).astype(np.uint8)
         if probs is not None:
             probs[(slice(None), *block.inside)] = maps[(slice(None), *block.kept)]
     if valid is not None:
-        labels[~valid] = 255
+        labels[~valid] = UNLABELLED
     kept: NDArray[np.uint8] = labels[block.kept]
     top, left = block.inside[0].start, block.inside[1].start
     every = slice(-top % step, None, step), slice(-left % step, None, step)

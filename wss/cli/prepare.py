@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from wss.cli import options
+from wss.labels import UNLABELLED
 
 
 def prepare(
@@ -127,7 +128,7 @@ def label_summary(store: Any) -> dict[str, Any]:
     labelled = pixels = images = boxes = 0
     for image_id in store.ids:
         labels = store.get("labels", image_id)
-        count = int((labels != 255).sum())
+        count = int((labels != UNLABELLED).sum())
         if store.has("boxes", image_id) if boxed else count:
             images, labelled, pixels = images + 1, labelled + count, pixels + labels.size
             boxes += len(store.get("boxes", image_id)) if boxed else 0

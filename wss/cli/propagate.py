@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wss.cli import options
+from wss.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from wss.cli.console import Terminal
@@ -127,8 +128,8 @@ def _one(
             f"{pixels.shape[1]}x{pixels.shape[0]}; both must have the same size"
         )
     if valid is not None:
-        labels = np.where(valid, labels, np.uint8(255))
-    labelled = labels != 255
+        labels = np.where(valid, labels, np.uint8(UNLABELLED))
+    labelled = labels != UNLABELLED
     if not labelled.any():
         raise DataError(
             f"{scribbles}: no pixel is labelled, all are 255; draw class indices from 0 on pixels of known class"
@@ -142,10 +143,10 @@ def _one(
         extras["superpixels"] = cutting.segment(pixels, found_edges)
     found = propagation.propagate(pixels, labels, num_classes, **extras).labels
     if valid is not None:
-        found = np.where(valid, found, np.uint8(255))
+        found = np.where(valid, found, np.uint8(UNLABELLED))
     write_bytes(out, indexed_png(found, distinct_palette(num_classes)))
     classes = [int(label) for label in np.unique(labels[labelled])]
-    coverage = float((found != 255).mean())
+    coverage = float((found != UNLABELLED).mean())
     terminal.result(
         {"file": str(out), "classes": classes, "scribbled": float(labelled.mean()), "coverage": coverage},
         lambda: terminal.line(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.images import MAX_PIXELS, Picture, PixelOptions, read_header, read_picture
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.ops.largest_region import outside_largest
 from wss.store.atomic import replace_file
 
@@ -140,7 +141,7 @@ class Segmentation:
                 if probs is not None:
                     probs[(slice(None), *area)] = maps
         if valid is not None:
-            labels[~valid] = 255
+            labels[~valid] = UNLABELLED
         if self._background is not None and name not in self._slices:
             labels[outside_largest(labels, self._background)] = self._background
         return labels, {".png": indexed_png(labels, predictor.palette), **self._others(image, labels)}

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source, Volume
+from wss.datasets.source import Catalogue, Sample, Source, Volume
 from wss.errors import UsageError
 from wss.params import LATER, LOCAL, Params, nearest, validate
 
@@ -128,7 +128,6 @@ def open_source(dataset: DatasetSpec | Kind, root: Path | str | None = None, **o
 
 
 __all__ = [
-    "IGNORE_INDEX",
     "Catalogue",
     "DatasetSpec",
     "Kind",

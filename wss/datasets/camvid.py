@@ -12,9 +12,10 @@ from wss.datasets.classlist import read_classes
 from wss.datasets.files import Entry, FileSource, ReadOptions, annotation_files, image_files, orphans
 from wss.datasets.finding import Finding
 from wss.datasets.images import LABEL_SUFFIXES
-from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.source import Catalogue
 from wss.datasets.value_map import ValueMap, remap, written
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 
 
 class CamvidOptions(ReadOptions):
@@ -60,7 +61,7 @@ class CamvidSource(FileSource):
             if found_names != card.classes:
                 message = f"lists {', '.join(found_names)}; masks are read as {', '.join(card.classes)}"
                 index = {name: number for number, name in enumerate(card.classes)}
-                values = {stored: index.get(name, IGNORE_INDEX) for stored, name in enumerate(found_names)}
+                values = {stored: index.get(name, UNLABELLED) for stored, name in enumerate(found_names)}
                 remedy = f"if the masks are in the listed order, set mask_values: {written(values)} below dataset in wss.yaml"
                 notes.append(
                     Finding("warning", "class-order", None, listed, message, f"{remedy}; else correct the list")

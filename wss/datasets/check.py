@@ -24,9 +24,10 @@ from wss.datasets.label_values import (
 )
 from wss.datasets.leaks import leaks
 from wss.datasets.listing import hidden_names
-from wss.datasets.source import IGNORE_INDEX, UNEVEN_REMEDY, Catalogue, Source, uneven, uneven_message
+from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Source, uneven, uneven_message
 from wss.datasets.survey import Inspection, survey
 from wss.datasets.volumes import missing_slice
+from wss.labels import UNLABELLED
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 _EXAMPLES = 4
@@ -242,7 +243,7 @@ def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
     for what, pixels, images in (("masks", in_masks, masks), ("scribbles", in_scribbles, scribbles)):
         absent = [name for index, name in enumerate(catalogue.classes) if not pixels[index]]
         if images and absent:
-            highest = int(np.flatnonzero(pixels[:IGNORE_INDEX]).max(initial=-1))
+            highest = int(np.flatnonzero(pixels[:UNLABELLED]).max(initial=-1))
             message = f"{', '.join(absent)} in none of the {len(images)} {what}"
             if highest < len(catalogue.classes) - 1:
                 message += f"; the highest label is {highest}, the class list goes to {len(catalogue.classes) - 1}"
@@ -253,10 +254,10 @@ def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
     if background is not None:
         for inspection in masks:
             counts = inspection.mask
-            if counts is not None and counts[background] and not np.delete(counts[:IGNORE_INDEX], background).any():
-                void = counts[IGNORE_INDEX] / counts.sum()
+            if counts is not None and counts[background] and not np.delete(counts[:UNLABELLED], background).any():
+                void = counts[UNLABELLED] / counts.sum()
                 message = f"the mask of {inspection.image_id} is all {catalogue.classes[background]}"
-                message += f", but for {void:.1%} void ({IGNORE_INDEX})" if void else ""
+                message += f", but for {void:.1%} void ({UNLABELLED})" if void else ""
                 remedy = "right if nothing is there" + (" but what is void" if void else "")
                 found.append(Finding("note", "background-only", inspection.image_id, None, message, remedy))
     return found
@@ -337,4 +338,4 @@ def _images(catalogue: Catalogue, counts: Sequence[Counts]) -> dict[str, int] | 
 
 def _void(counts: Sequence[Counts]) -> float | None:
     total = _sum(counts)
-    return float(total[IGNORE_INDEX] / total.sum()) if total.sum() else None
+    return float(total[UNLABELLED] / total.sum()) if total.sum() else None

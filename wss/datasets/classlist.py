@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.cards import colour_map
 from wss.datasets.finding import FileProblem
-from wss.datasets.source import IGNORE_INDEX
+from wss.labels import UNLABELLED
 from wss.yaml_text import parse
 
 _LABEL_MAP = re.compile(r"(.+):(\d+),(\d+),(\d+):[^:]*:[^:]*")
@@ -40,7 +40,7 @@ class ClassList(NamedTuple):
 
     def labels(self) -> dict[str, int]:
         """Label by name; ignored names have 255."""
-        return dict.fromkeys(self.ignored, IGNORE_INDEX) | {name: i for i, name in enumerate(self.names)}
+        return dict.fromkeys(self.ignored, UNLABELLED) | {name: i for i, name in enumerate(self.names)}
 
 
 def is_background(name: str) -> bool:
@@ -147,9 +147,9 @@ def _names(path: Path, values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         ignored = tuple(
             unicodedata.normalize("NFC", v.strip())
             for k, v in values.items()
-            if str(k) == str(IGNORE_INDEX) and isinstance(v, str)
+            if str(k) == str(UNLABELLED) and isinstance(v, str)
         )
-        by_index = {int(k): v for k, v in values.items() if str(k).isdigit() and int(k) != IGNORE_INDEX}
+        by_index = {int(k): v for k, v in values.items() if str(k).isdigit() and int(k) != UNLABELLED}
         if sorted(by_index) != list(range(len(by_index))):
             raise _problem(path, f"class indices must be 0, 1, 2, ... without gaps, got {sorted(map(str, values))}")
         values = [by_index[index] for index in range(len(by_index))]
@@ -167,8 +167,8 @@ def _names(path: Path, values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise FileProblem("class-list", path, message, "make it the first line, or give it the index 255")
     if len(set(names)) != len(names):
         raise _problem(path, f"class {next(n for n in names if names.count(n) > 1)!r} is named twice")
-    if len(names) > IGNORE_INDEX:
-        raise _problem(path, f"{len(names)} classes, at most {IGNORE_INDEX} are possible")
+    if len(names) > UNLABELLED:
+        raise _problem(path, f"{len(names)} classes, at most {UNLABELLED} are possible")
     return names, ignored
 
 

@@ -24,8 +24,9 @@ from wss.datasets.coco_instances import (
 from wss.datasets.files import Entry, FileSource, ReadOptions
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.listing import split_by_hash
-from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.source import Catalogue
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 
 _YEARS = ("2017", "2014")
 
@@ -100,8 +101,8 @@ class CocoSource(FileSource):
                 "val": tuple(i for i in splits["train"] if i in chosen),
             }
         classes, self.label_of = class_indices(categories)
-        if len(classes) > IGNORE_INDEX:
-            raise DataError(f"{self.root}: {len(classes) - 1} categories, at most {IGNORE_INDEX - 1} are possible")
+        if len(classes) > UNLABELLED:
+            raise DataError(f"{self.root}: {len(classes) - 1} categories, at most {UNLABELLED - 1} are possible")
         self._note_outlines(files)
         self.catalogue = Catalogue("coco", classes, colour_map(len(classes)), splits, background=0)
 
@@ -146,8 +147,8 @@ class CocoSource(FileSource):
             unsure = label != 0 and (instances.doubtful(row) or not region.any())
             unknown = instances.vague(row, (height, width)) if unsure else None
             if unknown is not None:
-                mask[unknown] = IGNORE_INDEX
-        for label, region in sorted(regions, key=lambda pair: (pair[0] != IGNORE_INDEX, -int(pair[1].sum()))):
+                mask[unknown] = UNLABELLED
+        for label, region in sorted(regions, key=lambda pair: (pair[0] != UNLABELLED, -int(pair[1].sum()))):
             mask[region] = label
         return mask
 
@@ -157,7 +158,7 @@ class CocoSource(FileSource):
         boxes = []
         for row in rows:
             label = self._class(instances, row)
-            if label in (0, IGNORE_INDEX):
+            if label in (0, UNLABELLED):
                 continue
             x, y, width, height = instances.extent(row)
             corner = (int(np.floor(x)), int(np.floor(y)))
@@ -176,7 +177,7 @@ class CocoSource(FileSource):
         crowd = known_id(row.get("iscrowd", 0) or 0)
         if crowd not in (0, 1):
             raise instances.problem(row, f"has the value {row['iscrowd']!r} for iscrowd, expected 0 or 1")
-        return IGNORE_INDEX if crowd else self.label_of[row["category_id"]]
+        return UNLABELLED if crowd else self.label_of[row["category_id"]]
 
     def _file(self, split: str) -> Path | None:
         given = self.options.train if split == "train" else self.options.val

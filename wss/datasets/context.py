@@ -24,9 +24,10 @@ from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.images import LABEL_SUFFIXES
 from wss.datasets.listing import read_list
 from wss.datasets.matlab import read_mat
-from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.source import Catalogue
 from wss.datasets.value_map import ValueMap
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 
 _MASK_FOLDERS = ("trainval", "SegmentationClassContext", "59_context_labels")
@@ -94,11 +95,11 @@ class ContextSource(FileSource):
         named = path.suffix.lower() == ".xml"
         table = np.arange(256, dtype=np.uint8) if named else self.from_file
         strokes = (Stroke(int(table[stroke.label]), stroke.points, stroke.width) for stroke in scribble)
-        return tuple(stroke for stroke in strokes if stroke.label != IGNORE_INDEX)
+        return tuple(stroke for stroke in strokes if stroke.label != UNLABELLED)
 
     def labels_by_name(self) -> Mapping[str, int]:
         """Class indices by name and by other spellings in circulation. The background is 255 if it is not a class."""
-        labels = {"background": IGNORE_INDEX, **super().labels_by_name()}
+        labels = {"background": UNLABELLED, **super().labels_by_name()}
         return labels | {alias: labels[name] for alias, name in load_card("context").aliases.items()}
 
     def _label(self, path: Path, values: ValueMap) -> NDArray[np.uint8]:
@@ -128,6 +129,6 @@ def _tables(card: Card, options: ContextOptions) -> tuple[NDArray[np.uint8], NDA
     from_mat[card.facts["label_map"]] = np.arange(len(card.classes))
     if not options.background:
         lower = np.arange(256, dtype=np.uint8)
-        lower[: len(card.classes)] = [IGNORE_INDEX, *range(len(card.classes) - 1)]
+        lower[: len(card.classes)] = [UNLABELLED, *range(len(card.classes) - 1)]
         from_file, from_mat = lower[from_file], lower[from_mat]
     return from_file, from_mat

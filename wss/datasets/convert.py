@@ -18,6 +18,7 @@ from wss.datasets.painted import write_painted
 from wss.datasets.source import Catalogue, Sample
 from wss.datasets.strokes_io import format_polylines, format_xml
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.params import nearest
 from wss.scribbles import rasterise, skeleton_paths
 from wss.scribbles.strokes import Stroke
@@ -175,7 +176,7 @@ def write_label(path: Path, labels: NDArray[np.uint8], palette: NDArray[np.uint8
     """
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
-    colours[255] = (224, 224, 192)
+    colours[UNLABELLED] = (224, 224, 192)
     image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
     with replace_file(path) as temporary:

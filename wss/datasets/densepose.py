@@ -13,8 +13,9 @@ from wss.datasets.cards import load_card
 from wss.datasets.coco_instances import Instances, find_folder, image_file, read_instances
 from wss.datasets.files import Entry, FileSource, ReadOptions, Scribble
 from wss.datasets.finding import FileProblem
-from wss.datasets.source import IGNORE_INDEX, Catalogue
+from wss.datasets.source import Catalogue
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 
 _FILES = {"train": "train", "val": "minival", "valminusminival": "valminusminival"}
@@ -87,9 +88,9 @@ class DenseposeSource(FileSource):
         _, height, width = instances.images[image_id]
         mask = np.zeros((height, width), np.uint8)
         for row in others:
-            mask[instances.region(row, (height, width))] = IGNORE_INDEX
+            mask[instances.region(row, (height, width))] = UNLABELLED
             if (unknown := instances.vague(row, (height, width))) is not None:
-                mask[unknown] = IGNORE_INDEX
+                mask[unknown] = UNLABELLED
         for row in people:
             x, y, wide, high = instances.box(row)
             parts = self._parts(instances, row)

@@ -22,9 +22,10 @@ from wss.datasets.listing import files_by_stem
 from wss.datasets.painted import PAINTED_SUFFIXES, read_painted
 from wss.datasets.qupath import read_qupath
 from wss.datasets.shapes import Drawing
-from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
+from wss.datasets.source import Catalogue, Sample
 from wss.datasets.yolo import NAME_FILES, class_numbers, images_beside, read_yolo
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.scribbles import rasterise
 
 Program = Literal["labelme", "cvat", "labelstudio", "yolo", "qupath", "painted"]
@@ -51,7 +52,7 @@ class Drawings:
 
     catalogue: Catalogue
     drawings: dict[str, Drawing]
-    rest: int = IGNORE_INDEX
+    rest: int = UNLABELLED
     notes: Sequence[Finding] = ()
 
     def read(self, image_id: str) -> Sample:
@@ -62,20 +63,20 @@ class Drawings:
         """
         drawing = self.drawings[image_id]
         black = np.broadcast_to(np.uint8(0), (*drawing.shape, 3))
-        wiped = any(stroke.label == IGNORE_INDEX for stroke in drawing.strokes)
-        if drawing.raster is None and not drawing.areas and self.rest == IGNORE_INDEX and not wiped:
+        wiped = any(stroke.label == UNLABELLED for stroke in drawing.strokes)
+        if drawing.raster is None and not drawing.areas and self.rest == UNLABELLED and not wiped:
             return Sample(image_id, black, strokes=drawing.strokes)
         return Sample(image_id, black, scribble=self._raster(drawing))
 
     def _raster(self, drawing: Drawing) -> NDArray[np.uint8]:
         labels = np.full(drawing.shape, self.rest, np.uint8)
         if drawing.raster is not None:
-            return np.where(drawing.raster == IGNORE_INDEX, labels, drawing.raster)
+            return np.where(drawing.raster == UNLABELLED, labels, drawing.raster)
         for area in drawing.areas:
             area.paint(labels)
-        for void, strokes in groupby(drawing.strokes, key=lambda stroke: stroke.label == IGNORE_INDEX):
+        for void, strokes in groupby(drawing.strokes, key=lambda stroke: stroke.label == UNLABELLED):
             lines = rasterise([replace(s, label=0) if void else s for s in strokes], drawing.shape)
-            labels = np.where(lines == IGNORE_INDEX, labels, IGNORE_INDEX if void else lines).astype(np.uint8)
+            labels = np.where(lines == UNLABELLED, labels, UNLABELLED if void else lines).astype(np.uint8)
         return labels
 
 
@@ -125,7 +126,7 @@ def open_drawings(
     notes += _bare(path, drawings, rest) + _beyond(path, drawings)
     ids = tuple(drawings)
     catalogue = Catalogue(program, classes.names, classes.palette, {"all": ids}, {}, classes.background)
-    return Drawings(catalogue, drawings, IGNORE_INDEX if rest is None else labels[rest], notes)
+    return Drawings(catalogue, drawings, UNLABELLED if rest is None else labels[rest], notes)
 
 
 def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list[Finding]:
@@ -133,7 +134,7 @@ def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list
     bare = [
         n
         for n, d in drawings.items()
-        if not (d.strokes or d.areas) and (d.raster is None or (d.raster == IGNORE_INDEX).all())
+        if not (d.strokes or d.areas) and (d.raster is None or (d.raster == UNLABELLED).all())
     ]
     if not bare or len(bare) == len(drawings):
         return []

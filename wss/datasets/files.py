@@ -20,10 +20,11 @@ from wss.datasets.fingerprint import digest_files
 from wss.datasets.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, Picture, PixelOptions, read_label, read_picture
 from wss.datasets.listing import composed, files_by_stem
 from wss.datasets.orientation import orientation, sideways
-from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample
+from wss.datasets.source import Catalogue, Sample
 from wss.datasets.strokes_io import STROKE_SUFFIXES, read_polylines, read_xml
 from wss.datasets.value_map import ValueMap
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.params import LATER, canonical
 from wss.scribbles.strokes import Stroke
 
@@ -56,7 +57,7 @@ class ReadOptions(PixelOptions):
     def _one_meaning_for_each_value(self) -> ReadOptions:
         for name, values in (("mask_values", self.mask_values), ("scribble_values", self.scribble_values)):
             for stored, label in values:
-                if stored in self.ignore and label != IGNORE_INDEX:
+                if stored in self.ignore and label != UNLABELLED:
                     raise ValueError(f"{stored} stands in ignore and in {name}; leave it out of one of them")
         return self
 
@@ -148,7 +149,7 @@ class FileSource(ABC):
                 self.require_labels(file or entry.image, labels, image.shape[:2], entry.image)
         if valid is not None:
             mask, raster = (
-                None if labels is None else np.where(valid, labels, IGNORE_INDEX) for labels in (mask, raster)
+                None if labels is None else np.where(valid, labels, UNLABELLED) for labels in (mask, raster)
             )
         for stroke in strokes or ():
             self.require_class(entry.scribble or entry.image, stroke.label)
@@ -255,7 +256,7 @@ class FileSource(ABC):
         if labels.shape != shape:
             raise size_mismatch(file, labels.shape, shape, image)
         for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)):
-            if label != IGNORE_INDEX and label >= len(self.catalogue.classes):
+            if label != UNLABELLED and label >= len(self.catalogue.classes):
                 raise label_out_of_range(file, int(label), len(self.catalogue.classes), stored=True)
 
     def require_class(self, file: Path, label: int) -> None:
@@ -287,7 +288,7 @@ class FileSource(ABC):
         labels = read_label(
             path, palette=self.catalogue.palette, on_picture=True, values=values, page=self.options.page
         )
-        if (labels == IGNORE_INDEX).all():
+        if (labels == UNLABELLED).all():
             message = "no pixel has the colour of a class"
             remedy = "compare the strokes' colours with `palette` in classes.yaml; paint with a hard brush"
             raise FileProblem("no-stroke", path, message, remedy)
@@ -340,17 +341,17 @@ def label_out_of_range(file: Path, label: int, count: int, *, stored: bool = Fal
         count: Number of classes.
         stored: True if the file is a label image, so that data-set options can declare its values.
     """
-    if label == IGNORE_INDEX - 1 and stored:
+    if label == UNLABELLED - 1 and stored:
         return FileProblem(
             "void-254",
             file,
-            f"holds label 254, which is no class and not {IGNORE_INDEX} for unlabelled either",
+            f"holds label 254, which is no class and not {UNLABELLED} for unlabelled either",
             "if it means unlabelled, set ignore: [254] below dataset in wss.yaml; else correct the file",
         )
     return FileProblem(
         "label-range",
         file,
-        f"holds label {label}, but the {count} classes are 0 to {count - 1} and {IGNORE_INDEX} is unlabelled",
+        f"holds label {label}, but the {count} classes are 0 to {count - 1} and {UNLABELLED} is unlabelled",
         "correct the file or the class list"
         + (
             "; if the value means unlabelled, add it to the option ignore; if it means a class, say so in the option "

@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.raster import MAX_PIXELS, Header, Raster, read_header, read_raster
-from wss.datasets.source import IGNORE_INDEX as IGNORE
 from wss.datasets.value_map import remap
+from wss.labels import UNLABELLED
 from wss.params import LATER, Params
 
 IMAGE_SUFFIXES = (
@@ -342,7 +342,7 @@ def read_label(
         unlabelled = empty if unlabelled is None else unlabelled | empty
     stored = remap(stored, ignore, values)
     if unlabelled is not None:
-        stored = np.where(unlabelled, np.asarray(IGNORE, np.result_type(stored, np.uint8)), stored)
+        stored = np.where(unlabelled, np.asarray(UNLABELLED, np.result_type(stored, np.uint8)), stored)
     return _whole(stored, path)
 
 
@@ -371,7 +371,7 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
                 f"expected whole numbers, got {wrong[0]} in a floating-point file",
                 "save class indices, without interpolation between them",
             )
-    if values.size and (values.min() < 0 or values.max() > IGNORE):
+    if values.size and (values.min() < 0 or values.max() > UNLABELLED):
         raise FileProblem(
             "label-range",
             path,
@@ -392,14 +392,14 @@ def _decode(
     codes = colours.astype(np.int64) @ weights
     known = palette.astype(np.int64) @ weights
     border = np.array([224, 224, 192]) @ weights
-    labels = np.full(codes.shape, IGNORE, np.uint8)
+    labels = np.full(codes.shape, UNLABELLED, np.uint8)
     decoded = codes == border
     for index in reversed(range(len(known))):  # of two equal colours the lower index wins
         match = codes == known[index]
         labels[match] = index
         decoded |= match
     if transparent is not None:
-        labels[transparent] = IGNORE
+        labels[transparent] = UNLABELLED
         decoded |= transparent
     if not decoded.all() and not on_picture:
         y, x = np.argwhere(~decoded)[0]

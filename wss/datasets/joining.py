@@ -14,9 +14,9 @@ from wss.datasets.finding import FileProblem
 from wss.datasets.images import LABEL_SUFFIXES, read_label
 from wss.datasets.mask_files import TILE, write_mask_tiff
 from wss.datasets.raster import MAX_PIXELS
-from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.tile_grid import TiledImage, TileSet, owned
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 
 LARGE = MAX_PIXELS
 """Masks with more pixels are written as TIFF."""
@@ -94,7 +94,7 @@ def _bands(image: TiledImage, masks: Mapping[str, Path]) -> Iterator[NDArray[np.
     """The mask from top to bottom, in bands: the rows for which each row of tiles is used."""
     columns = list(zip(image.columns, owned(image.columns, image.tile_width, image.width), strict=True))
     for top, (first, end) in zip(image.rows, owned(image.rows, image.tile_height, image.height), strict=True):
-        band = np.full((end - first, image.width), IGNORE_INDEX, np.uint8)
+        band = np.full((end - first, image.width), UNLABELLED, np.uint8)
         for left, (begin, stop) in columns:
             path = masks.get(image.tile(top, left))
             if path is not None:

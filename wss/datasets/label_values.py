@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from wss.datasets.cards import colour_map
 from wss.datasets.files import FileSource, label_out_of_range
 from wss.datasets.finding import Finding
-from wss.datasets.source import IGNORE_INDEX, Catalogue, Source
+from wss.datasets.source import Catalogue, Source
 from wss.datasets.value_map import written
+from wss.labels import UNLABELLED
 
 Counts = NDArray[np.int64]
 What = Literal["masks", "scribbles"]
@@ -71,7 +72,7 @@ def label_pairs(scribble: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | No
     """Scribble label, mask label and number of pixels, int64 (N, 3), where both are labelled."""
     if scribble is None or mask is None or scribble.shape != mask.shape:
         return _NO_PAIRS
-    both = (scribble != IGNORE_INDEX) & (mask != IGNORE_INDEX)
+    both = (scribble != UNLABELLED) & (mask != UNLABELLED)
     table = np.bincount(scribble[both].astype(np.int64) * 256 + mask[both], minlength=65536)
     codes = np.flatnonzero(table)
     return np.stack([codes // 256, codes % 256, table[codes]], axis=1)
@@ -135,16 +136,16 @@ def _present(labels: Iterable[StoredLabels]) -> list[int]:
 def _two_values(labels: Sequence[StoredLabels], catalogue: Catalogue, declared: Collection[int]) -> list[Finding]:
     """Finding for masks that hold only 0 and 255, although 255 means void."""
     names = catalogue.classes
-    if len(names) < 2 or IGNORE_INDEX in declared or _present(labels) != [0, IGNORE_INDEX]:
+    if len(names) < 2 or UNLABELLED in declared or _present(labels) != [0, UNLABELLED]:
         return []
-    first = next(stored for stored in labels if stored.counts[IGNORE_INDEX])
+    first = next(stored for stored in labels if stored.counts[UNLABELLED])
     message = (
-        f"the masks hold only 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} is void: {', '.join(names[1:])} would never be "
+        f"the masks hold only 0 and {UNLABELLED}, and {UNLABELLED} is void: {', '.join(names[1:])} would never be "
         "learned or scored"
     )
     remedy = (
-        f"if {IGNORE_INDEX} is {names[1]}, {set_option('masks', {0: 0, IGNORE_INDEX: 1})}; if it is really void, "
-        f"{set_option('masks', {IGNORE_INDEX: IGNORE_INDEX})}"
+        f"if {UNLABELLED} is {names[1]}, {set_option('masks', {0: 0, UNLABELLED: 1})}; if it is really void, "
+        f"{set_option('masks', {UNLABELLED: UNLABELLED})}"
     )
     return [Finding("error", "binary-masks", first.image_id, first.file, message, remedy, len(labels))]
 
@@ -152,14 +153,14 @@ def _two_values(labels: Sequence[StoredLabels], catalogue: Catalogue, declared: 
 def _no_classes(what: What, labels: Sequence[StoredLabels], catalogue: Catalogue) -> list[Finding]:
     """Findings for files with values that are not classes: one common explanation if possible, else one finding per file."""
     count = len(catalogue.classes)
-    wrong = [stored for stored in labels if stored.counts[count:IGNORE_INDEX].any()]
+    wrong = [stored for stored in labels if stored.counts[count:UNLABELLED].any()]
     if not wrong:
         return []
     present = _present(wrong)
-    first, values = wrong[0], [value for value in present if value != IGNORE_INDEX]
+    first, values = wrong[0], [value for value in present if value != UNLABELLED]
     outside = [value for value in values if value >= count]
     listed = _listed(values)
-    if outside != [IGNORE_INDEX - 1] and (greys := _greys(values, catalogue)) is not None:
+    if outside != [UNLABELLED - 1] and (greys := _greys(values, catalogue)) is not None:
         message = f"labels {_listed([v for v in values if v])} look like colours of the palette saved as grey"
         remedy = "save class indices: an indexed PNG must be written with its indices, not converted to grey"
         remedy += f"; or {set_option(what, greys)}" if greys else ""
@@ -170,28 +171,28 @@ def _no_classes(what: What, labels: Sequence[StoredLabels], catalogue: Catalogue
         remedy = (
             f"if they stand for {meant}, {set_option(what, steps)}; if not, give each value the class it stands for"
         )
-        if IGNORE_INDEX in steps:
-            unset = {value: label for value, label in steps.items() if value != IGNORE_INDEX}
-            remedy += f"; if {IGNORE_INDEX} is unlabelled or void, {set_option(what, unset)}"
-        if outside == [IGNORE_INDEX - 1]:
-            remedy += f"; if {IGNORE_INDEX - 1} is unlabelled or void, set ignore: [{IGNORE_INDEX - 1}] there"
+        if UNLABELLED in steps:
+            unset = {value: label for value, label in steps.items() if value != UNLABELLED}
+            remedy += f"; if {UNLABELLED} is unlabelled or void, {set_option(what, unset)}"
+        if outside == [UNLABELLED - 1]:
+            remedy += f"; if {UNLABELLED - 1} is unlabelled or void, set ignore: [{UNLABELLED - 1}] there"
         return [Finding("error", "stretched-labels", first.image_id, first.file, message, remedy, len(wrong))]
     if outside == [count]:
         shifted = _shifted(count)
-        message = f"holds label {count}, but the {count} classes are 0 to {count - 1} and {IGNORE_INDEX} is unlabelled"
+        message = f"holds label {count}, but the {count} classes are 0 to {count - 1} and {UNLABELLED} is unlabelled"
         remedy = (
             f"if a class is missing in the class list, such as background as the first, add it; if 0 is unlabelled and the "
             f"classes count from 1, {set_option(what, shifted)}; if {count} is unlabelled, "
-            f"{set_option(what, {count: IGNORE_INDEX})}"
+            f"{set_option(what, {count: UNLABELLED})}"
         )
         return [Finding("error", "label-range", first.image_id, first.file, message, remedy, len(wrong))]
     return [finding for stored in wrong for finding in _each(stored, count)]
 
 
 def _each(stored: StoredLabels, count: int) -> list[Finding]:
-    values = [int(value) for value in np.flatnonzero(stored.counts) if count <= value < IGNORE_INDEX]
-    others = [value for value in values if value != IGNORE_INDEX - 1]
-    told = [IGNORE_INDEX - 1] * (IGNORE_INDEX - 1 in values) + others[-1:]
+    values = [int(value) for value in np.flatnonzero(stored.counts) if count <= value < UNLABELLED]
+    others = [value for value in values if value != UNLABELLED - 1]
+    told = [UNLABELLED - 1] * (UNLABELLED - 1 in values) + others[-1:]
     file = stored.file or Path(stored.image_id)
     return [label_out_of_range(file, value, count, stored=True).finding(stored.image_id) for value in told]
 
@@ -210,10 +211,10 @@ def _greys(values: Sequence[int], catalogue: Catalogue) -> dict[int, int] | None
 def _steps(present: Sequence[int], count: int) -> dict[int, int] | None:
     """The class by value, if the values are multiples of one number, such as 0, 85 and 170; else None."""
     if count > 2:  # the 8-bit range divided into equal steps, rounded up or down
-        whole = {value: round(value * (count - 1) / IGNORE_INDEX) for value in present}
-        if all(abs(value - label * IGNORE_INDEX / (count - 1)) < 1 for value, label in whole.items()):
+        whole = {value: round(value * (count - 1) / 255) for value in present}
+        if all(abs(value - label * 255 / (count - 1)) < 1 for value, label in whole.items()):
             return whole
-    values = [value for value in present if value != IGNORE_INDEX]
+    values = [value for value in present if value != UNLABELLED]
     step = gcd(*values)
     if step > 1 and max(values) // step < count:
         return {value: value // step for value in values}
@@ -222,14 +223,14 @@ def _steps(present: Sequence[int], count: int) -> dict[int, int] | None:
 
 def _shifted(count: int) -> dict[int, int]:
     """Table for classes that count from 1, with 0 for unlabelled."""
-    return {0: IGNORE_INDEX, **{label + 1: label for label in range(count)}}
+    return {0: UNLABELLED, **{label + 1: label for label in range(count)}}
 
 
 def _unlabelled_as_class(
     labels: Sequence[StoredLabels], catalogue: Catalogue, declared: Collection[int]
 ) -> list[Finding]:
     """Findings for scribbles that label all pixels, nearly all with one class: unlabelled pixels are painted as this class."""
-    tops = {stored.image_id: int(stored.counts[:IGNORE_INDEX].argmax()) for stored in labels}
+    tops = {stored.image_id: int(stored.counts[:UNLABELLED].argmax()) for stored in labels}
     suspects = [stored for stored in labels if _suspicious(stored, tops[stored.image_id])]
     if not suspects:
         return []
@@ -245,11 +246,11 @@ def _unlabelled_as_class(
     share = sum(int(stored.counts[top]) for stored in suspects) / pixels
     about = (
         f"nearly every pixel is labelled, {share:.0%} of them as {name}; pixels without scribble seem to be painted as "
-        f"{top}, where {IGNORE_INDEX} is the code for unlabelled"
+        f"{top}, where {UNLABELLED} is the code for unlabelled"
     )
     if len(suspects) < _MOST * len(labels):
         message = f"{about}, unlike in the other scribbles"
-        remedy = f"paint {IGNORE_INDEX} where nothing is scribbled, as in the other files"
+        remedy = f"paint {UNLABELLED} where nothing is scribbled, as in the other files"
         return [Finding("warning", "full-scribble", s.image_id, s.file, message, remedy) for s in suspects]
     message = f"in {len(suspects)} of {len(labels)} scribbles {about}"
     return [
@@ -268,7 +269,7 @@ def _unlabelled_as_class(
 def _suspicious(stored: StoredLabels, top: int) -> bool:
     """True if one class seems to mean unlabelled, judged by the class shares and by the mask if there is one."""
     total = stored.counts.sum()
-    if not total or total - stored.counts[IGNORE_INDEX] < _FULL * total:
+    if not total or total - stored.counts[UNLABELLED] < _FULL * total:
         return False
     if not len(stored.pairs):
         return bool(stored.counts[top] >= _NEARLY_ALL * total)
@@ -278,17 +279,17 @@ def _suspicious(stored: StoredLabels, top: int) -> bool:
 
 def _unlabelled_remedy(top: int, present: Sequence[int], names: Sequence[str]) -> str:
     count = len(names)
-    strokes = [value for value in present if value != top and value != IGNORE_INDEX]
-    if top == 0 and IGNORE_INDEX in present and (not strokes or max(strokes) >= count):
-        strokes.append(IGNORE_INDEX)  # white strokes on black
-    table = {top: IGNORE_INDEX}
+    strokes = [value for value in present if value != top and value != UNLABELLED]
+    if top == 0 and UNLABELLED in present and (not strokes or max(strokes) >= count):
+        strokes.append(UNLABELLED)  # white strokes on black
+    table = {top: UNLABELLED}
     if top == 0 and strokes and max(strokes) == count:
         table = _shifted(count)
     elif strokes and max(strokes) >= count and len(strokes) in (count, count - 1):
         table |= {value: label + count - len(strokes) for label, value in enumerate(strokes)}
     remedy = f"if {top} is unlabelled, {set_option('scribbles', table)}"
     if top < count and top not in table.values():
-        free = next(value for value in range(count, IGNORE_INDEX) if value not in present)
+        free = next(value for value in range(count, UNLABELLED) if value not in present)
         remedy += (
             f"; scribbles of {names[top]} that are painted as {top}, too, cannot be told from it: paint them as {free}, and "
             f"{set_option('scribbles', {**table, free: top})}"

@@ -17,8 +17,8 @@ from PIL import Image
 from wss.datasets.finding import FileProblem
 from wss.datasets.images import MAX_PIXELS
 from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline
-from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.strokes_io import FAR, label_of
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 64 * 2**20
@@ -48,7 +48,7 @@ def read_labelme(path: Path, labels: Mapping[str, int], *, width: int = 3) -> Dr
     shape = (_side(path, content, "imageHeight"), _side(path, content, "imageWidth"))
     if shape[0] * shape[1] > MAX_PIXELS:
         raise _malformed(path, f"{shape[1]}x{shape[0]} pixels, more than the limit of {MAX_PIXELS}")
-    labels = {IGNORED: IGNORE_INDEX, **labels}
+    labels = {IGNORED: UNLABELLED, **labels}
     strokes: list[Stroke] = []
     areas: list[Area | Patch] = []
     shapes = content.get("shapes")

@@ -20,8 +20,8 @@ from wss.datasets.listing import files_by_stem
 from wss.datasets.packed_rle import decode_packed
 from wss.datasets.rle import RleError
 from wss.datasets.shapes import Area, Drawing, Patch, box_outline, ellipse_outline, turned
-from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.strokes_io import FAR, label_of
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
@@ -347,15 +347,15 @@ def _label_of(text: str, labels: Mapping[str, int]) -> str | None:
 def _merged(parts: Sequence[tuple[int, Path]]) -> tuple[Drawing, bool]:
     """Merge one picture per label into one drawing. Also returns True if two classes claim the same pixel."""
     inside = [read_label(file) > 0 for _, file in parts]
-    raster: NDArray[np.uint8] = np.full(inside[0].shape, IGNORE_INDEX, np.uint8)
+    raster: NDArray[np.uint8] = np.full(inside[0].shape, UNLABELLED, np.uint8)
     overlap: NDArray[np.bool_] = np.zeros(raster.shape, bool)
     for (label, file), pixels in zip(parts, inside, strict=True):
         if pixels.shape != raster.shape:
             raise _malformed(file, f"{pixels.shape} pixels, and other labels of the image {raster.shape}")
-        overlap |= pixels & (raster != IGNORE_INDEX) & (raster != label)
+        overlap |= pixels & (raster != UNLABELLED) & (raster != label)
         raster[pixels] = label
-    areas = [Patch(int(label), (0, 0), raster == label) for label in np.unique(raster[raster != IGNORE_INDEX])]
-    areas.append(Patch(IGNORE_INDEX, (0, 0), overlap))
+    areas = [Patch(int(label), (0, 0), raster == label) for label in np.unique(raster[raster != UNLABELLED])]
+    areas.append(Patch(UNLABELLED, (0, 0), overlap))
     return Drawing((raster.shape[0], raster.shape[1]), areas=tuple(areas)), bool(overlap.any())
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wss.labels import UNLABELLED
 from wss.store.atomic import replace_file
 
 TILE = 256
@@ -60,7 +61,7 @@ def mask_colours(palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
-    colours[255] = _BORDER
+    colours[UNLABELLED] = _BORDER
     return colours
 
 
@@ -68,7 +69,7 @@ def _tiles(rows: Iterable[NDArray[np.uint8]], width: int) -> Iterator[NDArray[np
     for part in rows:
         for top in range(0, part.shape[0], TILE):
             for left in range(0, width, TILE):
-                tile = np.full((TILE, TILE), 255, np.uint8)
+                tile = np.full((TILE, TILE), UNLABELLED, np.uint8)
                 piece = part[top : top + TILE, left : left + TILE]
                 tile[: piece.shape[0], : piece.shape[1]] = piece
                 yield tile

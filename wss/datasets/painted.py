@@ -12,7 +12,7 @@ from PIL import Image
 from wss.datasets.finding import FileProblem
 from wss.datasets.images import read_label
 from wss.datasets.shapes import Drawing
-from wss.datasets.source import IGNORE_INDEX
+from wss.labels import UNLABELLED
 from wss.store.atomic import replace_file
 from wss.store.raw_hdf5 import read_only_array
 
@@ -42,14 +42,14 @@ def read_painted(path: Path, num_classes: int) -> Drawing:
             path,
             f"holds the number {int(values.max())}, but there are {num_classes} classes, painted as 1 to {num_classes}",
         )
-    raster = np.where(values == 0, IGNORE_INDEX, values.astype(np.int64) - 1).astype(np.uint8)
+    raster = np.where(values == 0, UNLABELLED, values.astype(np.int64) - 1).astype(np.uint8)
     return Drawing((raster.shape[0], raster.shape[1]), raster=raster)
 
 
 def write_painted(path: Path, labels: NDArray[np.uint8]) -> None:
     """Write labels, uint8 (H, W), 255 = unlabelled, as a TIFF for ``read_painted`` and these programs."""
     with replace_file(path) as temporary:
-        Image.fromarray(np.where(labels == IGNORE_INDEX, 0, labels + 1).astype(np.uint8)).save(
+        Image.fromarray(np.where(labels == UNLABELLED, 0, labels + 1).astype(np.uint8)).save(
             temporary, format="TIFF", compression="tiff_deflate"
         )
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.shapes import Area, Drawing
-from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.strokes_io import FAR, label_of
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 
 MAX_BYTES = 2**30
@@ -49,7 +49,7 @@ def read_qupath(path: Path, labels: Mapping[str, int], shape: tuple[int, int], *
     Raises:
         DataError: Missing, damaged, no GeoJSON, an unknown class, or an object that lies outside of the image.
     """
-    labels = {IGNORED: IGNORE_INDEX, **labels}
+    labels = {IGNORED: UNLABELLED, **labels}
     strokes: list[Stroke] = []
     areas: list[Area] = []
     unclassified = 0
@@ -61,7 +61,7 @@ def read_qupath(path: Path, labels: Mapping[str, int], shape: tuple[int, int], *
             raise _malformed(path, message, "export the objects of one plane, that of the image")
         name = _class_of(path, number, feature)
         unclassified += name is None
-        label = IGNORE_INDEX if name is None else label_of(path, f"object {number}", name, labels)
+        label = UNLABELLED if name is None else label_of(path, f"object {number}", name, labels)
         for kind, coordinates in _simple(path, number, feature.get("geometry")):
             if kind == "Polygon":
                 rings = tuple(_points(path, number, ring, shape) for ring in _list(path, number, coordinates))

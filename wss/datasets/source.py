@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from wss.errors import DataError
 from wss.scribbles.strokes import Stroke
 
-IGNORE_INDEX = 255
-"""The label of pixels without class: unlabelled in scribbles, void in masks."""
-
 
 @dataclass(frozen=True)
 class Sample:

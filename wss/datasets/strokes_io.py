@@ -15,6 +15,7 @@ from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 
 STROKE_SUFFIXES = (".xml", ".txt")
@@ -81,7 +82,7 @@ def read_polylines(path: Path, *, width: int = 3) -> tuple[Stroke, ...]:
             continue
         values = [number_in(path, number, field) for field in fields.split(",")]
         label = values[0]
-        if len(values) < 3 or len(values) % 2 == 0 or label != int(label) or not 0 <= label < 255:
+        if len(values) < 3 or len(values) % 2 == 0 or label != int(label) or not 0 <= label < UNLABELLED:
             raise _malformed(path, f"line {number}: expected class,x1,y1,x2,y2,... with a class index from 0 to 254")
         strokes.append(Stroke(int(label), np.array(values[1:], np.float64).reshape(-1, 2), width))
     return tuple(strokes)

@@ -20,9 +20,10 @@ from wss.datasets.images import IMAGE_SUFFIXES, read_header
 from wss.datasets.label_values import Counts, label_pairs
 from wss.datasets.near_duplicates import reduced
 from wss.datasets.orientation import TURNS, orientation, sideways
-from wss.datasets.source import IGNORE_INDEX, Source
+from wss.datasets.source import Source
 from wss.datasets.strokes_io import outside
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.scribbles import rasterise
 from wss.scribbles.strokes import Stroke
 
@@ -104,7 +105,7 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     elif scribble is not None:
         found += _label_findings(image_id, scribble_file, scribble, shape, entry.image)
         raster = scribble
-    if raster is not None and (raster == IGNORE_INDEX).all():
+    if raster is not None and (raster == UNLABELLED).all():
         message = "the scribble has no labelled pixel"
         found.append(Finding("warning", "empty-scribble", image_id, scribble_file, message, "scribble on the image"))
     if boxes is not None:

@@ -24,13 +24,14 @@ from wss.datasets.images import IMAGE_SUFFIXES
 from wss.datasets.mask_files import mask_colours, write_mask_tiff
 from wss.datasets.raster import MAX_PIXELS, opened, read_header
 from wss.datasets.regions import RegionReader
-from wss.datasets.source import IGNORE_INDEX, Catalogue, Sample, Source
+from wss.datasets.source import Catalogue, Sample, Source
 from wss.datasets.strokes_io import STROKE_SUFFIXES, format_polylines
 from wss.datasets.tiff import geo_tags, open_tiff
 from wss.datasets.tile_grid import TiledImage, TileSet, starts
 from wss.datasets.value_map import ValueMap
 from wss.datasets.whole_labels import whole_labels
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
 from wss.store.atomic import replace_file, write_text
 
@@ -206,10 +207,10 @@ def _write_tile(
     _write_picture(out / "images", tile, rgb, valid, geo)
     for folder, read in (("masks", parts.mask), ("scribbles", parts.scribble)):
         labels = None if read is None else read(*window)
-        if labels is None or (folder == "scribbles" and (labels == IGNORE_INDEX).all()):
+        if labels is None or (folder == "scribbles" and (labels == UNLABELLED).all()):
             continue
         if valid is not None:
-            labels = np.where(valid, labels, np.uint8(IGNORE_INDEX))
+            labels = np.where(valid, labels, np.uint8(UNLABELLED))
         if geo:
             write_mask_tiff(out / folder / f"{tile}.tif", [labels], labels.shape, palette, geo, flush=False)
         else:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from wss.datasets.source import IGNORE_INDEX
+from wss.labels import UNLABELLED
 
 
 def _pairs(given: Any) -> Any:
@@ -20,7 +20,7 @@ def _pairs(given: Any) -> Any:
         rows = sorted((_whole(stored), _whole(label)) for stored, label in given.items())
     except (TypeError, ValueError, OverflowError):
         rows = [(-1, -1)]
-    if not all(0 <= label <= IGNORE_INDEX for _, label in rows):
+    if not all(0 <= label <= UNLABELLED for _, label in rows):
         raise ValueError(f"expected class indices from 0 to 255 by stored value, as in {{0: 0, 255: 1}}; got {given}")
     if len(dict(rows)) < len(rows):
         raise ValueError(f"expected one class for each stored value; got {given}")
@@ -48,7 +48,7 @@ def remap(labels: NDArray[Any], ignore: Sequence[int], values: Sequence[tuple[in
     """
     if not ignore and not values:
         return labels
-    meaning = {**dict.fromkeys(ignore, IGNORE_INDEX), **dict(values)}
+    meaning = {**dict.fromkeys(ignore, UNLABELLED), **dict(values)}
     if labels.dtype == np.uint8:
         table = np.arange(256, dtype=np.uint8)
         for stored, label in meaning.items():

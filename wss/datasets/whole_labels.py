@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from wss.datasets.finding import FileProblem
 from wss.datasets.raster import Raster
-from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.value_map import remap
+from wss.labels import UNLABELLED
 
 _ROUNDING = 1e-3
 
@@ -51,11 +51,11 @@ def whole_labels(
         unlabelled |= np.isnan(values)
         values = _rounded(np.where(unlabelled, 0, values), path)
     labels: NDArray[Any] = np.where(unlabelled, 0, remap(values, ignore, values_of))
-    if labels.size and (labels.min() < 0 or labels.max() > IGNORE_INDEX):
+    if labels.size and (labels.min() < 0 or labels.max() > UNLABELLED):
         message = f"expected labels from 0 to 255, got {labels.min():g} to {labels.max():g}"
         remedy = "renumber the classes from 0, and use 255 for unlabelled pixels or name the value in the option ignore"
         raise FileProblem("label-range", path, message, remedy)
-    return np.where(unlabelled, IGNORE_INDEX, labels).astype(np.uint8)
+    return np.where(unlabelled, UNLABELLED, labels).astype(np.uint8)
 
 
 def _rounded(values: NDArray[Any], path: Path) -> NDArray[Any]:

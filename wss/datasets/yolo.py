@@ -11,8 +11,8 @@ import numpy as np
 from wss.datasets.classlist import ClassList, read_classes
 from wss.datasets.finding import FileProblem, Finding
 from wss.datasets.shapes import Area, Drawing, box_outline
-from wss.datasets.source import IGNORE_INDEX
 from wss.datasets.strokes_io import label_of
+from wss.labels import UNLABELLED
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
 """Names of files with class names, below or beside the folder of text files."""
@@ -64,7 +64,7 @@ def read_yolo(path: Path, numbers: Sequence[int], shape: tuple[int, int]) -> tup
         if len(shares) == 4:
             centre, half = shares[:2] * sides, shares[2:] * sides / 2
             outline = box_outline(np.stack([centre - half, centre + half]))
-            boxes.append(Area(IGNORE_INDEX, (outline,), edged=True))
+            boxes.append(Area(UNLABELLED, (outline,), edged=True))
         elif len(shares) >= 6 and len(shares) % 2 == 0:
             areas.append(Area(numbers[int(number)], (shares.reshape(-1, 2) * sides,), edged=True))
         else:

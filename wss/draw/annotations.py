@@ -15,6 +15,7 @@ from wss.draw import history, limits
 from wss.draw.objects import checked
 from wss.draw.refusals import Refused
 from wss.errors import DataError, StoreError
+from wss.labels import UNLABELLED
 from wss.store.atomic import remove_leftovers, write_text
 
 VERSION = 1
@@ -144,7 +145,7 @@ class Annotations:
         with self._lock:
             for name, document in list(self._documents.items()):
                 steps = json.dumps([document["done"], document["undone"]])
-                if any(f'"class": {label}' in steps for label in range(from_class, 255)):
+                if any(f'"class": {label}' in steps for label in range(from_class, UNLABELLED)):
                     self._apply(name, document["revision"], history.forget)
 
     def uses(self, from_class: int) -> str | None:

@@ -23,6 +23,7 @@ from wss.draw.painting import boxes_of
 from wss.draw.pictures import Pictures, encode
 from wss.draw.project import Project
 from wss.errors import WssError
+from wss.labels import UNLABELLED
 from wss.store.atomic import remove_leftovers, write_bytes, write_text
 
 
@@ -104,7 +105,7 @@ class DrawnDataset:
         painted = any(item["kind"] not in ("box", "erase") for item in self._annotations.document(name)["objects"])
         if painted or self._labels.has_base(name):
             labels = self._labels.drawn(name)
-            if (labels != 255).any():
+            if (labels != UNLABELLED).any():
                 write_label(path, labels, colour_map(len(self._project.classes)))
                 return
         path.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from wss.draw.project import Project
 from wss.draw.refusals import Refused
 from wss.draw.training import Trainer
 from wss.errors import WssError
+from wss.labels import UNLABELLED
 from wss.names import readable
 
 _FORMATS: dict[str, Format] = {
@@ -147,10 +148,10 @@ class Exporter:
         labels_of = self._mask if what == "masks" else self._scribble
         for volume, found in source.catalogue.volumes.items():
             slices = [labels_of(name) for name in found.ids]
-            if all(labels is None or (labels == 255).all() for labels in slices):
+            if all(labels is None or (labels == UNLABELLED).all() for labels in slices):
                 continue
             full = [
-                np.full(self._labels.shape(name), 255, np.uint8) if labels is None else labels
+                np.full(self._labels.shape(name), UNLABELLED, np.uint8) if labels is None else labels
                 for name, labels in zip(found.ids, slices, strict=True)
             ]
             file = source.volume(volume)

@@ -16,8 +16,8 @@ from wss.draw.annotations import Annotations, flat_name
 from wss.draw.painting import Window, paint, shrunk
 from wss.draw.pictures import Pictures
 from wss.draw.project import Project
+from wss.labels import UNLABELLED
 from wss.scribbles import rasterise
-from wss.scribbles.rasters import UNLABELLED
 
 _KEPT = 24
 _NOTHING: tuple[list[dict[str, Any]], NDArray[np.uint8] | None] = ([], None)
@@ -79,7 +79,7 @@ class Labels:
         added = objects[len(before) :]
         if labels is not None and before == objects[: len(before)] and all(i["kind"] != "erase" for i in added):
             over = paint(added, shape, window)  # only what is new: nothing of it clears what is there
-            labels = np.where(over == 255, labels, over)
+            labels = np.where(over == UNLABELLED, labels, over)
         else:
             labels = paint(objects, shape, window)
         with self._lock:
@@ -91,7 +91,7 @@ class Labels:
         if own is None:
             return labels
         part = own[window.y : window.y + window.height, window.x : window.x + window.width]
-        return np.where(labels == 255, part, labels)
+        return np.where(labels == UNLABELLED, part, labels)
 
     def reduced(self, name: str, scale: int) -> NDArray[np.uint8]:
         """Labels as in ``drawn``, of a copy whose sides are divided by ``scale`` and rounded up."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from wss.datasets.files import FileSource
 from wss.draw.refusals import Refused
+from wss.labels import UNLABELLED
 from wss.names import readable
 from wss.pipeline.auto import LOOKED_AT
-from wss.scribbles.rasters import UNLABELLED
 from wss.stages.samples import evenly
 
 _NOTHING = "draw on some images first; a training needs strokes in two classes at least"

@@ -19,6 +19,7 @@ from wss.draw.project import Project
 from wss.draw.propagating import Propagator, window_of
 from wss.draw.refusals import Refused
 from wss.draw.training import Trainer
+from wss.labels import UNLABELLED
 
 _SOURCES = ("propagation", "prediction", "annotation", "truth")
 
@@ -59,7 +60,7 @@ class Masks:
         if not (0 <= column < window.width and 0 <= row < window.height):
             raise Refused(400, "the place lies outside the mask; click into it")
         label = int(mask[row, column])
-        if label == 255:
+        if label == UNLABELLED:
             raise Refused(400, "the mask says nothing at that place")
         _, parts = cv2.connectedComponents((mask == label).astype(np.uint8), connectivity=4)
         runs = region_runs(parts == parts[row, column], window, self._labels.shape(name))
@@ -123,8 +124,8 @@ class Masks:
             raise Refused(409, f"{why}; cut large images with `wss data tile` to score them")
         mask, _ = self.mask(name, body)
         drawn = self._labels.drawn(name)
-        labels = np.where(drawn == 255, mask, drawn)
-        if (labels == 255).all():
+        labels = np.where(drawn == UNLABELLED, mask, drawn)
+        if (labels == UNLABELLED).all():
             raise Refused(409, "the mask is empty; draw or propagate first")
         # A kill after any of these lines leaves a mask that is known to be made here, and can be kept again.
         self._annotations.note(name, base, begun=True)

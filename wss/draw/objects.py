@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from wss.draw import limits
 from wss.draw.refusals import Refused
+from wss.labels import UNLABELLED
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Coordinate = Annotated[float, Field(ge=-100_000, le=200_000, allow_inf_nan=False)]
-Label = Annotated[int, Field(ge=0, lt=255, strict=True)]
+Label = Annotated[int, Field(ge=0, lt=UNLABELLED, strict=True)]
 Brush = Annotated[float, Field(ge=0.5, le=limits.BRUSH, allow_inf_nan=False)]
 Points = Annotated[list[tuple[Coordinate, Coordinate]], Field(min_length=1, max_length=limits.POINTS)]
 

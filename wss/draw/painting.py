@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.scribbles.rasters import UNLABELLED, on_pixels, trace
+from wss.labels import UNLABELLED
+from wss.scribbles.rasters import on_pixels, trace
 from wss.scribbles.strokes import Stroke
 
 

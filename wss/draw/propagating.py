@@ -25,6 +25,7 @@ from wss.draw.project import Project
 from wss.draw.refusals import Refused
 from wss.draw.stored import StoredFeatures
 from wss.errors import WssError
+from wss.labels import UNLABELLED
 from wss.propagation import DenseCRF, FeatureHead, GrabCut, GraphCut, Propagation, Proposal, Superpixel
 from wss.propagation.reduced import propagate_reduced, reduction
 
@@ -292,7 +293,7 @@ class Propagator:
 def _present(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Classes that are drawn, ascending."""
     counts = np.bincount(labels.ravel(), minlength=256)
-    return np.flatnonzero(counts[:255]).astype(np.uint8)
+    return np.flatnonzero(counts[:UNLABELLED]).astype(np.uint8)
 
 
 def _section(centre: float, length: int) -> tuple[int, int]:

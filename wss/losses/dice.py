@@ -7,9 +7,10 @@ from torch import Tensor
 
 from wss.distributed import all_reduce_sum_with_gradient, rank_share
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 
 
-def dice_loss(probs: Tensor, labels: Tensor, *, ignore_index: int = 255, smooth: float = 1e-5) -> Tensor:
+def dice_loss(probs: Tensor, labels: Tensor, *, ignore_index: int = UNLABELLED, smooth: float = 1e-5) -> Tensor:
     """Mean over classes of 1 - (2 sum p_k y_k + s) / (sum p_k^2 + sum y_k + s), with sums over the batch's labelled pixels.
 
     A class that is neither labelled nor predicted anywhere adds about 0. A class that is predicted but not labelled

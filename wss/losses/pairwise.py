@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from wss import devices
 from wss.distributed import all_reduce_sum
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.ops import BilateralFilter
 from wss.ops.bilateral import Backend, check_images
 
@@ -110,7 +111,7 @@ def _clamp(probs: Tensor, labels: Tensor | None) -> Tensor:
         raise UsageError(f"labels must be (B,H,W) like probs, {tuple(probs.shape)}; got {tuple(labels.shape)}")
     classes = torch.arange(probs.shape[1], device=probs.device).view(1, -1, 1, 1)
     hot = labels[:, None] == classes
-    labelled = (labels != 255)[:, None]
+    labelled = (labels != UNLABELLED)[:, None]
     count = probs.shape[1]
     devices.refuse(
         (labelled & ~hot.any(1, keepdim=True)).any(),

@@ -10,13 +10,14 @@ from torch.nn import functional
 
 from wss.distributed import all_reduce_sum
 from wss.errors import WssError
+from wss.labels import UNLABELLED
 
 
 def partial_cross_entropy(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_index: int = 255,
+    ignore_index: int = UNLABELLED,
     class_weights: Tensor | None = None,
     focal_gamma: float = 0.0,
     reduction: Literal["mean", "sum", "none"] = "mean",

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wss.labels import UNLABELLED
+
 
 def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
     """Label of each cell: the most frequent label among its labelled pixels, or 255 if it has none.
@@ -25,7 +27,7 @@ def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
         return labels
     classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
     share, label = cell_means((labels[:, None] == classes).float(), stride).max(1)
-    return torch.where(share > 0, label, 255)
+    return torch.where(share > 0, label, UNLABELLED)
 
 
 def cell_means(maps: Tensor, stride: int) -> Tensor:

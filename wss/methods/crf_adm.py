@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wss import devices
+from wss.labels import UNLABELLED
 from wss.losses import dense_crf_loss, proposal_loss
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
@@ -64,7 +65,7 @@ class CrfAdm(CrossEntropyMethod):
         logits, pce = self.cross_entropy_of(model, batch)
         found = {"pce": pce}
         if "adm" in terms:
-            unlabelled = batch.valid & (batch.labels == 255)
+            unlabelled = batch.valid & (batch.labels == UNLABELLED)
             proposals = self.proposals(logits, batch)
             found["adm"] = proposal_loss(logits, proposals, mask=unlabelled, divergence=self.divergence)
         if "densecrf" in terms:
@@ -81,7 +82,7 @@ class CrfAdm(CrossEntropyMethod):
             # Scores of -inf for all other classes keep X at the label. Labelled pixels support it from the start.
             classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
             labels = batch.labels[:, None]
-            scores = scores.masked_fill((labels != 255) & (labels != classes), float("-inf"))
+            scores = scores.masked_fill((labels != UNLABELLED) & (labels != classes), float("-inf"))
         settings: dict[str, Any] = {
             "iterations": self.iterations,
             "pos_weight": self.pos_weight,

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.labels import UNLABELLED
 from wss.losses import absent_class_loss, dice_loss, proposal_loss
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
@@ -87,7 +88,7 @@ class Dmpls(CrossEntropyMethod):
             if self.soft:
                 each = [proposal_loss(logits, mixture, mask=batch.valid) for logits in (first, second)]
             else:
-                labels = mixture.argmax(1).where(batch.valid, 255)
+                labels = mixture.argmax(1).where(batch.valid, UNLABELLED)
                 each = [dice_loss(branch, labels) for branch in probs]
             found["mixed"] = (each[0] + each[1]) / 2
         if "absent" in terms:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from wss.labels import UNLABELLED
 from wss.losses import gated_crf_loss
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
@@ -69,7 +70,7 @@ class GatedCRF(CrossEntropyMethod):
                 colour_weight=self.colour_weight,
                 position_weight=self.position_weight,
                 sources=batch.valid,
-                destinations=batch.valid if self.destinations == "all" else batch.valid & (batch.labels == 255),
+                destinations=batch.valid if self.destinations == "all" else batch.valid & (batch.labels == UNLABELLED),
                 scale=self.scale,
             )
         return found

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from wss.labels import UNLABELLED
 from wss.losses import dice_loss, partial_cross_entropy
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
@@ -84,7 +85,7 @@ class MeanTeacher(CrossEntropyMethod):
         if "pseudo" in terms:
             with torch.no_grad():
                 taught = cast(TaughtSegmenter, model).follow()(batch.rgb)
-                labels = pseudo_labels(logits, taught, batch.labels).where(batch.valid, 255)
+                labels = pseudo_labels(logits, taught, batch.labels).where(batch.valid, UNLABELLED)
             cross_entropy = partial_cross_entropy(logits, labels)
             found["pseudo"] = (cross_entropy + dice_loss(logits.float().softmax(1), labels)) / 2
         return found
@@ -114,4 +115,4 @@ def pseudo_labels(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """
     fits = [partial_cross_entropy(each, labels, reduction="none").sum((1, 2)) for each in (student, teacher)]
     better = torch.where((fits[0] < fits[1])[:, None, None], student.argmax(1), teacher.argmax(1))
-    return better.where(labels == 255, 255)
+    return better.where(labels == UNLABELLED, UNLABELLED)

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from wss.labels import UNLABELLED
 from wss.losses import dense_crf_loss, kernel_cut_loss, normalized_cut_loss
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
@@ -51,7 +52,7 @@ class RegularisedLoss(CrossEntropyMethod):
     def _roi(self, batch: Batch) -> Tensor:
         if self.images == "all":
             return batch.valid
-        labelled = (batch.labels != 255).flatten(1).any(1)
+        labelled = (batch.labels != UNLABELLED).flatten(1).any(1)
         return batch.valid & ~labelled.view(-1, 1, 1)
 
     @abstractmethod

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.labels import UNLABELLED
 from wss.losses import segsort_loss
 from wss.losses.segsort import LARGEST_CONCENTRATION
 from wss.methods.coarse import cell_centres, cell_means, coarse_labels
@@ -388,7 +389,7 @@ def annotation(label: Tensor, count: int) -> Relation:
         label: int64 (T,), labels of all segments, 255 = unlabelled. The current batch comes first.
         count: S, number of segments of the current batch.
     """
-    labelled = label != 255
+    labelled = label != UNLABELLED
     both = labelled[:count, None] & labelled
     alike = label[:count, None] == label
     return both & alike, both & ~alike
@@ -425,13 +426,13 @@ def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, th
     """
     if not len(label):
         return label
-    labelled = label != 255
+    labelled = label != UNLABELLED
     vectors = prototypes.detach()
     # Labelled segments are searched too: to select the unlabelled ones, a GPU would have to wait for their number.
     allowed = labelled if image is None else labelled & (image[:, None] == image)
     similarity, closest = (found[:, 0] for found in nearest(vectors, vectors, 1, allowed=allowed))
     near = similarity.isfinite() if threshold is None else similarity >= threshold
-    return torch.where(labelled, label, torch.where(near & similarity.isfinite(), label[closest], 255))
+    return torch.where(labelled, label, torch.where(near & similarity.isfinite(), label[closest], UNLABELLED))
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wss.labels import UNLABELLED
 from wss.losses import tree_energy_loss, tree_targets
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
@@ -60,7 +61,7 @@ class TreeEnergy(CrossEntropyMethod):
                 sigma_feature=self.sigma_feature,
                 valid=valid,
             )
-            found["tree"] = tree_energy_loss(probs, targets, counted=valid & _nearest(batch.labels == 255, size))
+            found["tree"] = tree_energy_loss(probs, targets, counted=valid & _nearest(batch.labels == UNLABELLED, size))
         return found
 
 

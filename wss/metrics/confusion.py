@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 
 
 def confusion_matrix(
-    truth: NDArray[Any], prediction: NDArray[Any], num_classes: int, ignore_index: int = 255
+    truth: NDArray[Any], prediction: NDArray[Any], num_classes: int, ignore_index: int = UNLABELLED
 ) -> NDArray[np.int64]:
     """Count pixels by true and predicted class.
 

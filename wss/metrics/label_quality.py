@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.labels import UNLABELLED
 from wss.metrics.certainty import CERTAIN, certainty_levels, confidence_of
 from wss.metrics.confusion import confusion_matrix, iou, miou
 
@@ -27,7 +28,7 @@ def confusion_by_certainty(
         The levels that occur, ascending, int64 (L,), and the confusion matrix of each level, int64 (L,K,K), truth in
         rows.
     """
-    known = (labels != 255) & (truth != 255)
+    known = (labels != UNLABELLED) & (truth != UNLABELLED)
     levels = np.full(labels.shape, CERTAIN) if certainty is None else certainty.astype(np.int64)
     found = np.unique(levels[known])
     each = [

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 
 Mask = NDArray[np.bool_]
-
-VOID = 255
-"""Truth of voxels that do not count."""
 
 
 def dice_volume(truth: NDArray[Any], prediction: NDArray[Any], label: int) -> float:
@@ -83,7 +81,7 @@ def _masks(truth: NDArray[Any], prediction: NDArray[Any], label: int) -> tuple[M
         raise DataError(
             f"truth has shape {truth.shape}, prediction {prediction.shape}; both must cover the same slices"
         )
-    return truth == label, (prediction == label) & (truth != VOID)
+    return truth == label, (prediction == label) & (truth != UNLABELLED)
 
 
 def _surface(region: Mask) -> Mask:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 
 
 def boundary_distance(truth: NDArray[Any]) -> NDArray[np.float64]:
@@ -54,4 +55,4 @@ def trimap(truth: NDArray[Any], distance: NDArray[np.float64], width: int) -> ND
         distance: The ``boundary_distance`` of the truth.
         width: Width in pixels, at least 1.
     """
-    return np.where(distance < width, truth, np.array(255, truth.dtype))
+    return np.where(distance < width, truth, np.array(UNLABELLED, truth.dtype))

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.ops.random_walk import cheapest_levels, hitting_probabilities
 
 _LARGE = 30.0
@@ -82,7 +83,7 @@ class CoarseWalk:
         probs = found.numpy()
         best = probs.argmax(0).astype(np.uint8)
         if self.scale == 1:
-            return Walked(np.where(ranks == 255, best, ranks), probs, 1)
+            return Walked(np.where(ranks == UNLABELLED, best, ranks), probs, 1)
         costs = np.zeros(best.shape) if levels is None else -levels[0].numpy()
         return Walked(self._refined(ranks, best, costs), probs, self.scale)
 
@@ -91,10 +92,10 @@ class CoarseWalk:
         if self.scale == 1:
             return ranks
         rows, columns = self._boundary.shape
-        y, x = np.nonzero(ranks != 255)
+        y, x = np.nonzero(ranks != UNLABELLED)
         places = (y // self.scale) * columns + x // self.scale
         votes = np.bincount(places * count + ranks[y, x], minlength=rows * columns * count).reshape(-1, count)
-        return np.where(votes.any(1), votes.argmax(1), 255).astype(np.uint8).reshape(rows, columns)
+        return np.where(votes.any(1), votes.argmax(1), UNLABELLED).astype(np.uint8).reshape(rows, columns)
 
     def _enlarged(self, nodes: NDArray[Any]) -> NDArray[Any]:
         size = (nodes.shape[1] * self.scale, nodes.shape[0] * self.scale)
@@ -106,8 +107,8 @@ class CoarseWalk:
         """Labels of all pixels: the node's label, or, where neighbouring nodes differ, that of the cheapest path."""
         window = np.ones((3, 3), np.uint8)
         differs = (np.asarray(cv2.dilate(best, window)) != cv2.erode(best, window)).astype(np.uint8)
-        labels = np.where(ranks == 255, self._enlarged(best), ranks)
-        free = (self._enlarged(differs) > 0) & (ranks == 255)
+        labels = np.where(ranks == UNLABELLED, self._enlarged(best), ranks)
+        free = (self._enlarged(differs) > 0) & (ranks == UNLABELLED)
         area = np.asarray(cv2.dilate(free.astype(np.uint8), _BESIDE)) > 0
         pixels = np.flatnonzero(area)
         if not free.any() or len(pixels) == free.sum():
@@ -124,7 +125,9 @@ class CoarseWalk:
             ends.append(to)
         # One extra node is joined to the labelled pixels and those around the area, at their cost to a scribble.
         known = np.flatnonzero(~inside)
-        beyond = np.where(ranks[y[known], x[known]] == 255, costs[y[known] // self.scale, x[known] // self.scale], 0)
+        beyond = np.where(
+            ranks[y[known], x[known]] == UNLABELLED, costs[y[known] // self.scale, x[known] // self.scale], 0
+        )
         end = np.concatenate(ends)
         weights = np.concatenate([self._decay.ravel()[pixels[end]], beyond - beyond.min()]) + 1e-9
         origin = len(pixels)

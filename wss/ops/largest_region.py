@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wss.labels import UNLABELLED
+
 
 def regions_of(labels: NDArray[np.uint8], background: int) -> NDArray[np.int32]:
     """Connected foreground regions, numbered from 1; 0 is background.
@@ -17,7 +19,7 @@ def regions_of(labels: NDArray[np.uint8], background: int) -> NDArray[np.int32]:
     Returns:
         int32, of the same shape.
     """
-    found: NDArray[np.int32] = ndimage.label((labels != background) & (labels != 255))[0]
+    found: NDArray[np.int32] = ndimage.label((labels != background) & (labels != UNLABELLED))[0]
     return found
 
 

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from wss import devices
 from wss.errors import DataError, UsageError, WssError
 from wss.kernels import walk
+from wss.labels import UNLABELLED
 from wss.ops.walk_dissection import DissectionElimination
 from wss.ops.walk_sparse import SparseElimination
 
@@ -44,7 +45,7 @@ def hitting_probabilities(
     *,
     backend: Backend = "auto",
     jobs: int | None = None,
-    ignore_index: int = 255,
+    ignore_index: int = UNLABELLED,
     potential: Tensor | None = None,
 ) -> Tensor:
     """Probability that a random walk from each pixel first meets a scribble of each class.
@@ -108,7 +109,7 @@ def hitting_probabilities(
     return torch.where(reach[:, None], probs, 1 / num_classes)
 
 
-def reachable(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) -> Tensor:
+def reachable(boundary: Tensor, scribble: Tensor, *, ignore_index: int = UNLABELLED) -> Tensor:
     """Mask of the pixels from which some walk reaches a scribble, so that ``hitting_probabilities`` is defined there.
 
     With finite boundaries, however high, it is all pixels of images with a scribble. Infinite ones cut off what they enclose.
@@ -252,7 +253,7 @@ def _potential(boundary: Tensor, free: Tensor, known: Tensor, level: Tensor) -> 
     return torch.from_numpy(np.stack([_cheapest(*a) for a in arrays])).to(boundary.device)
 
 
-def cheapest_levels(boundary: Tensor, scribble: Tensor, *, ignore_index: int = 255) -> Tensor:
+def cheapest_levels(boundary: Tensor, scribble: Tensor, *, ignore_index: int = UNLABELLED) -> Tensor:
     """Less the boundaries on the cheapest path from each pixel to a scribble: an upper bound of log sum_l Z_l.
 
     Args:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def segment_prototypes(embeddings: Tensor, segments: Segments) -> Tensor:
 
 
 @torch.no_grad()
-def segment_labels(labels: Tensor, segments: Segments, num_classes: int, *, ignore_index: int = 255) -> Tensor:
+def segment_labels(labels: Tensor, segments: Segments, num_classes: int, *, ignore_index: int = UNLABELLED) -> Tensor:
     """The most frequent label among the labelled pixels of each segment; the lowest label if several are most frequent.
 
     If these labels have split the segments, a segment has only one label.

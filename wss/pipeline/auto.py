@@ -13,6 +13,7 @@ import numpy as np
 
 from wss.datasets import DatasetSpec, Sample, open_source
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.stages.samples import evenly
 
 LOOKED_AT = 20
@@ -194,7 +195,7 @@ def _some(values: Any) -> bool:
 
 
 def _scribbled(sample: Sample) -> bool:
-    return _some(sample.strokes) or (sample.scribble is not None and bool((sample.scribble != 255).any()))
+    return _some(sample.strokes) or (sample.scribble is not None and bool((sample.scribble != UNLABELLED).any()))
 
 
 _HAS: dict[Annotation, Callable[[Sample], bool]] = {

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from wss.labels import UNLABELLED
 from wss.ops import mean_field
-from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
+from wss.propagation.propagation import Extra, Propagation, Proposal
 
 _LEAST = 1e-5  # smallest probability: smaller values have no meaning in float16 or from a network
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.errors import DataError
-from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
+from wss.labels import UNLABELLED
+from wss.propagation.propagation import Extra, Propagation, Proposal
 
 
 class FeatureHead(Propagation):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
+from wss.labels import UNLABELLED
+from wss.propagation.propagation import Extra, Propagation, Proposal
 
 
 class GrabCut(Propagation):

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.params import Params
 
 Extra = Literal["superpixels", "probs", "edges", "features"]
 """Inputs that an algorithm may read besides image and scribble."""
-
-UNLABELLED = 255
 
 
 @dataclass(frozen=True)

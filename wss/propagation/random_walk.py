@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from wss.labels import UNLABELLED
 from wss.ops import colour_gradient
 from wss.ops.coarse_walk import CoarseWalk
 from wss.params import LATER
-from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
+from wss.propagation.propagation import Extra, Propagation, Proposal
 
 
 class RandomWalk(Propagation):

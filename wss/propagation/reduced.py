@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
-from wss.propagation.propagation import UNLABELLED, Propagation, Proposal
+from wss.labels import UNLABELLED
+from wss.propagation.propagation import Propagation, Proposal
 
 
 def reduction(shape: tuple[int, int], pixels: int) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.labels import UNLABELLED
+
 
 def majority(
     superpixels: NDArray[Any], scribble: NDArray[np.uint8], present: NDArray[np.uint8], count: int
@@ -23,7 +25,7 @@ def majority(
         int64 (count,), positions in ``present``; the first one if several classes are most frequent, -1 without
         scribbles.
     """
-    labelled = scribble != 255
+    labelled = scribble != UNLABELLED
     rank = np.searchsorted(present, scribble[labelled])
     codes = superpixels[labelled].astype(np.int64) * len(present) + rank
     votes = np.bincount(codes, minlength=count * len(present)).reshape(count, len(present))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial import cKDTree
 
+from wss.labels import UNLABELLED
 from wss.ops.regions import region_means
-from wss.propagation.propagation import UNLABELLED, Extra, Propagation, Proposal
+from wss.propagation.propagation import Extra, Propagation, Proposal
 from wss.propagation.scribbled_superpixels import majority
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wss.scribbles.rasters import UNLABELLED, check_raster, noticed
+from wss.labels import UNLABELLED
+from wss.scribbles.rasters import check_raster, noticed
 
 
 def boxes_of(mask: NDArray[np.uint8], *, background: int | None, min_area: int | None = None) -> NDArray[np.int32]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
-from wss.scribbles.rasters import UNLABELLED, brush_width, check_raster, noticed, rasterise
+from wss.labels import UNLABELLED
+from wss.scribbles.rasters import brush_width, check_raster, noticed, rasterise
 from wss.scribbles.strokes import Stroke
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
-from wss.scribbles.rasters import UNLABELLED, check_raster, check_stroke, components, rasterise
+from wss.labels import UNLABELLED
+from wss.scribbles.rasters import check_raster, check_stroke, components, rasterise
 from wss.scribbles.strokes import Stroke
 
 

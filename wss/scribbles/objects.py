@@ -12,7 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from wss.errors import UsageError
-from wss.scribbles.rasters import UNLABELLED, check_raster, check_stroke, components, rasterise
+from wss.labels import UNLABELLED
+from wss.scribbles.rasters import check_raster, check_stroke, components, rasterise
 from wss.scribbles.strokes import Stroke
 
 

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.scribbles.strokes import Stroke
-
-UNLABELLED = 255
-"""Value of unlabelled pixels in raster scribbles, and of void pixels in masks."""
 
 
 class Component(NamedTuple):

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from wss.scribbles.rasters import UNLABELLED, brush_width, check_raster, noticed, rasterise
+from wss.labels import UNLABELLED
+from wss.scribbles.rasters import brush_width, check_raster, noticed, rasterise
 from wss.scribbles.skeletons import skeleton_of
 from wss.scribbles.strokes import Stroke
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from wss.checkpoints import build_model
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.metrics import confusion_matrix, miou
 from wss.predictor import InferenceParams, Predictor
-from wss.propagation.propagation import UNLABELLED
 from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.parallel import each
 from wss.stages.probabilities import kept

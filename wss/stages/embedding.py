@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from wss.checkpoints import build_model
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import spherical_kmeans
 from wss.params import Params
@@ -104,7 +105,7 @@ def clustered(embeddings: Tensor, params: SegmentParams) -> Tensor:
 def known_classes(labels: Store, image_id: str) -> NDArray[np.int64]:
     """Classes that occur in an image's labels or tags, int64, ascending."""
     found = np.unique(labels.get("labels", image_id))
-    found = found[found != 255]
+    found = found[found != UNLABELLED]
     if labels.has("tags", image_id):
         found = np.union1d(found, np.flatnonzero(labels.get("tags", image_id)))
     return found.astype(np.int64)

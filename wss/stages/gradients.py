@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.methods import Batch
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut, RegularisedLoss
 from wss.params import Params
@@ -109,7 +110,7 @@ def gradient(loss: RegularisedLoss, probs: torch.Tensor, rgb: torch.Tensor, of: 
         Shape and dtype of ``probs``.
     """
     shape = (len(probs), *probs.shape[2:])
-    labels = torch.full(shape, 255, dtype=torch.int64, device=probs.device)
+    labels = torch.full(shape, UNLABELLED, dtype=torch.int64, device=probs.device)
     valid = torch.ones(shape, dtype=torch.bool, device=probs.device)
     leaf = (probs if of == "segment" else probs.clamp(min=_LEAST).log()).detach().requires_grad_()
     with torch.enable_grad():

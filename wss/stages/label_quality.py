@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.metrics import confusion_by_certainty, label_record
 from wss.params import Params
 from wss.stages.samples import check_split, split_ids
@@ -45,7 +46,7 @@ def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context
             {
                 "levels": levels.astype(np.uint8),
                 "counts": counts,
-                "unlabelled": np.array([((found == 255) & (truth != 255)).sum()], np.int64),
+                "unlabelled": np.array([((found == UNLABELLED) & (truth != UNLABELLED)).sum()], np.int64),
             },
         )
         advance(1, image_id)

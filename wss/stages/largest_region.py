@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wss.datasets.source import Catalogue
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.ops.largest_region import outside_largest, regions_of
 from wss.params import Params
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -107,12 +108,12 @@ def _trial(samples: Store, predictions: Store, labels: Store, background: int) -
         predicted = stacked(samples, ids, partial(predictions.get, "labels"))
         known = np.stack(
             [
-                labels.get("labels", i) if i in labels else np.full(p.shape, 255, np.uint8)
+                labels.get("labels", i) if i in labels else np.full(p.shape, UNLABELLED, np.uint8)
                 for i, p in zip(ids, predicted, strict=True)
             ]
         )
         regions = regions_of(predicted, background)
-        touched = np.unique(regions[(known != background) & (known != 255)])
+        touched = np.unique(regions[(known != background) & (known != UNLABELLED)])
         right = np.isin(regions, touched[touched > 0])
         if not right.any():
             continue
@@ -139,7 +140,7 @@ def stacked(samples: Store, ids: Sequence[str], labels_of: Callable[[str], NDArr
 def _with_data(samples: Store, image_id: str, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not samples.has("valid", image_id):
         return labels
-    return np.where(samples.get("valid", image_id) > 0, labels, np.uint8(255))
+    return np.where(samples.get("valid", image_id) > 0, labels, np.uint8(UNLABELLED))
 
 
 def _check(params: LargestRegionParams, catalogue: Catalogue) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from wss.datasets.source import Catalogue
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.params import LATER, Params
 from wss.scribbles import (
     Stroke,
@@ -224,7 +225,7 @@ def _annotate(
     params: PrepareParams, samples: Store, image_id: str, simulated: bool, keep: bool
 ) -> dict[str, NDArray[Any]]:
     shape = samples.shape("image", image_id)[:2]
-    nothing: Labels = np.full(shape, 255, np.uint8)
+    nothing: Labels = np.full(shape, UNLABELLED, np.uint8)
     if not keep:
         return {"labels": nothing}
     if params.annotation == "tag":

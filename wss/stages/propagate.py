@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.metrics import certainty_levels, confusion_matrix, miou
 from wss.params import Params
 from wss.propagation import AnyPropagation, Proposal
@@ -66,11 +67,11 @@ def proposal_scores(samples: Store, proposals: Store) -> dict[str, Any]:
     labelled = pixels = scored = 0
     for image_id in proposals.ids:
         labels = proposals.get("labels", image_id)
-        known = labels != 255
+        known = labels != UNLABELLED
         labelled, pixels = labelled + int(known.sum()), pixels + labels.size
         if samples.has("mask", image_id):
             scored += 1
-            truth = np.where(known, samples.get("mask", image_id), 255)
+            truth = np.where(known, samples.get("mask", image_id), UNLABELLED)
             total += confusion_matrix(truth, np.where(known, labels, 0), classes)
     scores: dict[str, Any] = {"images": len(proposals), "coverage": labelled / max(pixels, 1), "scored": scored}
     return {**scores, "miou": miou(total)} if total.any() else scores
@@ -124,12 +125,12 @@ def _propagate(
     valid = samples.get("valid", image_id) > 0 if samples.has("valid", image_id) else None
     known = labels.get("labels", image_id)
     if valid is not None:
-        known = np.where(valid, known, np.uint8(255))
+        known = np.where(valid, known, np.uint8(UNLABELLED))
     try:
         found = params.method.propagate(samples.get("image", image_id), known, len(samples.meta["classes"]), **given)
     except DataError as error:
         raise DataError(f"image {image_id!r}: {error}") from error
-    return found if valid is None else replace(found, labels=np.where(valid, found.labels, np.uint8(255)))
+    return found if valid is None else replace(found, labels=np.where(valid, found.labels, np.uint8(UNLABELLED)))
 
 
 def _read(store: Store, item: str, image_id: str, samples: Store) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.methods.coarse import coarse_labels
 from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import nearest, segment_labels, segment_prototypes, split_segments, vote
@@ -52,7 +53,7 @@ def run(params: PrototypesParams, inputs: Inputs, output: StoreWriter, context: 
     """
     samples, labels = inputs["samples"], inputs["labels"]
     model = load_embedder(inputs["model"], context.device)
-    ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != 255).any()]
+    ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != UNLABELLED).any()]
     if not ids:
         raise DataError(f"prototypes: no image of split {params.split!r} has a labelled pixel")
     num_classes = len(samples.meta["classes"])
@@ -91,7 +92,7 @@ def labelled_segments(
     coarse = coarse_labels(labels, params.segments.stride, num_classes)
     clusters = clustered(cells, params.segments)
     found = split_segments(clusters, coarse) if params.labels == "split" else split_segments(clusters)
-    found = split_segments(found.ids, valid=(segment_labels(coarse, found, num_classes) != 255)[found.ids])
+    found = split_segments(found.ids, valid=(segment_labels(coarse, found, num_classes) != UNLABELLED)[found.ids])
     return {
         "prototypes": segment_prototypes(cells, found).to(torch.float16).cpu().numpy(),
         "labels": segment_labels(coarse, found, num_classes).to(torch.uint8).cpu().numpy(),

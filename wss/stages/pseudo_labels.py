@@ -10,6 +10,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.metrics import certainty_levels
 from wss.params import LATER, Params
 from wss.stages.parallel import each
@@ -75,17 +76,17 @@ def _arrays(
     tags = labels.get("tags", image_id) if labels.has("tags", image_id) else None
     if params.restrict and tags is not None:
         found, probs = among(found, probs, tags.astype(bool))
-    sure = found != 255
+    sure = found != UNLABELLED
     if params.entropy_below is not None and probs is not None:
         sure &= entropy_share(probs) < params.entropy_below
     if params.largest:
-        sure = largest_parts(np.where(sure, found, 255).astype(np.uint8)) != 255
-    found = np.where(sure, found, 255).astype(np.uint8)
-    given = labels.get("labels", image_id) if params.keep else np.full_like(found, 255)
-    arrays = {"labels": np.where(given == 255, found, given)}
+        sure = largest_parts(np.where(sure, found, UNLABELLED).astype(np.uint8)) != UNLABELLED
+    found = np.where(sure, found, UNLABELLED).astype(np.uint8)
+    given = labels.get("labels", image_id) if params.keep else np.full_like(found, UNLABELLED)
+    arrays = {"labels": np.where(given == UNLABELLED, found, given)}
     if probs is not None:
         doubt = np.where(sure, 1 - probs.max(0).astype(np.float64), 1)
-        arrays["certainty"] = certainty_levels(np.where(given == 255, doubt, 0))
+        arrays["certainty"] = certainty_levels(np.where(given == UNLABELLED, doubt, 0))
     if tags is not None:
         arrays["tags"] = tags
     return arrays
@@ -107,11 +108,11 @@ def among(
         Without ``probs``, pixels of an untagged class are unlabelled, and None is returned for the probabilities.
     """
     if probs is None:
-        return np.where(np.isin(found, np.flatnonzero(tags)), found, 255).astype(np.uint8), None
+        return np.where(np.isin(found, np.flatnonzero(tags)), found, UNLABELLED).astype(np.uint8), None
     shares = np.where(tags[:, None, None], probs, 0).astype(np.float32)
     total = shares.sum(0)
     shares /= np.maximum(total, np.finfo(np.float32).tiny)
-    return np.where(total > 0, shares.argmax(0), 255).astype(np.uint8), shares
+    return np.where(total > 0, shares.argmax(0), UNLABELLED).astype(np.uint8), shares
 
 
 def entropy_share(probs: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -123,8 +124,8 @@ def entropy_share(probs: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def largest_parts(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Keep the largest 4-connected part of each class in labels (H,W); 255 elsewhere. Of equal parts, the first is kept."""
-    kept = np.full_like(labels, 255)
-    for k in np.unique(labels[labels != 255]):
+    kept = np.full_like(labels, UNLABELLED)
+    for k in np.unique(labels[labels != UNLABELLED]):
         parts, count = ndimage.label(labels == k)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
         kept[parts == 1 + sizes.argmax()] = k

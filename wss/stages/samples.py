@@ -24,6 +24,7 @@ from wss.datasets.label_values import (
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.datasets.volume_source import VolumeSource
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.params import Params, nearest
 from wss.scribbles.strokes import Stroke
 from wss.stages.parallel import each
@@ -282,7 +283,7 @@ def _check(sample: Sample, num_classes: int) -> None:
                 f"image {sample.id!r}: {name} is {labels.shape[1]}x{labels.shape[0]}, the image "
                 f"{sample.image.shape[1]}x{sample.image.shape[0]}; run `wss data check` for all such files"
             )
-        wrong = labels[(labels >= num_classes) & (labels != 255)]
+        wrong = labels[(labels >= num_classes) & (labels != UNLABELLED)]
         if wrong.size:
             raise DataError(
                 f"image {sample.id!r}: {name} holds label {int(wrong[0])}, but the {num_classes} classes are 0 to "
@@ -320,7 +321,7 @@ def _arrays(sample: Sample, num_classes: int) -> dict[str, NDArray[Any]]:
 def _told_by(mask: NDArray[np.uint8] | None, tags: Sequence[int]) -> bool:
     """True if a mask has exactly these classes, so that tags add nothing."""
     return mask is not None and set(tags) == set(
-        np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:255]).tolist()
+        np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:UNLABELLED]).tolist()
     )
 
 

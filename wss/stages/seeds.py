@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.params import Params
 from wss.scribbles import box_labels, box_windows
 from wss.stages.parallel import each
@@ -127,7 +128,7 @@ def sec_seeds(
         they are where the classifier finds no class; this needs no further network, but it knows no background objects.
     """
     active = cam >= threshold
-    labels = np.full(cam.shape[1:], 255, np.uint8)
+    labels = np.full(cam.shape[1:], UNLABELLED, np.uint8)
     highest = cam.max(0)
     if background is not None and background_share > 0:
         lowest = np.quantile(highest, background_share, method="lower")
@@ -168,7 +169,7 @@ def spml_seeds(
         labels[empty > highest] = background
         confidence = np.maximum(highest, empty)
     labels[confidence < max(threshold, np.finfo(np.float64).tiny)] = (
-        255  # where nothing is active, no class has a largest activation
+        UNLABELLED  # where nothing is active, no class has a largest activation
     )
     return labels
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.metrics import certainty_levels
 from wss.ops import similarity_walk
 from wss.params import Params
@@ -99,7 +100,7 @@ def run(params: SimilarityWalkParams, inputs: Inputs, output: StoreWriter, conte
     for image_id in todo:
         image, given = samples.get("image", image_id), labels.get("labels", image_id)
         classes = known_classes(labels, image_id)
-        arrays = {"labels": given, "certainty": certainty_levels(given == 255)}
+        arrays = {"labels": given, "certainty": certainty_levels(given == UNLABELLED)}
         if len(classes):
             if not params.restrict:
                 classes = np.arange(num_classes)
@@ -161,8 +162,8 @@ def pseudo_labels(
     labels = classes[probs.argmax(0)].astype(np.uint8)
     doubt = 1 - probs.max(0).astype(np.float64)
     if given is not None:
-        labels = np.where(given == 255, labels, given)
-        doubt = np.where(given == 255, doubt, 0)
+        labels = np.where(given == UNLABELLED, labels, given)
+        doubt = np.where(given == UNLABELLED, doubt, 0)
     return {"labels": labels, "certainty": certainty_levels(doubt)}
 
 

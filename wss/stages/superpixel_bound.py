@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.labels import UNLABELLED
 from wss.params import Params
 from wss.stages.samples import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -42,7 +43,7 @@ def run(params: SuperpixelBoundParams, inputs: Inputs, output: StoreWriter, cont
         best = majority(segments, mask)
         if params.rule == "spcon" and image_id in labels:
             scribbled = majority(segments, labels.get("labels", image_id))
-            best = np.where(scribbled != 255, scribbled, best)
+            best = np.where(scribbled != UNLABELLED, scribbled, best)
         output.append(image_id, {"labels": best[segments].astype(np.uint8)})
         advance(1, image_id)
     output.meta.update(annotation="mask", simulated=False, options={"superpixels": params.rule})
@@ -59,12 +60,12 @@ def majority(segments: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
     Returns:
         int64, one per segment.
     """
-    known = labels != 255
+    known = labels != UNLABELLED
     classes = int(labels[known].max()) + 1 if known.any() else 1
     number = int(segments.max()) + 1
     counts = np.bincount(segments[known].astype(np.int64) * classes + labels[known], minlength=number * classes)
     table = counts.reshape(number, classes)
-    result: NDArray[np.int64] = np.where(table.any(1), table.argmax(1), 255)
+    result: NDArray[np.int64] = np.where(table.any(1), table.argmax(1), UNLABELLED)
     return result
 
 

@@ -18,6 +18,7 @@ from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
 from wss.distributed import all_reduce_sum, call_on_all, check_parts, local_world_size, shard, world_size
 from wss.errors import DataError, UsageError
+from wss.labels import UNLABELLED
 from wss.methods import CrossEntropyMethod, Phase
 from wss.metrics import confusion_matrix, miou
 from wss.networks import check_pretrained
@@ -204,8 +205,8 @@ def _training_ids(params: TrainParams, samples: Store, labels: Store) -> list[st
     if "tags" in params.method.needs:
         return _tagged(params, labels, ids)
     if not params.method.uses_unlabelled:
-        ids = [i for i in ids if bool((labels.get("labels", i) != 255).any())]
-    if not ids or all(bool((labels.get("labels", i) == 255).all()) for i in ids):
+        ids = [i for i in ids if bool((labels.get("labels", i) != UNLABELLED).any())]
+    if not ids or all(bool((labels.get("labels", i) == UNLABELLED).all()) for i in ids):
         raise DataError(
             f"no image of split {params.split!r} has a labelled pixel; `wss data info` shows what is labelled; "
             "--drop or --shrink may have removed the labels, and image tags label no pixel"
@@ -218,7 +219,7 @@ def _require_objects(params: TrainParams, samples: Store, labels: Store, ids: Se
     """Raise if labels come from boxes alone. Such labels are background outside the boxes, and no pixel is an object."""
     background = samples.meta["background"]
     if labels.meta["annotation"] != "box" or any(
-        bool(np.isin(labels.get("labels", i), (background, 255), invert=True).any()) for i in ids
+        bool(np.isin(labels.get("labels", i), (background, UNLABELLED), invert=True).any()) for i in ids
     ):
         return
     raise DataError(
@@ -232,7 +233,7 @@ def _tagged(params: TrainParams, labels: Store, ids: Sequence[str]) -> list[str]
     """The images that have tags. Images with neither tags nor labels are skipped."""
     tagged = [i for i in ids if labels.has("tags", i)]
     rest = sorted(set(ids) - set(tagged))
-    untagged = next((i for i in rest if bool((labels.get("labels", i) != 255).any())), None)
+    untagged = next((i for i in rest if bool((labels.get("labels", i) != UNLABELLED).any())), None)
     if not tagged or untagged is not None:
         if untagged is None and labels.meta["annotation"] == "box":
             raise DataError(
@@ -332,7 +333,7 @@ class _Reader:
         maps: dict[str, NDArray[Any]] = {"labels": self._labels.get("labels", image_id)}
         if self._samples.has("valid", image_id):
             maps["valid"] = self._samples.get("valid", image_id)
-            maps["labels"] = np.where(maps["valid"] == 0, np.uint8(255), maps["labels"])
+            maps["labels"] = np.where(maps["valid"] == 0, np.uint8(UNLABELLED), maps["labels"])
         for name, store in self._maps.items():
             values = store.get(name, image_id)
             # edge strengths become float, because they are interpolated; labels, also uint8, are not

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from wss.checkpoints import build_model
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.losses.rawks import uncertainty_weights
 from wss.methods import Rawks
 from wss.methods.coarse import coarse_labels
@@ -109,8 +110,8 @@ class Walker:
         probs = self._enlarged(hitting_probabilities(boundary, coarse, num_classes), given, "bilinear")
         known = self._enlarged(reachable(boundary, coarse)[:, None].float(), given, "nearest")[0] > 0
         weights = uncertainty_weights(probs[None], alpha=self._alpha)[0] * known
-        labels = torch.where(given != 255, given, torch.where(known, probs.argmax(0), 255))
-        weights = torch.where(given != 255, 1.0, weights)
+        labels = torch.where(given != UNLABELLED, given, torch.where(known, probs.argmax(0), UNLABELLED))
+        weights = torch.where(given != UNLABELLED, 1.0, weights)
         return Walk(labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].float().cpu().numpy())
 
     def _enlarged(self, maps: Tensor, like: Tensor, mode: str) -> Tensor:

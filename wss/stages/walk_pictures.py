@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from wss.labels import UNLABELLED
 from wss.params import Params
 from wss.stages.samples import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
@@ -34,7 +35,7 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
     """
     samples, labels = inputs["samples"], inputs["labels"]
     walker = Walker(inputs["model"], context.device)
-    ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != 255).any()]
+    ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != UNLABELLED).any()]
     if not ids:
         context.progress.say(f"walk-pictures: no image of {params.split!r} has scribbles: there is nothing to show")
     ids = evenly(ids, params.images)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from wss.errors import DataError
+from wss.labels import UNLABELLED
 from wss.params import LATER, Params
 
-UNLABELLED = 255
 Range = tuple[float, float]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from wss.labels import UNLABELLED
 from wss.methods import Batch, Method
 from wss.networks import NetworkSpec
 
@@ -77,7 +78,7 @@ def _measure(method: Method, terms: Sequence[str], trial: Trial, threads: int) -
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     side, size = trial.crop, trial.batch_size
     rgb = 255 * torch.rand(size, 3, side, side, device=device)
-    labels = torch.full((size, side, side), 255, device=device)
+    labels = torch.full((size, side, side), UNLABELLED, device=device)
     labels[:, side // 4, side // 4 : side // 2], labels[:, side // 2, side // 4 : side // 2] = 0, trial.num_classes - 1
     batch = Batch(rgb, labels, torch.ones_like(labels, dtype=torch.bool), {}, background=0)
 

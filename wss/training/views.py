@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wss.labels import UNLABELLED
 from wss.training.augment import AugmentParams, augment
 from wss.training.batches import ReadSample, TrainingSet
 
@@ -150,4 +151,4 @@ def _padded(values: NDArray[Any], size: tuple[int, int], fill: Any) -> NDArray[A
 
 def _nothing(values: NDArray[Any]) -> int:
     """Value of a map outside the image, by its dtype; see ``augment``."""
-    return {"uint8": 255, "int32": -1}.get(values.dtype.name, 0)
+    return {"uint8": UNLABELLED, "int32": -1}.get(values.dtype.name, 0)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
+from wss.labels import UNLABELLED
 from wss.viz.overlays import check_image
-from wss.viz.palette import VOID
 
 WRONG_COLOUR = (208, 58, 30)
 VOID_COLOUR = (120, 160, 205)
@@ -38,7 +38,7 @@ def error_map(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray
         )
     grey = np.rint(255 - 0.5 * (255 - image @ _TO_GREY)).astype(np.uint8)
     painted = np.repeat(grey[..., None], 3, axis=2)
-    for where, colour in ((truth != prediction, WRONG_COLOUR), (truth == VOID, VOID_COLOUR)):
+    for where, colour in ((truth != prediction, WRONG_COLOUR), (truth == UNLABELLED, VOID_COLOUR)):
         # A quarter of the image stays visible, so that the place of an error can be recognised.
         painted[where] = np.rint(0.25 * grey[where, None] + 0.75 * np.array(colour)).astype(np.uint8)
     return painted

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import UsageError
-from wss.viz.palette import VOID, colourise
+from wss.labels import UNLABELLED
+from wss.viz.palette import colourise
 
 Picture = NDArray[np.uint8]
 """uint8 (H, W, 3), RGB."""
@@ -75,7 +76,7 @@ def scribble_overlay(
     check_image(image, scribble)
     colours = colourise(scribble, palette)
     paled = _blend(image, 255, np.full(scribble.shape, 0.3, np.float32))
-    drawn = scribble != VOID
+    drawn = scribble != UNLABELLED
     if not drawn.any():
         return paled
     radius = (thickness_px if thickness_px is not None else max(3.0, 0.016 * max(scribble.shape))) / 2
@@ -115,7 +116,7 @@ def box_overlay(
         DataError: A label that is neither a class nor 255.
         UsageError: ``image`` and ``labels`` differ in size or are of the wrong type.
     """
-    inside = labels if background is None else np.where(labels == background, VOID, labels)
+    inside = labels if background is None else np.where(labels == background, UNLABELLED, labels)
     drawn = scribble_overlay(image, inside, palette, thickness_px=1)
     width = max(1, round(0.008 * max(labels.shape)))
     for label, x0, y0, x1, y1 in boxes.tolist():

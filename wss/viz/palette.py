@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wss.errors import DataError, UsageError
-
-VOID = 255
-"""The label of pixels without a class: unlabelled in scribbles, void in masks."""
+from wss.labels import UNLABELLED
 
 VOID_COLOUR = (224, 224, 192)
 """Colour of these pixels, as in PASCAL VOC's masks."""
@@ -34,8 +32,8 @@ def distinct_palette(count: int, background: int | None = 0) -> NDArray[np.uint8
 
     Source: Ottosson, A perceptual color space for image processing, 2020 (OKLab to linear sRGB).
     """
-    if not 0 <= count <= VOID:
-        raise UsageError(f"expected 0 to {VOID} classes, got {count}")
+    if not 0 <= count <= UNLABELLED:
+        raise UsageError(f"expected 0 to {UNLABELLED} classes, got {count}")
     index = np.arange(count)
     tone = np.array(_TONES)[index % len(_TONES)]
     hue = 0.5 + index * _GOLDEN_ANGLE
@@ -77,11 +75,11 @@ def full_palette(palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
         UsageError: The palette is not uint8 (K, 3) with K <= 255.
     """
     palette = np.asarray(palette)
-    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3 or len(palette) > VOID:
-        raise UsageError(f"expected a palette as uint8 (K, 3), K <= {VOID}, got {palette.dtype} {palette.shape}")
+    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3 or len(palette) > UNLABELLED:
+        raise UsageError(f"expected a palette as uint8 (K, 3), K <= {UNLABELLED}, got {palette.dtype} {palette.shape}")
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    table[VOID] = VOID_COLOUR
+    table[UNLABELLED] = VOID_COLOUR
     return table
 
 
@@ -114,8 +112,8 @@ def check_labels(labels: NDArray[Any], num_classes: int) -> None:
     """
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise UsageError(f"expected labels as integers (H, W), got {labels.dtype} {labels.shape}")
-    wrong = labels[(labels != VOID) & ((labels < 0) | (labels >= num_classes))]
+    wrong = labels[(labels != UNLABELLED) & ((labels < 0) | (labels >= num_classes))]
     if wrong.size:
         raise DataError(
-            f"label {wrong[0]} has no colour: expected 0..{num_classes - 1} or {VOID}; check the class list of the data set"
+            f"label {wrong[0]} has no colour: expected 0..{num_classes - 1} or {UNLABELLED}; check the class list of the data set"
         )

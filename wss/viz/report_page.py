@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from wss.labels import UNLABELLED
 from wss.viz.error_map import VOID_COLOUR as ERROR_MAP_VOID
 from wss.viz.error_map import WRONG_COLOUR, error_map
 from wss.viz.figures import Series, confusion_figure, line_chart, row_shares
@@ -253,7 +254,7 @@ class ReportPage:
             alt = f"Classes of {name} predicted by {row.run.name}: {self._spoken(labels)}"
             tiles: list[_Painted] = [("Prediction", alt, painted)]
             if picture.truth is not None:
-                counted = picture.truth != 255
+                counted = picture.truth != UNLABELLED
                 wrong = float((picture.truth != labels)[counted].mean()) if counted.any() else 0.0
                 alt = f"Errors of {row.run.name} on {name}: {percent(wrong)} of the pixels are wrong"
                 tiles.append(("Errors", alt, error_map(image, picture.truth, labels)))
