@@ -24,6 +24,7 @@ app.command()(bench_walk.walk)
 
 
 @app.command()
+@options.common("device", "jobs", "verbose", "quiet", "as_json")
 def edges(
     root: Annotated[Path, typer.Option("--root", "-r", help="BSDS500: the folder with images/ and groundTruth/.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
@@ -44,11 +45,8 @@ def edges(
     ] = 99,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of images, evenly spread.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the scores as JSON to this file.")] = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Score an edge detector on BSDS500: F at the best threshold of the set (ODS) and of each image (OIS), and AP.
 
@@ -61,7 +59,6 @@ def edges(
     import os
 
     from wss.cli import interrupt
-    from wss.cli.console import Terminal
     from wss.cli.edges import checked, settings
     from wss.cli.session import resolve_device
     from wss.datasets.bsds import list_bsds, list_ground_truth
@@ -73,7 +70,7 @@ def edges(
     from wss.store.atomic import write_text
 
     params = checked(DetectorParams, settings(detector, weights, alignment, scales, flip) | {"nms": True})
-    place = resolve_device(device)
+    place = resolve_device(common.device)
     score: Callable[..., tuple[BoundaryCounts, float]]
     calls: list[tuple[Any, ...]]
     if maps is None:
@@ -90,9 +87,11 @@ def edges(
         names = _spread(list(truths), limit)
         files = find_edge_maps(maps, split, names)
         score, calls = _score_map, [(f, truths[n], nms, thresholds) for f, n in zip(files, names, strict=True)]
-    with interrupt.work(), Terminal(quiet, verbose, as_json) as terminal:
+    with interrupt.work(), common.terminal() as terminal:
         advance = terminal.task(f"edges ({detector if maps is None else maps.name})", len(names))
-        workers = 1 if maps is None and place.type == "cuda" else min(len(names), jobs or len(os.sched_getaffinity(0)))
+        workers = (
+            1 if maps is None and place.type == "cuda" else min(len(names), common.jobs or len(os.sched_getaffinity(0)))
+        )
         counts, seconds = [], []
         levels = boundary_thresholds(thresholds)
         for name, (one, spent) in zip(names, each(score, calls, workers), strict=True):

@@ -25,6 +25,7 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
 thresholds for contour maps."""
 
 
+@options.common("device", "jobs", "verbose", "quiet", "as_json")
 def superpixels(
     root: Annotated[Path, typer.Option("--root", "-r", help="BSDS500: the folder with images/ and groundTruth/.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
@@ -42,11 +43,8 @@ def superpixels(
     flip: Flip = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of images, evenly spread.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the scores as JSON to this file.")] = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Score regions on BSDS500: segmentation covering, probabilistic Rand index (PRI), variation of information (VI, bits).
 
@@ -58,7 +56,6 @@ def superpixels(
     import os
 
     from wss.cli import interrupt
-    from wss.cli.console import Terminal
     from wss.cli.edges import checked, settings
     from wss.cli.session import resolve_device
     from wss.datasets.bsds import list_bsds
@@ -82,12 +79,12 @@ def superpixels(
     items = list_bsds(root, split)
     count = min(limit or len(items), len(items))
     items = [items[number * len(items) // count] for number in range(count)]
-    place = resolve_device(device)
+    place = resolve_device(common.device)
     if reads_edges:
         build_detector(params, place)  # faulty weights raise here, not in a worker process
-    with interrupt.work(), Terminal(quiet, verbose, as_json) as terminal:
+    with interrupt.work(), common.terminal() as terminal:
         advance = terminal.task(f"superpixels ({method})", count)
-        workers = 1 if reads_edges and place.type == "cuda" else min(count, jobs or len(os.sched_getaffinity(0)))
+        workers = 1 if reads_edges and place.type == "cuda" else min(count, common.jobs or len(os.sched_getaffinity(0)))
         found, regions, seconds = [], [], []
         calls = ((levels, values, params, item, str(place)) for item in items)
         for item, (agreement, numbers, spent) in zip(items, each(_score, calls, workers), strict=True):

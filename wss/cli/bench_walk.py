@@ -10,6 +10,7 @@ import typer
 from wss.cli import options
 
 
+@options.common("device", "quiet", "as_json")
 def walk(
     network: Annotated[str, typer.Option(help="Architecture, as in `wss train`.")] = "deeplab-v2",
     backbone: Annotated[
@@ -25,9 +26,8 @@ def walk(
     repeats: Annotated[int, typer.Option(min=1, help="Number of timed steps.")] = 3,
     amp: Annotated[bool, typer.Option("--amp", help="Autocast to bfloat16.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the costs as JSON to this file.")] = None,
-    device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Measure parameters, memory and speed of a network, with a random walk, and with self-supervision (RW-SS, Table 5).
 
@@ -38,7 +38,6 @@ def walk(
     import json
     from dataclasses import asdict
 
-    from wss.cli.console import Terminal
     from wss.cli.session import resolve_device
     from wss.methods import RwSs
     from wss.networks import NetworkSpec
@@ -51,7 +50,7 @@ def walk(
     spec = validate(
         NetworkSpec, {"name": network, "backbone": backbone, "output_stride": output_stride}, "wss bench walk"
     )
-    trial = Trial(spec, classes, crop, batch_size, str(resolve_device(device)), amp, repeats)
+    trial = Trial(spec, classes, crop, batch_size, str(resolve_device(common.device)), amp, repeats)
     walking = validate(RwSs, {"embed": embed}, "wss bench walk")
     variants = {
         "baseline": (RwSs(walk=False), ["pce"]),
@@ -59,7 +58,7 @@ def walk(
         "+ self-supervision": (walking, ["pce", "consistency"]),
     }
     rows = []
-    with Terminal(quiet, as_json=as_json) as terminal:
+    with common.terminal() as terminal:
         advance = terminal.task("measuring", len(variants))
         for name, (method, terms) in variants.items():
             rows.append({"variant": name, **asdict(cost(method, terms, trial))})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PIPELINE = "classifier"
 
 
+@options.common("workspace", "seed", "device", "jobs", "verbose", "quiet", "as_json")
 def cam(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for a picture of each image and class.")
@@ -22,13 +23,8 @@ def cam(
     split: Annotated[str, typer.Option(help="Split whose images are mapped.")] = "train",
     preset: options.Preset = None,
     settings: options.Settings = None,
-    workspace: options.Workspace = Path(),
-    seed: options.Seed = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Compute class activation maps, which show where a classifier sees the tagged classes of an image.
 
@@ -37,12 +33,10 @@ def cam(
 
     Example: [bold]wss cam --out maps[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.pipeline.changes import merge, parse_overrides
     from wss.pipeline.spec import find_pipeline, load_pipeline
 
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session:
+    with common.session(preset=preset) as session:
         session.guard(out)
         name, changes = PIPELINE, session.prepared(PIPELINE)
         trained = session.workspace.state().get("train")

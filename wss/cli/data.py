@@ -17,18 +17,15 @@ app.command()(tiles.join)
 
 
 @app.command()
+@options.common("workspace", "jobs", "quiet", "as_json")
 def check(
-    workspace: options.Workspace = Path(),
-    jobs: options.Jobs = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Read every file and report each violation of a convention, with the remedy; exit code 1 if there are errors."""
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.datasets.check import check as check_source
 
-    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+    with common.session() as session:
         source, count = _source(session)
         advance = session.context.progress.task("checking", count)
         findings = check_source(source, jobs=session.jobs, progress=advance)
@@ -50,19 +47,16 @@ def check(
 
 
 @app.command()
+@options.common("workspace", "jobs", "quiet", "as_json")
 def info(
-    workspace: options.Workspace = Path(),
-    jobs: options.Jobs = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Count images, sizes, classes, labelled pixels, boxes and tags."""
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.datasets.check import info as summarise
     from wss.datasets.tables import tag_counts
 
-    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+    with common.session() as session:
         source, count = _source(session)
         facts = summarise(source, jobs=session.jobs, progress=session.context.progress.task("reading", count))
         facts["tag_images"] = tags = tag_counts(source)
@@ -98,15 +92,13 @@ def info(
 
 
 @app.command()
+@options.common("seed", "workspace", "jobs", "quiet", "as_json")
 def simulate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
     to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat, coco or painted.")] = "png",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    seed: options.Seed = None,
-    workspace: options.Workspace = Path(),
-    jobs: options.Jobs = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Draw human-like scribbles from the dense masks. The same seed and image give the same scribbles."""
     from dataclasses import replace
@@ -127,13 +119,14 @@ def simulate(
             sample = self._source.read(image_id)
             if sample.mask is None:
                 raise DataError(f"image {image_id!r} has no mask to draw scribbles from; name a --split that has masks")
-            strokes = tuple(draw(sample.mask, image_seed(seed or 0, image_id)))
+            strokes = tuple(draw(sample.mask, image_seed(common.seed or 0, image_id)))
             return replace(sample, strokes=strokes, scribble=None)
 
-    _convert(out, to, split, workspace, jobs, quiet, as_json, Simulated)
+    _convert(common, out, to, split, Simulated)
 
 
 @app.command()
+@options.common("workspace", "jobs", "quiet", "as_json")
 def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the scribbles.")],
     to: Annotated[str, typer.Option(help="png, xml, txt, labelme, cvat, coco or painted.")],
@@ -156,10 +149,8 @@ def convert(
         typer.Option(help="Folder of the images, for drawings without image sizes.", show_default=False),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    workspace: options.Workspace = Path(),
-    jobs: options.Jobs = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Convert scribbles to another format: the data set's scribbles, or drawings of another program.
 
@@ -173,12 +164,13 @@ def convert(
     if drawings is None:
         if program or classes or rest or images:
             raise UsageError("--from, --classes, --rest and --images need a file or folder of drawings; name it")
-        _convert(out, to, split, workspace, jobs, quiet, as_json, lambda source: source)
+        _convert(common, out, to, split, lambda source: source)
         return
-    _convert_drawings(drawings, program, classes, rest, images, out, to, quiet, as_json)
+    _convert_drawings(common, drawings, program, classes, rest, images, out, to)
 
 
 def _convert_drawings(
+    common: options.Common,
     drawings: Path,
     program: str | None,
     classes: Path | None,
@@ -186,12 +178,9 @@ def _convert_drawings(
     images: Path | None,
     out: Path,
     to: str,
-    quiet: bool,
-    as_json: bool,
 ) -> None:
     from typing import get_args
 
-    from wss.cli.console import Terminal
     from wss.datasets.classlist import read_classes
     from wss.datasets.convert import convert as write
     from wss.datasets.drawn import Program, open_drawings
@@ -204,7 +193,7 @@ def _convert_drawings(
         raise UsageError(
             "--classes FILE is missing: a file with one class name per line, in the order of their indices"
         )
-    with Terminal(quiet, as_json=as_json) as terminal:
+    with common.terminal() as terminal:
         source = open_drawings(drawings, program, read_classes(classes), rest=rest, images=images)  # type: ignore[arg-type]
         for note in source.notes:
             terminal.say(f"{note.severity} [{note.code}] {note.file}: {note.message}; {note.remedy}")
@@ -216,16 +205,12 @@ def _count(files: list[Path]) -> str:
     return f"{len(files)} file{'' if len(files) == 1 else 's'}"
 
 
-def _convert(
-    out: Path, to: str, split: str | None, workspace: Path, jobs: int, quiet: bool, as_json: bool, wrap: Any
-) -> None:
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
+def _convert(common: options.Common, out: Path, to: str, split: str | None, wrap: Any) -> None:
     from wss.datasets.convert import convert as write
     from wss.errors import UsageError
     from wss.params import nearest
 
-    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+    with common.session() as session:
         source, _ = _source(session)
         splits = source.catalogue.splits
         if split is not None and split not in splits:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from wss.cli import options
 
 
-def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
+@options.common("workspace", "as_json")
+def doctor(
+    *,
+    common: options.Common,
+) -> None:
     """Show installed packages, usable kernels and GPUs, and whether the workspace is writable."""
     import importlib.metadata as metadata
     import os
@@ -16,11 +18,10 @@ def doctor(workspace: options.Workspace = Path(), as_json: options.Json = False)
 
     import torch
 
-    from wss.cli.console import Terminal
     from wss.kernels import assignment, native, tree, walk
 
-    terminal = Terminal(as_json=as_json)
-    place = workspace.resolve()
+    terminal = common.terminal()
+    place = common.workspace.resolve()
     existing = next(p for p in (place, *place.parents) if p.exists())
 
     def version(package: str) -> str:

@@ -29,6 +29,7 @@ Scales = Annotated[
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 
 
+@options.common("workspace", "device", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def edges(
     detector: Detector = "embedded",
     weights: Weights = None,
@@ -37,14 +38,8 @@ def edges(
     flip: Flip = False,
     nms: Annotated[bool, typer.Option("--nms", help="Thin edges to ridges, one pixel wide.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for grey PNGs, 255 = certain edge.")] = None,
-    workspace: options.Workspace = Path(),
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Detect boundaries in every image of the data set; `wss train` uses them in this workspace.
 
@@ -53,14 +48,10 @@ def edges(
 
     Example: [bold]wss edges --scales 0.5,1,2 --flip --out edges[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
-    from wss.cli.workers import workers
     from wss.stages.edges import EdgesParams
 
     values = settings(detector, weights, alignment, scales, flip) | {"nms": nms}
-    terminal = Terminal(quiet, verbose, as_json)
-    with workers(backend, address, jobs) as jobs, Session(workspace, terminal, device, jobs) as session:
+    with common.session() as session:
         session.guard(out)
         choice = checked(EdgesParams, values).model_dump(mode="json")
         store = session.run(session.pipeline(PIPELINE, {"edges": choice}).up_to("edges"))["edges"].store

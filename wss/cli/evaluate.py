@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wss.pipeline.spec import Pipeline
 
 
+@options.common("workspace", "device", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def evaluate(
     crf: Annotated[bool, typer.Option("--crf", help="Refine predictions with the dense CRF first.")] = False,
     crf_preset: Annotated[
@@ -30,22 +31,13 @@ def evaluate(
         str | None, typer.Option(help="Also score bands of these widths in pixels along boundaries, for example 2,4,8.")
     ] = None,
     settings: options.Settings = None,
-    workspace: options.Workspace = Path(),
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Score the last trained network at full resolution; writes metrics.json.
 
     Example: [bold]wss evaluate --crf --scales 0.5,0.75,1,1.25 --flip[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
-    from wss.cli.workers import workers
     from wss.errors import UsageError
     from wss.pipeline.catalogues import require_scores
     from wss.pipeline.changes import merge, parse_overrides
@@ -61,10 +53,7 @@ def evaluate(
     kernels = {name: value for name, value in (("preset", crf_preset), ("backend", crf_backend)) if value is not None}
     if kernels and not crf:
         raise UsageError("--crf-preset and --crf-backend are settings of the dense CRF; give --crf as well")
-    with (
-        workers(backend, address, jobs) as jobs,
-        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
-    ):
+    with common.session() as session:
         name, changes = session.trained()
         changes = merge(changes, {"predict": {"split": split, "test_time": test_time}})
         changes = merge(changes, {"crf": kernels}) if kernels else changes

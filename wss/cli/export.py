@@ -39,6 +39,7 @@ _ENDINGS = {
 }
 
 
+@options.common("workspace", "verbose", "quiet", "as_json")
 def export(
     kind: Annotated[
         _Format,
@@ -62,10 +63,8 @@ def export(
     ] = None,
     output: Annotated[_Output, typer.Option(help="Output, at the image's size.")] = _Output.probs,
     dtype: Annotated[_Dtype, typer.Option(help="Type of the input, RGB values 0..255.")] = _Dtype.uint8,
-    workspace: options.Workspace = Path(),
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     r"""Write a trained network as a file that runs without wss.
 
@@ -74,11 +73,9 @@ def export(
 
     Example: [bold]wss export --format onnx --out net.onnx[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.export import export_model
 
-    with Session(workspace, Terminal(quiet, verbose, as_json), "cpu", 1) as session:
+    with common.session() as session:
         store = _store(session, checkpoint)
         path = out or Path(_method(store) + _ENDINGS[kind])
         found = export_model(store, path, kind=kind.value, size=size, output=output.value, dtype=dtype.value)

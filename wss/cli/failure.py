@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 import typer
 
@@ -47,5 +48,14 @@ def _word(text: str, place: int) -> str:
 
 def complain(text: str, kind: str = "error") -> None:
     """Print one message on stderr, unless another process of this run has already reported the failure."""
-    if team.speaks_first():
+    if team.is_first_failure():
         typer.echo(f"{typer.style(kind, fg='red', bold=True)}: {text}", err=True)
+
+
+def report(error: Exception) -> None:
+    """Print the message of an error, or its traceback if it is a bug in wss, unless the failure has already been reported."""
+    said = message(error)
+    if said is not None:
+        complain(said)
+    elif team.is_first_failure():
+        traceback.print_exception(error)

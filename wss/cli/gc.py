@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wss.store import Store
 
 
+@options.common("workspace", "as_json")
 def gc(
     days: Annotated[float, typer.Option(min=0, help="Keep everything younger than this number of days.")] = 0.0,
     partials: Annotated[bool, typer.Option("--partials", help="Also remove interrupted results.")] = False,
@@ -23,19 +24,18 @@ def gc(
         bool, typer.Option("--all", help="Also remove finished artifacts that the last runs did not use.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
-    workspace: options.Workspace = Path(),
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Remove unneeded files: temporary and lock files of dead processes, damaged stores, and on request more.
 
     Artifacts that the last run of each pipeline used are always kept (state.yaml lists them).
     """
-    from wss.cli.console import Terminal
     from wss.pipeline.workspace import Workspace
     from wss.store.atomic import storage_errors
 
-    terminal = Terminal(as_json=as_json)
-    doomed = _doomed(Workspace(workspace).existing(), days, partials, everything)
+    terminal = common.terminal()
+    doomed = _doomed(Workspace(common.workspace).existing(), days, partials, everything)
     size = sum(path.stat().st_size for path in doomed if path.exists())
     for path in doomed if not dry_run else ():
         with storage_errors(path):

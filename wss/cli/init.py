@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wss.pipeline.workspace import Workspace
 
 
+@options.common("workspace", "as_json")
 def init(
     kind: Annotated[
         str | None,
@@ -32,8 +33,8 @@ def init(
         typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of this kind; repeatable."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing wss.yaml.")] = False,
-    workspace: options.Workspace = Path(),
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Declare the data set of a workspace; writes wss.yaml and lists the files.
 
@@ -46,7 +47,6 @@ def init(
 
     import yaml
 
-    from wss.cli.console import Terminal
     from wss.datasets import DatasetSpec, open_source
     from wss.datasets.drawn import Program
     from wss.errors import UsageError
@@ -54,7 +54,7 @@ def init(
     from wss.pipeline.workspace import Workspace, gone
     from wss.store.atomic import write_text
 
-    place = Workspace(workspace)
+    place = Workspace(common.workspace)
     declared = _declared(place) if kind is None else {}
     if kind is None and not (option and declared):
         raise UsageError(
@@ -89,7 +89,7 @@ def init(
         spec = spec.model_copy(update={"root": place.dataset().root})  # wss.yaml may name it from its own folder
     source = open_source(spec)
     catalogue = source.catalogue
-    terminal = Terminal(as_json=as_json)
+    terminal = common.terminal()
     if before is not None:
         _require_same(place, before, catalogue)
         terminal.say(f"the data set of {place.config_path} was moved from {before.root}; finished stages stay finished")

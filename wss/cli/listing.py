@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 Name = Annotated[str | None, typer.Argument(help="Show this one in detail.", show_default=False)]
 
 
+@options.common("as_json")
 def pipelines(
     name: Name = None,
     preset: options.Preset = None,
     settings: options.Settings = None,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """List the shipped pipelines and presets, or print one pipeline with all changes applied.
 
@@ -31,13 +33,12 @@ def pipelines(
 
     Example: [bold]wss pipelines study-losses --preset voc2012-resnet101[/bold]
     """
-    from wss.cli.console import Terminal
     from wss.errors import UsageError
     from wss.pipeline.changes import parse_overrides
     from wss.pipeline.presets import load_preset, shipped_presets
     from wss.pipeline.spec import find_pipeline, load_pipeline, shipped_pipelines
 
-    terminal = Terminal(as_json=as_json)
+    terminal = common.terminal()
     if name is not None:
         used = None if preset is None else load_preset(preset)
         pipeline = load_pipeline(find_pipeline(name), parse_overrides(settings or []), preset=used)
@@ -63,12 +64,16 @@ def pipelines(
     terminal.result([*rows, *({"name": name, "kind": "preset", "title": title} for name, title in presets)], render)
 
 
-def methods(name: Name = None, as_json: options.Json = False) -> None:
+@options.common("as_json")
+def methods(
+    name: Name = None,
+    *,
+    common: options.Common,
+) -> None:
     """List the training methods and their loss terms, or the parameters of one method."""
-    from wss.cli.console import Terminal
     from wss.methods import METHODS
 
-    terminal = Terminal(as_json=as_json)
+    terminal = common.terminal()
     rows = [
         {
             "name": m.model_fields["name"].default,
@@ -98,12 +103,16 @@ def methods(name: Name = None, as_json: options.Json = False) -> None:
     )
 
 
-def stages(name: Name = None, as_json: options.Json = False) -> None:
+@options.common("as_json")
+def stages(
+    name: Name = None,
+    *,
+    common: options.Common,
+) -> None:
     """List the stages of which pipelines consist, or the inputs and parameters of one stage."""
-    from wss.cli.console import Terminal
     from wss.stages import STAGES
 
-    terminal = Terminal(as_json=as_json)
+    terminal = common.terminal()
     rows: dict[str, dict[str, Any]] = {
         stage.name: {
             "name": stage.name,

@@ -224,4 +224,6 @@ def main() -> None:
     # Threads that spin while they wait take cores from loader workers and other programs: on two busy cores, a training step
     # then needs three times the processor time. The OpenMP runtime reads this variable when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    team.run(partial(app, prog_name="wss"))  # also for ``python -m wss``, whose name shells cannot complete
+    team.run(
+        partial(app, prog_name="wss"), failure.report
+    )  # also for ``python -m wss``, whose name shells cannot complete

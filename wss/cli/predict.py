@@ -23,6 +23,7 @@ _ENDINGS = (".png", ".tif", "_overlay.png", "_probs.npy")
 """Ends of the names of files that are written for an image."""
 
 
+@options.common("workspace", "device", "jobs", "verbose", "quiet", "as_json")
 def predict(
     images: Annotated[
         list[Path] | None, typer.Argument(help="Image files or folders; none: the data set's split.")
@@ -56,12 +57,8 @@ def predict(
             help="How files are read (read.bands, read.stretch, read.nodata, read.page); default: as in training.",
         ),
     ] = None,
-    workspace: options.Workspace = Path(),
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Segment images: indexed PNG masks with palette and overlays. Volumes (.nii, .nii.gz, DICOM series) become volumes.
 
@@ -78,12 +75,10 @@ def predict(
     """
     from functools import partial
 
-    from wss.cli.console import Terminal
     from wss.cli.evaluate import parse_scales
     from wss.cli.held_slices import HeldSlices
     from wss.cli.region_choice import of_checkpoint, of_pipeline
     from wss.cli.segmentation import Segmentation, computed_in
-    from wss.cli.session import Session
     from wss.cli.volume_predictions import VolumeMasks, part_volumes, reads_stacks
     from wss.distributed import map_over_processes
     from wss.errors import DataError, UsageError
@@ -102,7 +97,7 @@ def predict(
         asked["window"] = window
     asked |= {"flip": True} if flip else {}
     asked |= {"walk": True} if walk else {}
-    with Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session:
+    with common.session() as session:
         endings = ["", *["_overlay"] * overlays, *["_probs"] * probs]
         pictures, scans = part_volumes(
             images or [], out, bool(images) and reads_stacks(session, checkpoint), session.terminal.say

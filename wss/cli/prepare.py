@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from wss.cli import options
 from wss.labels import UNLABELLED
 
 
+@options.common("workspace", "seed", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def prepare(
     annotation: Annotated[
         str,
@@ -41,14 +41,8 @@ def prepare(
             help="Origin of scribbles, points and boxes: auto, given (data set) or simulated (from its masks)."
         ),
     ] = "auto",
-    workspace: options.Workspace = Path(),
-    seed: options.Seed = None,
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Make training labels from the data set's scribbles (complete or reduced), points, boxes, image tags or masks.
 
@@ -62,9 +56,7 @@ def prepare(
 
     Example: [bold]wss prepare --shrink 0.5 --drop 0.3[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import DEFAULT_METHOD, Session
-    from wss.cli.workers import workers
+    from wss.cli.session import DEFAULT_METHOD
     from wss.errors import UsageError
 
     if shrink is not None and length is not None:
@@ -82,11 +74,8 @@ def prepare(
             ("source", source, "auto"),
         )
         if value != default
-    } | {"seed": seed or 0}
-    with (
-        workers(backend, address, jobs) as jobs,
-        Session(workspace, Terminal(quiet, verbose, as_json), "cpu", jobs) as session,
-    ):
+    } | {"seed": common.seed or 0}
+    with common.session() as session:
         pipeline = session.pipeline(DEFAULT_METHOD, {"prepare": choice})
         store = session.run(pipeline.up_to("prepare"))["prepare"].store
         session.workspace.remember("prepare", choice)

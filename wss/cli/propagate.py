@@ -12,10 +12,12 @@ from wss.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from wss.cli.console import Terminal
+    from wss.cli.session import Session
     from wss.propagation import Propagation
     from wss.store import Store
 
 
+@options.common("workspace", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def propagate(
     image: Annotated[Path | None, typer.Argument(help="One image file; without it, a split of the data set.")] = None,
     method: Annotated[
@@ -36,13 +38,8 @@ def propagate(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the data set, if no image is named.")] = "train",
     settings: options.Settings = None,
-    workspace: options.Workspace = Path(),
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Turn scribbles into dense masks, without training.
 
@@ -51,8 +48,6 @@ def propagate(
 
     Example: [bold]wss propagate photo.jpg --scribbles scribbles.png --out mask.png[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.workers import workers
     from wss.datasets.guard import keep_apart
     from wss.errors import UsageError
     from wss.params import nearest
@@ -71,17 +66,17 @@ def propagate(
         )
     if edges is not None and "edges" not in known[method].accepts:
         raise UsageError(f"--edges {edges}: method {method!r} does not use edges; leave it out, or choose random-walk")
-    terminal = Terminal(quiet, verbose, as_json)
+    terminal = common.terminal()
     if image is not None and scribbles is not None:
         with terminal:
             target = out or Path(f"{image.stem}_mask.png")
-            place = Workspace(workspace)
+            place = Workspace(common.workspace)
             if place.configured:
                 keep_apart(place.dataset(), target.parent, [target.stem])
             _one(terminal, image, scribbles, target, method, edges, settings or [])
     else:
-        with workers(backend, address, jobs) as jobs:
-            _split(terminal, workspace, jobs, split, out, known[method], edges, settings or [])
+        with common.session(terminal) as session:
+            _split(session, split, out, known[method], edges, settings or [])
 
 
 def _one(
@@ -157,44 +152,40 @@ def _one(
 
 
 def _split(
-    terminal: Terminal,
-    workspace: Path,
-    jobs: int,
+    session: Session,
     split: str,
     out: Path | None,
     method: type[Propagation],
     edges: str | None,
     settings: list[str],
 ) -> None:
-    from wss.cli.session import Session
     from wss.pipeline.changes import merge, parse_overrides
     from wss.stages.propagate import proposal_scores
 
     name = method.model_fields["name"].default
     # each of these begins with a stage `propagate` and what it needs
     pipeline = "scribblesup" if "superpixels" in method.needs else "grabcut" if edges is None else "random-walk"
-    with Session(workspace, terminal, "cpu", jobs) as session:
-        session.guard(out)
-        changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
-        if edges is not None:
-            changes["edges"] = {"detector": edges}  # replaces the choice of `wss edges`
-        chosen = session.pipeline(pipeline, merge(changes, parse_overrides(settings))).up_to("propagate")
-        outcomes = session.run(chosen)
-        samples, store = outcomes["samples"].store, outcomes["propagate"].store
-        scores = proposal_scores(samples, store)
-        written = [] if out is None else _write(session.context.progress, samples, store, out)
+    session.guard(out)
+    changes = merge(session.prepared(pipeline), {"propagate": {"method": {"name": name}, "split": split}})
+    if edges is not None:
+        changes["edges"] = {"detector": edges}  # replaces the choice of `wss edges`
+    chosen = session.pipeline(pipeline, merge(changes, parse_overrides(settings))).up_to("propagate")
+    outcomes = session.run(chosen)
+    samples, store = outcomes["samples"].store, outcomes["propagate"].store
+    scores = proposal_scores(samples, store)
+    written = [] if out is None else _write(session.context.progress, samples, store, out)
 
-        def render() -> None:
-            terminal.line(
-                f"{scores['images']} images of split {split!r}, {100 * scores['coverage']:.2f} % of their pixels labelled by "
-                f"{name}" + (f"; {len(written)} files in {out}" if written else "")
-            )
-            if "miou" in scores:
-                terminal.line(f"mIoU {100 * scores['miou']:.1f} % against the masks of {scores['scored']} images")
-
-        terminal.result(
-            {"store": str(store.path), "key": store.key, **scores, "files": list(map(str, written))}, render
+    def render() -> None:
+        session.terminal.line(
+            f"{scores['images']} images of split {split!r}, {100 * scores['coverage']:.2f} % of their pixels labelled by "
+            f"{name}" + (f"; {len(written)} files in {out}" if written else "")
         )
+        if "miou" in scores:
+            session.terminal.line(f"mIoU {100 * scores['miou']:.1f} % against the masks of {scores['scored']} images")
+
+    session.terminal.result(
+        {"store": str(store.path), "key": store.key, **scores, "files": list(map(str, written))}, render
+    )
 
 
 def _write(progress: Any, samples: Store, store: Store, out: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,14 +9,13 @@ import typer
 from wss.cli import options
 
 
+@options.common("workspace", "verbose", "quiet", "as_json")
 def report(
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     pictures: Annotated[int, typer.Option(min=0, max=20, help="Images of each rank: best, median, worst.")] = 3,
     split: Annotated[str, typer.Option(help="Evaluations of this split.")] = "val",
-    workspace: options.Workspace = Path(),
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Write report.html about every evaluation of this workspace's data set: scores, curves, pictures, provenance.
 
@@ -25,15 +23,13 @@ def report(
 
     Example: [bold]wss report --title "Cells, 2026"[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.errors import DataError
     from wss.pipeline.run import run_node
     from wss.pipeline.spec import Node
     from wss.stages.report import STAGE, ReportParams
     from wss.store import Store
 
-    with Session(workspace, Terminal(quiet, verbose, as_json), "cpu") as session:
+    with common.session() as session:
         name, changes = session.trained()
         pipeline = session.pipeline(name, changes)
         samples = session.run(pipeline.up_to("samples"))["samples"].store

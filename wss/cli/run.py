@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from wss.cli.console import Terminal
 
 
+@options.common("workspace", "seed", "device", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def run(
     pipeline: Annotated[
         str,
@@ -26,15 +26,8 @@ def run(
         bool, typer.Option("--dry-run", help="Only show what would run, and the protocol of each stage.")
     ] = False,
     budget: options.Budget = None,
-    workspace: options.Workspace = Path(),
-    seed: options.Seed = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Run a whole pipeline; finished stages are skipped, interrupted ones resume.
 
@@ -42,15 +35,9 @@ def run(
     """
     from wss.cli.auto import NAME, chosen
     from wss.cli.budget import within
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
-    from wss.cli.workers import workers
     from wss.pipeline.changes import merge, parse_overrides
 
-    with (
-        workers(backend, address, jobs) as jobs,
-        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,
-    ):
+    with common.session(preset=preset) as session:
         changes = parse_overrides(settings or [])
         if pipeline == NAME:
             pipeline, changes = chosen(session, changes, budget)

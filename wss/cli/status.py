@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from wss.cli import options
 
 
-def status(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
+@options.common("workspace", "as_json")
+def status(
+    *,
+    common: options.Common,
+) -> None:
     """Show the data set, the last choices, and every artifact of a workspace."""
-    from wss.cli.console import Terminal
     from wss.errors import StoreError
     from wss.pipeline.workspace import Workspace
     from wss.store import Store
 
-    terminal = Terminal(as_json=as_json)
-    place = Workspace(workspace).existing()
+    terminal = common.terminal()
+    place = Workspace(common.workspace).existing()
     dataset = place.dataset().model_dump(mode="json", exclude_none=True)
     rows: list[dict[str, Any]] = []
     for path in place.artifacts():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PIPELINE = "scribblesup"  # the shipped pipeline that has the stages up to superpixels
 
 
+@options.common("workspace", "device", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def superpixels(
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="felzenszwalb (the default), slic or ucm.")
@@ -34,14 +35,8 @@ def superpixels(
         typer.Option("--out", "-o", help="Folder for pictures and ids (.npy, int32); for ucm also the contour map."),
     ] = None,
     settings: options.Settings = None,
-    workspace: options.Workspace = Path(),
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Cut every image into superpixels; `wss propagate` and `wss train` use them in this workspace.
 
@@ -49,9 +44,6 @@ def superpixels(
 
     Example: [bold]wss superpixels --method ucm --set superpixels.method.segments=200 --out superpixels[/bold]
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
-    from wss.cli.workers import workers
     from wss.errors import UsageError
     from wss.pipeline.changes import merge, parse_overrides
 
@@ -61,10 +53,7 @@ def superpixels(
     detector = {} if edges is None else {"detector": edges}
     if weights is not None:
         detector["weights"] = str(weights.resolve())
-    with (
-        workers(backend, address, jobs) as jobs,
-        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs) as session,
-    ):
+    with common.session() as session:
         session.guard(out)
         earlier = session.workspace.state().get("edges", {})
         pipeline = session.pipeline(PIPELINE, {"edges": detector or earlier}, changes).up_to("superpixels")

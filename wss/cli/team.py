@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 
 
@@ -15,7 +14,7 @@ def several() -> bool:
     return size.isdigit() and int(size) > 1 and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
 
 
-def speaks_first() -> bool:
+def is_first_failure() -> bool:
     """True if this process should report a failure: False if the failure only follows from that of another process."""
     if not several():
         return True
@@ -24,15 +23,20 @@ def speaks_first() -> bool:
     return distributed.is_first_failure()
 
 
-def run(command: Callable[[], None]) -> None:
-    """Run a command in the leader process, or follow the leader's calls in another process."""
+def run(command: Callable[[], None], report: Callable[[Exception], None]) -> None:
+    """Run a command in the leader process, or follow the leader's calls in another process.
+
+    Args:
+        command: The command.
+        report: Prints an error that ends a follower, unless another process has already reported the failure.
+    """
     if not several():
         command()
         return
     from wss import distributed
 
     if not distributed.join():
-        _follow()
+        _follow(report)
         return
     try:
         command()
@@ -44,9 +48,8 @@ def run(command: Callable[[], None]) -> None:
         distributed.leave()
 
 
-def _follow() -> None:
+def _follow(report: Callable[[Exception], None]) -> None:
     from wss import distributed
-    from wss.cli import failure
 
     # The leader handles Ctrl-C. This process writes nothing, and may end at any moment.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -57,9 +60,5 @@ def _follow() -> None:
     except distributed.LostProcessError:  # the leader reports it
         sys.exit(1)
     except Exception as error:
-        said = failure.message(error)
-        if said is not None:
-            failure.complain(said)
-        elif distributed.is_first_failure():
-            traceback.print_exc()
+        report(error)
         sys.exit(1)

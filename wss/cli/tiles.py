@@ -10,14 +10,13 @@ import typer
 from wss.cli import options
 
 
+@options.common("workspace", "jobs", "quiet", "as_json")
 def tile(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set of tiles.")],
     size: Annotated[int, typer.Option(min=16, help="Side of tiles in pixels.")] = 512,
     overlap: Annotated[int, typer.Option(min=0, help="Overlap of neighbouring tiles in pixels.")] = 64,
-    workspace: options.Workspace = Path(),
-    jobs: options.Jobs = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Cut large images with their masks, scribbles and boxes into a data set of kind folder.
 
@@ -29,14 +28,12 @@ def tile(
     import shlex
     from functools import partial
 
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.datasets import open_source
     from wss.datasets.files import FileSource, ReadOptions
     from wss.datasets.tiling import cut_tiles
     from wss.stages.parallel import each
 
-    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", jobs) as session:
+    with common.session() as session:
         source = open_source(session.workspace.dataset())
         session.guard(out, [f"{folder}/x" for folder in ("images", "masks", "scribbles")])
         count = len({i for split in ("train", "val", "test") for i in source.catalogue.splits.get(split, ())})
@@ -62,6 +59,7 @@ def tile(
         )
 
 
+@options.common("workspace", "quiet", "as_json")
 def join(
     masks: Annotated[Path, typer.Argument(help="Folder with the masks of the tiles, written by `wss predict`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks of images.")],
@@ -72,20 +70,17 @@ def join(
             show_default=False,
         ),
     ] = None,
-    workspace: options.Workspace = Path(),
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Join masks of tiles into masks of the images; where tiles overlap, the tile with the nearest centre wins.
 
     Example: wss data join predictions -o joined -w tiles-work
     """
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
     from wss.datasets.joining import join_tiles
     from wss.datasets.tile_grid import read_tiles
 
-    with Session(workspace, Terminal(quiet, as_json=as_json), "cpu", 1) as session:
+    with common.session() as session:
         record = read_tiles(_tiles_file(masks, tiles, session))
         session.guard(out, [image.name for image in record.images.values()])
         advance = session.context.progress.task("joining", len(record.images))

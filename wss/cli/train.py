@@ -10,6 +10,7 @@ import typer
 from wss.cli import options
 
 
+@options.common("workspace", "seed", "device", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def train(
     method: Annotated[
         str, typer.Option("--method", "-m", help="Method or pipeline; `wss methods` lists them.")
@@ -41,15 +42,8 @@ def train(
     ] = True,
     preset: options.Preset = None,
     settings: options.Settings = None,
-    workspace: options.Workspace = Path(),
-    seed: options.Seed = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    backend: options.Backend = "loky",
-    address: options.Address = None,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Train a network on the prepared labels.
 
@@ -59,9 +53,6 @@ def train(
     Example: [bold]wss train --method pce --network deeplab-v3plus --backbone mobilenet_v2 --epochs 20[/bold]
     """
     from wss.cli.budget import within
-    from wss.cli.console import Terminal
-    from wss.cli.session import Session
-    from wss.cli.workers import workers
     from wss.errors import UsageError
     from wss.networks.weights import PUBLISHED
     from wss.pipeline.changes import merge, parse_overrides
@@ -83,10 +74,7 @@ def train(
         changes["phases"] = {"*": phase_changes}
     if weights is not None:
         changes["weights"] = weights if weights in (*PUBLISHED, "none") else str(Path(weights).resolve())
-    with (
-        workers(backend, address, jobs) as jobs,
-        Session(workspace, Terminal(quiet, verbose, as_json), device, jobs, seed, preset) as session,
-    ):
+    with common.session(preset=preset) as session:
         method = session.named(method)
         overrides = merge(session.prepared(method), parse_overrides(settings or []))
         if changes:

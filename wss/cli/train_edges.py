@@ -20,6 +20,7 @@ RATES = {"small": 3e-3, "hed": 1e-4}
 """Learning rate of each network. VGG's convolutions have no normalisation and need a lower rate."""
 
 
+@options.common("seed", "device", "jobs", "verbose", "quiet", "as_json")
 def train_edges(
     root: Annotated[Path, typer.Option("--root", "-r", help="BSDS500: the folder with images/ and groundTruth/.")],
     out: Annotated[
@@ -47,12 +48,8 @@ def train_edges(
         bool,
         typer.Option("--resume/--restart", help="Continue from the last checkpoint, or delete it and start again."),
     ] = True,
-    seed: options.Seed = None,
-    device: options.Device = "auto",
-    jobs: options.Jobs = 0,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    common: options.Common,
 ) -> None:
     """Train an edge network on photographs with boundaries drawn by several people (BSDS500's layout).
 
@@ -68,7 +65,6 @@ def train_edges(
     import torch
 
     from wss.cli import interrupt
-    from wss.cli.console import Terminal
     from wss.cli.session import resolve_device
     from wss.datasets.bsds import list_bsds
     from wss.errors import UsageError
@@ -83,7 +79,7 @@ def train_edges(
         "epochs": epochs,
         "batch_size": batch_size,
         "amp": "auto" if amp is None else amp,
-        "seed": seed or 0,
+        "seed": common.seed or 0,
         "lr": lr or RATES[network],
     }
     params = validate(EdgeTrainingParams, {**values, "augment": augment}, "train-edges")
@@ -97,8 +93,8 @@ def train_edges(
         **params.model_dump(mode="json"),
     }
     checkpoint = out.with_name(out.name + ".checkpoint.partial")
-    with interrupt.work(), Terminal(quiet, verbose, as_json) as terminal:
-        place = resolve_device(device)
+    with interrupt.work(), common.terminal() as terminal:
+        place = resolve_device(common.device)
         state = _state(checkpoint, recipe, resume)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(params.seed)
@@ -107,7 +103,7 @@ def train_edges(
         steps = len(items) // min(batch_size, len(items)) * epochs
         advance = terminal.task(f"training {network}", steps, 0 if state is None else int(state["step"]))
         hooks = EdgeHooks(save=lambda values: _save(checkpoint, values, recipe), advance=advance, say=terminal.say)
-        workers = min(8, (jobs or len(os.sched_getaffinity(0))) - 1)
+        workers = min(8, (common.jobs or len(os.sched_getaffinity(0))) - 1)
         rows = fit_edges(model, data, params, place, hooks, state, workers)
         weights = {n: v.half() if half and v.is_floating_point() else v for n, v in model.cpu().state_dict().items()}
         buffer = io.BytesIO()

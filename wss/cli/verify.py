@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from wss.cli import options
 
 
-def verify(workspace: options.Workspace = Path(), as_json: options.Json = False) -> None:
+@options.common("workspace", "as_json")
+def verify(
+    *,
+    common: options.Common,
+) -> None:
     """Read every artifact and recompute its digest; exit code 1 if one is damaged."""
-    from wss.cli.console import Terminal
     from wss.errors import StoreError
     from wss.pipeline.workspace import Workspace
     from wss.store import Store
 
-    terminal = Terminal(as_json=as_json)
+    terminal = common.terminal()
     rows = []
-    for path in Workspace(workspace).existing().artifacts():
+    for path in Workspace(common.workspace).existing().artifacts():
         try:
             store = Store(path)
             good = store.verify() and store.key == path.stem
