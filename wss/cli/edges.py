@@ -12,8 +12,6 @@ from wss.cli import options
 if TYPE_CHECKING:
     from wss.store import Store
 
-PIPELINE = "bpg"  # the shipped pipeline that has the stages up to edges
-
 Detector = Annotated[str, typer.Option("--detector", "-d", help="embedded, hed, structured or gradient.")]
 Weights = Annotated[
     Path | None,
@@ -54,7 +52,7 @@ def edges(
     with common.session() as session:
         session.guard(out)
         choice = checked(EdgesParams, values).model_dump(mode="json")
-        store = session.run(session.pipeline(PIPELINE, {"edges": choice}).up_to("edges"))["edges"].store
+        store = session.run(session.base("steps", {"edges": choice}).up_to("edges"))["edges"].store
         session.workspace.remember("edges", choice)
         files = _write(store, out) if out else []
         session.terminal.result(

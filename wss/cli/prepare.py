@@ -56,7 +56,6 @@ def prepare(
 
     Example: [bold]wss prepare --shrink 0.5 --drop 0.3[/bold]
     """
-    from wss.cli.session import DEFAULT_METHOD
     from wss.errors import UsageError
 
     if shrink is not None and length is not None:
@@ -76,7 +75,7 @@ def prepare(
         if value != default
     } | {"seed": common.seed or 0}
     with common.session() as session:
-        pipeline = session.pipeline(DEFAULT_METHOD, {"prepare": choice})
+        pipeline = session.base("steps", {"prepare": choice})
         store = session.run(pipeline.up_to("prepare"))["prepare"].store
         session.workspace.remember("prepare", choice)
         summary = label_summary(store)

@@ -28,6 +28,7 @@ from wss.pipeline.run import Outcome, Plan, describe, plan_pipeline, run_pipelin
 from wss.pipeline.spec import Node, Pipeline, find_pipeline, load_pipeline, reference, shipped_pipelines
 from wss.pipeline.values import NOT_STAGES
 from wss.pipeline.workspace import Workspace, gone
+from wss.shipped import shipped
 from wss.stages.edges import EdgesParams
 from wss.stages.prepare import PrepareParams
 from wss.stages.samples import SamplesParams
@@ -126,6 +127,10 @@ class Session(AbstractContextManager["Session"]):
         for note in (*pipeline.notes, *unread_changes(changes[-1] if changes else (), pipeline.nodes, NOT_STAGES)):
             self.terminal.say(note)
         return pipeline
+
+    def base(self, name: str, *changes: Mapping[str, Mapping[str, Any]]) -> Pipeline:
+        """Load a pipeline from ``pipelines/bases``, for a command that runs a single step."""
+        return self.pipeline(str(shipped("pipelines") / "bases" / f"{name}.yaml"), *changes)
 
     def named(self, method: str) -> str:
         """Name of the pipeline for the value of ``--method``.

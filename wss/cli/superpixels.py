@@ -13,8 +13,6 @@ from wss.cli.edges import Weights
 if TYPE_CHECKING:
     from wss.store import Store
 
-PIPELINE = "scribblesup"  # the shipped pipeline that has the stages up to superpixels
-
 
 @options.common("workspace", "device", "jobs", "backend", "address", "verbose", "quiet", "as_json")
 def superpixels(
@@ -56,7 +54,7 @@ def superpixels(
     with common.session() as session:
         session.guard(out)
         earlier = session.workspace.state().get("edges", {})
-        pipeline = session.pipeline(PIPELINE, {"edges": detector or earlier}, changes).up_to("superpixels")
+        pipeline = session.base("superpixels", {"edges": detector or earlier}, changes).up_to("superpixels")
         if detector and "edges" not in pipeline.nodes:
             name = pipeline.nodes["superpixels"].params.model_dump()["method"]["name"]
             raise UsageError(
