@@ -142,15 +142,14 @@ def _score(
     """Agreement of one image, its number of regions per level, and the processor time of one hierarchy or segmentation."""
     import time
 
-    import numpy as np
-
+    from wss.edges import edge_levels, edge_strengths
     from wss.metrics.regions import contingency, region_agreement
     from wss.stages.edges import loaded_detector
     from wss.superpixels import contour_hierarchy
 
     image, _, truths = item.read()
     if levels[0].needs_edges:
-        edges = (np.rint(loaded_detector(params, device)(image) * 255) / 255).astype(np.float32)  # as stores keep them
+        edges = edge_strengths(edge_levels(loaded_detector(params, device)(image)))  # as stores keep them
         started = time.process_time()
         hierarchy = contour_hierarchy(edges)
         spent = time.process_time() - started

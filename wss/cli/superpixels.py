@@ -91,6 +91,7 @@ def _write(progress: Any, samples: Store, store: Store, edges: Store | None, out
 
     import numpy as np
 
+    from wss.edges import edge_levels, edge_strengths
     from wss.store.atomic import write_bytes
     from wss.superpixels import contour_hierarchy
     from wss.viz import encode_png, outlined
@@ -103,9 +104,9 @@ def _write(progress: Any, samples: Store, store: Store, edges: Store | None, out
         np.save(buffer, ids)
         files = {".png": encode_png(outlined(samples.get("image", image_id), ids)), ".npy": buffer.getvalue()}
         if edges is not None:
-            strength = (edges.get("edges", image_id) / 255).astype(np.float32)
+            strength = edge_strengths(edges.get("edges", image_id))
             contours = contour_hierarchy(strength).saliency()
-            files["_contours.png"] = encode_png(np.rint(255 * contours).astype(np.uint8))
+            files["_contours.png"] = encode_png(edge_levels(contours))
         for ending, data in files.items():
             written.append(out / f"{image_id}{ending}")
             write_bytes(written[-1], data)

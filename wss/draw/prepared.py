@@ -20,6 +20,7 @@ from wss.blocks import BLOCK, blocks
 from wss.draw.painting import Window
 from wss.draw.pictures import Pictures
 from wss.draw.project import Project
+from wss.edges import edge_levels, edge_strengths
 from wss.edges.build import DetectorParams, build_detector
 from wss.ops.coarse_walk import CoarseWalk
 from wss.propagation import RandomWalk
@@ -134,8 +135,7 @@ class Prepared:
         return edges
 
     def _edges_of_block(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        edges: NDArray[np.uint8] = np.rint(255 * self._detector(image).clip(0, 1)).astype(np.uint8)
-        return edges
+        return edge_levels(self._detector(image).clip(0, 1))
 
     @cached_property
     def _detector(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -152,7 +152,7 @@ class Prepared:
                 stored = np.asarray(Felzenszwalb().segment(self.image(part)), np.int32)
             with replace_file(path, flush=False) as temporary, temporary.open("wb") as out:
                 np.savez_compressed(out, values=stored)
-        return stored.astype(np.float32) / 255 if what == "edges" else stored  # as stores keep edges
+        return edge_strengths(stored) if what == "edges" else stored
 
     def _path(self, part: Part, what: What) -> Path:
         file = self._project.file(part.name)

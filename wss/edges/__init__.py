@@ -3,6 +3,7 @@
 from wss.edges.build import DetectorParams, build_detector
 from wss.edges.detector import Detect, EdgeMap, Image, averaged
 from wss.edges.gradient import gradient_edges
+from wss.edges.levels import edge_levels, edge_strengths
 from wss.edges.network import network_detector
 from wss.edges.structured import structured_forest
 from wss.edges.suppression import suppress_non_maxima
@@ -14,6 +15,8 @@ __all__ = [
     "Image",
     "averaged",
     "build_detector",
+    "edge_levels",
+    "edge_strengths",
     "gradient_edges",
     "network_detector",
     "structured_forest",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wss.checkpoints import build_model
+from wss.edges import edge_levels
 from wss.methods import Bpg
 from wss.methods.bpg import BoundaryGuided
 from wss.params import Params, validate
@@ -97,7 +98,7 @@ def captions(stores: list[Store]) -> list[str]:
 
 def edge_map(edges: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Edges, float (H,W) in 0..1, as grey levels, uint8 (H,W,3)."""
-    return _grey(np.rint(255 * edges).astype(np.uint8))
+    return _grey(edge_levels(edges))
 
 
 def _grey(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wss.datasets.source import Catalogue
-from wss.edges import Detect, DetectorParams, build_detector
+from wss.edges import Detect, DetectorParams, build_detector, edge_levels
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import EDGES, SAMPLES, Store, StoreWriter
@@ -47,7 +47,7 @@ def run(params: EdgesParams, inputs: Inputs, output: StoreWriter, context: Conte
 
 def _detect(params: EdgesParams, samples: Store, image_id: str, device: str) -> NDArray[np.uint8]:
     edges = loaded_detector(params, device)(np.array(samples.get("image", image_id)))
-    return np.rint(edges * 255).astype(np.uint8)
+    return edge_levels(edges)
 
 
 @lru_cache(maxsize=1)

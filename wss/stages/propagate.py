@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.edges import edge_strengths
 from wss.errors import DataError, UsageError
 from wss.labels import UNLABELLED
 from wss.metrics import certainty_levels, confusion_matrix, miou
@@ -121,7 +122,7 @@ def _propagate(
         name: _read(store, item, image_id, samples) for name, (store, item) in extras.items()
     }
     if "edges" in given:
-        given["edges"] = given["edges"].astype(np.float32) / 255
+        given["edges"] = edge_strengths(given["edges"])
     valid = samples.get("valid", image_id) > 0 if samples.has("valid", image_id) else None
     known = labels.get("labels", image_id)
     if valid is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from wss.edges import edge_strengths
 from wss.errors import DataError, UsageError
 from wss.params import Params
 from wss.stages.parallel import each
@@ -55,7 +56,7 @@ def _edges(method: SuperpixelMethod, samples: Store, edges: Store | None) -> Sto
 
 
 def _segment(params: SuperpixelsParams, samples: Store, edges: Store | None, image_id: str) -> NDArray[np.int32]:
-    found = None if edges is None else edges.get("edges", image_id).astype(np.float32) / 255
+    found = None if edges is None else edge_strengths(edges.get("edges", image_id))
     try:
         return params.method.segment(samples.get("image", image_id), found)
     except DataError as error:

@@ -17,6 +17,7 @@ from torch import nn
 from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
 from wss.distributed import all_reduce_sum, call_on_all, check_parts, local_world_size, shard, world_size
+from wss.edges import edge_strengths
 from wss.errors import DataError, UsageError
 from wss.labels import UNLABELLED
 from wss.methods import CrossEntropyMethod, Phase
@@ -337,7 +338,7 @@ class _Reader:
         for name, store in self._maps.items():
             values = store.get(name, image_id)
             # edge strengths become float, because they are interpolated; labels, also uint8, are not
-            maps[name] = values.astype(np.float32) / 255 if name == "edges" else values
+            maps[name] = edge_strengths(values) if name == "edges" else values
             if values.shape != image.shape[:2]:
                 raise DataError(
                     f"{store.path}: the {MAPS[name]} of {image_id!r} is {values.shape}, its image "
