@@ -33,7 +33,7 @@ from wss.methods import RwSs
 from wss.methods.rw_ss import WalkingSegmenter
 from wss.metrics import confusion_matrix, iou, miou, step_shares
 from wss.networks import NetworkSpec, load_pretrained
-from wss.stages.samples import split_ids
+from wss.stages.splits import split_ids
 from wss.store import Store
 
 SIZE = (288, 192)

@@ -46,7 +46,7 @@ from wss.networks import NetworkSpec, load_pretrained
 from wss.networks.layers.random_walk import RandomWalk, Walk
 from wss.networks.parameters import freeze_batch_norm
 from wss.ops import Transform, draw_transform, transform_transition
-from wss.stages.samples import split_ids
+from wss.stages.splits import split_ids
 from wss.store import Store
 
 STRIDE = 16

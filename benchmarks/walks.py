@@ -29,7 +29,7 @@ from wss.metrics import confusion_matrix, miou
 from wss.networks.layers.lazy_walk import LazyWalk
 from wss.ops import random_walk_step
 from wss.predictor import InferenceParams, Predictor
-from wss.stages.samples import split_ids
+from wss.stages.splits import split_ids
 from wss.store import Store
 
 

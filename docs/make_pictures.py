@@ -21,10 +21,9 @@ from PIL import Image, ImageDraw, ImageFont
 from wss.edges.build import DetectorParams, build_detector
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
 from wss.propagation import RandomWalk
-from wss.scribbles import rasterise
+from wss.scribbles import rasterise, unpack_strokes
 from wss.stages.gradients import gradient
 from wss.stages.probabilities import probabilities
-from wss.stages.samples import unpack_strokes
 from wss.store import Store
 from wss.viz import overlay, scribble_overlay, signed_map
 

@@ -31,7 +31,7 @@ LAYERS = [
     {"kernels", "distributed", "precision", "blocks"},
 ]
 WITHIN = {  # what a package may import among those of its own layer
-    "training": {"methods", "store"},
+    "training": {"edges", "methods", "store"},
     "datasets": {"scribbles", "store"},
     "scribbles": set(),
     "networks.layers": {"ops"},

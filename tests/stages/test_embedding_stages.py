@@ -15,11 +15,12 @@ import wss.stages.retrieve
 import wss.stages.similarity_walk
 from tests.reference import similar_pixels
 from wss.errors import DataError, UsageError
+from wss.methods.coarse import cell_means
 from wss.methods.spml import EmbeddingSegmenter
 from wss.metrics import certainty_levels
 from wss.params import validate
 from wss.stages import STAGES
-from wss.stages.embedding import cell_means, embedded, enlarged
+from wss.stages.embedding import embedded, enlarged
 from wss.stages.pseudo_labels import entropy_share, largest_parts
 from wss.stages.similarity_walk import SimilarityWalkParams, walked, with_background
 from wss.stages.stage import Context, Inputs
@@ -38,7 +39,7 @@ class Colours(EmbeddingSegmenter):
         self.stride = 4
 
     def embed(self, rgb):
-        return functional.normalize(cell_means(rgb, 4) + 1, dim=1)
+        return functional.normalize(cell_means(rgb, 4, "replicate") + 1, dim=1)
 
     def forward(self, rgb):
         shades = torch.from_numpy(COLOURS).to(rgb)
@@ -145,9 +146,9 @@ def test_strides_that_do_not_fit_are_refused():
 
 def test_cells_average_what_there_is_and_are_enlarged_in_place():
     maps = torch.arange(15.0).view(1, 1, 3, 5)
-    assert torch.equal(cell_means(maps, 2)[0, 0], torch.tensor([[3.0, 5, 6.5], [10.5, 12.5, 14]]))
-    assert torch.equal(cell_means(maps[..., :1, :1] + 7, 8), torch.full((1, 1, 1, 1), 7.0))
-    whole = enlarged(cell_means(maps, 2), 2, (3, 5))
+    assert torch.equal(cell_means(maps, 2, "replicate")[0, 0], torch.tensor([[3.0, 5, 6.5], [10.5, 12.5, 14]]))
+    assert torch.equal(cell_means(maps[..., :1, :1] + 7, 8, "replicate"), torch.full((1, 1, 1, 1), 7.0))
+    whole = enlarged(cell_means(maps, 2, "replicate"), 2, (3, 5))
     assert whole.shape == (1, 1, 3, 5) and (whole.diff(dim=3) >= 0).all()
 
 

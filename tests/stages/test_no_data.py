@@ -14,9 +14,9 @@ from wss.pipeline.spec import find_pipeline, load_pipeline
 from wss.pipeline.workspace import Workspace
 from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.stage import Context
-from wss.stages.train import _Reader
 from wss.training.augment import AugmentParams, augment
 from wss.training.batches import TrainingSet
+from wss.training.reader import SampleReader
 
 SIZE = (32, 40)
 NODATA = -9999.0
@@ -68,7 +68,7 @@ def test_samples_know_where_there_is_no_data(scenes, tmp_path):
 
 def test_losses_leave_them_out(scenes, tmp_path):
     stores = _run(tmp_path / "w", scenes, "train", *SHORT)
-    reader = _Reader(stores["samples"], stores["prepare"], {})
+    reader = SampleReader(stores["samples"], stores["prepare"], {})
     data = TrainingSet(["a2"], reader, AugmentParams(flip=0, crop=None, scale=(1, 1)), 0)
     sample = data[0, 0]
     valid = stores["samples"].get("valid", "a2") > 0

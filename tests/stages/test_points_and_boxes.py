@@ -10,9 +10,8 @@ from wss.errors import DataError, UsageError
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
-from wss.scribbles import Stroke, box_labels, boxes_of, click, image_seed, rasterise, scribbled_objects
+from wss.scribbles import Stroke, box_labels, boxes_of, click, image_seed, rasterise, scribbled_objects, unpack_strokes
 from wss.scribbles.rasters import components
-from wss.stages.samples import unpack_strokes
 from wss.stages.stage import Context
 
 DATASET = {"kind": "sample", "options": {"train": 4, "val": 2, "height": 48, "width": 64}}

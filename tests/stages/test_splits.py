@@ -12,7 +12,7 @@ from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
 from wss.stages import prepare
 from wss.stages.report import _data
-from wss.stages.samples import require_split, split_ids
+from wss.stages.splits import require_split, split_ids
 from wss.stages.stage import Context
 
 SHAPE = (12, 16)

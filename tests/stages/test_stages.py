@@ -19,8 +19,9 @@ from wss.metrics import boundary_distance, confusion_matrix, iou, miou, trimap
 from wss.pipeline.run import run_pipeline
 from wss.pipeline.spec import load_pipeline, shipped_pipelines
 from wss.pipeline.workspace import Workspace
+from wss.scribbles import pack_strokes, unpack_strokes
 from wss.stages.parallel import each
-from wss.stages.samples import evenly, pack_strokes, split_ids, unpack_strokes
+from wss.stages.splits import evenly, split_ids
 from wss.stages.stage import Context
 
 OPTIONS = {"train": 5, "val": 3, "height": 32, "width": 32}

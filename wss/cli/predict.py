@@ -83,7 +83,7 @@ def predict(
     from wss.distributed import map_over_processes
     from wss.errors import DataError, UsageError
     from wss.stages.largest_region import groups
-    from wss.stages.samples import split_ids
+    from wss.stages.splits import split_ids
     from wss.store.atomic import remove_leftovers, write_bytes
 
     if settings and not images:

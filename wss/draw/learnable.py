@@ -11,7 +11,7 @@ from wss.draw.refusals import Refused
 from wss.labels import UNLABELLED
 from wss.names import readable
 from wss.pipeline.auto import LOOKED_AT
-from wss.stages.samples import evenly
+from wss.stages.splits import evenly
 
 _NOTHING = "draw on some images first; a training needs strokes in two classes at least"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wss.draw.pictures import Pictures
 from wss.draw.project import Project, image_id
 from wss.errors import WssError
-from wss.stages.samples import evenly
+from wss.stages.splits import evenly
 from wss.store.atomic import write_text
 
 LOOKED_AT = 300

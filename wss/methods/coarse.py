@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,10 +32,21 @@ def coarse_labels(labels: Tensor, stride: int, num_classes: int) -> Tensor:
     return torch.where(share > 0, label, UNLABELLED)
 
 
-def cell_means(maps: Tensor, stride: int) -> Tensor:
-    """Means of maps (B,...,H,W) over cells. Cells at the margin are padded with 0."""
+def cell_means(maps: Tensor, stride: int, padding: Literal["zeros", "replicate"] = "zeros") -> Tensor:
+    """Means of maps over cells.
+
+    Args:
+        maps: (B,...,H,W).
+        stride: Side of a cell in pixels.
+        padding: Values beyond the margin, in cells that are not wholly inside: 0, or those of the last row and column
+            (only for maps (B,C,H,W)).
+
+    Returns:
+        (B,...,ceil(H/stride),ceil(W/stride)).
+    """
     height, width = maps.shape[-2:]
-    padded = functional.pad(maps, (0, -width % stride, 0, -height % stride))
+    margin = (0, -width % stride, 0, -height % stride)
+    padded = functional.pad(maps, margin, mode="constant" if padding == "zeros" else padding)
     return functional.avg_pool2d(padded, stride)
 
 

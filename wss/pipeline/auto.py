@@ -14,7 +14,7 @@ import numpy as np
 from wss.datasets import DatasetSpec, Sample, open_source
 from wss.errors import DataError
 from wss.labels import UNLABELLED
-from wss.stages.samples import evenly
+from wss.stages.splits import evenly
 
 LOOKED_AT = 20
 """Number of training images that are read to find the facts."""

@@ -22,7 +22,8 @@ from wss.datasets.source import Catalogue, Source
 from wss.errors import StoreError, WssError
 from wss.pipeline.spec import Node, Pipeline
 from wss.stages.features import FeaturesParams, feature_bytes
-from wss.stages.samples import SamplesParams, evenly
+from wss.stages.samples import SamplesParams
+from wss.stages.splits import evenly
 from wss.stages.train_params import TrainParams
 from wss.store import Store
 from wss.store.pictures import CODED

@@ -7,7 +7,7 @@ from wss.scribbles.seeds import image_seed
 from wss.scribbles.shortening import points, shrink
 from wss.scribbles.simulation import simulate
 from wss.scribbles.skeletons import skeleton_paths
-from wss.scribbles.strokes import Stroke
+from wss.scribbles.strokes import Stroke, pack_strokes, unpack_strokes
 
 __all__ = [
     "Stroke",
@@ -19,6 +19,7 @@ __all__ = [
     "drop",
     "image_seed",
     "one_each",
+    "pack_strokes",
     "points",
     "rasterise",
     "scribbled_objects",
@@ -26,4 +27,5 @@ __all__ = [
     "simulate",
     "skeleton_paths",
     "surrounded",
+    "unpack_strokes",
 ]

@@ -14,7 +14,7 @@ from wss.edges import edge_levels
 from wss.methods import Bpg
 from wss.methods.bpg import BoundaryGuided
 from wss.params import Params, validate
-from wss.stages.samples import check_split, evenly, split_ids
+from wss.stages.splits import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import EDGES, MODEL, PICTURES, SAMPLES, Store, StoreWriter
 

@@ -19,7 +19,7 @@ from wss.params import Params
 from wss.precision import Amp
 from wss.predictor import as_tensor
 from wss.stages.inference_precision import stage_precision
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 

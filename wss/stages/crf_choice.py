@@ -19,7 +19,7 @@ from wss.predictor import InferenceParams, Predictor
 from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.parallel import each
 from wss.stages.probabilities import kept
-from wss.stages.samples import evenly
+from wss.stages.splits import evenly
 from wss.stages.stage import Context
 from wss.store import Store
 

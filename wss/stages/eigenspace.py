@@ -18,7 +18,7 @@ from wss.metrics import relative_variation, relative_variations, step_shares
 from wss.networks.layers.random_walk import RandomWalk, Walk
 from wss.ops import Transform, leading_eigenvectors, transform_transition
 from wss.params import LATER, Params
-from wss.stages.samples import check_split, evenly, split_ids
+from wss.stages.splits import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, SAMPLES, Store, StoreWriter
 from wss.viz import heat_map, signed_map

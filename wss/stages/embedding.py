@@ -14,6 +14,7 @@ from torch.nn import functional
 from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.labels import UNLABELLED
+from wss.methods.coarse import cell_means
 from wss.methods.spml import EmbeddingSegmenter
 from wss.ops import spherical_kmeans
 from wss.params import Params
@@ -70,22 +71,13 @@ def embedded(model: EmbeddingSegmenter, rgb: Tensor, stride: int, amp: bool = Fa
     if stride == model.stride:
         return own
     if stride % model.stride == 0:
-        return functional.normalize(cell_means(own, stride // model.stride), dim=1)
+        return functional.normalize(cell_means(own, stride // model.stride, "replicate"), dim=1)
     if model.stride % stride:
         raise UsageError(
             f"stride must be a multiple or a divisor of the stride of the embedding, {model.stride}; got {stride}"
         )
     size = [-(-side // stride) for side in rgb.shape[2:]]
     return functional.normalize(enlarged(own, model.stride // stride, size), dim=1)
-
-
-def cell_means(maps: Tensor, side: int) -> Tensor:
-    """Mean of maps (B,C,H,W) over square cells, (B,C,ceil(H/side),ceil(W/side)).
-
-    Maps are padded to whole cells by repeating the last row and column.
-    """
-    height, width = maps.shape[2:]
-    return functional.avg_pool2d(functional.pad(maps, (0, -width % side, 0, -height % side), mode="replicate"), side)
 
 
 def enlarged(cells: Tensor, side: int, size: Sequence[int]) -> Tensor:

@@ -22,7 +22,7 @@ from wss.networks import Backbone, NetworkSpec, check_pretrained, load_pretraine
 from wss.params import LOCAL, Params
 from wss.precision import Amp
 from wss.stages.inference_precision import stage_precision
-from wss.stages.samples import require_split, split_ids
+from wss.stages.splits import require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import FEATURES, SAMPLES, Store, StoreWriter
 from wss.training.views import LEVELS, View, grids, seen, views_of

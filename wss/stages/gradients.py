@@ -15,7 +15,7 @@ from wss.methods import Batch
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut, RegularisedLoss
 from wss.params import Params
 from wss.stages.probabilities import probabilities, require_probabilities
-from wss.stages.samples import evenly
+from wss.stages.splits import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import PICTURES, PREDICTIONS, SAMPLES, Store, StoreWriter
 from wss.viz import signed_map

@@ -8,7 +8,7 @@ from wss.errors import DataError
 from wss.labels import UNLABELLED
 from wss.metrics import confusion_by_certainty, label_record
 from wss.params import Params
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, QUALITY, SAMPLES, StoreWriter
 

@@ -17,7 +17,7 @@ from wss.precision import Amp
 from wss.predictor import InferenceParams, Predictor, as_tensor
 from wss.stages.inference_precision import stage_precision
 from wss.stages.probabilities import kept
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PREDICTIONS, SAMPLES, Store, StoreWriter
 

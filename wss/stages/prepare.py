@@ -28,9 +28,10 @@ from wss.scribbles import (
     simulate,
     skeleton_paths,
     surrounded,
+    unpack_strokes,
 )
 from wss.stages.parallel import each
-from wss.stages.samples import require_split, split_ids, unpack_strokes
+from wss.stages.splits import require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, SAMPLES, Store, StoreWriter
 

@@ -17,7 +17,7 @@ from wss.propagation import AnyPropagation, Proposal
 from wss.stages.features import stored_map
 from wss.stages.parallel import each
 from wss.stages.probabilities import probabilities, require_probabilities
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import EDGES, FEATURES, LABELS, PREDICTIONS, SAMPLES, SUPERPIXELS, Store, StoreWriter
 

@@ -19,7 +19,7 @@ from wss.precision import Amp
 from wss.predictor import as_tensor
 from wss.stages.embedding import SegmentParams, clustered, embedded, load_embedder
 from wss.stages.inference_precision import stage_precision
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, MODEL, PROTOTYPES, SAMPLES, Store, StoreWriter
 

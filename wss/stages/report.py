@@ -16,7 +16,7 @@ from wss.metrics import iou
 from wss.names import readable
 from wss.params import Params
 from wss.precision import Precision
-from wss.stages.samples import evenly
+from wss.stages.splits import evenly
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.store import (
     LABELS,

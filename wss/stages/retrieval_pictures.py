@@ -15,7 +15,7 @@ from wss.predictor import as_tensor
 from wss.stages.embedding import SegmentParams, load_embedder
 from wss.stages.prototypes import Bank
 from wss.stages.retrieve import query_segments
-from wss.stages.samples import check_split, evenly, split_ids
+from wss.stages.splits import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import MODEL, PICTURES, PROTOTYPES, SAMPLES, StoreWriter
 from wss.viz import spotlight

@@ -21,7 +21,7 @@ from wss.stages.embedding import SegmentParams, clustered, embedded, enlarged, k
 from wss.stages.inference_precision import stage_precision
 from wss.stages.probabilities import kept
 from wss.stages.prototypes import Bank
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, MODEL, PREDICTIONS, PROTOTYPES, SAMPLES, StoreWriter
 

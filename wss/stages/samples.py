@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,10 @@ from wss.datasets.label_values import (
 )
 from wss.datasets.source import UNEVEN_REMEDY, Catalogue, Sample, Source, Volume, uneven, uneven_message
 from wss.datasets.volume_source import VolumeSource
-from wss.errors import DataError, UsageError
+from wss.errors import DataError
 from wss.labels import UNLABELLED
-from wss.params import Params, nearest
-from wss.scribbles.strokes import Stroke
+from wss.params import Params
+from wss.scribbles import pack_strokes
 from wss.stages.parallel import each
 from wss.stages.stage import Context, Inputs, Stage, pending
 from wss.store import SAMPLES, Store, StoreWriter
@@ -177,80 +177,6 @@ def stored_catalogue(samples: Store) -> Catalogue:
         unmasked=frozenset(i for i in samples.ids if not samples.has("mask", i)),
         unscribbled=frozenset(i for i in samples.ids if not any(samples.has(item, i) for item in scribbled)),
     )
-
-
-def evenly(ids: Sequence[str], count: int) -> list[str]:
-    """Choose at most ``count`` of the ids, evenly spread, in their order."""
-    keep = min(len(ids), count)
-    return [ids[round(n * len(ids) / keep)] for n in range(keep)]
-
-
-def require_split(splits: Mapping[str, Sequence[str]], split: str, kind: str) -> None:
-    """Check that a data set has a split and that the split has images.
-
-    Args:
-        splits: Image ids by split name.
-        split: The split that a stage works on.
-        kind: The data set's reader, as in ``wss init --kind``.
-
-    Raises:
-        UsageError: The data set has no such split.
-        DataError: The split is empty.
-    """
-    if split not in splits and kind == "voc" and split == "trainaug":
-        raise UsageError(
-            "the data set has no split 'trainaug', which is VOC train plus the images of SBD, 10,582 in all: put SBD at "
-            "benchmark_RELEASE/dataset below the root of VOC or name its folder with `wss init -o sbd=DIR`, add a list "
-            f"ImageSets/Segmentation/trainaug.txt, or train on VOC alone with split=train ({len(splits.get('train', ())):,} "
-            "images here, 1,464 in VOC 2012)"
-        )
-    if split not in splits:
-        hint = nearest(split, splits)
-        known = "" if "known" in hint else f" Its splits are {', '.join(splits)}"
-        raise UsageError(f"the data set has no split {split!r}{hint}{known}")
-    if not splits[split]:
-        have = ", ".join(f"{name} ({len(ids)})" for name, ids in splits.items())
-        raise DataError(f"split {split!r} of the data set is empty: {have}; add images to it, or name another split")
-
-
-class OfSplit(Protocol):
-    """Parameters of a stage that works on the images of one split."""
-
-    @property
-    def split(self) -> str:
-        """Name of the split."""
-
-
-def check_split(params: OfSplit, catalogue: Catalogue) -> None:
-    """``Stage.check`` for stages that need only images in their split; see ``require_split``."""
-    require_split(catalogue.splits, params.split, catalogue.kind)
-
-
-def split_ids(samples: Store, split: str) -> list[str]:
-    """Image ids of a split.
-
-    Raises:
-        UsageError: The data set has no such split.
-        DataError: The split is empty.
-    """
-    splits = samples.meta["splits"]
-    require_split(splits, split, samples.meta.get("kind", ""))
-    return list(splits[split])
-
-
-def pack_strokes(strokes: tuple[Stroke, ...]) -> NDArray[np.float64]:
-    """Pack strokes into one array, float64 (N,5), a row per point: number of the stroke, label, width, x, y."""
-    rows = [(n, s.label, s.width, x, y) for n, s in enumerate(strokes) for x, y in s.points]
-    return np.array(rows, np.float64).reshape(-1, 5)
-
-
-def unpack_strokes(rows: NDArray[np.float64]) -> tuple[Stroke, ...]:
-    """Inverse of ``pack_strokes``."""
-    strokes = []
-    for number in np.unique(rows[:, 0]):
-        part = rows[rows[:, 0] == number]
-        strokes.append(Stroke(int(part[0, 1]), part[:, 3:].copy(), int(part[0, 2])))
-    return tuple(strokes)
 
 
 def _read(source: Source, image_id: str) -> Sample:

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from wss.errors import DataError
 from wss.labels import UNLABELLED
+from wss.methods.coarse import cell_means
 from wss.metrics import certainty_levels
 from wss.ops import similarity_walk
 from wss.params import Params
 from wss.precision import Amp
 from wss.predictor import InferenceParams, Predictor, as_tensor
 from wss.stages.crf_kernels import CrfParams, refine
-from wss.stages.embedding import cell_means, embedded, enlarged, known_classes, load_embedder
+from wss.stages.embedding import embedded, enlarged, known_classes, load_embedder
 from wss.stages.inference_precision import stage_precision
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import CAM, LABELS, MODEL, SAMPLES, StoreWriter
 
@@ -139,7 +140,7 @@ def walked(params: SimilarityWalkParams, image: NDArray[np.uint8], scores: Tenso
         scores = scores / scores.amax((1, 2), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
     probs = similarity_walk(
         embeddings,
-        cell_means(scores[None], params.stride),
+        cell_means(scores[None], params.stride, "replicate"),
         gamma=params.gamma,
         beta=params.beta,
         steps=params.steps,

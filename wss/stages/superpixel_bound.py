@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wss.labels import UNLABELLED
 from wss.params import Params
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, SAMPLES, SUPERPIXELS, StoreWriter
 

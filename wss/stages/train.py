@@ -17,7 +17,6 @@ from torch import nn
 from wss.checkpoints import model_meta
 from wss.datasets.source import Catalogue
 from wss.distributed import all_reduce_sum, call_on_all, check_parts, local_world_size, shard, world_size
-from wss.edges import edge_strengths
 from wss.errors import DataError, UsageError
 from wss.labels import UNLABELLED
 from wss.methods import CrossEntropyMethod, Phase
@@ -26,7 +25,7 @@ from wss.networks import check_pretrained
 from wss.networks.stored_features import compute_again
 from wss.precision import MIN_STEPS, Precision, Step, decide
 from wss.predictor import Predictor
-from wss.stages.samples import evenly, require_split, split_ids
+from wss.stages.splits import evenly, require_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage
 from wss.stages.stored_training import check_stored, load_stored, view_set, without_backbone
 from wss.stages.train_initial import initialise, require_known_parts
@@ -38,9 +37,9 @@ from wss.training.class_weights import median_frequency_weights
 from wss.training.log import TrainingLog
 from wss.training.loop import Hooks, LoopSettings, fit, total_steps
 from wss.training.optimiser import freeze, trained_groups
+from wss.training.reader import MAPS, SampleReader
 from wss.training.trial import method_step
 
-MAPS = {"edges": "edge map", "superpixels": "superpixel map"}
 """Input maps that methods may need, with the name of one map in error messages."""
 
 
@@ -85,7 +84,7 @@ def run(params: TrainParams, inputs: Inputs, output: StoreWriter, context: Conte
             params = params.model_copy(update={"phases": without_backbone(params.phases)})
         memory = torch.channels_last if params.channels_last else torch.contiguous_format
         model = model.to(memory_format=memory)  # type: ignore[call-overload]
-        tags, read = _tags(params, labels, ids, num_classes), _Reader(samples, labels, maps)
+        tags, read = _tags(params, labels, ids, num_classes), SampleReader(samples, labels, maps)
         if features is None:
             augmentations, size = _sized(params, samples, ids, context)
             data = TrainingSet(ids, read, augmentations, params.seed, tags, samples.meta["background"], size)
@@ -319,32 +318,6 @@ def _sized(
         f"images of {len(sizes)} sizes: training on {how} {side}x{side} (train.augment.{option} changes it)"
     )
     return given.model_copy(update={option: side}), None
-
-
-class _Reader:
-    """Reads one training sample. Picklable, so that loader workers can use it."""
-
-    def __init__(self, samples: Store, labels: Store, maps: Mapping[str, Store]) -> None:
-        self._samples = samples
-        self._labels = labels
-        self._maps = maps
-
-    def __call__(self, image_id: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
-        image = self._samples.get("image", image_id)
-        maps: dict[str, NDArray[Any]] = {"labels": self._labels.get("labels", image_id)}
-        if self._samples.has("valid", image_id):
-            maps["valid"] = self._samples.get("valid", image_id)
-            maps["labels"] = np.where(maps["valid"] == 0, np.uint8(UNLABELLED), maps["labels"])
-        for name, store in self._maps.items():
-            values = store.get(name, image_id)
-            # edge strengths become float, because they are interpolated; labels, also uint8, are not
-            maps[name] = edge_strengths(values) if name == "edges" else values
-            if values.shape != image.shape[:2]:
-                raise DataError(
-                    f"{store.path}: the {MAPS[name]} of {image_id!r} is {values.shape}, its image "
-                    f"{image.shape[:2]}; make the {name} from the same images (`wss {name}`)"
-                )
-        return image, maps
 
 
 def _scored_ids(params: TrainParams, samples: Store, trained: Sequence[str]) -> dict[str, list[str]]:

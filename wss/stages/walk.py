@@ -22,7 +22,7 @@ from wss.methods.rawks import RawksNetwork
 from wss.metrics import certainty_levels
 from wss.ops import hitting_probabilities, reachable
 from wss.params import Params, validate
-from wss.stages.samples import check_split, split_ids
+from wss.stages.splits import check_split, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.store import LABELS, MODEL, SAMPLES, Store, StoreWriter
 

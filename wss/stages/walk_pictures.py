@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wss.labels import UNLABELLED
 from wss.params import Params
-from wss.stages.samples import check_split, evenly, split_ids
+from wss.stages.splits import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
 from wss.stages.walk import Walk, Walker
 from wss.store import LABELS, MODEL, PICTURES, SAMPLES, StoreWriter

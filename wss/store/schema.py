@@ -57,7 +57,7 @@ SAMPLES = Schema(
     since=1,
 )
 """Images (uint8 (H,W,3)) with all annotations of the data set. ``strokes`` is float64 (N, 5), see
-``wss.stages.samples.pack_strokes``. ``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels. ``tags`` is
+``wss.scribbles.pack_strokes``. ``boxes`` is int32 (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels. ``tags`` is
 uint8 (K,), 1 for classes that the data set names for the image. ``valid`` is uint8 (H,W), 0 where the image has no data; images
 with data everywhere lack it."""
 
