@@ -61,12 +61,12 @@ def kernel(source: str, variant: str = "", *flags: str) -> Extension:
     )
 
 
-SOURCES = ("lattice", "tree", "walk", "assignment")
+SOURCES = ("lattice", "tree", "hitting", "assignment")
 kernels = [kernel(source) for source in SOURCES]
 if platform.machine().lower() in ("x86_64", "amd64"):
     avx2 = ("-mavx2", "-mfma")
     avx512 = (*avx2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
     kernels += [kernel(source, "_avx2", *avx2) for source in SOURCES]
-    kernels += [kernel(source, "_avx512", *avx512) for source in ("lattice", "walk")]
+    kernels += [kernel(source, "_avx512", *avx512) for source in ("lattice", "hitting")]
 
 setup(ext_modules=kernels, cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})

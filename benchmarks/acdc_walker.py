@@ -26,7 +26,7 @@ import torch
 
 import wss.version
 from wss.propagation import RandomWalk
-from wss.stages.walk import Walker
+from wss.stages.walk import HittingLabeller
 from wss.store import Store
 
 CLASSES = ("right ventricle", "myocardium", "left ventricle")
@@ -55,7 +55,7 @@ def propagated(method: RandomWalk) -> Spread:
 
 def learned(store: Path) -> Spread:
     """Walks around the boundaries of a trained network."""
-    walker = Walker(Store(store), torch.device("cpu"), stride=1)
+    walker = HittingLabeller(Store(store), torch.device("cpu"), stride=1)
     return lambda image, scribble: walker(image, scribble).labels
 
 

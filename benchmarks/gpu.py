@@ -202,7 +202,7 @@ OPERATORS: dict[str, Case] = {
     "nearest, vote": _vote,
     "similarity_walk": lambda _, x, e: ops.similarity_walk(e[..., ::4, ::4], x.softmax(1)[..., ::4, ::4]),
     "transition_matrix": _transition,
-    "random_walk_step": lambda _, __, e: ops.random_walk_step(e[..., ::2, ::2], scale=5.0),
+    "feature_walk_step": lambda _, __, e: ops.feature_walk_step(e[..., ::2, ::2], scale=5.0),
     "spanning_tree, tree_filter": _trees,
 }
 

@@ -29,7 +29,7 @@ from timing import processor
 import wss.version
 from wss.methods import Batch, RwSs
 from wss.networks import NetworkSpec
-from wss.networks.layers.random_walk import RandomWalk
+from wss.networks.layers.feature_walk import FeatureWalk
 
 CASES: dict[str, tuple[NetworkSpec, int, int]] = {  # network, crop, batch
     "unet": (NetworkSpec(name="unet"), 128, 8),
@@ -73,7 +73,7 @@ def step(case: str, variant: str, device: torch.device, amp: bool) -> Callable[[
 def layer(held: bool, size: int, device: torch.device) -> Callable[[], None]:
     """Forward and backward of the walk alone, at 59x59 positions of 512 channels, with or without holding P."""
     torch.manual_seed(0)
-    walk = RandomWalk(CHANNELS).to(device)
+    walk = FeatureWalk(CHANNELS).to(device)
     features = torch.rand(size, CHANNELS, GRID, GRID, device=device).requires_grad_()
 
     def once() -> None:

@@ -43,7 +43,7 @@ from wss.methods import RwSs
 from wss.methods.rw_ss import WalkingSegmenter
 from wss.metrics import confusion_matrix, iou, miou, pixel_accuracy, step_shares
 from wss.networks import NetworkSpec, load_pretrained
-from wss.networks.layers.random_walk import RandomWalk, Walk
+from wss.networks.layers.feature_walk import FeatureWalk, FeatureWalkResult
 from wss.networks.parameters import freeze_batch_norm
 from wss.ops import Transform, draw_transform, transform_transition
 from wss.stages.splits import split_ids
@@ -109,7 +109,7 @@ SECOND = {
 }
 
 
-class LazyRandomWalk(RandomWalk):
+class LazyFeatureWalk(FeatureWalk):
     """The walk at test time, of cosines times 5 and with alpha 0.5; in training features stay, and P is there to be compared."""
 
     def __init__(self) -> None:
@@ -117,11 +117,11 @@ class LazyRandomWalk(RandomWalk):
         del self.alpha
         self.alpha = torch.tensor(0.5)
 
-    def forward(self, features: Tensor, transition: bool = False) -> Walk:
-        """See ``RandomWalk``."""
+    def forward(self, features: Tensor, transition: bool = False) -> FeatureWalkResult:
+        """See ``FeatureWalk``."""
         walk = super().forward(features, transition)
         after = walk.after / (1 + self.alpha)
-        return Walk(features if self.training else after, features, after, walk.log_transition)
+        return FeatureWalkResult(features if self.training else after, features, after, walk.log_transition)
 
 
 class Data:
@@ -157,7 +157,7 @@ def network(part: str, data: Data, seed: int) -> WalkingSegmenter:
     torch.manual_seed(seed)
     model = FIRST[part].build(NETWORK, data.classes)
     if part == "lazy walk":
-        model.random_walk = LazyRandomWalk()
+        model.random_walk = LazyFeatureWalk()
     load_pretrained(model, data.weights)
     freeze_batch_norm(model)
     return model

@@ -26,32 +26,32 @@ from torch import Tensor, nn
 
 from wss.checkpoints import build_model
 from wss.metrics import confusion_matrix, miou
-from wss.networks.layers.lazy_walk import LazyWalk
-from wss.ops import random_walk_step
+from wss.networks.layers.lazy_feature_walk import LazyFeatureWalk
+from wss.ops import feature_walk_step
 from wss.predictor import InferenceParams, Predictor
 from wss.stages.splits import split_ids
 from wss.store import Store
 
 
-class InnerProductWalk(LazyWalk):
+class InnerProductWalk(LazyFeatureWalk):
     """The same step with inner products of features in place of cosines."""
 
     def step(self, features: Tensor) -> Tensor:
-        """See ``LazyWalk.step``."""
-        return random_walk_step(features, scale=self.scale)
+        """See ``LazyFeatureWalk.step``."""
+        return feature_walk_step(features, scale=self.scale)
 
 
-WALKS: dict[str, Callable[..., LazyWalk] | None] = {
+WALKS: dict[str, Callable[..., LazyFeatureWalk] | None] = {
     "none": None,
     "inner products": partial(InnerProductWalk, scale=1, alpha=0.5),
     **{
-        f"cosines times {scale}, alpha {alpha}": partial(LazyWalk, scale=scale, alpha=alpha)
+        f"cosines times {scale}, alpha {alpha}": partial(LazyFeatureWalk, scale=scale, alpha=alpha)
         for scale, alpha in product((3, 5, 10), (0.3, 0.5, 1))
     },
 }
 
 
-def walking(store: Store, walk: Callable[..., LazyWalk] | None, stride: int) -> nn.Module:
+def walking(store: Store, walk: Callable[..., LazyFeatureWalk] | None, stride: int) -> nn.Module:
     """The network of a store, whose features walk."""
     model = build_model(store)
     if walk is not None:

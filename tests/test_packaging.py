@@ -198,7 +198,7 @@ def test_wheel_works_without_the_repository(tmp_path, compiler):
         expected |= {p.relative_to(ROOT).as_posix() for p in folder.iterdir()}
     assert expected <= names
     assert {name.split("/")[0] for name in names} == {"wss", f"wss-{wss.__version__}.dist-info"}
-    for kernel in ("kernels/_lattice.", "kernels/_walk."):
+    for kernel in ("kernels/_lattice.", "kernels/_hitting."):
         assert any(kernel in name for name in names) is compiler
 
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(file)], env=environment, check=True)

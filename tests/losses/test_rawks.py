@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from tests.reference.random_walk import loss_map
+from tests.reference.hitting import loss_map
 from wss.errors import DataError, UsageError
 from wss.losses import rawks_loss, uncertainty_weights
 from wss.ops import hitting_probabilities, reachable

@@ -13,7 +13,7 @@ from wss.ops import BilateralFilter
 
 CLASSES = 3
 LATTICE = {"ops/lattice.py:_distinct"}
-WALK = {f"ops/random_walk.py:{name}" for name in ("_check_values", "_reach", "forward", "reachable")}
+WALK = {f"ops/hitting.py:{name}" for name in ("_check_values", "_reach", "forward", "reachable")}
 TREES = {"ops/spanning_tree.py:spanning_tree", "ops/spanning_tree.py:tree_filter"}
 WAITS = {
     "densecrf": LATTICE,

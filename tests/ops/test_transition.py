@@ -5,7 +5,7 @@ from torch.autograd import gradcheck
 
 from tests.reference import eigenspace
 from wss.errors import UsageError
-from wss.ops import Transform, draw_transform, random_walk_step, transform_transition, transition_matrix
+from wss.ops import Transform, draw_transform, feature_walk_step, transform_transition, transition_matrix
 
 TRANSFORMS = [Transform(True), Transform(rows=1), Transform(rows=-2), Transform(True, 2), Transform(True, -1)]
 
@@ -35,7 +35,7 @@ def test_a_step_is_the_matrix_times_the_features(similar, moved, dtype):
     queries, keys = (_maps((2, similar, 9, 7), seed, dtype).requires_grad_() for seed in (1, 2))
     values = _maps((2, moved, 9, 7), 3, dtype).requires_grad_()
     dense = (transition_matrix(queries, keys, scale=0.7) @ values.flatten(2).transpose(1, 2)).transpose(1, 2)
-    fused = random_walk_step(queries, keys, values, scale=0.7)
+    fused = feature_walk_step(queries, keys, values, scale=0.7)
     torch.testing.assert_close(fused, dense.reshape_as(values))
     wanted = torch.autograd.grad(dense.square().sum(), (queries, keys, values))
     found = torch.autograd.grad(fused.square().sum(), (queries, keys, values))
@@ -44,10 +44,10 @@ def test_a_step_is_the_matrix_times_the_features(similar, moved, dtype):
 
 def test_a_step_on_the_features_themselves():
     features = _maps((1, 4, 1, 1))
-    torch.testing.assert_close(random_walk_step(features), features)  # there is nowhere else to go
+    torch.testing.assert_close(feature_walk_step(features), features)  # there is nowhere else to go
     features = _maps(dtype=torch.float32).transpose(2, 3)
     walked = (transition_matrix(features) @ features.flatten(2).transpose(1, 2)).transpose(1, 2)
-    torch.testing.assert_close(random_walk_step(features), walked.reshape(features.shape))
+    torch.testing.assert_close(feature_walk_step(features), walked.reshape(features.shape))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -55,7 +55,7 @@ def test_a_step_on_the_features_themselves():
 def test_a_step_is_taken_by_the_fused_kernel(layout, similar, moved):
     queries = _maps((2, similar, 9, 7), dtype=torch.float32).to(memory_format=layout).requires_grad_()
     values = _maps((2, moved, 9, 7), 1, torch.float32).to(memory_format=layout)
-    names, nodes = set(), [random_walk_step(queries, queries, values).grad_fn]
+    names, nodes = set(), [feature_walk_step(queries, queries, values).grad_fn]
     while nodes:
         node = nodes.pop()
         names.add(node.name())
@@ -68,7 +68,7 @@ def test_gradients_of_the_matrix_and_of_a_step():
     queries, keys, values = (_maps((1, 2, 2, 3), seed).requires_grad_() for seed in (0, 1, 2))
     assert gradcheck(transition_matrix, (queries, keys))
     assert gradcheck(lambda q, k: transition_matrix(q, k, scale=0.5, log=True), (queries, keys))
-    assert gradcheck(random_walk_step, (queries, keys, values))
+    assert gradcheck(feature_walk_step, (queries, keys, values))
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -154,7 +154,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(UsageError, match="scale"):
         transition_matrix(maps, scale=0)
     with pytest.raises(UsageError, match=r"\(B,D,h,w\)"):
-        random_walk_step(maps, maps, maps[:, :, 1:])
+        feature_walk_step(maps, maps, maps[:, :, 1:])
     with pytest.raises(UsageError, match=r"\(B,20,20\)"):
         transform_transition(torch.ones(2, 19, 19), Transform(True), (4, 5))
     with pytest.raises(UsageError, match="flip, translation or random"):

@@ -13,7 +13,7 @@ from wss.pipeline.workspace import Workspace
 from wss.stages import superpixel_bound
 from wss.stages.stage import Context
 from wss.stages.superpixel_bound import majority
-from wss.stages.walk import Walker, WalkParams
+from wss.stages.walk import HittingLabeller, WalkParams
 from wss.stages.walk_pictures import boundary_map, weight_map
 
 DATASET = {"kind": "sample", "options": {"train": 3, "val": 2, "height": 33, "width": 38}}
@@ -85,7 +85,7 @@ def test_at_stride_1_the_labels_are_those_of_the_walks(tmp_path):
     stores = {name: o.store for name, o in _run(tmp_path, "rawks", "rawks", stride=1).items()}
     image_id = stores["walk"].ids[0]
     scribble = stores["prepare"].get("labels", image_id)
-    found = Walker(stores["train"], torch.device("cpu"))(stores["samples"].get("image", image_id), scribble)
+    found = HittingLabeller(stores["train"], torch.device("cpu"))(stores["samples"].get("image", image_id), scribble)
     probs = hitting_probabilities(
         torch.from_numpy(found.boundary)[None], torch.from_numpy(np.array(scribble)).long()[None], 7
     )[0]
@@ -97,7 +97,7 @@ def test_at_stride_1_the_labels_are_those_of_the_walks(tmp_path):
 def test_walks_on_a_finer_grid_than_that_of_training(done):
     image_id = done["walk"].ids[0]
     image, scribble = (np.array(done[n].get(k, image_id)) for n, k in (("samples", "image"), ("prepare", "labels")))
-    found = Walker(done["train"], torch.device("cpu"), stride=1)(image, scribble)
+    found = HittingLabeller(done["train"], torch.device("cpu"), stride=1)(image, scribble)
     assert found.boundary.shape == image.shape[:2]
     probs = hitting_probabilities(torch.from_numpy(found.boundary)[None], torch.from_numpy(scribble).long()[None], 7)
     assert (found.labels == probs[0].argmax(0).numpy()).all()
@@ -106,7 +106,7 @@ def test_walks_on_a_finer_grid_than_that_of_training(done):
 
 
 def test_an_image_without_scribbles_stays_without(done):
-    walker = Walker(done["train"], torch.device("cpu"))
+    walker = HittingLabeller(done["train"], torch.device("cpu"))
     found = walker(np.zeros((9, 7, 3), np.uint8), np.full((9, 7), 255, np.uint8))
     assert (found.labels == 255).all()
     assert (found.weights == 0).all()
@@ -179,7 +179,7 @@ def test_pictures_have_captions_and_colours(done):
     tiles = store.get("tiles", store.ids[0])
     assert tiles.shape == (3, 33, 38, 3)
     assert store.meta["captions"] == ["Boundaries", "Propagated labels", "Weights"]
-    found = Walker(done["train"], torch.device("cpu"))(
+    found = HittingLabeller(done["train"], torch.device("cpu"))(
         done["samples"].get("image", store.ids[0]), done["prepare"].get("labels", store.ids[0])
     )
     assert (tiles[0] == boundary_map(found)).all()

@@ -18,7 +18,7 @@ def doctor(
 
     import torch
 
-    from wss.kernels import assignment, native, tree, walk
+    from wss.kernels import assignment, hitting, native, tree
 
     terminal = common.terminal()
     place = common.workspace.resolve()
@@ -32,7 +32,7 @@ def doctor(
 
     kernels = [
         name
-        for name, module in (("lattice", native), ("tree", tree), ("walk", walk), ("assignment", assignment))
+        for name, module in (("lattice", native), ("tree", tree), ("hitting", hitting), ("assignment", assignment))
         if module.available()
     ]
     facts = {

@@ -22,7 +22,7 @@ from wss.draw.pictures import Pictures
 from wss.draw.project import Project
 from wss.edges import edge_levels, edge_strengths
 from wss.edges.build import DetectorParams, build_detector
-from wss.ops.coarse_walk import CoarseWalk
+from wss.ops.hitting_coarse import CoarseHitting
 from wss.propagation import RandomWalk
 from wss.store.atomic import replace_file
 from wss.superpixels import Felzenszwalb
@@ -69,7 +69,7 @@ class Prepared:
         self._project, self._pictures = project, pictures
         self._pool = ThreadPoolExecutor(1, "prepare")
         self._futures: dict[tuple[Part, What], Future[NDArray[Any]]] = {}
-        self._walks: OrderedDict[Part, CoarseWalk] = OrderedDict()
+        self._walks: OrderedDict[Part, CoarseHitting] = OrderedDict()
         self._lock = threading.Lock()
         self._computing: tuple[str, What] | None = None
 
@@ -112,7 +112,7 @@ class Prepared:
             return self.request(part, what).result()
         return None
 
-    def walk(self, part: Part, edges: NDArray[Any]) -> CoarseWalk:
+    def walk(self, part: Part, edges: NDArray[Any]) -> CoarseHitting:
         """The grid of the walk around edges."""
         with self._lock:
             if part in self._walks:

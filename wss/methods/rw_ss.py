@@ -23,7 +23,7 @@ from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.convolution import conv_bn_relu, initialise, initialise_classifier
 from wss.networks.layers.dropout import Dropout2d
-from wss.networks.layers.random_walk import Embedding, RandomWalk, Walk, cells
+from wss.networks.layers.feature_walk import Embedding, FeatureWalk, FeatureWalkResult, cells
 from wss.ops import Transform, draw_transform, transform_transition
 from wss.ops.transform import TransformKind
 from wss.params import LATER
@@ -51,12 +51,12 @@ class WalkingSegmenter(Segmenter):
         spec: The network.
         num_classes: K, background included.
         walk: False leaves out the walk but keeps the reduction.
-        embed: See ``RandomWalk``.
+        embed: See ``FeatureWalk``.
         head: ``network`` or ``convolutions``.
         width: Largest number of channels of the features in the walk.
         stride: Side in pixels of the cells between which features walk. It has no effect if the network's own stride is
             at least as large.
-        scale: See ``RandomWalk``.
+        scale: See ``FeatureWalk``.
 
     Attributes:
         stride: Side of the cells in pixels: the larger of the argument and the network's stride.
@@ -99,26 +99,26 @@ class WalkingSegmenter(Segmenter):
             initialise(self.reduction)
             _reconnect(network.classifier, channels, walking)
         self.cell = self.stride // network.output_stride
-        self.random_walk: RandomWalk | None = None
+        self.random_walk: FeatureWalk | None = None
         if walk:
-            self.random_walk = RandomWalk(walking, embed=embed, cell=self.cell, scale=scale)
+            self.random_walk = FeatureWalk(walking, embed=embed, cell=self.cell, scale=scale)
 
     def features(self, rgb: Tensor) -> Tensor:
         """Features f^{L-1} before the walk, (B,C,h,w) at the network's stride, of RGB images (B,3,H,W) in 0..255."""
         features = self.network.forward_features(self.normalise(rgb))
         return features if self.reduction is None else cast(Tensor, self.reduction(features))
 
-    def walk(self, features: Tensor, transition: bool = False) -> Walk:
+    def walk(self, features: Tensor, transition: bool = False) -> FeatureWalkResult:
         """Apply the random walk. If ``walk`` is False, features stay as they are and there is no transition matrix.
 
         Args:
             features: (B,C,h,w), from ``features``.
-            transition: Keep log P, see ``RandomWalk``.
+            transition: Keep log P, see ``FeatureWalk``.
         """
         if self.random_walk is None:
             still = cells(features, self.cell)
-            return Walk(features, still, still, None)
-        return cast(Walk, self.random_walk(features, transition))
+            return FeatureWalkResult(features, still, still, None)
+        return cast(FeatureWalkResult, self.random_walk(features, transition))
 
     def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B,K,H,W), float32, of features (B,C,h,w) after the walk, interpolated to ``size``."""
@@ -277,7 +277,9 @@ class RwSs(CrossEntropyMethod):
             found["consistency"] = self._consistency(walk, target, transform, _cells(batch.valid, walking.stride))
         return found
 
-    def _consistency(self, walk: Walk, target: Walk, transform: Transform, valid: Tensor) -> Tensor:
+    def _consistency(
+        self, walk: FeatureWalkResult, target: FeatureWalkResult, transform: Transform, valid: Tensor
+    ) -> Tensor:
         valid = transform.features(valid)
         if self.location != "transition":
             mine, other = (walk.before, target.before) if self.location == "before" else (walk.after, target.after)

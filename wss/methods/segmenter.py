@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from wss.errors import UsageError
 from wss.networks import NetworkSpec, build_network
-from wss.networks.layers.lazy_walk import LazyWalk
+from wss.networks.layers.lazy_feature_walk import LazyFeatureWalk
 
 
 class Segmenter(nn.Module):
@@ -41,13 +41,13 @@ class Segmenter(nn.Module):
         return (rgb.to(self.mean.dtype) - self.mean) / self.std
 
     def walk_before_classifying(self, *, stride: int, scale: float, alpha: float) -> None:
-        """Insert one step of a ``LazyWalk`` before the last classifier.
+        """Insert one step of a ``LazyFeatureWalk`` before the last classifier.
 
         Args:
             stride: Side in pixels of the cells between which features walk. Features with a larger stride use their
                 own.
-            scale: See ``LazyWalk``.
-            alpha: See ``LazyWalk``.
+            scale: See ``LazyFeatureWalk``.
+            alpha: See ``LazyFeatureWalk``.
 
         Raises:
             UsageError: The stride is not a multiple of the stride of the features.
@@ -82,8 +82,8 @@ class Segmenter(nn.Module):
         return outputs if every else outputs[0]
 
 
-def lazy_walk(stride: int, own: int, scale: float, alpha: float) -> LazyWalk:
-    """A ``LazyWalk`` between cells of ``stride`` x ``stride`` pixels, on features with the stride ``own``.
+def lazy_walk(stride: int, own: int, scale: float, alpha: float) -> LazyFeatureWalk:
+    """A ``LazyFeatureWalk`` between cells of ``stride`` x ``stride`` pixels, on features with the stride ``own``.
 
     Raises:
         UsageError: ``stride`` is larger than ``own`` but not a multiple of it.
@@ -91,7 +91,7 @@ def lazy_walk(stride: int, own: int, scale: float, alpha: float) -> LazyWalk:
     side = max(stride, own)
     if side % own:
         raise UsageError(f"the stride of a random walk must be a multiple of the features' stride, {own}; got {stride}")
-    return LazyWalk(cell=side // own, scale=scale, alpha=alpha)
+    return LazyFeatureWalk(cell=side // own, scale=scale, alpha=alpha)
 
 
 def _at_scale(images: Tensor, scale: float) -> Tensor:

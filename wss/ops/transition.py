@@ -37,7 +37,7 @@ def transition_matrix(features: Tensor, keys: Tensor | None = None, *, scale: fl
         return similarity.log_softmax(2) if log else similarity.softmax(2)
 
 
-def random_walk_step(
+def feature_walk_step(
     features: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, scale: float = 1.0
 ) -> Tensor:
     """P v, one step of the walk: ``transition_matrix`` times values in linear memory.

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from wss.labels import UNLABELLED
 from wss.ops import colour_gradient
-from wss.ops.coarse_walk import CoarseWalk
+from wss.ops.hitting_coarse import CoarseHitting
 from wss.params import LATER
 from wss.propagation.propagation import Extra, Propagation, Proposal
 
@@ -51,7 +51,7 @@ class RandomWalk(Propagation):
     smooth."""
     nodes: int | None = Field(default=None, ge=1000, json_schema_extra=LATER)
     """For ``hitting``: largest number of nodes of the grid on which the walk is solved. Fewer nodes are faster. The
-    borders of labels are then refined to pixels along cheapest paths (``CoarseWalk``). None: one node per pixel."""
+    borders of labels are then refined to pixels along cheapest paths (``CoarseHitting``). None: one node per pixel."""
     beta: float = Field(default=120.0, gt=0)
     """For ``skimage``: weight of colour differences, for values in 0..1. With a larger value walks cross differences
     less."""
@@ -70,7 +70,7 @@ class RandomWalk(Propagation):
         probs = self._skimage(image, scribble, present)
         return Proposal(present[probs.argmax(0)], 1 - probs.max(0).clip(0, 1))
 
-    def prepared(self, image: NDArray[np.uint8], edges: NDArray[Any] | None) -> CoarseWalk:
+    def prepared(self, image: NDArray[np.uint8], edges: NDArray[Any] | None) -> CoarseHitting:
         """Compute the part of ``hitting`` that does not depend on the scribbles.
 
         Args:
@@ -78,9 +78,9 @@ class RandomWalk(Propagation):
             edges: Floating point (H,W), an edge map in 0..1. None takes the colour gradient.
         """
         strengths = _gradient(image, self.smooth_px) if edges is None else edges.astype(np.float64)
-        return CoarseWalk(self.strength * strengths**self.power, self.nodes or strengths.size)
+        return CoarseHitting(self.strength * strengths**self.power, self.nodes or strengths.size)
 
-    def walked(self, walk: CoarseWalk, scribble: NDArray[np.uint8], present: NDArray[np.uint8]) -> Proposal:
+    def walked(self, walk: CoarseHitting, scribble: NDArray[np.uint8], present: NDArray[np.uint8]) -> Proposal:
         """Propagate scribbles by ``hitting``.
 
         Args:

@@ -15,7 +15,7 @@ from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.methods.rw_ss import WalkingSegmenter
 from wss.metrics import relative_variation, relative_variations, step_shares
-from wss.networks.layers.random_walk import RandomWalk, Walk
+from wss.networks.layers.feature_walk import FeatureWalk, FeatureWalkResult
 from wss.ops import Transform, leading_eigenvectors, transform_transition
 from wss.params import LATER, Params
 from wss.stages.splits import check_split, evenly, split_ids
@@ -66,7 +66,7 @@ def run(params: EigenspaceParams, inputs: Inputs, output: StoreWriter, context: 
         output.append(image_id, _look(params, network, rgb.to(context.device)))
         advance(1, image_id)
     variations, steps = np.split(np.mean([output.read(i)["numbers"] for i in ids], axis=0), [6])
-    alpha = cast(RandomWalk, network.random_walk).alpha.item()
+    alpha = cast(FeatureWalk, network.random_walk).alpha.item()
     output.meta["captions"] = [
         "Before the walk",
         "After it",
@@ -128,12 +128,12 @@ def _look(params: EigenspaceParams, network: WalkingSegmenter, rgb: Tensor) -> d
     return {"tiles": np.stack(tiles), "numbers": np.concatenate(numbers).astype(np.float32)}
 
 
-def _transition(walk: Walk) -> Tensor:
+def _transition(walk: FeatureWalkResult) -> Tensor:
     return cast(Tensor, walk.log_transition)
 
 
 def _pairs(
-    network: WalkingSegmenter, rgb: Tensor, walk: Walk, transform: Transform
+    network: WalkingSegmenter, rgb: Tensor, walk: FeatureWalkResult, transform: Transform
 ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Pairs of T(f) and f' for each of ``LOCATIONS``, each (h',w',C).
 
@@ -165,7 +165,7 @@ def _relative(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return result
 
 
-def _steps(network: WalkingSegmenter, walk: Walk) -> list[float]:
+def _steps(network: WalkingSegmenter, walk: FeatureWalkResult) -> list[float]:
     """``StepShares`` of the walk, with the classes that the network predicts for its cells."""
     height, width = walk.before.shape[2:]
     classes = network.classify(walk.features, (height, width))[0].argmax(0).flatten().cpu().numpy()
@@ -173,7 +173,7 @@ def _steps(network: WalkingSegmenter, walk: Walk) -> list[float]:
     return [shares.stays, shares.reach, shares.alike, shares.chance]
 
 
-def _principal(walk: Walk) -> list[NDArray[np.uint8]]:
+def _principal(walk: FeatureWalkResult) -> list[NDArray[np.uint8]]:
     """Features before and after the walk as colours, uint8 (h,w,3): three principal components, computed from both together."""
     both = [maps[0].flatten(1).T.double().cpu().numpy() for maps in (walk.before, walk.after)]
     together = np.concatenate(both)

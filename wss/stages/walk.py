@@ -47,7 +47,7 @@ def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Contex
         UsageError: The network was not trained by the method rawks.
     """
     samples, labels = inputs["samples"], inputs["labels"]
-    walker = Walker(inputs["model"], context.device, params.stride)
+    walker = HittingLabeller(inputs["model"], context.device, params.stride)
     ids = [i for i in split_ids(samples, params.split) if i in labels]
     todo = pending(ids, output)
     advance = context.progress.task("random walks", len(ids), len(ids) - len(todo))
@@ -60,7 +60,7 @@ def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Contex
 
 
 @dataclass(frozen=True)
-class Walk:
+class HittingLabels:
     """Result of the random walks of one image.
 
     Attributes:
@@ -74,7 +74,7 @@ class Walk:
     boundary: NDArray[np.float32]
 
 
-class Walker:
+class HittingLabeller:
     """Propagates scribbles by random walks that the boundaries of a RAWKS network stop.
 
     Args:
@@ -100,7 +100,7 @@ class Walker:
         self._device = device
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.uint8], scribble: NDArray[np.uint8]) -> Walk:
+    def __call__(self, image: NDArray[np.uint8], scribble: NDArray[np.uint8]) -> HittingLabels:
         """Propagate the scribbles, uint8 (H,W), 255 = unlabelled, of an image, uint8 (H,W,3)."""
         rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
         given = torch.from_numpy(np.array(scribble)).to(self._device).long()
@@ -112,7 +112,9 @@ class Walker:
         weights = uncertainty_weights(probs[None], alpha=self._alpha)[0] * known
         labels = torch.where(given != UNLABELLED, given, torch.where(known, probs.argmax(0), UNLABELLED))
         weights = torch.where(given != UNLABELLED, 1.0, weights)
-        return Walk(labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].float().cpu().numpy())
+        return HittingLabels(
+            labels.to(torch.uint8).cpu().numpy(), weights.cpu().numpy(), boundary[0].float().cpu().numpy()
+        )
 
     def _enlarged(self, maps: Tensor, like: Tensor, mode: str) -> Tensor:
         size = [side * self._stride for side in maps.shape[2:]]

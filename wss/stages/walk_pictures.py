@@ -11,7 +11,7 @@ from wss.labels import UNLABELLED
 from wss.params import Params
 from wss.stages.splits import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending
-from wss.stages.walk import Walk, Walker
+from wss.stages.walk import HittingLabeller, HittingLabels
 from wss.store import LABELS, MODEL, PICTURES, SAMPLES, StoreWriter
 from wss.viz import overlay
 
@@ -34,7 +34,7 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
     Source: Vernaza, Chandraker 2017, Fig. 4.
     """
     samples, labels = inputs["samples"], inputs["labels"]
-    walker = Walker(inputs["model"], context.device)
+    walker = HittingLabeller(inputs["model"], context.device)
     ids = [i for i in split_ids(samples, params.split) if i in labels and (labels.get("labels", i) != UNLABELLED).any()]
     if not ids:
         context.progress.say(f"walk-pictures: no image of {params.split!r} has scribbles: there is nothing to show")
@@ -52,7 +52,7 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
     output.meta["titles"] = dict.fromkeys(ids, "Boundaries: black stops walks. Weights: red is 1, blue is 0")
 
 
-def boundary_map(found: Walk) -> NDArray[np.uint8]:
+def boundary_map(found: HittingLabels) -> NDArray[np.uint8]:
     """exp(-B), the probability that a walk passes, as grey levels, uint8 (H,W,3)."""
     height, width = found.labels.shape
     shades = np.rint(255 * np.exp(-found.boundary.astype(np.float64))).astype(np.uint8)
@@ -61,7 +61,7 @@ def boundary_map(found: Walk) -> NDArray[np.uint8]:
     return np.repeat(whole[..., None], 3, axis=2)
 
 
-def weight_map(found: Walk) -> NDArray[np.uint8]:
+def weight_map(found: HittingLabels) -> NDArray[np.uint8]:
     """Weights as colours, uint8 (H,W,3): blue is 0, red is 1."""
     painted = cv2.applyColorMap(np.rint(255 * found.weights).astype(np.uint8), cv2.COLORMAP_JET)
     return np.ascontiguousarray(painted[..., ::-1], np.uint8)

@@ -4,7 +4,7 @@ import torch
 
 from tests.reference import eigenspace
 from wss.errors import UsageError
-from wss.networks.layers.random_walk import RandomWalk
+from wss.networks.layers.feature_walk import FeatureWalk
 
 
 def _features(shape=(2, 6, 5, 7), seed=0, dtype=torch.float64):
@@ -13,7 +13,7 @@ def _features(shape=(2, 6, 5, 7), seed=0, dtype=torch.float64):
 
 def _layer(channels=6, alpha=0.5, dtype=torch.float64, **options):
     torch.manual_seed(0)
-    layer = RandomWalk(channels, **options).to(dtype)
+    layer = FeatureWalk(channels, **options).to(dtype)
     torch.nn.init.constant_(layer.alpha, alpha)
     return layer
 
@@ -21,7 +21,7 @@ def _layer(channels=6, alpha=0.5, dtype=torch.float64, **options):
 @pytest.mark.parametrize("embed", ["none", "cosine", "qkv"])
 @pytest.mark.parametrize("cell", [1, 3])
 def test_a_new_layer_changes_nothing(embed, cell):
-    layer, features = RandomWalk(6, embed=embed, cell=cell), _features(dtype=torch.float32)
+    layer, features = FeatureWalk(6, embed=embed, cell=cell), _features(dtype=torch.float32)
     walk = layer(features)
     assert torch.equal(walk.features, features)
     assert torch.equal(walk.before, walk.after)
@@ -30,7 +30,7 @@ def test_a_new_layer_changes_nothing(embed, cell):
 
 
 def test_parameters_at_512_channels():
-    plain, embedded = RandomWalk(512), RandomWalk(512, embed="qkv")
+    plain, embedded = FeatureWalk(512), FeatureWalk(512, embed="qkv")
     assert sum(p.numel() for p in plain.parameters()) == 1
     assert sum(p.numel() for p in embedded.parameters()) == 328_321
 
@@ -116,6 +116,6 @@ def test_runs_under_autocast(transition, embed):
 
 def test_wrong_arguments_are_named():
     with pytest.raises(UsageError, match="cell"):
-        RandomWalk(4, cell=0)
+        FeatureWalk(4, cell=0)
     with pytest.raises(UsageError, match="none, cosine or qkv"):
-        RandomWalk(4, embed="gaussian")
+        FeatureWalk(4, embed="gaussian")

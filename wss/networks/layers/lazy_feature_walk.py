@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from wss.errors import UsageError
-from wss.networks.layers.random_walk import cells, directions, spread
-from wss.ops.transition import random_walk_step
+from wss.networks.layers.feature_walk import cells, directions, spread
+from wss.ops.transition import feature_walk_step
 
 
-class LazyWalk(nn.Module):
+class LazyFeatureWalk(nn.Module):
     """f <- (alpha P f + f) / (1 + alpha), P = softmax(scale c) over rows, with c the cosines of pairs of features.
 
     Features keep about the length on which the classifier was trained, so the classifier needs no further training.
@@ -25,7 +25,7 @@ class LazyWalk(nn.Module):
     Raises:
         UsageError: ``cell`` is below 1, or alpha is negative.
 
-    Differs: not in the paper of RW-SS, whose walk (``RandomWalk``) takes part in training and learns alpha.
+    Differs: not in the paper of RW-SS, whose walk (``FeatureWalk``) takes part in training and learns alpha.
     """
 
     def __init__(self, *, cell: int = 1, scale: float = 5.0, alpha: float = 0.5) -> None:
@@ -49,4 +49,4 @@ class LazyWalk(nn.Module):
     def step(self, features: Tensor) -> Tensor:
         """P f of features (B,C,m,n), at least float32."""
         unit = directions(features)
-        return random_walk_step(unit, unit, features, scale=self.scale)
+        return feature_walk_step(unit, unit, features, scale=self.scale)

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from wss.errors import UsageError
 from wss.labels import UNLABELLED
-from wss.ops.random_walk import cheapest_levels, hitting_probabilities
+from wss.ops.hitting import cheapest_levels, hitting_probabilities
 
 _LARGE = 30.0
 _BESIDE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -34,7 +34,7 @@ class Walked(NamedTuple):
     scale: int
 
 
-class CoarseWalk:
+class CoarseHitting:
     """Labels by ``hitting_probabilities`` on a grid with fewer nodes than pixels. The grid is computed once per image.
 
     Let k(B) = arccosh(2 exp(B) - 1). In an area of constant boundary score B, the sum Z over walks falls by the factor

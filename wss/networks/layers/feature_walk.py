@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.errors import UsageError
-from wss.ops.transition import random_walk_step, transition_matrix
+from wss.ops.transition import feature_walk_step, transition_matrix
 
 Embedding = Literal["none", "cosine", "qkv"]
 
@@ -18,7 +18,7 @@ SIMILARITY_WIDTH = 64
 
 
 @dataclass(frozen=True)
-class Walk:
+class FeatureWalkResult:
     """Result of a random-walk layer.
 
     Attributes:
@@ -34,7 +34,7 @@ class Walk:
     log_transition: Tensor | None
 
 
-class RandomWalk(nn.Module):
+class FeatureWalk(nn.Module):
     """f <- alpha P f + f, with the ``transition_matrix`` P of similarities between positions.
 
     Alpha is learned and starts at 0, so a new layer changes nothing.
@@ -79,7 +79,7 @@ class RandomWalk(nn.Module):
         self.embedding = nn.ModuleDict({name: nn.Conv2d(channels, width, 1) for name, width in widths.items()})
         self.alpha = nn.Parameter(torch.zeros(()))
 
-    def forward(self, features: Tensor, transition: bool = False) -> Walk:
+    def forward(self, features: Tensor, transition: bool = False) -> FeatureWalkResult:
         """Apply one step of the walk to features (B,C,h,w).
 
         Args:
@@ -90,7 +90,7 @@ class RandomWalk(nn.Module):
         query, key, value = self._embedded(before)
         log_transition = transition_matrix(query, key, scale=self.scale, log=True) if transition else None
         if log_transition is None:
-            walked = random_walk_step(query, key, value, scale=self.scale)
+            walked = feature_walk_step(query, key, value, scale=self.scale)
         else:
             with torch.autocast(features.device.type, enabled=False):
                 flat = log_transition.exp() @ value.flatten(2).transpose(1, 2).to(log_transition.dtype)
@@ -98,8 +98,8 @@ class RandomWalk(nn.Module):
         added = (self.alpha * walked).to(before.dtype)
         after = before + added
         if self.cell == 1:
-            return Walk(after, before, after, log_transition)
-        return Walk(features + spread(added, self.cell, features.shape[2:]), before, after, log_transition)
+            return FeatureWalkResult(after, before, after, log_transition)
+        return FeatureWalkResult(features + spread(added, self.cell, features.shape[2:]), before, after, log_transition)
 
     def _embedded(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the walk."""

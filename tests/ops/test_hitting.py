@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from tests.reference import random_walk as reference
+from tests.reference import hitting as reference
 from wss.errors import DataError, UsageError
-from wss.kernels import walk
+from wss.kernels import hitting as kernel
 from wss.ops import hitting_probabilities, reachable
 
 BACKENDS = [
     "scipy",
     "torch",
-    pytest.param("native", marks=pytest.mark.skipif(not walk.available(), reason="native kernels not built")),
+    pytest.param("native", marks=pytest.mark.skipif(not kernel.available(), reason="native kernels not built")),
 ]
 EXACT = 1e-10
 
@@ -298,7 +298,7 @@ def test_gradients_wait_for_each_other(backend):
 
 
 def test_native_is_asked_for_but_missing(monkeypatch):
-    monkeypatch.setattr(walk, "library", lambda: None)
+    monkeypatch.setattr(kernel, "library", lambda: None)
     boundary, labels = uniform(1, 3, 19), scribbles(1, 3, 19)
     with pytest.raises(UsageError, match="compiled kernels"):
         hitting_probabilities(boundary, labels, 3, backend="native")
@@ -342,7 +342,7 @@ def test_backends_agree_at_any_size(height, width, high):
     boundary, labels = uniform(2, height, width, high=high), scribbles(2, height, width, share=0.02)
     weights = uniform(2, 3, height, width, seed=4)
     results, gradients = [], []
-    for backend in ["scipy", "torch"] + ["native"] * walk.available():
+    for backend in ["scipy", "torch"] + ["native"] * kernel.available():
         leaf = boundary.clone().requires_grad_()
         results.append(hitting_probabilities(leaf, labels, 3, backend=backend))
         (results[-1] * weights).sum().backward()
@@ -367,7 +367,7 @@ def test_gpu_agrees_with_the_cpu():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_factorisation_serves_all_labels_and_the_backward_pass(backend, monkeypatch):
-    from wss.ops import random_walk
+    from wss.ops import hitting
 
     made = []
 
@@ -375,8 +375,8 @@ def test_one_factorisation_serves_all_labels_and_the_backward_pass(backend, monk
         made.append(arguments)
         return eliminate(*arguments)
 
-    eliminate = random_walk._eliminate
-    monkeypatch.setattr(random_walk, "_eliminate", counted)
+    eliminate = hitting._eliminate
+    monkeypatch.setattr(hitting, "_eliminate", counted)
     boundary = uniform(2, 9, 11).requires_grad_()
     probs = hitting_probabilities(boundary, scribbles(2, 9, 11, classes=6, share=0.2), 6, backend=backend)
     probs.square().sum().backward()

@@ -4,9 +4,9 @@ import torch
 
 from wss.datasets.sample import SampleSource
 from wss.errors import UsageError
-from wss.ops import coarse_walk, colour_gradient, hitting_probabilities
-from wss.ops.coarse_walk import CoarseWalk
-from wss.ops.random_walk import cheapest_levels
+from wss.ops import colour_gradient, hitting_coarse, hitting_probabilities
+from wss.ops.hitting import cheapest_levels
+from wss.ops.hitting_coarse import CoarseHitting
 from wss.propagation import RandomWalk
 from wss.scribbles import rasterise
 
@@ -34,7 +34,7 @@ def _slow(boundary, ranks, count):
 )
 def test_labels_agree_with_the_walk_over_every_pixel(number, nodes, scale, agreement):
     boundary, ranks, count = _scene(number)
-    found = CoarseWalk(boundary, nodes).solve(ranks, count)
+    found = CoarseHitting(boundary, nodes).solve(ranks, count)
     assert found.scale == scale
     exact = _slow(boundary, ranks, count)
     assert (found.ranks == exact.argmax(0)).mean() > agreement
@@ -44,7 +44,7 @@ def test_labels_agree_with_the_walk_over_every_pixel(number, nodes, scale, agree
 
 def test_enough_nodes_give_the_walk_over_every_pixel():
     boundary, ranks, count = _scene(0, 60, 80)
-    found = CoarseWalk(boundary, 60 * 80).solve(ranks, count)
+    found = CoarseHitting(boundary, 60 * 80).solve(ranks, count)
     exact = _slow(boundary, ranks, count)
     np.testing.assert_allclose(found.probs, exact, atol=1e-12)
     np.testing.assert_array_equal(found.ranks, exact.argmax(0))
@@ -56,7 +56,7 @@ def test_a_label_ends_at_the_wall_wherever_nodes_are(column):
     boundary[:, column] = 50.0
     ranks = np.full((48, 48), 255, np.uint8)
     ranks[20:28, 4], ranks[20:28, 44] = 0, 1
-    found = CoarseWalk(boundary, 200).solve(ranks, 2)
+    found = CoarseHitting(boundary, 200).solve(ranks, 2)
     assert found.scale == 4
     assert (found.ranks[:, :column] == 0).all() and (found.ranks[:, column + 1 :] == 1).all()
 
@@ -67,7 +67,7 @@ def test_probabilities_of_nodes_are_those_of_their_pixels(score):
     ranks = np.full((16, 64), 255, np.uint8)
     ranks[:, :4], ranks[:, 60:] = 0, 1
     boundary = np.full((16, 64), score)
-    found = CoarseWalk(boundary, 64).solve(ranks, 2)
+    found = CoarseHitting(boundary, 64).solve(ranks, 2)
     assert found.scale == 4
     exact = _slow(boundary, ranks, 2).reshape(2, 4, 4, 16, 4).mean((2, 4))
     np.testing.assert_allclose(found.probs, exact, atol=0.07)
@@ -76,7 +76,7 @@ def test_probabilities_of_nodes_are_those_of_their_pixels(score):
 def test_scribbled_pixels_keep_their_labels_even_where_a_node_has_two():
     ranks = np.full((40, 40), 255, np.uint8)
     ranks[10, ::2], ranks[10, 1::2], ranks[30] = 0, 1, 2
-    found = CoarseWalk(np.zeros((40, 40)), 100).solve(ranks, 3)
+    found = CoarseHitting(np.zeros((40, 40)), 100).solve(ranks, 3)
     np.testing.assert_array_equal(found.ranks[ranks != 255], ranks[ranks != 255])
 
 
@@ -85,7 +85,7 @@ def test_sizes_that_the_scale_does_not_divide():
     for height, width in ((31, 47), (1, 200), (100, 3)):
         ranks = np.full((height, width), 255, np.uint8)
         ranks[0, 0], ranks[-1, -1] = 0, 1
-        found = CoarseWalk(rng.uniform(0, 3, (height, width)), 60).solve(ranks, 2)
+        found = CoarseHitting(rng.uniform(0, 3, (height, width)), 60).solve(ranks, 2)
         assert found.ranks.shape == (height, width) and set(np.unique(found.ranks)) <= {0, 1}
         np.testing.assert_allclose(found.probs.sum(0), 1)
 
@@ -95,17 +95,17 @@ def test_walls_that_no_walk_passes():
     boundary[:, 20] = np.inf
     ranks = np.full((40, 40), 255, np.uint8)
     ranks[5, 5], ranks[30, 35] = 0, 1
-    found = CoarseWalk(boundary, 400).solve(ranks, 2)
+    found = CoarseHitting(boundary, 400).solve(ranks, 2)
     assert (found.ranks[:, :18] == 0).all() and (found.ranks[:, 23:] == 1).all()
 
 
 def test_one_node_for_many_pixels_falls_off_as_they_do():
     """k(B) per pixel is what a plane wave loses: 2 cosh k + 2 = 4 exp B."""
     boundary = np.array([[0.0, 1e-9, 0.001, 0.3, 5.0, 29.0, 31.0, 1e6]])
-    decay = coarse_walk._decay(boundary).astype(np.float64)
+    decay = hitting_coarse._decay(boundary).astype(np.float64)
     small = boundary < 20
     np.testing.assert_allclose(2 * np.cosh(decay[small]) + 2, 4 * np.exp(boundary[small]), rtol=1e-6)
-    np.testing.assert_allclose(coarse_walk._boundary_of(decay), boundary, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(hitting_coarse._boundary_of(decay), boundary, rtol=1e-5, atol=1e-12)
 
 
 def test_a_start_changes_the_time_and_not_the_result():
@@ -130,9 +130,9 @@ def test_a_start_leaves_the_gradient_alone():
 
 def test_unusable_arguments_are_refused():
     with pytest.raises(UsageError, match="at least one node"):
-        CoarseWalk(np.zeros((4, 4)), 0)
+        CoarseHitting(np.zeros((4, 4)), 0)
     with pytest.raises(UsageError, match="boundary"):
-        CoarseWalk(np.zeros((1, 4, 4)), 10)
+        CoarseHitting(np.zeros((1, 4, 4)), 10)
 
 
 def test_the_propagation_takes_it_by_a_parameter():

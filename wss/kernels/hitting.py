@@ -1,4 +1,4 @@
-"""The native random-walk solver (walk.cpp), loaded with ctypes when it was built and the machine can run it."""
+"""The native random-walk solver (hitting.cpp), loaded with ctypes when it was built and the machine can run it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 @cache
 def library() -> ctypes.CDLL | None:
     """The fastest build that this processor runs, or None when none was installed."""
-    lib = load("_walk")
+    lib = load("_hitting")
     return None if lib is None else _declare(lib)
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
-    lib.wss_walk_plan.argtypes = [ctypes.c_int32, ctypes.c_int32]
-    lib.wss_walk_plan.restype = _POINTER
-    lib.wss_walk_free.argtypes = [_POINTER]
-    lib.wss_walk_free.restype = None
-    lib.wss_walk_size.argtypes = [_POINTER]
-    lib.wss_walk_size.restype = _LONG
-    lib.wss_walk_factor.argtypes = [_POINTER, _POINTER, _POINTER, _LONG, _INT]
-    lib.wss_walk_factor.restype = None
-    lib.wss_walk_solve.argtypes = [_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _INT, _INT]
-    lib.wss_walk_solve.restype = None
+    lib.wss_hitting_plan.argtypes = [ctypes.c_int32, ctypes.c_int32]
+    lib.wss_hitting_plan.restype = _POINTER
+    lib.wss_hitting_free.argtypes = [_POINTER]
+    lib.wss_hitting_free.restype = None
+    lib.wss_hitting_size.argtypes = [_POINTER]
+    lib.wss_hitting_size.restype = _LONG
+    lib.wss_hitting_factor.argtypes = [_POINTER, _POINTER, _POINTER, _LONG, _INT]
+    lib.wss_hitting_factor.restype = None
+    lib.wss_hitting_solve.argtypes = [_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _INT, _INT]
+    lib.wss_hitting_solve.restype = None
     return lib
 
 
@@ -52,11 +52,11 @@ class _Plan:
                 "`pip install --no-cache-dir --force-reinstall --no-deps wss` (or `pip install -e .`), or use backend='scipy'"
             )
         self.lib = lib
-        self.handle = lib.wss_walk_plan(height, width)
+        self.handle = lib.wss_hitting_plan(height, width)
         if not self.handle:
             raise WssError(f"the random-walk solver ran out of memory planning for {height}x{width} pixels")
-        weakref.finalize(self, lib.wss_walk_free, self.handle)
-        self.size = int(lib.wss_walk_size(self.handle))
+        weakref.finalize(self, lib.wss_hitting_free, self.handle)
+        self.size = int(lib.wss_hitting_size(self.handle))
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +88,7 @@ def _memory(size: int) -> Tensor:
 
 
 class NativeElimination:
-    """Factors of I - T for a batch; see ``wss.ops.random_walk.Elimination``. One solve at a time.
+    """Factors of I - T for a batch; see ``wss.ops.hitting.Elimination``. One solve at a time.
 
     Args:
         steps: T, (B,4,H,W) float64, on the CPU or brought there.
@@ -100,7 +100,9 @@ class NativeElimination:
         self._jobs = jobs
         source = steps.detach().cpu().contiguous()
         self._factors = _memory(len(steps) * self._plan.size)
-        self._plan.lib.wss_walk_factor(self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs)
+        self._plan.lib.wss_hitting_factor(
+            self._plan.handle, source.data_ptr(), self._factors.data_ptr(), len(steps), jobs
+        )
 
     def __del__(self) -> None:
         factors = getattr(self, "_factors", None)
@@ -118,7 +120,7 @@ class NativeElimination:
     def _apply(self, rhs: Tensor, transposed: int) -> Tensor:
         source = rhs.detach().cpu().contiguous()
         result = torch.empty_like(source)
-        self._plan.lib.wss_walk_solve(
+        self._plan.lib.wss_hitting_solve(
             *(self._plan.handle, self._factors.data_ptr(), source.data_ptr(), result.data_ptr()),
             *(rhs.shape[0], rhs.shape[1], transposed, self._jobs),
         )

@@ -23,7 +23,7 @@ _LEAF = 24
 
 
 class DissectionElimination:
-    """Factors of I - T for a batch; see ``wss.ops.random_walk.Elimination``.
+    """Factors of I - T for a batch; see ``wss.ops.hitting.Elimination``.
 
     Only dominant diagonal blocks are inverted. LAPACK's pivoting within columns would spoil the accuracy of small results: the
     transposes are inverted, whose columns are diagonally dominant, so that it finds nothing to exchange. Nothing here waits for

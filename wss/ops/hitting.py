@@ -14,10 +14,10 @@ from torch.autograd.function import once_differentiable
 
 from wss import devices
 from wss.errors import DataError, UsageError, WssError
-from wss.kernels import walk
+from wss.kernels import hitting
 from wss.labels import UNLABELLED
-from wss.ops.walk_dissection import DissectionElimination
-from wss.ops.walk_sparse import SparseElimination
+from wss.ops.hitting_dissection import DissectionElimination
+from wss.ops.hitting_sparse import SparseElimination
 
 Backend = Literal["auto", "native", "scipy", "torch"]
 
@@ -87,7 +87,7 @@ def hitting_probabilities(
     if backend not in ("auto", "native", "scipy", "torch"):
         raise UsageError(f"backend is auto, native, scipy or torch; got {backend!r}")
     if backend == "auto":
-        backend = "torch" if not devices.on_host(boundary) else "native" if walk.available() else "scipy"
+        backend = "torch" if not devices.on_host(boundary) else "native" if hitting.available() else "scipy"
     if num_classes < 1 or (jobs is not None and jobs < 1):
         raise UsageError(f"num_classes and jobs must be at least 1; got {num_classes} and {jobs}")
     labelled = scribble != ignore_index
@@ -101,7 +101,7 @@ def hitting_probabilities(
         reach = _reach(boundary, labelled, walls)
         slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
         source = classes[:, None] == slots
-    found: Tensor = _Walk.apply(  # type: ignore[no-untyped-call]
+    found: Tensor = _Hitting.apply(  # type: ignore[no-untyped-call]
         boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads(), potential
     )
     found = found.to(torch.promote_types(boundary.dtype, torch.float32))
@@ -136,7 +136,7 @@ class _Round(NamedTuple):
     elimination: Elimination
 
 
-class _Walk(torch.autograd.Function):
+class _Hitting(torch.autograd.Function):
     """P of the labels in ``source``, 0 where no label is reached."""
 
     @staticmethod
@@ -211,7 +211,7 @@ class _Walk(torch.autograd.Function):
 def _eliminate(steps: Tensor, backend: Backend, jobs: int) -> Elimination:
     if backend == "torch":
         return DissectionElimination(steps)
-    return walk.NativeElimination(steps, jobs) if backend == "native" else SparseElimination(steps, jobs)
+    return hitting.NativeElimination(steps, jobs) if backend == "native" else SparseElimination(steps, jobs)
 
 
 def _system(boundary: Tensor, free: Tensor, source: Tensor, potential: Tensor | None) -> tuple[Tensor, Tensor]:

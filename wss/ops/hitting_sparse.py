@@ -18,7 +18,7 @@ _Array = npt.NDArray[Any]
 
 
 class SparseElimination:
-    """Factors of I - T for each image of a batch; see ``wss.ops.random_walk.Elimination``.
+    """Factors of I - T for each image of a batch; see ``wss.ops.hitting.Elimination``.
 
     Rows of I - T are diagonally dominant, so that elimination without pivoting is accurate however small the result is. SuperLU
     pivots within columns: it gets the transpose, and a threshold of 0. Ordering and pattern depend on the size only and are kept.

@@ -1,6 +1,6 @@
 """Random-walk hitting probabilities, forward and backward, against plain sparse LU and scikit-image's random walker.
 
-    python benchmarks/random_walk.py --out benchmarks/results/random-walk-NAME.json
+    python benchmarks/hitting.py --out benchmarks/results/hitting-NAME.json
 
 One image with four scribbled classes; boundaries are the gradient of a photograph (--data) or of a generated picture, up to
 3, as a network's bounded scores are. "Walls" are 40 times higher and need rescaling, which plain LU lacks. Plain LU is what

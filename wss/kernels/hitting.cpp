@@ -1,6 +1,6 @@
 // Sparse LU of the random-walk systems on a pixel grid, by nested dissection and multifrontal elimination without pivoting.
 //
-// The meaning is defined by wss/ops/random_walk.py; this file is its fast twin on the CPU, reached through a plain C interface
+// The meaning is defined by wss/ops/hitting.py; this file is its fast twin on the CPU, reached through a plain C interface
 // (ctypes). A line of pixels splits a rectangle in two parts that meet nowhere else, further lines split these, down to a few pixels.
 // Each part has a front: a dense matrix over the pixels that go with it (those of its line, or all of a leaf) and over those around
 // it. Children come first; what their elimination leaves is added into the parent's front in a few contiguous runs, because pixels
@@ -541,7 +541,7 @@ void substitute_transposed(const Plan& plan, double* factors, vec* y, vec* local
 
 // ------------------------------------------------------------------------------------------------------------------ interface
 
-EXPORT void* wss_walk_plan(i32 height, i32 width) {
+EXPORT void* wss_hitting_plan(i32 height, i32 width) {
     try {
         return new Plan(height, width);
     } catch (const std::bad_alloc&) {
@@ -549,13 +549,13 @@ EXPORT void* wss_walk_plan(i32 height, i32 width) {
     }
 }
 
-EXPORT void wss_walk_free(void* plan) { delete static_cast<Plan*>(plan); }
+EXPORT void wss_hitting_free(void* plan) { delete static_cast<Plan*>(plan); }
 
 // Doubles of one image's factors, with scratch behind them.
-EXPORT i64 wss_walk_size(const void* plan) { return static_cast<const Plan*>(plan)->size(); }
+EXPORT i64 wss_hitting_size(const void* plan) { return static_cast<const Plan*>(plan)->size(); }
 
 // steps (batch,4,H,W) to factors (batch,size).
-EXPORT void wss_walk_factor(const void* handle, const double* steps, double* factors, i64 batch, int threads) {
+EXPORT void wss_hitting_factor(const void* handle, const double* steps, double* factors, i64 batch, int threads) {
     const Plan& plan = *static_cast<const Plan*>(handle);
     const i64 count = i64(plan.height) * plan.width;
     advise_huge_pages(factors, sizeof(double) * plan.size() * batch);
@@ -569,7 +569,7 @@ EXPORT void wss_walk_factor(const void* handle, const double* steps, double* fac
 }
 
 // rhs and result (batch,labels,H,W). The scratch of the factors is written: one call at a time.
-EXPORT void wss_walk_solve(const void* handle, double* factors, const double* rhs, double* result, i64 batch, i64 labels,
+EXPORT void wss_hitting_solve(const void* handle, double* factors, const double* rhs, double* result, i64 batch, i64 labels,
                            int transposed, int threads) {
     const Plan& plan = *static_cast<const Plan*>(handle);
     const i64 count = i64(plan.height) * plan.width;
