@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from wss.errors import UsageError
-from wss.methods import Batch, Classifier, ClassMaps
-from wss.methods.classifier import pooled
+from wss.methods import Batch, Classifier
+from wss.methods.classifier import ClassMaps, pooled
 from wss.networks import NetworkSpec, parameter_groups
 
 SPECS = [

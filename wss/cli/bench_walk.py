@@ -39,7 +39,7 @@ def walk(
     from dataclasses import asdict
 
     from wss.cli.session import resolve_device
-    from wss.methods import RwSs
+    from wss.methods.rw_ss import RwSs
     from wss.networks import NetworkSpec
     from wss.params import validate
     from wss.store.atomic import write_text

@@ -1,6 +1,6 @@
 """Algorithms that propagate scribbles over an image without training, one per file."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
@@ -15,9 +15,10 @@ from wss.propagation.superpixel import Superpixel
 PROPAGATIONS: tuple[type[Propagation], ...] = (GrabCut, GraphCut, DenseCRF, Superpixel, RandomWalk, FeatureHead)
 """Every algorithm."""
 
-AnyPropagation = Annotated[
-    GrabCut | GraphCut | DenseCRF | Superpixel | RandomWalk | FeatureHead, Field(discriminator="name")
-]
+if TYPE_CHECKING:
+    AnyPropagation = Propagation
+else:
+    AnyPropagation = Annotated[Union[PROPAGATIONS], Field(discriminator="name")]  # noqa: UP007 - of a tuple
 """The ``method`` parameter of the propagate stage: settings of one algorithm, chosen by its ``name``."""
 
 __all__ = [

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from wss.checkpoints import build_model
 from wss.edges import edge_levels
-from wss.methods import Bpg
-from wss.methods.bpg import BoundaryGuided
+from wss.methods.bpg import BoundaryGuided, Bpg
 from wss.params import Params, validate
 from wss.stages.splits import check_split, evenly, split_ids
 from wss.stages.stage import Context, Input, Inputs, Stage, pending

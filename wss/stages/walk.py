@@ -16,9 +16,8 @@ from wss.checkpoints import build_model
 from wss.errors import UsageError
 from wss.labels import UNLABELLED
 from wss.losses.rawks import uncertainty_weights
-from wss.methods import Rawks
 from wss.methods.coarse import coarse_labels
-from wss.methods.rawks import RawksNetwork
+from wss.methods.rawks import Rawks, RawksNetwork
 from wss.metrics import certainty_levels
 from wss.ops import hitting_probabilities, reachable
 from wss.params import Params, validate
