@@ -15,9 +15,10 @@ from wss.losses import dense_crf_loss, proposal_loss
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
 from wss.ops import differentiable_mean_field, mean_field
+from wss.ops.crf_kernel import CrfKernel
 
 
-class CrfAdm(CrossEntropyMethod):
+class CrfAdm(CrfKernel, CrossEntropyMethod):
     """Partial cross-entropy, then also the distance to proposals from mean-field inference on the network's output.
 
     The term ``adm`` is the mean of H(X, S) or KL(X || S) over unlabelled pixels, with the proposals X and the network's
@@ -38,16 +39,6 @@ class CrfAdm(CrossEntropyMethod):
     uses_unlabelled: ClassVar[bool] = True
     multi_scale: ClassVar[bool] = True
 
-    pos_weight: float = Field(default=3.0, ge=0)
-    """Weight of the CRF's position kernel. A larger value smooths more. Published: 3, as in SEC."""
-    pos_xy_std: float = Field(default=3.0, gt=0)
-    """Standard deviation of the position kernel in pixels. Published: 3, for images of 321x321."""
-    bi_weight: float = Field(default=10.0, ge=0)
-    """Weight of the CRF's bilateral kernel. A larger value pulls masks more towards colour edges. Published: 10."""
-    bi_xy_std: float = Field(default=80.0, gt=0)
-    """Spatial standard deviation of the bilateral kernel in pixels. Published: 80, for images of 321x321."""
-    bi_rgb_std: float = Field(default=13.0, gt=0)
-    """Colour standard deviation of the bilateral kernel, 0-255 units. Published: 13."""
     iterations: int = Field(default=10, ge=1)
     """Number of mean-field iterations. Published: 10."""
     clamp: bool = True
@@ -83,14 +74,7 @@ class CrfAdm(CrossEntropyMethod):
             classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
             labels = batch.labels[:, None]
             scores = scores.masked_fill((labels != UNLABELLED) & (labels != classes), float("-inf"))
-        settings: dict[str, Any] = {
-            "iterations": self.iterations,
-            "pos_weight": self.pos_weight,
-            "pos_xy_std": self.pos_xy_std,
-            "bi_weight": self.bi_weight,
-            "bi_xy_std": self.bi_xy_std,
-            "bi_rgb_std": self.bi_rgb_std,
-        }
+        settings: dict[str, Any] = {"iterations": self.iterations, **self.kernels()}
         # mean_field gives the same numbers, several times faster on a CPU. On a GPU, valid.all() would be a wait.
         if devices.on_host(batch.valid) and bool(batch.valid.all()):
             return mean_field(scores, batch.rgb, **settings)

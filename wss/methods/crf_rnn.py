@@ -13,6 +13,7 @@ from wss.methods.method import Batch
 from wss.methods.segmenter import Segmenter
 from wss.networks import NetworkSpec
 from wss.networks.layers.crf import CRFLayer
+from wss.ops.crf_kernel import CrfKernel
 
 
 class RefinedSegmenter(Segmenter):
@@ -41,7 +42,7 @@ class RefinedSegmenter(Segmenter):
         return outputs if every else self.crf(outputs, rgb, valid)
 
 
-class CrfRnn(CrossEntropyMethod):
+class CrfRnn(CrfKernel, CrossEntropyMethod):
     """Partial cross-entropy of a network, then of the network and a CRF layer together.
 
     The term ``pce`` is the partial cross-entropy of the network's own output; it does not run the CRF. The term ``crf``
@@ -88,11 +89,7 @@ class CrfRnn(CrossEntropyMethod):
         """See ``Method.build``."""
         crf = CRFLayer(
             num_classes,
-            pos_weight=self.pos_weight,
-            pos_xy_std=self.pos_xy_std,
-            bi_weight=self.bi_weight,
-            bi_xy_std=self.bi_xy_std,
-            bi_rgb_std=self.bi_rgb_std,
+            **self.kernels(),
             iterations=self.iterations,
             test_iterations=self.test_iterations,
             normalisation=self.normalisation,

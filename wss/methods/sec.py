@@ -12,9 +12,10 @@ from torch.nn.functional import interpolate
 from wss.losses import constrain_to_boundary_loss, dense_crf_loss, expansion_loss
 from wss.methods.cross_entropy import CrossEntropyMethod
 from wss.methods.method import Batch
+from wss.ops.crf_kernel import CrfKernel
 
 
-class Sec(CrossEntropyMethod):
+class Sec(CrfKernel, CrossEntropyMethod):
     """Losses on seeds (``seed``), on the area of tagged classes (``expand``) and on boundaries (``constrain``).
 
     ``seed`` is the cross-entropy on the seeds. ``constrain`` is the divergence from the output of a CRF. ``densecrf``
@@ -45,16 +46,6 @@ class Sec(CrossEntropyMethod):
     Published: 0."""
     background_decay: float = Field(default=0.999, ge=0, le=1)
     """Decay of the pixel ranks in ``expand``, for the background. Published: 0.999."""
-    pos_weight: float = Field(default=3.0, ge=0)
-    """Weight of the CRF's position kernel. A larger value smooths more. Published: 3."""
-    pos_xy_std: float = Field(default=3.0, gt=0)
-    """Standard deviation of the position kernel in pixels. Published: 3, for images of 321x321."""
-    bi_weight: float = Field(default=10.0, ge=0)
-    """Weight of the CRF's bilateral kernel. A larger value pulls masks more towards colour edges. Published: 10."""
-    bi_xy_std: float = Field(default=80.0, gt=0)
-    """Spatial standard deviation of the bilateral kernel in pixels. Published: 80, for images of 321x321."""
-    bi_rgb_std: float = Field(default=13.0, gt=0)
-    """Colour standard deviation of the bilateral kernel, 0-255 units. Published: 13."""
     iterations: int = Field(default=10, ge=1)
     """Number of mean-field iterations. Published: 10."""
     backprop: bool = True
@@ -80,11 +71,7 @@ class Sec(CrossEntropyMethod):
                 logits,
                 batch.rgb,
                 iterations=self.iterations,
-                pos_weight=self.pos_weight,
-                pos_xy_std=self.pos_xy_std,
-                bi_weight=self.bi_weight,
-                bi_xy_std=self.bi_xy_std,
-                bi_rgb_std=self.bi_rgb_std,
+                **self.kernels(),
                 backprop=self.backprop,
                 roi=batch.valid,
                 scale=self.scale,

@@ -12,12 +12,13 @@ from pydantic import Field
 
 from wss.labels import UNLABELLED
 from wss.ops import mean_field
+from wss.ops.crf_kernel import CrfKernel
 from wss.propagation.propagation import Extra, Propagation, Proposal
 
 _LEAST = 1e-5  # smallest probability: smaller values have no meaning in float16 or from a network
 
 
-class DenseCRF(Propagation):
+class DenseCRF(CrfKernel, Propagation):
     """Mean-field inference from the scribbles, over the classes that are scribbled in the image.
 
     A scribbled pixel has its class with probability ``gt_prob``. On other pixels all classes have equal probability, or
@@ -35,17 +36,9 @@ class DenseCRF(Propagation):
     """Probability of the scribbled class at a scribbled pixel. The other classes share the rest equally."""
     iterations: int = Field(default=20, ge=0)
     """Number of mean-field iterations. Each moves labels about as far as the kernels reach."""
-    pos_weight: float = Field(default=3.0, ge=0)
-    """Weight of the position kernel. A larger value gives smoother masks."""
-    pos_xy_std: float = Field(default=3.0, gt=0)
-    """Standard deviation of the position kernel in pixels."""
-    bi_weight: float = Field(default=10.0, ge=0)
-    """Weight of the bilateral kernel. A larger value pulls masks more towards colour edges."""
     bi_xy_std: float = Field(default=15.0, gt=0)
     """Spatial standard deviation of the bilateral kernel in pixels. If it is large, classes with many scribbled pixels
     suppress the others."""
-    bi_rgb_std: float = Field(default=13.0, gt=0)
-    """Colour standard deviation of the bilateral kernel, 0-255 units."""
 
     def _spread(
         self,
@@ -59,11 +52,7 @@ class DenseCRF(Propagation):
             torch.from_numpy(np.log(prior))[None],
             torch.tensor(image).permute(2, 0, 1)[None],
             iterations=self.iterations,
-            pos_weight=self.pos_weight,
-            pos_xy_std=self.pos_xy_std,
-            bi_weight=self.bi_weight,
-            bi_xy_std=self.bi_xy_std,
-            bi_rgb_std=self.bi_rgb_std,
+            **self.kernels(),
         )[0]
         best, winner = refined.max(0)
         return Proposal(present[winner.numpy()], 1 - best.double().clamp(0, 1).numpy())
