@@ -2,11 +2,12 @@
 
 Modules and functions are imported at their first use, so that ``import wss`` is fast.
 
->>> import wss
->>> photo = wss.sample()
->>> labels = wss.propagate(photo.image, photo.scribble, num_classes=7)
->>> labels.shape
-(96, 128)
+Examples:
+    >>> import wss
+    >>> photo = wss.sample()
+    >>> labels = wss.propagate(photo.image, photo.scribble, num_classes=7)
+    >>> labels.shape
+    (96, 128)
 """
 
 from importlib import import_module

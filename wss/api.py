@@ -36,12 +36,13 @@ def sample(number: int = 0, split: str = "train") -> Sample:
         UsageError: The number is negative.
         KeyError: There is no such split.
 
-    >>> import wss
-    >>> photo = wss.sample(3)
-    >>> photo.image.shape, photo.scribble.shape
-    ((96, 128, 3), (96, 128))
-    >>> round(float((photo.scribble != 255).mean()), 3)  # share of scribbled pixels
-    0.012
+    Examples:
+        >>> import wss
+        >>> photo = wss.sample(3)
+        >>> photo.image.shape, photo.scribble.shape
+        ((96, 128, 3), (96, 128))
+        >>> round(float((photo.scribble != 255).mean()), 3)  # share of scribbled pixels
+        0.012
     """
     from wss.datasets.sample import SampleSource
     from wss.scribbles import rasterise
@@ -78,12 +79,13 @@ def propagate(
         UsageError: There is no such method or parameter, or the method does not use edges.
         DataError: Shapes, dtypes or labels are unusable.
 
-    >>> import wss
-    >>> photo = wss.sample(3)
-    >>> labels = wss.propagate(photo.image, photo.scribble, "random-walk", num_classes=7)
-    >>> counts = wss.metrics.confusion_matrix(photo.mask, labels, 7)
-    >>> bool(wss.metrics.miou(counts) > 0.5)
-    True
+    Examples:
+        >>> import wss
+        >>> photo = wss.sample(3)
+        >>> labels = wss.propagate(photo.image, photo.scribble, "random-walk", num_classes=7)
+        >>> counts = wss.metrics.confusion_matrix(photo.mask, labels, 7)
+        >>> bool(wss.metrics.miou(counts) > 0.5)
+        True
     """
     from wss.errors import UsageError
     from wss.params import validate
@@ -131,13 +133,14 @@ def train(
     Raises:
         WssError: The data set, the method or a parameter is unusable; the message says what to do.
 
-    >>> import wss
-    >>> phases = {"*": {"epochs": None, "steps": 2}}  # much too short: for a quick look at the types
-    >>> network = wss.train("pce", settings={"train": {"phases": phases, "validate_every": 0}})
-    >>> network(wss.sample(0, "val").image).shape
-    (96, 128)
-    >>> len(wss.open_workspace(".").stores("train"))
-    1
+    Examples:
+        >>> import wss
+        >>> phases = {"*": {"epochs": None, "steps": 2}}  # much too short: for a quick look at the types
+        >>> network = wss.train("pce", settings={"train": {"phases": phases, "validate_every": 0}})
+        >>> network(wss.sample(0, "val").image).shape
+        (96, 128)
+        >>> len(wss.open_workspace(".").stores("train"))
+        1
     """
     from wss.checkpoints import load_checkpoint
     from wss.cli.options import Common
@@ -179,13 +182,14 @@ def run(
     Raises:
         WssError: The data set, the pipeline or a parameter is unusable; the message says what to do.
 
-    >>> import wss
-    >>> short = {"phases": {"*": {"epochs": None, "steps": 2}}, "validate_every": 0}
-    >>> scores = wss.run("pce", settings={"train": short, "predict": {"limit": 4}})
-    >>> sorted(scores)
-    ['evaluate', 'evaluate-crf']
-    >>> 0 <= scores["evaluate"]["miou"] <= 1
-    True
+    Examples:
+        >>> import wss
+        >>> short = {"phases": {"*": {"epochs": None, "steps": 2}}, "validate_every": 0}
+        >>> scores = wss.run("pce", settings={"train": short, "predict": {"limit": 4}})
+        >>> sorted(scores)
+        ['evaluate', 'evaluate-crf']
+        >>> 0 <= scores["evaluate"]["miou"] <= 1
+        True
     """
     from wss.cli.options import Common
 
@@ -216,11 +220,12 @@ def open_workspace(path: str | Path) -> Workspace:
     Raises:
         UsageError: The folder does not exist, or it has no ``wss.yaml`` and is not the current folder.
 
-    >>> import wss
-    >>> scores = wss.run("pce", settings={"train": {"phases": {"*": {"epochs": None, "steps": 2}}, "validate_every": 0}})
-    >>> predictions = wss.open_workspace(".").stores("predict")[-1]
-    >>> predictions.get("labels", predictions.ids[0]).shape
-    (96, 128)
+    Examples:
+        >>> import wss
+        >>> scores = wss.run("pce", settings={"train": {"phases": {"*": {"epochs": None, "steps": 2}}, "validate_every": 0}})
+        >>> predictions = wss.open_workspace(".").stores("predict")[-1]
+        >>> predictions.get("labels", predictions.ids[0]).shape
+        (96, 128)
     """
     from wss.pipeline.workspace import Workspace
 

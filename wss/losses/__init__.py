@@ -1,15 +1,16 @@
 """Loss terms, one per file.
 
->>> import torch, wss
->>> photo = wss.sample(3)
->>> image = torch.from_numpy(photo.image).permute(2, 0, 1)[None].float()  # (1,3,96,128), 0..255
->>> scribble = torch.from_numpy(photo.scribble)[None].long()  # (1,96,128), 255 = unlabelled
->>> logits = torch.zeros(1, 7, 96, 128, requires_grad=True)
->>> fit = wss.losses.partial_cross_entropy(logits, scribble)
->>> smooth = wss.losses.dense_crf_loss(logits.softmax(1), image, sigma_rgb=15, sigma_xy=100)
->>> (fit + smooth).backward()
->>> f"{fit.item():.4f}"  # log 7: all classes are equally likely
-'1.9459'
+Examples:
+    >>> import torch, wss
+    >>> photo = wss.sample(3)
+    >>> image = torch.from_numpy(photo.image).permute(2, 0, 1)[None].float()  # (1,3,96,128), 0..255
+    >>> scribble = torch.from_numpy(photo.scribble)[None].long()  # (1,96,128), 255 = unlabelled
+    >>> logits = torch.zeros(1, 7, 96, 128, requires_grad=True)
+    >>> fit = wss.losses.partial_cross_entropy(logits, scribble)
+    >>> smooth = wss.losses.dense_crf_loss(logits.softmax(1), image, sigma_rgb=15, sigma_xy=100)
+    >>> (fit + smooth).backward()
+    >>> f"{fit.item():.4f}"  # log 7: all classes are equally likely
+    '1.9459'
 """
 
 from wss.losses.absent_classes import absent_class_loss

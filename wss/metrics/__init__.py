@@ -1,13 +1,14 @@
 """Scores of label maps against dense masks.
 
->>> import numpy as np, wss
->>> truth = np.array([[0, 0, 1], [0, 1, 255]], np.uint8)  # 255 does not count
->>> labels = np.array([[0, 1, 1], [0, 1, 0]], np.uint8)
->>> counts = wss.metrics.confusion_matrix(truth, labels, 2)  # rows: truth
->>> counts.tolist()
-[[2, 1], [0, 2]]
->>> [round(float(value), 3) for value in wss.metrics.iou(counts)]
-[0.667, 0.667]
+Examples:
+    >>> import numpy as np, wss
+    >>> truth = np.array([[0, 0, 1], [0, 1, 255]], np.uint8)  # 255 does not count
+    >>> labels = np.array([[0, 1, 1], [0, 1, 0]], np.uint8)
+    >>> counts = wss.metrics.confusion_matrix(truth, labels, 2)  # rows: truth
+    >>> counts.tolist()
+    [[2, 1], [0, 2]]
+    >>> [round(float(value), 3) for value in wss.metrics.iou(counts)]
+    [0.667, 0.667]
 """
 
 from wss.metrics.average_precision import average_precision

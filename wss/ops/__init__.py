@@ -1,16 +1,17 @@
 """Operators: filters, walks, mean-field inference, clustering. Each has a reference written from its equation in the tests.
 
->>> import torch, wss
->>> photo = wss.sample(3)
->>> image = torch.from_numpy(photo.image).permute(2, 0, 1)[None].float()  # (1,3,96,128), 0..255
->>> scribble = torch.from_numpy(photo.scribble)[None].long()  # (1,96,128), 255 = unlabelled
->>> boundary = 5 * wss.ops.colour_gradient(image)  # (1,96,128), at least 0
->>> probs = wss.ops.hitting_probabilities(boundary, scribble, 7)
->>> probs.shape, bool(torch.allclose(probs.sum(1), torch.ones(1, 96, 128)))
-(torch.Size([1, 7, 96, 128]), True)
->>> lattice = wss.ops.BilateralFilter(image, sigma_rgb=15, sigma_xy=20)
->>> lattice.filter(probs).shape
-torch.Size([1, 7, 96, 128])
+Examples:
+    >>> import torch, wss
+    >>> photo = wss.sample(3)
+    >>> image = torch.from_numpy(photo.image).permute(2, 0, 1)[None].float()  # (1,3,96,128), 0..255
+    >>> scribble = torch.from_numpy(photo.scribble)[None].long()  # (1,96,128), 255 = unlabelled
+    >>> boundary = 5 * wss.ops.colour_gradient(image)  # (1,96,128), at least 0
+    >>> probs = wss.ops.hitting_probabilities(boundary, scribble, 7)
+    >>> probs.shape, bool(torch.allclose(probs.sum(1), torch.ones(1, 96, 128)))
+    (torch.Size([1, 7, 96, 128]), True)
+    >>> lattice = wss.ops.BilateralFilter(image, sigma_rgb=15, sigma_xy=20)
+    >>> lattice.filter(probs).shape
+    torch.Size([1, 7, 96, 128])
 """
 
 from wss.ops.bilateral import BilateralFilter

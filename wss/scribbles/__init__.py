@@ -1,13 +1,14 @@
 """Scribbles as strokes and as rasters: shorten, drop, simulate and draw them.
 
->>> import wss
->>> photo = wss.sample(3)
->>> shorter = wss.scribbles.shrink(photo.strokes, 0.5, seed=0)
->>> fewer = wss.scribbles.drop(photo.strokes, 0.3, seed=0)
->>> len(shorter) == len(photo.strokes), len(fewer) <= len(photo.strokes)
-(True, True)
->>> wss.scribbles.rasterise(shorter, (96, 128)).shape  # uint8, 255 = unlabelled
-(96, 128)
+Examples:
+    >>> import wss
+    >>> photo = wss.sample(3)
+    >>> shorter = wss.scribbles.shrink(photo.strokes, 0.5, seed=0)
+    >>> fewer = wss.scribbles.drop(photo.strokes, 0.3, seed=0)
+    >>> len(shorter) == len(photo.strokes), len(fewer) <= len(photo.strokes)
+    (True, True)
+    >>> wss.scribbles.rasterise(shorter, (96, 128)).shape  # uint8, 255 = unlabelled
+    (96, 128)
 """
 
 from wss.scribbles.boxes import box_labels, box_windows, boxes_of
