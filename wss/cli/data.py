@@ -38,7 +38,7 @@ def check(
                 session.terminal.line(f"{f.severity} [{f.code}] " + (f"{where}: " if where else "") + f.message)
                 session.terminal.line(f"    -> {f.remedy}")
             session.terminal.line(
-                f"{count} images checked, {len(findings)} findings" + ("" if findings else ": no problems")
+                f"{count} images checked, {_counted(len(findings), 'finding')}" + ("" if findings else ": no problems")
             )
 
         session.terminal.result(rows, render)
@@ -75,8 +75,8 @@ def info(
             )
             size = facts["sizes"]
             session.terminal.line(
-                f"{size['distinct']} sizes, {size['smallest']} to {size['largest']} (height, width); "
-                f"{facts['volumes']} volumes; scribbles cover {percent(facts['scribble_coverage'])} % of the pixels"
+                f"{_counted(size['distinct'], 'size')}, {size['smallest']} to {size['largest']} (height, width); "
+                f"{_counted(facts['volumes'], 'volume')}; scribbles cover {percent(facts['scribble_coverage'])} % of the pixels"
             )
             shares = [facts[name] or {} for name in ("mask_share", "scribble_share")]
             boxes = facts["boxes"] or {}
@@ -198,11 +198,14 @@ def _convert_drawings(
         for note in source.notes:
             terminal.say(f"{note.severity} [{note.code}] {note.file}: {note.message}; {note.remedy}")
         files = write(source, out, to)  # type: ignore[arg-type]
-        terminal.result([str(path) for path in files], lambda: terminal.line(f"{_count(files)} written to {out}"))
+        terminal.result(
+            [str(path) for path in files], lambda: terminal.line(f"{_counted(len(files), 'file')} written to {out}")
+        )
 
 
-def _count(files: list[Path]) -> str:
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    """The number with the noun, in singular or plural."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _convert(common: options.Common, out: Path, to: str, split: str | None, wrap: Any) -> None:
@@ -220,7 +223,8 @@ def _convert(common: options.Common, out: Path, to: str, split: str | None, wrap
         advance = session.context.progress.task("writing scribbles", len(ids))
         files = write(wrap(source), out, to, ids=ids, progress=advance)  # type: ignore[arg-type]
         session.terminal.result(
-            [str(path) for path in files], lambda: session.terminal.line(f"{_count(files)} written to {out}")
+            [str(path) for path in files],
+            lambda: session.terminal.line(f"{_counted(len(files), 'file')} written to {out}"),
         )
 
 
