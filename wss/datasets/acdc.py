@@ -119,10 +119,10 @@ class AcdcSource(FileSource):
         return FileProblem(code, self.entry(image_id).image, message, "copy or download it again")
 
     def _files(self, folders: Sequence[str]) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for folder in folders:
-            found = files_by_stem(self.root / folder, (".h5", ".hdf5"))[0] | found
-        return found
+            files = files_by_stem(self.root / folder, (".h5", ".hdf5"))[0] | files
+        return files
 
     def _splits(self, ids: list[str], patients: dict[str, str]) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
         splits: dict[str, tuple[str, ...]] = {}
@@ -130,9 +130,9 @@ class AcdcSource(FileSource):
         for name in ("train", "val", "test"):
             path = self.root / f"{name}.txt"
             if path.exists():
-                entries, found = read_list(path)
+                entries, list_notes = read_list(path)
                 splits[name] = tuple(i for entry in entries for i in self._select(entry, ids, path, notes))
-                notes += found
+                notes += list_notes
         listed = {i for split in splits.values() for i in split}
         rest = [i for i in ids if i not in listed]
         if "val" not in splits:

@@ -61,7 +61,7 @@ def list_bsds(root: Path, *splits: str) -> list[BoundaryImage]:
         DataError: No such folder, or an image without annotations.
     """
     base = _base(root)
-    found = []
+    photographs = []
     for split in splits:
         folder = base / "images" / split
         images = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p.name)]
@@ -72,8 +72,8 @@ def list_bsds(root: Path, *splits: str) -> list[BoundaryImage]:
             truth = base / "groundTruth" / split / f"{path.stem}.mat"
             if not truth.is_file():
                 raise FileProblem("missing-file", truth, f"no annotations of {path.name}", "download the set again")
-            found.append(BoundaryImage(path.stem, path, truth))
-    return found
+            photographs.append(BoundaryImage(path.stem, path, truth))
+    return photographs
 
 
 def list_ground_truth(root: Path, split: str) -> dict[str, Path]:

@@ -44,10 +44,10 @@ class CamvidSource(FileSource):
             folder = self.root / split
             if not folder.is_dir() and split == "test":
                 continue
-            images, found = image_files(folder)
-            masks, more = annotation_files([self.root / f"{split}annot"], LABEL_SUFFIXES)
-            scribbles, further = annotation_files([self.root / (self.options.scribbles or f"{split}scribble")])
-            notes += found + more + further + orphans(images, masks, "mask")
+            images, image_notes = image_files(folder)
+            masks, mask_notes = annotation_files([self.root / f"{split}annot"], LABEL_SUFFIXES)
+            scribbles, scribble_notes = annotation_files([self.root / (self.options.scribbles or f"{split}scribble")])
+            notes += image_notes + mask_notes + scribble_notes + orphans(images, masks, "mask")
             if self.options.scribbles is None:
                 notes += orphans(images, scribbles, "scribble")
             splits[split] = tuple(images)

@@ -48,21 +48,21 @@ def check(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None]
         One finding per kind of problem, errors first, with the number of images and some of their names.
     """
     inspections = survey(source, jobs=jobs, progress=progress)
-    found = list(source.notes) if isinstance(source, FileSource) else []
-    found += [finding for inspection in inspections for finding in inspection.findings]
+    findings = list(source.notes) if isinstance(source, FileSource) else []
+    findings += [finding for inspection in inspections for finding in inspection.findings]
     catalogue = source.catalogue
     by_id = {inspection.image_id: inspection for inspection in inspections}
-    found += _split_findings(catalogue, by_id)
-    found += leaks(source, by_id)
-    found += _hidden(source)
-    found += _volume_findings(catalogue, by_id)
-    found += _scribble_findings(source, by_id)
+    findings += _split_findings(catalogue, by_id)
+    findings += leaks(source, by_id)
+    findings += _hidden(source)
+    findings += _volume_findings(catalogue, by_id)
+    findings += _scribble_findings(source, by_id)
     values = _value_findings(catalogue, inspections, source)
-    found += values
+    findings += values
     if not any(finding.code in MISREAD for finding in values):  # otherwise the following findings are consequences
-        found += _class_findings(catalogue, inspections)
-        found += _contradictions(source, inspections)
-    return summarise(found)
+        findings += _class_findings(catalogue, inspections)
+        findings += _contradictions(source, inspections)
+    return summarise(findings)
 
 
 def info(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None] | None = None) -> dict[str, Any]:
@@ -138,32 +138,32 @@ def summarise(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _split_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
-    found = []
+    findings = []
     for name, ids in catalogue.splits.items():
         if not ids:
             severity: Severity = "error" if name == "train" else "warning"
             remedy = "add images to it" if name == "train" else "add images with masks to it, to score against"
-            found.append(Finding(severity, "empty-split", None, None, f"split {name} is empty", remedy))
+            findings.append(Finding(severity, "empty-split", None, None, f"split {name} is empty", remedy))
     for image_id in catalogue.splits.get("val", ()):
         if by_id[image_id].mask is None:
             message = f"{image_id} is in val but has no usable mask, so it cannot be scored"
             remedy = "add the mask, or move the image to another split"
-            found.append(Finding("warning", "val-without-mask", image_id, None, message, remedy))
-    return found
+            findings.append(Finding("warning", "val-without-mask", image_id, None, message, remedy))
+    return findings
 
 
 def _hidden(source: Source) -> list[Finding]:
     """Findings for hidden files and folders in the data set; they are not read."""
     if not isinstance(source, FileSource):
         return []
-    found = []
+    findings = []
     for folder in sorted({file.parent for image_id in source.entries for file in source.files(image_id)}):
         names = hidden_names(folder)
         if names:
             message = f"{len(names)} hidden files or folders, such as {names[0]}, are not read"
             remedy = "nothing to do; remove them if they are in the way"
-            found.append(Finding("note", "hidden-files", None, folder, message, remedy, len(names)))
-    return found
+            findings.append(Finding("note", "hidden-files", None, folder, message, remedy, len(names)))
+    return findings
 
 
 def _value_findings(catalogue: Catalogue, inspections: Sequence[Inspection], source: Source) -> list[Finding]:
@@ -183,18 +183,18 @@ def _value_findings(catalogue: Catalogue, inspections: Sequence[Inspection], sou
 
 def _volume_findings(catalogue: Catalogue, by_id: dict[str, Inspection]) -> list[Finding]:
     sizes = {i: inspection.shape for i, inspection in by_id.items() if inspection.shape is not None}
-    found = []
+    findings = []
     for name, volume in catalogue.volumes.items():
         pair = uneven(volume, sizes)
         if pair is not None:
             message = uneven_message(name, pair, sizes)
-            found.append(Finding("error", "volume-sizes", pair[1], None, message, UNEVEN_REMEDY))
+            findings.append(Finding("error", "volume-sizes", pair[1], None, message, UNEVEN_REMEDY))
         gap = missing_slice(volume.ids)
         if gap is not None:
             message = f"slices of volume {name!r} have a gap between {gap[0]!r} and {gap[1]!r}: HD95 takes them for neighbours"
             remedy = "restore the missing slices; if there never were any, number the slices without gaps"
-            found.append(Finding("warning", "missing-slices", gap[1], None, message, remedy))
-    return found
+            findings.append(Finding("warning", "missing-slices", gap[1], None, message, remedy))
+    return findings
 
 
 def _scribble_findings(source: Source, by_id: dict[str, Inspection]) -> list[Finding]:
@@ -236,20 +236,20 @@ def _no_scribbles(source: Source, training: Sequence[Inspection]) -> Finding:
 
 
 def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> list[Finding]:
-    found = []
+    findings = []
     masks = [i for i in inspections if i.mask is not None]
     scribbles = [i for i in inspections if i.scribble is not None]
     in_masks, in_scribbles = _sum(i.mask for i in masks), _sum(i.scribble for i in scribbles)
-    for what, pixels, images in (("masks", in_masks, masks), ("scribbles", in_scribbles, scribbles)):
+    for kind, pixels, images in (("masks", in_masks, masks), ("scribbles", in_scribbles, scribbles)):
         absent = [name for index, name in enumerate(catalogue.classes) if not pixels[index]]
         if images and absent:
             highest = int(np.flatnonzero(pixels[:UNLABELLED]).max(initial=-1))
-            message = f"{', '.join(absent)} in none of the {len(images)} {what}"
+            message = f"{', '.join(absent)} in none of the {len(images)} {kind}"
             if highest < len(catalogue.classes) - 1:
                 message += f"; the highest label is {highest}, the class list goes to {len(catalogue.classes) - 1}"
             remedy = "compare the order and number of the class names with the labels; if they agree, "
             remedy += "annotate these classes in some images, or take them out of the class list"
-            found.append(Finding("warning", f"class-not-in-{what}", None, None, message, remedy))
+            findings.append(Finding("warning", f"class-not-in-{kind}", None, None, message, remedy))
     background = catalogue.background
     if background is not None:
         for inspection in masks:
@@ -259,8 +259,8 @@ def _class_findings(catalogue: Catalogue, inspections: Sequence[Inspection]) -> 
                 message = f"the mask of {inspection.image_id} is all {catalogue.classes[background]}"
                 message += f", but for {void:.1%} void ({UNLABELLED})" if void else ""
                 remedy = "right if nothing is there" + (" but what is void" if void else "")
-                found.append(Finding("note", "background-only", inspection.image_id, None, message, remedy))
-    return found
+                findings.append(Finding("note", "background-only", inspection.image_id, None, message, remedy))
+    return findings
 
 
 def _swap_remedy(source: Source, inspections: Sequence[Inspection], table: NDArray[np.int64]) -> str:
@@ -299,7 +299,9 @@ def _contradictions(source: Source, inspections: Sequence[Inspection]) -> list[F
     remedy = (
         "expected near object borders; if there are many, compare class order and file names of scribbles and masks"
     )
-    found = [Finding(severity, "scribble-contradicts-mask", wrong_images[0], None, message, remedy, len(wrong_images))]
+    findings = [
+        Finding(severity, "scribble-contradicts-mask", wrong_images[0], None, message, remedy, len(wrong_images))
+    ]
     names = catalogue.classes
     for label, name in enumerate(names):
         row = table[label]
@@ -311,8 +313,8 @@ def _contradictions(source: Source, inspections: Sequence[Inspection]) -> list[F
                 ", and the other way round: the two seem to be swapped" if swapped else ""
             )
             remedy = "compare the class order of scribbles and masks" + _swap_remedy(source, inspections, table)
-            found.append(Finding("error", "class-swap", None, None, message, remedy))
-    return found
+            findings.append(Finding("error", "class-swap", None, None, message, remedy))
+    return findings
 
 
 def _sum(counts: Iterable[Counts | None]) -> Counts:

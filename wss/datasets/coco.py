@@ -73,22 +73,22 @@ class CocoSource(FileSource):
             path = self._file(split)
             if path is None:
                 continue
-            found = read_instances(path)
-            if categories is not None and found.categories != categories:
+            instances = read_instances(path)
+            if categories is not None and instances.categories != categories:
                 raise DataError(
                     f"{path}: has other categories than the file of the training images; give both the same"
                 )
-            categories = found.categories
+            categories = instances.categories
             self.notes += category_notes(path, categories)
-            folder = self._folder(split, found)
-            for name, (file, _, _) in found.images.items():
+            folder = self._folder(split, instances)
+            for name, (file, _, _) in instances.images.items():
                 if name in self.instances:
                     message = f"names image {name!r}, which {self.instances[name].path.name} has too"
                     raise FileProblem("split-overlap", path, message, "give every image its own file name and split")
-                self.instances[name] = found
+                self.instances[name] = instances
                 self.entries[name] = Entry(image_file(folder, file), path, None, path)
-            splits[split] = tuple(found.images)
-            files.append(found)
+            splits[split] = tuple(instances.images)
+            files.append(instances)
         if categories is None:
             raise DataError(
                 f"{self.root}: no annotation file such as annotations/instances_train2017.json; name yours with the option "
@@ -110,15 +110,15 @@ class CocoSource(FileSource):
         """Report objects without an outline, and remove the masks if no object has an outline."""
         objects = without = 0
         bare: list[tuple[Instances, str]] = []
-        for found in files:
-            for name, (_, height, width) in found.images.items():
-                for row in found.annotations[name]:
+        for instances in files:
+            for name, (_, height, width) in instances.images.items():
+                for row in instances.annotations[name]:
                     objects += 1
-                    if self.label_of.get(row.get("category_id", -1)) == 0 or not found.doubtful(row):
+                    if self.label_of.get(row.get("category_id", -1)) == 0 or not instances.doubtful(row):
                         continue
                     try:
-                        bare += [(found, name)] if found.vague(row, (height, width)) is not None else []
-                        without += not found.region(row, (height, width)).any()
+                        bare += [(instances, name)] if instances.vague(row, (height, width)) is not None else []
+                        without += not instances.region(row, (height, width)).any()
                     except DataError:
                         continue  # reading the image will report the problem
         if not bare:

@@ -145,14 +145,14 @@ class Instances:
         thin = not isinstance(box, list) or any(not isinstance(side, int | float) or side < 2 for side in box[2:])
         return thin or not isinstance(area, int | float) or area < 1
 
-    def _outlines(self, annotation: Mapping[str, Any], given: Any) -> list[NDArray[np.float64]]:
+    def _outlines(self, annotation: Mapping[str, Any], segmentation: Any) -> list[NDArray[np.float64]]:
         """The outlines of an object, float64 (N, 2) of x and y each."""
-        if not isinstance(given, list):
+        if not isinstance(segmentation, list):
             raise self.problem(
-                annotation, f"has the segmentation {str(given)[:40]!r}, expected polygons or an encoding"
+                annotation, f"has the segmentation {str(segmentation)[:40]!r}, expected polygons or an encoding"
             )
-        found = []
-        for outline in given:
+        outlines = []
+        for outline in segmentation:
             if isinstance(outline, list) and not outline:
                 continue  # [[]] is not an outline
             try:
@@ -161,8 +161,8 @@ class Instances:
                 points = np.full((1, 2), np.nan)
             if not len(points) or not (np.abs(points) < FAR).all():
                 raise self.problem(annotation, "has an outline that is no list of x and y by turns")
-            found.append(points)
-        return found
+            outlines.append(points)
+        return outlines
 
 
 def _mark(region: NDArray[np.bool_], low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
@@ -218,9 +218,9 @@ def read_instances(path: Path) -> Instances:
             )
             raise FileProblem("annotation-file", path, message, "correct it")
         annotations[names[number]].append({**row, "category_id": known_id(row.get("category_id"))})
-    found = Instances(path, images, annotations, _categories(path, content))
-    _refuse_shares(found)
-    return found
+    instances = Instances(path, images, annotations, _categories(path, content))
+    _refuse_shares(instances)
+    return instances
 
 
 def known_id(value: Any) -> Any:
@@ -284,17 +284,17 @@ def class_indices(categories: Mapping[int, str]) -> tuple[tuple[str, ...], dict[
 
 def category_notes(path: Path, categories: Mapping[int, str]) -> list[Finding]:
     """Report categories that are the background, and categories that share a name."""
-    found = []
+    notes = []
     for number, name in categories.items():
         if is_background(name):
             message = f"category {number}, {name!r}, is the background class: its objects are background pixels"
-            found.append(Finding("note", "background-category", None, path, message, "nothing to do"))
+            notes.append(Finding("note", "background-category", None, path, message, "nothing to do"))
     for name in dict.fromkeys(categories.values()):
         numbers = [str(number) for number, other in categories.items() if other == name]
         if len(numbers) > 1:
             message = f"categories {' and '.join(numbers)} have the same name {name!r} and are read as one class"
-            found.append(Finding("note", "same-category", None, path, message, "rename one if they are not the same"))
-    return found
+            notes.append(Finding("note", "same-category", None, path, message, "rename one if they are not the same"))
+    return notes
 
 
 def rows_of(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
@@ -348,5 +348,5 @@ def _spelling(folder: Path, name: str) -> str:
 @lru_cache(maxsize=64)
 def _spellings(folder: Path, changed: int) -> dict[str, str]:
     """Names that are not ASCII by their composed form."""
-    with os.scandir(folder) as found:
-        return {unicodedata.normalize("NFC", entry.name): entry.name for entry in found if not entry.name.isascii()}
+    with os.scandir(folder) as entries:
+        return {unicodedata.normalize("NFC", entry.name): entry.name for entry in entries if not entry.name.isascii()}

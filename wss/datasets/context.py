@@ -58,11 +58,11 @@ class ContextSource(FileSource):
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
         card = load_card("context")
         images, notes = image_files(self.root / "JPEGImages")
-        masks, found = annotation_files([self.root / name for name in _MASK_FOLDERS], (".mat", *LABEL_SUFFIXES))
-        scribbles, more = annotation_files([self.root / self.options.scribbles])
-        notes += found + more + orphans(images, masks, "mask") + orphans(images, scribbles, "scribble")
-        splits, found = self._splits(masks)
-        notes += found
+        masks, mask_notes = annotation_files([self.root / name for name in _MASK_FOLDERS], (".mat", *LABEL_SUFFIXES))
+        scribbles, scribble_notes = annotation_files([self.root / self.options.scribbles])
+        notes += mask_notes + scribble_notes + orphans(images, masks, "mask") + orphans(images, scribbles, "scribble")
+        splits, split_notes = self._splits(masks)
+        notes += split_notes
         listed = dict.fromkeys(i for split in splits.values() for i in split)
         jpegs = self.root / "JPEGImages"
         self.entries = {
@@ -113,8 +113,8 @@ class ContextSource(FileSource):
             path = next((p for p in paths if p.exists()), None)
             if path is None:
                 raise DataError(f"{paths[0]}: no such list, nor {paths[1]}; copy the lists of VOC 2010 there")
-            ids, found = read_list(path)
-            notes += found
+            ids, list_notes = read_list(path)
+            notes += list_notes
             splits[name] = tuple(i for i in ids if i in masks) if path == paths[1] else ids
         return splits, notes
 

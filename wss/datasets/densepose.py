@@ -63,16 +63,16 @@ class DenseposeSource(FileSource):
             path = next((p for p in (self.root / "annotations" / file, self.root / file) if p.is_file()), None)
             if path is None:
                 continue
-            found = read_instances(path)
+            instances = read_instances(path)
             archive = "train2014" if split == "train" else "val2014"
-            folder = find_folder([self.root / archive, self.root / "images" / archive, self.root / "images"], found)
-            for image_id, (image, _, _) in found.images.items():
+            folder = find_folder([self.root / archive, self.root / "images" / archive, self.root / "images"], instances)
+            for image_id, (image, _, _) in instances.images.items():
                 if image_id in self.instances:
                     message = f"names image {image_id!r}, which {self.instances[image_id].path.name} has too"
                     raise FileProblem("split-overlap", path, message, "download the annotation files again")
-                self.instances[image_id] = found
+                self.instances[image_id] = instances
                 self.entries[image_id] = Entry(image_file(folder, image), path, path)
-            splits[split] = tuple(found.images)
+            splits[split] = tuple(instances.images)
         if not splits:
             raise DataError(
                 f"{self.root}: no annotation file densepose_coco_2014_train.json, neither here nor in annotations/; see the "
@@ -151,12 +151,12 @@ class DenseposeSource(FileSource):
                 raise instances.problem(row, f"has a point in dp_I on no part from 1 to {len(self.part_of)}")
             return [(self.part_of[chart - 1], float(x), float(y)) for chart, x, y in zip(charts, *places, strict=True)]
         parts = self._parts(instances, row)
-        found = []
+        points = []
         for label in np.unique(parts[parts > 0]):
             cells = np.argwhere(parts == label)
             y, x = cells[((cells - cells.mean(0)) ** 2).sum(1).argmin()]
-            found.append((int(label), (x + 0.5) / 256, (y + 0.5) / 256))
-        return found
+            points.append((int(label), (x + 0.5) / 256, (y + 0.5) / 256))
+        return points
 
 
 def _cells(start: float, extent: float, size: int) -> tuple[NDArray[np.intp], slice]:

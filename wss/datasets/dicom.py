@@ -147,10 +147,10 @@ def is_series(folder: Path) -> bool:
 
 def _files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Files that may be DICOM, files that are not DICOM (by ending and content), and folders."""
-    found = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != "DICOMDIR")
-    files = [path for path in found if path.is_file()]
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != "DICOMDIR")
+    files = [path for path in entries if path.is_file()]
     read = [path for path in files if _may_be_dicom(path) or _marked(path)]
-    return read, [p for p in files if p not in set(read)], [p for p in found if p.is_dir()]
+    return read, [p for p in files if p not in set(read)], [p for p in entries if p.is_dir()]
 
 
 def _may_be_dicom(path: Path) -> bool:
@@ -283,7 +283,7 @@ def _sorted(folder: Path, headers: Sequence[tuple[Path, Any]]) -> tuple[list[_Sl
         ]
     first = np.array(placed[0].orientation)
     normal = np.cross(first[:3], first[3:])
-    found = []
+    along_normal = []
     for s in placed:
         if np.abs(np.array(s.orientation) - first).max() > 1e-3:
             message = f"lies in another plane than {placed[0].path.name} (ImageOrientationPatient)"
@@ -291,8 +291,8 @@ def _sorted(folder: Path, headers: Sequence[tuple[Path, Any]]) -> tuple[list[_Sl
                 "dicom-position", s.path, message, "take it out of the folder, if it is no slice (a scout)"
             )
         place = float(np.dot(np.array(s.position), normal))
-        found.append(_Slice(s.path, s.number, s.position, s.orientation, place))
-    return sorted(found, key=lambda s: (round(s.place, 3), s.number or 0, s.path.name)), []
+        along_normal.append(_Slice(s.path, s.number, s.position, s.orientation, place))
+    return sorted(along_normal, key=lambda s: (round(s.place, 3), s.number or 0, s.path.name)), []
 
 
 def _gap(folder: Path, slices: Sequence[_Slice]) -> list[Finding]:
@@ -364,15 +364,15 @@ def _grid(folder: Path, slices: Sequence[_Slice], header: Any) -> tuple[Grid, li
 
 
 def _others(folder: Path, left_out: Sequence[Path], folders: Sequence[Path]) -> list[Finding]:
-    found = []
+    findings = []
     if left_out:
         message = f"{len(left_out)} files are not read, such as {left_out[0].name}: they are no DICOM"
-        found.append(Finding("note", "not-dicom", None, folder, message, "nothing to do", len(left_out)))
+        findings.append(Finding("note", "not-dicom", None, folder, message, "nothing to do", len(left_out)))
     if folders:
         message = f"folders in it are not searched, such as {folders[0].name!r}"
         remedy = "put all slices of the series into one folder, and other series into folders beside it"
-        found.append(Finding("warning", "dicom-folders", None, folder, message, remedy, len(folders)))
-    return found
+        findings.append(Finding("warning", "dicom-folders", None, folder, message, remedy, len(folders)))
+    return findings
 
 
 def _rescaled(dataset: Any, stored: NDArray[Any]) -> tuple[NDArray[Any], float | None]:

@@ -152,14 +152,16 @@ def _bare(path: Path, drawings: Mapping[str, Drawing], rest: str | None) -> list
 
 def _beyond(path: Path, drawings: Mapping[str, Drawing]) -> list[Finding]:
     """Finding for shapes outside their image."""
-    found = {name: count for name, drawing in drawings.items() if (count := drawing.beyond())}
-    if not found:
+    counts = {name: count for name, drawing in drawings.items() if (count := drawing.beyond())}
+    if not counts:
         return []
-    name = next(iter(found))
+    name = next(iter(counts))
     height, width = drawings[name].shape
-    message = f"{sum(found.values())} shapes reach far beyond their image, such as on {name} of {width}x{height} pixels"
+    message = (
+        f"{sum(counts.values())} shapes reach far beyond their image, such as on {name} of {width}x{height} pixels"
+    )
     remedy = "what is outside is cut off; if there are many, they were drawn on an image of another size"
-    return [Finding("warning", "outside-image", name, path, message, remedy, len(found))]
+    return [Finding("warning", "outside-image", name, path, message, remedy, len(counts))]
 
 
 def _labelme(path: Path, labels: Mapping[str, int], width: int) -> tuple[dict[str, Drawing], list[Finding]]:
@@ -185,13 +187,13 @@ def _labelme(path: Path, labels: Mapping[str, int], width: int) -> tuple[dict[st
 
 def _by_image(files: Mapping[str, Path], images: Mapping[str, Path]) -> dict[str, Path]:
     """Files by the name of their image. The image of ``a.png.txt`` is ``a``, unless there is an image ``a.png.jpg``."""
-    found: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     for stem, file in files.items():
         name = stem if stem in images else image_id(stem)
-        if name in found:
-            raise DataError(f"{file}: {found[name].name} is of the same image {name!r}; move one of them away")
-        found[name] = file
-    return found
+        if name in file_of:
+            raise DataError(f"{file}: {file_of[name].name} is of the same image {name!r}; move one of them away")
+        file_of[name] = file
+    return file_of
 
 
 def _yolo(path: Path, classes: ClassList, images: Path | None) -> tuple[dict[str, Drawing], list[Finding]]:
@@ -228,9 +230,9 @@ def _qupath(
     bare: dict[str, int] = {}
     files = _by_image(_files(path, (".geojson", ".json")), sizes)
     for name, file in files.items():
-        found = read_qupath(file, labels, _size(sizes, name, file, folder), width=width)
-        drawings[name] = found.drawing
-        bare |= {name: found.unclassified} if found.unclassified else {}
+        qupath_drawing = read_qupath(file, labels, _size(sizes, name, file, folder), width=width)
+        drawings[name] = qupath_drawing.drawing
+        bare |= {name: qupath_drawing.unclassified} if qupath_drawing.unclassified else {}
     if not bare:
         return drawings, []
     first = next(iter(bare))
@@ -256,8 +258,8 @@ def _files(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         return {unicodedata.normalize("NFC", path.stem): path}
     if not path.is_dir():
         raise FileProblem("missing-file", path, "no such file or folder", "give the exported file or its folder")
-    found, doubtful = files_by_stem(path, suffixes)
-    if not found:
+    files, doubtful = files_by_stem(path, suffixes)
+    if not files:
         below = sorted({str(f.parent) for f in path.rglob("*") if f.suffix.lower() in suffixes})
         remedy = (
             f"such files are in {', '.join(below[:3])}; name that folder" if below else "give the folder of the export"
@@ -265,4 +267,4 @@ def _files(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         raise DataError(f"{path}: holds no file that ends in {' or '.join(suffixes)}; {remedy}")
     if doubtful:
         raise DataError(f"{doubtful[0].file}: another file has the same name without ending; move one of them away")
-    return found
+    return files

@@ -107,15 +107,15 @@ def _matlab(path: Path) -> NDArray[Any]:
         names = [name for name, _, _ in whosmat(path)]
         values = loadmat(path, variable_names=[VARIABLE], mat_dtype=True).get(VARIABLE)
     except NotImplementedError:  # version 7.3 is HDF5, which keeps arrays of MATLAB transposed
-        found = read_raw_arrays(path, [VARIABLE])
-        if VARIABLE in found and found[VARIABLE].dtype.kind != "f":
+        arrays = read_raw_arrays(path, [VARIABLE])
+        if VARIABLE in arrays and arrays[VARIABLE].dtype.kind != "f":
             raise FileProblem(
                 "values",
                 path,
-                f"{VARIABLE} is {found[VARIABLE].dtype} in a file of version 7.3, where its range is not known",
+                f"{VARIABLE} is {arrays[VARIABLE].dtype} in a file of version 7.3, where its range is not known",
                 "save it as double in [0,1], or with -v7",
             ) from None
-        names, values = [], found.get(VARIABLE)
+        names, values = [], arrays.get(VARIABLE)
         values = None if values is None else values.T
     except Exception as error:  # scipy raises anything on damaged files
         raise FileProblem(

@@ -371,16 +371,16 @@ def annotation_files(
         suffixes: Accepted suffixes in order of preference.
         ending: Ending that is removed from file names.
     """
-    found: dict[str, Path] = {}
+    path_of: dict[str, Path] = {}
     doubtful: list[Finding] = []
     for folder in folders:
         files, ambiguous = files_by_stem(folder, suffixes, ending)
         doubtful += ambiguous
         for name, path in files.items():
             rank = suffixes.index(path.suffix.lower())
-            if name not in found or rank < suffixes.index(found[name].suffix.lower()):
-                found[name] = path
-    return found, doubtful
+            if name not in path_of or rank < suffixes.index(path_of[name].suffix.lower()):
+                path_of[name] = path
+    return path_of, doubtful
 
 
 def orphans(images: Mapping[str, Path], others: Mapping[str, Path], what: str) -> list[Finding]:

@@ -70,11 +70,11 @@ class FolderSource(FileSource):
         names, palette, background, _ = read_classes(self._class_file())
         self._images = images_folder(self.root, options.images)
         images, notes = image_files(self.root / self._images)
-        masks, found = self._annotations("mask", images, LABEL_SUFFIXES)
-        scribbles, more = self._annotations("scribble", images, (*STROKE_SUFFIXES, *LABEL_SUFFIXES))
+        masks, mask_notes = self._annotations("mask", images, LABEL_SUFFIXES)
+        scribbles, scribble_notes = self._annotations("scribble", images, (*STROKE_SUFFIXES, *LABEL_SUFFIXES))
         beside = {*masks.values(), *scribbles.values()} & set(images.values())
         images = {name: path for name, path in images.items() if path not in beside}
-        notes += [f for f in found + more if f.file not in beside] + _beside(sorted(beside))
+        notes += [f for f in mask_notes + scribble_notes if f.file not in beside] + _beside(sorted(beside))
         notes += masks_among_images(self._images, images)
         labels = {name: index for index, name in enumerate(names)}
         tags, boxes = self._tables(labels, images)
@@ -83,8 +83,8 @@ class FolderSource(FileSource):
         if options.volume_pattern is not None:
             volumes, grouped = find_volumes(images, compile_pattern(options.volume_pattern))
             groups = dict(grouped)
-        splits, found = self._splits(list(images), set(masks), groups)
-        notes += found
+        splits, split_notes = self._splits(list(images), set(masks), groups)
+        notes += split_notes
         listed = dict.fromkeys(i for split in splits.values() for i in split)
         boxes_file = self.tables.get("boxes")
         self.entries = {
@@ -107,16 +107,16 @@ class FolderSource(FileSource):
         return list(dict.fromkeys((*super().files(image_id), *self.tables.values())))
 
     def _annotations(
-        self, what: Literal["mask", "scribble"], images: Mapping[str, Path], suffixes: Sequence[str]
+        self, kind: Literal["mask", "scribble"], images: Mapping[str, Path], suffixes: Sequence[str]
     ) -> tuple[dict[str, Path], list[Finding]]:
-        masks = what == "mask"
+        masks = kind == "mask"
         folder = self.options.masks if masks else self.options.scribbles
         pattern = self.options.mask_pattern if masks else self.options.scribble_pattern
         if pattern is not None:
-            return files_by_pattern(self.root, folder, pattern, images, suffixes, what)
-        files, found = annotation_files([self.root / folder], suffixes)
-        found += without_match(self.root, folder, images, files, suffixes, what)
-        return files, found + orphans(images, files, what)
+            return files_by_pattern(self.root, folder, pattern, images, suffixes, kind)
+        files, notes = annotation_files([self.root / folder], suffixes)
+        notes += without_match(self.root, folder, images, files, suffixes, kind)
+        return files, notes + orphans(images, files, kind)
 
     def _unread(self) -> list[Finding]:
         """Findings for files that are not read. Folders in patterns are checked elsewhere."""
@@ -137,34 +137,34 @@ class FolderSource(FileSource):
         """Tags and boxes by image; fills in ``tables`` and ``table_notes``."""
         self.tables: dict[str, Path] = {}
         self.table_notes: list[Finding] = []
-        given = {"tags": (self.options.tags, TAGS_FILE), "boxes": (self.options.boxes, BOXES_FILE)}
-        for name, (option, usual) in given.items():
+        table_options = {"tags": (self.options.tags, TAGS_FILE), "boxes": (self.options.boxes, BOXES_FILE)}
+        for name, (option, usual) in table_options.items():
             if option is not None or (self.root / usual).exists():
                 self.tables[name] = self.root / (option or usual)
         tags: dict[str, Tags] = {}
         boxes: dict[str, Boxes] = {}
         if "tags" in self.tables:
-            tags, found = read_tags(self.tables["tags"], labels, images)
-            self.table_notes += found
+            tags, tag_notes = read_tags(self.tables["tags"], labels, images)
+            self.table_notes += tag_notes
         if "boxes" in self.tables:
-            boxes, found = read_boxes(self.tables["boxes"], labels, images)
-            self.table_notes += found
+            boxes, box_notes = read_boxes(self.tables["boxes"], labels, images)
+            self.table_notes += box_notes
         return tags, boxes
 
     def _without_row(
         self, rows: Mapping[str, Mapping[str, object]], splits: Mapping[str, Sequence[str]]
     ) -> list[Finding]:
         """Findings for training images that the tables do not contain."""
-        found = []
+        findings = []
         for name, path in self.tables.items():
             missing = [i for i in splits.get("train", ()) if i not in rows[name]]
             message = f"{len(rows[name])} images have {name} in the table"
-            found.append(Finding("note", name, None, path, message, "nothing to do"))
+            findings.append(Finding("note", name, None, path, message, "nothing to do"))
             if missing:
                 message = f"{len(missing)} training images have no row, such as {missing[0]}"
                 remedy = "add a row for each; one without class says that nothing is there"
-                found.append(Finding("warning", f"no-{name}", missing[0], path, message, remedy, len(missing)))
-        return found
+                findings.append(Finding("warning", f"no-{name}", missing[0], path, message, remedy, len(missing)))
+        return findings
 
     def _class_file(self) -> Path:
         return class_file(self.root, self.options.classes)
@@ -177,8 +177,8 @@ class FolderSource(FileSource):
         for name in ("train", "val", "test"):
             path = self.root / f"{name}.txt"
             if path.exists():
-                splits[name], found = read_list(path)
-                notes += found
+                splits[name], list_notes = read_list(path)
+                notes += list_notes
         if not splits:
             val = split_by_hash([i for i in ids if i in masked], self.options.val_fraction, groups)
             return {"train": tuple(i for i in ids if i not in val), "val": tuple(i for i in ids if i in val)}, notes

@@ -19,7 +19,7 @@ def shifted(geo: Sequence[tuple[Any, ...]], top: int, left: int) -> list[tuple[A
         left: First column of the part.
     """
     scale = next((tag[3] for tag in geo if tag[0] == _SCALE), None)
-    found = []
+    tags = []
     for code, dtype, count, value, once in geo:
         moved = value
         if code == _TIE_POINTS:
@@ -35,5 +35,5 @@ def shifted(geo: Sequence[tuple[Any, ...]], top: int, left: int) -> list[tuple[A
             matrix = np.array(value, np.float64).reshape(4, 4)
             matrix[:, 3] = matrix @ [left, top, 0, 1]
             moved = tuple(matrix.ravel().tolist())
-        found.append((code, dtype, count, moved, once))
-    return found
+        tags.append((code, dtype, count, moved, once))
+    return tags

@@ -118,10 +118,10 @@ def scribble_values(
         catalogue: The data set.
         declared: Stored values whose meaning the data set's options declare.
     """
-    found = _unlabelled_as_class(labels, catalogue, declared)
-    if any(finding.severity == "error" for finding in found):
-        return found  # this finding also explains values that are not classes
-    return found + _no_classes("scribbles", labels, catalogue)
+    findings = _unlabelled_as_class(labels, catalogue, declared)
+    if any(finding.severity == "error" for finding in findings):
+        return findings  # this finding also explains values that are not classes
+    return findings + _no_classes("scribbles", labels, catalogue)
 
 
 def _listed(values: Sequence[int]) -> str:

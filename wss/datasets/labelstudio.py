@@ -153,8 +153,8 @@ def _results(path: Path, name: str, task: Mapping[str, Any]) -> list[Any] | None
     """The results of a task's annotation, or None if the task is not annotated."""
     annotations = task.get("annotations", task.get("completions"))
     if annotations is None:  # JSON-MIN: lists of values beside the data
-        found = [item for value in task.values() if isinstance(value, list) for item in value if isinstance(item, dict)]
-        return [{"value": item, **item} for item in found] or None
+        items = [item for value in task.values() if isinstance(value, list) for item in value if isinstance(item, dict)]
+        return [{"value": item, **item} for item in items] or None
     if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
         raise _malformed(path, f"image {name!r}: no list of annotations")
     done = [one for one in annotations if not one.get("was_cancelled")]
@@ -319,7 +319,7 @@ def _from_pictures(
         parts[name].append((labels[label], file))
         authors[name].add(match[2])
     notes = []
-    twice = next((name for name, found in authors.items() if len(found) > 1), None)
+    twice = next((name for name, annotators in authors.items() if len(annotators) > 1), None)
     if twice is not None:
         raise _malformed(folder, f"image {twice!r} has several annotations", "keep the files of one of them")
     if export is None:
@@ -328,8 +328,8 @@ def _from_pictures(
         notes.append(Finding("warning", "names", next(iter(parts)), folder, message, remedy, len(parts)))
     drawings = {}
     claimed = []
-    for name, found in parts.items():
-        drawings[name], overlap = _merged(found)
+    for name, layers in parts.items():
+        drawings[name], overlap = _merged(layers)
         claimed += [name] * overlap
     if claimed:
         message = f"{len(claimed)} images have pixels of two labels, which are left unlabelled"
@@ -340,8 +340,8 @@ def _from_pictures(
 
 def _label_of(text: str, labels: Mapping[str, int]) -> str | None:
     """The class at the end of a file name, after the name of the control tag; the longest class name that fits."""
-    found: Iterable[str] = (name for name in labels if text == name or text.endswith(f"-{name}"))
-    return max(found, key=len, default=None)
+    fitting: Iterable[str] = (name for name in labels if text == name or text.endswith(f"-{name}"))
+    return max(fitting, key=len, default=None)
 
 
 def _merged(parts: Sequence[tuple[int, Path]]) -> tuple[Drawing, bool]:

@@ -48,17 +48,17 @@ def _severity(split: str) -> Severity:
 
 
 def _images(splits: Mapping[str, tuple[str, ...]]) -> list[Finding]:
-    found = []
+    findings = []
     for one, other in _apart(splits):
         for image_id in sorted(set(splits[one]) & set(splits[other])):
             message = f"{image_id} is in {one} and in {other}"
             remedy = "take it out of one of them"
-            found.append(Finding(_severity(one), "split-overlap", image_id, None, message, remedy))
-    return found
+            findings.append(Finding(_severity(one), "split-overlap", image_id, None, message, remedy))
+    return findings
 
 
 def _volumes(catalogue: Catalogue, splits: Mapping[str, tuple[str, ...]]) -> list[Finding]:
-    found = []
+    findings = []
     for one, other in _apart(splits):
         here, there = set(splits[one]), set(splits[other])
         for name, volume in catalogue.volumes.items():
@@ -66,8 +66,8 @@ def _volumes(catalogue: Catalogue, splits: Mapping[str, tuple[str, ...]]) -> lis
             if all(parts):
                 message = f"volume {name!r} has slices in {one} ({min(parts[0])}) and in {other} ({min(parts[1])})"
                 remedy = "list all slices of a volume in one split"
-                found.append(Finding(_severity(one), "volume-overlap", min(parts[1]), None, message, remedy))
-    return found
+                findings.append(Finding(_severity(one), "volume-overlap", min(parts[1]), None, message, remedy))
+    return findings
 
 
 def _patients(source: Source, splits: Mapping[str, tuple[str, ...]]) -> list[Finding]:
@@ -79,7 +79,7 @@ def _patients(source: Source, splits: Mapping[str, tuple[str, ...]]) -> list[Fin
     if pattern is None or not volume_of:
         return []
     _, group_of = find_volumes(volume_of, compile_pattern(pattern))
-    found = []
+    findings = []
     for one, other in _apart(splits):
         volumes = [
             {(group_of[i], volume_of[i]) for i in splits[name] if i in group_of and i in volume_of}
@@ -91,14 +91,14 @@ def _patients(source: Source, splits: Mapping[str, tuple[str, ...]]) -> list[Fin
                 continue  # already reported for the volume
             message = f"{group} has volumes in {one} ({here[0]}) and in {other} ({there[0]})"
             remedy = "list all volumes of a patient in one split"
-            found.append(Finding("warning", "patient-overlap", None, None, message, remedy))
-    return found
+            findings.append(Finding("warning", "patient-overlap", None, None, message, remedy))
+    return findings
 
 
 def _pictures(source: Source, by_id: Mapping[str, Inspection], splits: Mapping[str, tuple[str, ...]]) -> list[Finding]:
     held_out = {i for name in _HELD_OUT for i in splits.get(name, ())}
     training = {i for name, ids in splits.items() if name not in _HELD_OUT for i in ids}
-    found = []
+    findings = []
     first_of: dict[bytes, str] = {}
     copies = set()
     for image_id, inspection in by_id.items():
@@ -113,9 +113,9 @@ def _pictures(source: Source, by_id: Mapping[str, Inspection], splits: Mapping[s
         remedy = "remove one of them with its annotations, also from the lists"
         if (twin in training and image_id in held_out) or (image_id in training and twin in held_out):
             message += ", one for training and one held out"
-            found.append(Finding("error", "same-image", image_id, file, message, remedy))
+            findings.append(Finding("error", "same-image", image_id, file, message, remedy))
         else:
-            found.append(Finding("warning", "duplicate-image", image_id, file, message, remedy))
+            findings.append(Finding("warning", "duplicate-image", image_id, file, message, remedy))
     ours, theirs = (
         [i for i in by_id if i in part and i not in copies and by_id[i].small is not None]
         for part in (training - held_out, held_out - training)
@@ -125,5 +125,5 @@ def _pictures(source: Source, by_id: Mapping[str, Inspection], splits: Mapping[s
         file = next(iter(source.files(theirs[there])), None)
         message = f"{theirs[there]} and {ours[here]} are nearly the same picture, one held out and one for training"
         remedy = "look at both; if they show the same, keep both in one split, or remove one of them"
-        found.append(Finding("warning", "near-duplicate", theirs[there], file, message, remedy))
-    return found
+        findings.append(Finding("warning", "near-duplicate", theirs[there], file, message, remedy))
+    return findings

@@ -34,21 +34,21 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
     Returns:
         Files by name, sorted, and one finding per name that several files have.
     """
-    found: dict[str, list[tuple[int, str]]] = {}
+    candidates: dict[str, list[tuple[int, str]]] = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 stem, suffix = split_suffix(entry.name)
                 if suffix.lower() in suffixes and not is_hidden(entry.name):
                     name = unicodedata.normalize("NFC", stem.removesuffix(ending) if ending else stem)
-                    found.setdefault(name, []).append((suffixes.index(suffix.lower()), entry.name))
+                    candidates.setdefault(name, []).append((suffixes.index(suffix.lower()), entry.name))
     except FileNotFoundError:
         return {}, []
     except (NotADirectoryError, PermissionError) as error:
         raise FileProblem(
             "missing-file", folder, f"not a readable folder ({error.strerror})", "check its rights"
         ) from None
-    files = {name: folder / min(found[name])[1] for name in sorted(found)}
+    files = {name: folder / min(candidates[name])[1] for name in sorted(candidates)}
     doubtful = [
         Finding(
             "warning",
@@ -58,7 +58,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tu
             f"{', '.join(sorted(file for _, file in claims))} differ only in suffix or Unicode form; {files[name].name} is read",
             "keep one of them",
         )
-        for name, claims in sorted(found.items())
+        for name, claims in sorted(candidates.items())
         if len(claims) > 1
     ]
     return files, doubtful
@@ -104,13 +104,13 @@ def unread_files(folder: Path, suffixes: Sequence[str]) -> list[Finding]:
                     others[severity].append(entry.name)
     except OSError:
         return []
-    found = []
+    findings = []
     for severity, names in others.items():
         if names:
             message = f"{len(names)} files or folders in it are not read, such as {min(names)}"
             remedy = f"if they belong to the data set, save them in this folder with one of the endings {', '.join(suffixes)}"
-            found.append(Finding(severity, "unread-files", None, folder, message, remedy, len(names)))
-    return found
+            findings.append(Finding(severity, "unread-files", None, folder, message, remedy, len(names)))
+    return findings
 
 
 def read_list(path: Path) -> tuple[tuple[str, ...], list[Finding]]:

@@ -49,17 +49,17 @@ def files_by_pattern(
     base = root if len(parts.parts) > 1 else root / folder
     text = str(parts)
     endings = [""] if parts.suffix.lower() in suffixes and _SLOT not in parts.suffix else list(suffixes)
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for ending in endings:
         for name, path in _matches(base, text + ending).items():
             if path != images.get(name):
-                found.setdefault(name, path)
-    if not set(found) & set(images):
+                files.setdefault(name, path)
+    if not set(files) & set(images):
         raise DataError(
             f"option {option}: no image has such a file in {base}; an image is called {next(iter(images))!r}, and there "
             f"{_shown(base, parts, images)}"
         )
-    return {name: path for name, path in found.items() if name in images}, orphans(images, found, what)
+    return {name: path for name, path in files.items() if name in images}, orphans(images, files, what)
 
 
 def fitting_pattern(images: Collection[str], files: Collection[str]) -> str | None:
@@ -88,9 +88,9 @@ def fitting_pattern(images: Collection[str], files: Collection[str]) -> str | No
     best: list[str] = []
     pattern = ""
     for candidate in candidates:
-        found = [stem for name in images if (stem := candidate.replace(_SLOT, name)) in endings]
-        if len(found) > len(best):
-            best, pattern = found, candidate
+        matched = [stem for name in images if (stem := candidate.replace(_SLOT, name)) in endings]
+        if len(matched) > len(best):
+            best, pattern = matched, candidate
     if not best or 2 * len(best) < min(len(images), len(endings)):
         return None
     suffixes = {endings[stem] for stem in best}
@@ -113,15 +113,17 @@ def without_match(
     if set(files) & set(images):
         return []
     base = root / folder
-    found = [path.name for path in files.values()]
-    if not found and base.is_dir():
+    file_names = [path.name for path in files.values()]
+    if not file_names and base.is_dir():
         below = (path.relative_to(base) for path in sorted(base.glob("*/*")) if path.suffix.lower() in suffixes)
-        found = [path.as_posix() for path in below if not is_hidden(*path.parts)]
+        file_names = [path.as_posix() for path in below if not is_hidden(*path.parts)]
     lower = {name.lower() for name in images}
-    if not found or any(name.lower() in lower for name in files):
+    if not file_names or any(name.lower() in lower for name in files):
         return []
-    pattern = fitting_pattern(images, found)
-    message = f"none of the {len(found)} {what}s has the name of an image: {found[0]} is there, and the image "
+    pattern = fitting_pattern(images, file_names)
+    message = (
+        f"none of the {len(file_names)} {what}s has the name of an image: {file_names[0]} is there, and the image "
+    )
     message += next(iter(images.values())).name
     if pattern is None:
         remedy = f"give every {what} the name of its image, or name both so that the option {what}_pattern fits: "
@@ -145,8 +147,8 @@ def masks_among_images(folder: Path, images: Mapping[str, Path]) -> list[Finding
     seem = [name for name in images if (match := _MASK_NAME.fullmatch(name)) and match[1] in images]
     if len(seem) < min(2, len(images) // 2) or not seem:
         return []
-    found = [images[name].name for name in seem]
-    pattern = fitting_pattern([name for name in images if name not in seem], found)
+    file_names = [images[name].name for name in seem]
+    pattern = fitting_pattern([name for name in images if name not in seem], file_names)
     if pattern is None:
         return []
     pattern = (folder / pattern).as_posix()

@@ -114,8 +114,8 @@ def _open(path: Path) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> int:
-    found = image.getexif().get(_ORIENTATION, 1)
-    return int(found) if found in range(1, 9) else 1
+    code = image.getexif().get(_ORIENTATION, 1)
+    return int(code) if code in range(1, 9) else 1
 
 
 def _bmp_depth(begin: bytes) -> int:

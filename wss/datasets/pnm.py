@@ -61,9 +61,9 @@ def read(path: Path, page: int | None, max_pixels: int) -> Raster:
         message = f"holds the value {int(values.max())}, and says that {start.most} is the largest"
         raise FileProblem("unreadable-image", path, message, "save it again")
     shape = (start.height, start.width) + ((3,) if start.channels == 3 else ())
-    found: NDArray[Any] = values.astype(start.dtype).reshape(shape)
+    pixels: NDArray[Any] = values.astype(start.dtype).reshape(shape)
     colours: Colours = "rgb" if start.channels == 3 else "white-is-zero" if start.kind in (1, 4) else "grey"
-    return Raster(found, colours, largest=start.most)
+    return Raster(pixels, colours, largest=start.most)
 
 
 def _text(path: Path, start: _Start, data: bytes) -> tuple[NDArray[Any], bytes]:

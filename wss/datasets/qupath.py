@@ -92,23 +92,25 @@ def _features(path: Path) -> list[dict[str, Any]]:
 def _class_of(path: Path, number: int, feature: Mapping[str, Any]) -> str | None:
     """The name of an object's class. Names of several levels are joined by a colon, as in QuPath."""
     properties = feature.get("properties")
-    found = properties.get("classification") if isinstance(properties, dict) else None
-    if found is None:
+    classification = properties.get("classification") if isinstance(properties, dict) else None
+    if classification is None:
         return None
-    if isinstance(found, str):
-        return found
-    if isinstance(found, dict) and isinstance(found.get("name"), str):
-        return str(found["name"])
-    if isinstance(found, dict) and isinstance(found.get("names"), list):
-        return ": ".join(map(str, found["names"]))
-    raise _malformed(path, f"object {number} has the classification {str(found)[:60]}, expected one with a name")
+    if isinstance(classification, str):
+        return classification
+    if isinstance(classification, dict) and isinstance(classification.get("name"), str):
+        return str(classification["name"])
+    if isinstance(classification, dict) and isinstance(classification.get("names"), list):
+        return ": ".join(map(str, classification["names"]))
+    raise _malformed(
+        path, f"object {number} has the classification {str(classification)[:60]}, expected one with a name"
+    )
 
 
 def _plane(geometry: Any) -> tuple[int, int]:
     """Slice and time index of an object, from 0."""
     plane = geometry.get("plane") if isinstance(geometry, dict) else None
-    found = [plane.get(axis) if isinstance(plane, dict) else 0 for axis in ("z", "t")]
-    return tuple(value if isinstance(value, int) else 0 for value in found)  # type: ignore[return-value]
+    indices = [plane.get(axis) if isinstance(plane, dict) else 0 for axis in ("z", "t")]
+    return tuple(value if isinstance(value, int) else 0 for value in indices)  # type: ignore[return-value]
 
 
 def _simple(path: Path, number: int, geometry: Any) -> Iterator[tuple[str, Any]]:

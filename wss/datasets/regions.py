@@ -157,7 +157,7 @@ class _Segments:
             whole = page.asarray(out="memmap")
             image = np.moveaxis(whole, 0, -1) if page.axes.startswith("S") else whole.reshape(*self._shape, -1)
             return np.array(image[top:bottom, left:right])
-        found = np.zeros((bottom - top, right - left, self._channels), page.dtype)
+        region = np.zeros((bottom - top, right - left, self._channels), page.dtype)
         rows, columns = page.chunks[0], page.chunks[1]
         across = -(-self._shape[1] // columns)
         per_plane = across * -(-self._shape[0] // rows)
@@ -170,8 +170,8 @@ class _Segments:
                     y1, x1 = min(bottom, (y + 1) * rows), min(right, (x + 1) * columns)
                     part = tile[y0 - y * rows : y1 - y * rows, x0 - x * columns : x1 - x * columns]
                     channels = slice(plane, plane + 1) if planes > 1 else slice(None)
-                    found[y0 - top : y1 - top, x0 - left : x1 - left, channels] = part
-        return found
+                    region[y0 - top : y1 - top, x0 - left : x1 - left, channels] = part
+        return region
 
     def _segment(self, index: int) -> NDArray[Any]:
         """One decoded tile or strip (rows, columns, channels)."""

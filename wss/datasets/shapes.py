@@ -46,8 +46,8 @@ class Area:
         inside = np.zeros(tuple(high - low), bool)
         for outline in self.outlines:
             rows, columns = (outline[:, ::-1] - 0.5 - low).T
-            found = polygon(rows, columns, inside.shape)  # type: ignore[no-untyped-call]
-            inside[found] = ~inside[found]
+            filled = polygon(rows, columns, inside.shape)  # type: ignore[no-untyped-call]
+            inside[filled] = ~inside[filled]
         labels[low[0] : high[0], low[1] : high[1]][inside] = self.label
         return bool(inside.any())
 

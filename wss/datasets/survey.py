@@ -84,8 +84,8 @@ def survey(source: Source, *, jobs: int = 1, progress: Callable[[int, str], None
 
 def inspect_image(source: Source, image_id: str) -> Inspection:
     """Read one image with its annotations and collect their problems. Errors are recorded, not raised."""
-    found: list[Finding] = []
-    image, mask, scribble, boxes = _read(source, image_id, found)
+    findings: list[Finding] = []
+    image, mask, scribble, boxes = _read(source, image_id, findings)
     entry = source.entry(image_id) if isinstance(source, FileSource) else Entry(Path(image_id))
     mask_file, scribble_file = entry.mask or entry.image, entry.scribble or entry.image
     box_file = entry.objects or entry.image
@@ -93,23 +93,23 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
     of_its_own = not isinstance(source, FileSource) or source.one_image_per_file
     if image is not None and of_its_own and entry.image.suffix.lower() in IMAGE_SUFFIXES:
         annotated = entry.mask or entry.scribble or entry.objects
-        found += _image_notes(image_id, entry.image, source)
-        found += _turns(image_id, entry.image, image.shape[:2], annotated is not None)
+        findings += _image_notes(image_id, entry.image, source)
+        findings += _turns(image_id, entry.image, image.shape[:2], annotated is not None)
     if mask is not None:
-        found += _label_findings(image_id, mask_file, mask, shape, entry.image)
+        findings += _label_findings(image_id, mask_file, mask, shape, entry.image)
     raster: NDArray[np.uint8] | None = None
     if isinstance(scribble, tuple):
-        found += _stroke_findings(image_id, scribble_file, scribble, shape, source)
+        findings += _stroke_findings(image_id, scribble_file, scribble, shape, source)
         if shape is not None:
             raster = rasterise([s for s in scribble if 0 <= s.label < len(source.catalogue.classes)], shape)
     elif scribble is not None:
-        found += _label_findings(image_id, scribble_file, scribble, shape, entry.image)
+        findings += _label_findings(image_id, scribble_file, scribble, shape, entry.image)
         raster = scribble
     if raster is not None and (raster == UNLABELLED).all():
         message = "the scribble has no labelled pixel"
-        found.append(Finding("warning", "empty-scribble", image_id, scribble_file, message, "scribble on the image"))
+        findings.append(Finding("warning", "empty-scribble", image_id, scribble_file, message, "scribble on the image"))
     if boxes is not None:
-        found += _box_findings(image_id, box_file, boxes, shape, len(source.catalogue.classes))
+        findings += _box_findings(image_id, box_file, boxes, shape, len(source.catalogue.classes))
     return Inspection(
         image_id,
         shape,
@@ -121,7 +121,7 @@ def inspect_image(source: Source, image_id: str) -> Inspection:
         scribble_file if isinstance(source, FileSource) else None,
         label_pairs(raster, mask),
         None if boxes is None else np.bincount(np.clip(boxes[:, 0], 0, 255), minlength=256),
-        tuple(dict.fromkeys(found)),
+        tuple(dict.fromkeys(findings)),
     )
 
 
@@ -135,15 +135,15 @@ def _digest(image: NDArray[np.uint8]) -> bytes:
 
 
 def _read(
-    source: Source, image_id: str, found: list[Finding]
+    source: Source, image_id: str, findings: list[Finding]
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, Scribble, NDArray[np.int32] | None]:
     def attempt(load: Callable[[str], T]) -> T | None:
         try:
             return load(image_id)
         except FileProblem as problem:
-            found.append(problem.finding(image_id))
+            findings.append(problem.finding(image_id))
         except DataError as error:
-            found.append(Finding("error", "unreadable-file", image_id, None, str(error), "see the message"))
+            findings.append(Finding("error", "unreadable-file", image_id, None, str(error), "see the message"))
         return None
 
     if isinstance(source, FileSource):
@@ -196,10 +196,10 @@ def _label_findings(
 def _stroke_findings(
     image_id: str, file: Path, strokes: Sequence[Stroke], shape: tuple[int, int] | None, source: Source
 ) -> list[Finding]:
-    found = []
+    findings = []
     count = len(source.catalogue.classes)
     for label in sorted({stroke.label for stroke in strokes if stroke.label >= count}):
-        found.append(label_out_of_range(file, label, count).finding(image_id))
+        findings.append(label_out_of_range(file, label, count).finding(image_id))
     if shape is not None and len(away := outside(strokes, shape)):
         x, y = away[0]
         message = (
@@ -208,22 +208,24 @@ def _stroke_findings(
         remedy = "they are cut off; if there are many, x and y are swapped or the image has another size"
         if not len(outside([Stroke(s.label, s.points[:, ::-1], s.width) for s in strokes], shape)):
             remedy = "x and y seem to be swapped, as then all points would be inside: write x first; otherwise they are cut off"
-        found.append(Finding("warning", "strokes-outside", image_id, file, message, remedy))
-    return found
+        findings.append(Finding("warning", "strokes-outside", image_id, file, message, remedy))
+    return findings
 
 
 def _box_findings(
     image_id: str, file: Path, boxes: NDArray[np.int32], shape: tuple[int, int] | None, count: int
 ) -> list[Finding]:
-    found = []
+    findings = []
     for label in sorted({label for label in boxes[:, 0].tolist() if not 0 <= label < count}):
-        found.append(label_out_of_range(file, label, count).finding(image_id))
+        findings.append(label_out_of_range(file, label, count).finding(image_id))
     for _, x0, y0, x1, y1 in boxes.tolist():
         if x1 < x0 or y1 < y0:
             message = f"a box goes from ({x0}, {y0}) to ({x1}, {y1})"
-            found.append(Finding("error", "box-inverted", image_id, file, message, "write the upper left corner first"))
+            findings.append(
+                Finding("error", "box-inverted", image_id, file, message, "write the upper left corner first")
+            )
         elif shape is not None and (min(x0, y0) < -1 or x1 > shape[1] or y1 > shape[0]):
             message = f"a box from ({x0}, {y0}) to ({x1}, {y1}) in an image of {shape[1]}x{shape[0]} pixels"
             remedy = "what is outside is cut off; if there are many, x and y are swapped or the image has another size"
-            found.append(Finding("warning", "box-outside", image_id, file, message, remedy))
-    return found
+            findings.append(Finding("warning", "box-outside", image_id, file, message, remedy))
+    return findings

@@ -56,14 +56,14 @@ def read_tags(path: Path, labels: Mapping[str, int], images: Collection[str]) ->
     """
     header, rows = _table(path, images)
     known = set(images)
-    found: dict[str, set[int]] = {}
+    classes_of: dict[str, set[int]] = {}
     if header is None or header[0].lower() in _CLASS:
         for row in rows:
             names = _names(row.fields[0], labels) if len(row.fields) == 1 else []
             if len(row.fields) != 1:
                 raise _problem(path, f"line {row.line}: {len(row.fields) + 1} columns, expected image,class")
             named = [label_of(path, f"line {row.line}", name, labels) for name in names]
-            found.setdefault(row.image, set()).update(named)
+            classes_of.setdefault(row.image, set()).update(named)
     else:
         columns = [label_of(path, "the header", name, labels) for name in header]
         if len(set(columns)) < len(columns):
@@ -71,12 +71,12 @@ def read_tags(path: Path, labels: Mapping[str, int], images: Collection[str]) ->
         for row in rows:
             if len(row.fields) != len(header) or not all(field.lower() in _TRUTH for field in row.fields):
                 raise _problem(path, f"line {row.line}: expected 0 or 1 for each of the {len(header)} classes")
-            if row.image in found:
+            if row.image in classes_of:
                 raise _problem(path, f"line {row.line}: image {row.image!r} is there twice")
             present = zip(columns, row.fields, strict=True)
-            found[row.image] = {label for label, field in present if _TRUTH[field.lower()]}
-    tags = {image: tuple(sorted(classes)) for image, classes in found.items() if image in known}
-    return tags, _orphans(path, found, images)
+            classes_of[row.image] = {label for label, field in present if _TRUTH[field.lower()]}
+    tags = {image: tuple(sorted(classes)) for image, classes in classes_of.items() if image in known}
+    return tags, _orphans(path, classes_of, images)
 
 
 def read_boxes(
@@ -102,11 +102,11 @@ def read_boxes(
     """
     header, rows = _table(path, images)
     order = _box_columns(path, header) if header is not None else range(5)
-    found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+    boxes_of: dict[str, list[tuple[int, int, int, int, int]]] = {}
     columns = 5 if header is None else len(header)
     shares = []
     for row in rows:
-        boxes = found.setdefault(row.image, [])
+        boxes = boxes_of.setdefault(row.image, [])
         if not any(row.fields):
             continue
         if len(row.fields) <= max(order) or any(row.fields[columns:]):
@@ -124,7 +124,7 @@ def read_boxes(
         message = "all corners lie between 0 and 1: they seem to be shares of the image's sides"
         raise FileProblem("malformed-file", path, message, "multiply x by the image's width and y by its height")
     known = set(images)
-    return {image: tuple(rows) for image, rows in found.items() if image in known}, _orphans(path, found, images)
+    return {image: tuple(rows) for image, rows in boxes_of.items() if image in known}, _orphans(path, boxes_of, images)
 
 
 def tag_counts(source: Source) -> dict[str, int] | None:
@@ -189,10 +189,12 @@ def _box_columns(path: Path, header: Sequence[str]) -> list[int]:
     names = [name.lower() for name in header]
     order = []
     for wanted in (_CLASS, *_CORNERS):
-        found = [number for number, name in enumerate(names) if name in wanted]
-        if len(found) != 1:
-            raise _problem(path, f"the header {','.join(header)} has {len(found)} columns called {' or '.join(wanted)}")
-        order += found
+        columns = [number for number, name in enumerate(names) if name in wanted]
+        if len(columns) != 1:
+            raise _problem(
+                path, f"the header {','.join(header)} has {len(columns)} columns called {' or '.join(wanted)}"
+            )
+        order += columns
     return order
 
 
@@ -206,11 +208,11 @@ def _pixel(path: Path, line: int, text: str) -> float:
     return value
 
 
-def _orphans(path: Path, found: Collection[str], images: Collection[str]) -> list[Finding]:
+def _orphans(path: Path, names: Collection[str], images: Collection[str]) -> list[Finding]:
     """Findings for rows whose image is not there, told apart from names that differ only in case."""
     lower = {name.lower(): name for name in images}
     doubtful = []
-    for name in found:
+    for name in names:
         if name in images:
             continue
         if name.lower() in lower:

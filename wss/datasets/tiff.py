@@ -79,8 +79,8 @@ class Layout:
 
 def geo_tags(page: tifffile.TiffPage) -> list[tuple[Any, ...]]:
     """GeoTIFF tags of a page in the form of ``extratags`` of ``tifffile.imwrite``, without the no-data value."""
-    found = (page.tags.get(code) for code in GEO_TAGS)
-    return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in found if tag is not None]
+    tags = (page.tags.get(code) for code in GEO_TAGS)
+    return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in tags if tag is not None]
 
 
 @contextmanager
@@ -264,10 +264,10 @@ def _own_tags(path: Path, layout: Layout, number: int) -> Layout:
     """The layout with the tags of one page. Orientation, palette and no-data value may differ between pages."""
     if layout.pages == 1 or len(layout.series) != layout.pages:
         return layout
-    found = layout.series[number]
-    if found is None:
+    series = layout.series[number]
+    if series is None:
         return layout
-    page = found.aspage()
+    page = series.aspage()
     return replace(layout, page=page, nodata=_nodata(path, page))
 
 

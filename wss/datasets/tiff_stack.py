@@ -118,14 +118,14 @@ def _ome_spacing(text: str) -> tuple[float, float, float] | None:
     pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
     if pixels is None:
         return None
-    found = []
+    spacing = []
     for name in ("PhysicalSizeZ", "PhysicalSizeY", "PhysicalSizeX"):
         factor = _MILLIMETRES.get(pixels.get(f"{name}Unit", "µm"))
         value = pixels.get(name)
         if value is None or factor is None or not float(value) > 0:
             return None
-        found.append(float(value) * factor)
-    return found[0], found[1], found[2]
+        spacing.append(float(value) * factor)
+    return spacing[0], spacing[1], spacing[2]
 
 
 def _imagej_spacing(metadata: dict[str, Any], page: tifffile.TiffPage) -> tuple[float, float, float] | None:

@@ -297,8 +297,8 @@ def _large(source: FileSource, image_id: str, path: Path, stack: ExitStack) -> P
     strokes = None
     scribble = None
     if entry.scribble is not None and entry.scribble.suffix.lower() in STROKE_SUFFIXES:
-        found = source.load_scribble(image_id)
-        strokes = found if isinstance(found, tuple) else None
+        annotation = source.load_scribble(image_id)
+        strokes = annotation if isinstance(annotation, tuple) else None
         for stroke in strokes or ():
             source.require_class(entry.scribble, stroke.label)
     elif entry.scribble is not None:
@@ -367,15 +367,15 @@ def clip_strokes(strokes: Sequence[Stroke], top: int, left: int, height: int, wi
         width: Columns of the tile.
     """
     low, high = np.array([-0.5, -0.5]), np.array([width - 0.5, height - 0.5])
-    found = []
+    clipped = []
     for stroke in strokes:
         points = stroke.points - np.array([left, top], np.float64)
         if len(points) == 1:
             pieces = [[points[0]]] if ((points[0] >= low) & (points[0] < high)).all() else []
         else:
             pieces = _pieces(points, low, high)
-        found += [Stroke(stroke.label, np.array(piece), stroke.width) for piece in pieces]
-    return found
+        clipped += [Stroke(stroke.label, np.array(piece), stroke.width) for piece in pieces]
+    return clipped
 
 
 def _pieces(points: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) -> list[list[NDArray[np.float64]]]:
@@ -432,10 +432,10 @@ def _write_boxes(out: Path, cuts: Sequence[Cut], classes: Sequence[str]) -> None
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image", "class", "x0", "y0", "x1", "y1"])
-    found = [(tile, boxes) for cut in cuts for tile, boxes in cut.boxes.items()]
-    for tile, boxes in found:
+    tiles = [(tile, boxes) for cut in cuts for tile, boxes in cut.boxes.items()]
+    for tile, boxes in tiles:
         rows.writerows([tile, classes[label], *corners] for label, *corners in boxes.tolist())
         if not len(boxes):
             rows.writerow([tile, "", "", "", "", ""])
-    if found:
+    if tiles:
         write_text(out / "boxes.csv", text.getvalue())

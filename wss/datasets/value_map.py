@@ -55,10 +55,10 @@ def remap(labels: NDArray[Any], ignore: Sequence[int], values: Sequence[tuple[in
             if 0 <= stored < 256:
                 table[stored] = label
         return np.asarray(table[labels])
-    found = labels.astype(np.result_type(labels, np.uint8))
+    indices = labels.astype(np.result_type(labels, np.uint8))
     for stored, label in meaning.items():
-        found[labels == stored] = label
-    return found
+        indices[labels == stored] = label
+    return indices
 
 
 def written(values: Mapping[int, int]) -> str:

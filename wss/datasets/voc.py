@@ -67,19 +67,19 @@ class VocSource(FileSource):
         """Fill in ``catalogue``, ``entries`` and ``notes``."""
         card = load_card("voc")
         images, notes = image_files(self.root / "JPEGImages")
-        masks, found = annotation_files([self.root / "SegmentationClass"], LABEL_SUFFIXES)
-        augmented, more = annotation_files([self.root / "SegmentationClassAug"], LABEL_SUFFIXES)
-        notes += found + more + orphans(images, masks | augmented, "mask")
+        masks, mask_notes = annotation_files([self.root / "SegmentationClass"], LABEL_SUFFIXES)
+        augmented, augmented_notes = annotation_files([self.root / "SegmentationClassAug"], LABEL_SUFFIXES)
+        notes += mask_notes + augmented_notes + orphans(images, masks | augmented, "mask")
         sbd = self._sbd()
         sbd_masks = files_by_stem(sbd / "cls", (".mat",))[0] if sbd else {}
         if sbd:
             images = files_by_stem(sbd / "img", (".jpg",))[0] | images
         all_masks = sbd_masks | augmented | masks
-        scribbles, found = annotation_files(self._scribble_folders(), ending="_scribble")
-        notes += found + orphans(images, scribbles, "scribble")
+        scribbles, scribble_notes = annotation_files(self._scribble_folders(), ending="_scribble")
+        notes += scribble_notes + orphans(images, scribbles, "scribble")
         objects = files_by_stem(self.root / "Annotations", (".xml",))[0]
-        splits, found = self._splits(sbd)
-        notes += found
+        splits, split_notes = self._splits(sbd)
+        notes += split_notes
         if not splits:
             val = split_by_hash([i for i in images if i in all_masks], 0.2)
             splits = {"train": tuple(i for i in images if i not in val), "val": tuple(i for i in images if i in val)}
@@ -152,15 +152,15 @@ class VocSource(FileSource):
         splits: dict[str, tuple[str, ...]] = {}
         notes: list[Finding] = []
         for name, path in files_by_stem(self.root / "ImageSets" / "Segmentation", (".txt",))[0].items():
-            splits[name], found = read_list(path)
-            notes += found
+            splits[name], list_notes = read_list(path)
+            notes += list_notes
         if sbd and "trainaug" not in splits and {"train", "val"} <= set(splits):
             more: set[str] = set()
             for name in ("train", "val"):
                 if (sbd / f"{name}.txt").exists():
-                    ids, found = read_list(sbd / f"{name}.txt")
+                    ids, list_notes = read_list(sbd / f"{name}.txt")
                     more |= set(ids)
-                    notes += found
+                    notes += list_notes
             splits["trainaug"] = tuple(sorted((more | set(splits["train"])) - set(splits["val"])))
         order = ("train", "trainaug", "val")
         return {name: splits[name] for name in (*order, *splits) if name in splits}, notes

@@ -70,10 +70,12 @@ class VolumeSource(FileSource):
         if not images:
             raise self._no_volumes(self.root / options.images, notes)
         labels = {}
-        for what, folder in (("mask", options.masks), ("scribble", options.scribbles)):
-            labels[what], found = self._named(folder, self.label_endings)
+        for kind, folder in (("mask", options.masks), ("scribble", options.scribbles)):
+            labels[kind], label_notes = self._named(folder, self.label_endings)
             notes += self._not_read(folder, self.label_endings)
-            notes += found + [_orphan(name, path, what) for name, path in labels[what].items() if name not in images]
+            notes += label_notes + [
+                _orphan(name, path, kind) for name, path in labels[kind].items() if name not in images
+            ]
         opened = {name: self._try_to_open(path) for name, path in images.items()}
         self.axis = self._slice_axis({n: v for n, v in opened.items() if v is not None})
         self._paths = images
@@ -93,9 +95,9 @@ class VolumeSource(FileSource):
             if volume is not None:
                 volumes[name] = Volume(ids, self._spacing(volume))
                 notes += self._remarks(name, volume, [labels for _, labels in annotations if labels is not None])
-        splits, found = self._splits(images, labels["mask"])
+        splits, split_notes = self._splits(images, labels["mask"])
         listed = {name for split in splits.values() for name in split}
-        notes += found + [
+        notes += split_notes + [
             Finding("warning", "unlisted", n, p, "volume in no split", "add it to a list, or ignore this")
             for n, p in images.items()
             if n not in listed
@@ -216,7 +218,7 @@ class VolumeSource(FileSource):
                 continue
             known = unread_volume(place / name) is not None
             reasons.setdefault("" if inner else Path(name).suffix.lower() if known else "*", []).append(name)
-        found = []
+        findings = []
         for ending, members in reasons.items():
             usual = "a folder, which is not searched" if not ending else f"not read by kind {self.kind}"
             todo = (
@@ -226,8 +228,8 @@ class VolumeSource(FileSource):
             more = f" (and {len(members) - 1} more such)" if len(members) > 1 else ""
             message = f"is {reason}{more}"
             severity: Severity = "note" if all(name.lower().endswith(_BESIDE) for name in members) else "warning"
-            found.append(Finding(severity, "not-read", None, place / members[0], message, remedy, len(members)))
-        return found
+            findings.append(Finding(severity, "not-read", None, place / members[0], message, remedy, len(members)))
+        return findings
 
     def _no_volumes(self, folder: Path, notes: Sequence[Finding]) -> DataError:
         unread = next((n for n in notes if n.code == "not-read" and n.severity == "warning"), None)
@@ -243,7 +245,7 @@ class VolumeSource(FileSource):
 
     def _remarks(self, name: str, volume: VolumeFile, annotations: Sequence[VolumeFile]) -> list[Finding]:
         """Warnings and notes about a volume. Errors are found when it is read."""
-        found = [
+        remarks = [
             Finding("warning" if r.severity == "error" else r.severity, r.code, name, r.file, r.message, r.remedy)
             for r in volume.remarks
             if r is not self._gap(volume)
@@ -253,15 +255,15 @@ class VolumeSource(FileSource):
             spacing = self._spacing(volume)
             if spacing is not None:
                 message += f": they are {spacing[0]:g} mm apart, their pixels {spacing[1]:g} x {spacing[2]:g} mm"
-            found.append(Finding("note", "slice-axis", name, volume.path, message, "the option axis chooses another"))
+            remarks.append(Finding("note", "slice-axis", name, volume.path, message, "the option axis chooses another"))
         if volume.values is not None and self.options.stretch in ("auto", "percentiles"):
             message = f"{volume.values} are brought to 8 bits by the 0.5th and 99.5th percentile of each volume"
             remedy = (
                 "the option stretch (full, percentiles, or two numbers) chooses; two numbers give all volumes one range"
             )
-            found.append(Finding("note", "deep-image", name, volume.path, message, remedy))
+            remarks.append(Finding("note", "deep-image", name, volume.path, message, remedy))
         for labels in annotations:
-            found += [
+            remarks += [
                 Finding(r.severity, r.code, name, r.file, r.message, r.remedy)
                 for r in labels.remarks
                 if r.code.startswith("dicom-")
@@ -270,8 +272,8 @@ class VolumeSource(FileSource):
             if placed and labels.grid.affine is None and volume.grid.affine is not None:
                 message = "does not say where its voxels are; they are taken for those of the image"
                 remedy = "save it with the image's affine"
-                found.append(Finding("warning", "no-affine", name, labels.path, message, remedy))
-        return found
+                remarks.append(Finding("warning", "no-affine", name, labels.path, message, remedy))
+        return remarks
 
     def _unequal_spacing(self, volumes: Mapping[str, Volume]) -> list[Finding]:
         without = [name for name, volume in volumes.items() if volume.spacing_mm is None]
@@ -306,9 +308,9 @@ class VolumeSource(FileSource):
         for split in ("train", "val", "test"):
             path = self.root / f"{split}.txt"
             if path.exists():
-                lines, found = read_list(path)
+                lines, list_notes = read_list(path)
                 splits[split] = tuple(dict.fromkeys(_composed(_plain(line, self.endings)) for line in lines))
-                notes += found
+                notes += list_notes
                 missing = [name for name in splits[split] if name not in images]
                 if missing:
                     raise DataError(
@@ -371,7 +373,7 @@ def volume_paths(
     Returns:
         Paths by name in the composed Unicode form (NFC), sorted, and a finding for each name with several files.
     """
-    found: dict[str, list[tuple[int, str]]] = {}
+    candidates: dict[str, list[tuple[int, str]]] = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -379,21 +381,21 @@ def volume_paths(
                     continue
                 if entry.is_dir():
                     if folders:
-                        found.setdefault(_composed(entry.name), []).append((len(endings), entry.name))
+                        candidates.setdefault(_composed(entry.name), []).append((len(endings), entry.name))
                     continue
                 rank = next((n for n, ending in enumerate(endings) if entry.name.lower().endswith(ending)), None)
                 if rank is not None and len(entry.name) > len(endings[rank]):
                     name = _composed(entry.name[: -len(endings[rank])])
-                    found.setdefault(name, []).append((rank, entry.name))
+                    candidates.setdefault(name, []).append((rank, entry.name))
     except FileNotFoundError:
         return {}, []
     except (NotADirectoryError, PermissionError) as error:
         raise FileProblem(
             "missing-file", folder, f"not a readable folder ({error.strerror})", "check its rights"
         ) from None
-    paths = {name: folder / min(found[name])[1] for name in sorted(found)}
+    paths = {name: folder / min(candidates[name])[1] for name in sorted(candidates)}
     doubtful = []
-    for name, claims in sorted(found.items()):
+    for name, claims in sorted(candidates.items()):
         if len(claims) > 1:
             message = f"{', '.join(sorted(file for _, file in claims))} have one name; {paths[name].name} is read"
             doubtful.append(Finding("warning", "ambiguous-name", name, paths[name], message, "keep one of them"))
@@ -402,13 +404,13 @@ def volume_paths(
 
 def _files_of(number: int, axis: int, volumes: Sequence[tuple[Path, VolumeFile | None]]) -> tuple[Path, ...]:
     """The files of a slice. For a volume that cannot be opened, its path, unless that is a folder."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path, volume in volumes:
         if volume is not None:
-            found += [volume.file_of(number)] if number < volume.grid.shape[axis] else list(volume.files)
+            files += [volume.file_of(number)] if number < volume.grid.shape[axis] else list(volume.files)
         elif not path.is_dir():
-            found.append(path)
-    return tuple(dict.fromkeys(found))
+            files.append(path)
+    return tuple(dict.fromkeys(files))
 
 
 def _composed(name: str) -> str:
@@ -452,14 +454,14 @@ def _orphan(name: str, path: Path, what: str) -> Finding:
 
 
 def _split_twice(splits: Mapping[str, Sequence[str]]) -> list[Finding]:
-    found = []
+    findings = []
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         for name in sorted(set(splits.get(one, ())) & set(splits.get(other, ()))):
             message = f"volume {name!r} is in {one} and in {other}"
             severity: Severity = "error" if one == "train" else "warning"
             remedy = "take it out of one of the lists"
-            found.append(Finding(severity, "volume-overlap", name, None, message, remedy))
-    return found
+            findings.append(Finding(severity, "volume-overlap", name, None, message, remedy))
+    return findings
 
 
 def _sizes(spacing: Sequence[float] | None) -> str:

@@ -68,9 +68,9 @@ def missing_slice(ids: Sequence[str]) -> tuple[str, str] | None:
     Args:
         ids: Slices of a volume in order.
     """
-    numbers = [re.search(r"\d+$", image_id) for image_id in ids]
-    if not all(numbers):
+    matches = [re.search(r"\d+$", image_id) for image_id in ids]
+    if not all(matches):
         return None
-    found = [int(match[0]) for match in numbers if match is not None]
-    steps = [after - before for before, after in pairwise(found)]
+    numbers = [int(match[0]) for match in matches if match is not None]
+    steps = [after - before for before, after in pairwise(numbers)]
     return next(((ids[n], ids[n + 1]) for n, step in enumerate(steps) if step > min(steps)), None)

@@ -89,9 +89,9 @@ def class_numbers(path: Path, classes: ClassList) -> tuple[list[int], Finding]:
     """
     folder = path if path.is_dir() else path.parent
     places = [folder, *folder.resolve().parents[:2]]
-    found = (p for place in places for name in NAME_FILES if (p := place / name).is_file())
+    name_files = (p for place in places for name in NAME_FILES if (p := place / name).is_file())
     named = unclear = None
-    for file in found:
+    for file in name_files:
         if not _is_class_list(file, classes) or _highest(path) >= len(classes.names) - 1:
             named = file
             break

@@ -142,9 +142,9 @@ def _candidates(
     count = int(annotation.sum())
     numbers[annotation] = np.arange(count, dtype=np.int32)
     partners = np.pad(numbers, radius, constant_values=-1)[rows[:, None] + radius + dy, columns[:, None] + radius + dx]
-    found = partners >= 0
-    begin = np.concatenate([[0], np.cumsum(found.sum(1))])
-    return Candidates(begin, partners[found], np.broadcast_to(cost, found.shape)[found], count)
+    has_partner = partners >= 0
+    begin = np.concatenate([[0], np.cumsum(has_partner.sum(1))])
+    return Candidates(begin, partners[has_partner], np.broadcast_to(cost, has_partner.shape)[has_partner], count)
 
 
 def boundary_scores(counts: Sequence[BoundaryCounts], thresholds: NDArray[np.float64]) -> BoundaryScores:

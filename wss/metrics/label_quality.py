@@ -30,12 +30,12 @@ def confusion_by_certainty(
     """
     known = (labels != UNLABELLED) & (truth != UNLABELLED)
     levels = np.full(labels.shape, CERTAIN) if certainty is None else certainty.astype(np.int64)
-    found = np.unique(levels[known])
-    each = [
+    occurring = np.unique(levels[known])
+    matrices = [
         confusion_matrix(truth[known & (levels == level)], labels[known & (levels == level)], num_classes)
-        for level in found
+        for level in occurring
     ]
-    return found, np.stack(each) if each else np.zeros((0, num_classes, num_classes), np.int64)
+    return occurring, np.stack(matrices) if matrices else np.zeros((0, num_classes, num_classes), np.int64)
 
 
 def abstaining(
@@ -110,8 +110,8 @@ def label_record(
         "miou": _plain(scores["all"]["miou"]),
         "iou_per_class": {c: _plain(v) for c, v in zip(classes, scores["all"]["iou_per_class"], strict=True)},
         "abstaining": {
-            title: {key: _plain(found[key]) for key in ("abstained", "threshold", "miou")}
-            for title, found in scores.items()
+            title: {key: _plain(score[key]) for key in ("abstained", "threshold", "miou")}
+            for title, score in scores.items()
         },
     }
 

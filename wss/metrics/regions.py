@@ -177,9 +177,9 @@ def region_agreement(levels: Iterable[Sequence[Contingency]]) -> RegionAgreement
         if not tables:
             raise DataError("expected at least one annotator's regions")
         sizes = sizes or [table.sizes()[1] for table in tables]
-        found = [overlaps(table) for table in tables]
-        covers.append(_mean(found, sizes))
-        best = [np.maximum(a, b) for a, b in zip(best or found, found, strict=True)]
+        level_overlaps = [overlaps(table) for table in tables]
+        covers.append(_mean(level_overlaps, sizes))
+        best = [np.maximum(a, b) for a, b in zip(best or level_overlaps, level_overlaps, strict=True)]
         rands.append(float(np.mean([rand_index(table) for table in tables])))
         variations.append(float(np.mean([variation_of_information(table) for table in tables])))
     if not covers:

@@ -60,9 +60,9 @@ def box_windows(boxes: NDArray[np.integer], shape: tuple[int, int]) -> list[tupl
         boxes: Integers (N, 5), rows ``class, x0, y0, x1, y1`` in inclusive pixels.
         shape: Height and width of the image in pixels.
     """
-    found = []
+    windows = []
     for label, x0, y0, x1, y1 in boxes.tolist():
         rows, columns = slice(max(y0, 0), min(y1 + 1, shape[0])), slice(max(x0, 0), min(x1 + 1, shape[1]))
         if rows.start < rows.stop and columns.start < columns.stop:
-            found.append((label, rows, columns))
-    return found
+            windows.append((label, rows, columns))
+    return windows

@@ -121,11 +121,11 @@ def _regions(inside: NDArray[np.bool_] | None, pixels: Sequence[NDArray[np.intp]
     if inside is None:
         return [0] * len(pixels)
     ids = cv2.connectedComponents(inside.view(np.uint8), connectivity=8)[1].ravel()
-    found = []
+    regions = []
     for where in pixels:
         under = np.bincount(ids[where], minlength=2)
-        found.append(1 + int(under[1:].argmax()) if under[1:].any() else 0)
-    return found
+        regions.append(1 + int(under[1:].argmax()) if under[1:].any() else 0)
+    return regions
 
 
 def _joining(
@@ -159,12 +159,12 @@ def _joining(
     for index, region in homes.items():
         nearest.flat[pixels[index]] = np.minimum(nearest.flat[pixels[index]], region)
     lowest = np.asarray(cv2.erode(nearest, np.ones((3, 3), np.uint8)), np.float64).ravel()
-    found: dict[int, int] = {}
+    region_of: dict[int, int] = {}
     for group in dict.fromkeys(groups[: len(strays)].tolist()):
         members = [index for place, index in enumerate(strays) if groups[place] == group]
         touched = min(float(lowest[pixels[index]].min(initial=nowhere)) for index in members)
-        found |= dict.fromkeys(members, int(touched) if touched < nowhere else -1 - group)
-    return found
+        region_of |= dict.fromkeys(members, int(touched) if touched < nowhere else -1 - group)
+    return region_of
 
 
 def _placed(window: tuple[slice, slice], inside: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -78,12 +78,12 @@ def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
         names.setdefault(path.parent, set()).add(path.name)
     removed = []
     for folder, wanted in names.items():
-        for found in folder.glob("*.tmp"):
-            name, _, process = found.name.removesuffix(".tmp").rpartition(".")
+        for leftover in folder.glob("*.tmp"):
+            name, _, process = leftover.name.removesuffix(".tmp").rpartition(".")
             if name in wanted and process.isdigit() and not _lives(int(process)):
-                with storage_errors(found):
-                    found.unlink(missing_ok=True)
-                removed.append(found)
+                with storage_errors(leftover):
+                    leftover.unlink(missing_ok=True)
+                removed.append(leftover)
     return removed
 
 

@@ -80,13 +80,13 @@ class Store:
         self.attributes: dict[str, Any] = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()
         }
-        found = (self.attributes.get("schema"), self.attributes.get("schema_version"))
-        if schema is not None and found[0] != schema.name:
-            raise StoreError(f"{self.path}: holds {found[0]}, but {schema.name} is needed here")
-        if schema is not None and not schema.oldest <= int(found[1] or 0) <= schema.version:
+        stored_schema = (self.attributes.get("schema"), self.attributes.get("schema_version"))
+        if schema is not None and stored_schema[0] != schema.name:
+            raise StoreError(f"{self.path}: holds {stored_schema[0]}, but {schema.name} is needed here")
+        if schema is not None and not schema.oldest <= int(stored_schema[1] or 0) <= schema.version:
             raise StoreError(
-                f"{self.path}: {schema.name} store of version {found[1]}, this wss reads version {schema.version}; "
-                f"rebuild it with `{rebuild}`"
+                f"{self.path}: {schema.name} store of version {stored_schema[1]}, this wss reads version "
+                f"{schema.version}; rebuild it with `{rebuild}`"
             )
         self._index = {image_id: index for index, image_id in enumerate(self.ids)}
 

@@ -110,9 +110,9 @@ def _interruptions_wait() -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
     raising = {
-        n: h for n, h in found.items() if h is signal.default_int_handler or (n == signal.SIGALRM and callable(h))
+        n: h for n, h in handlers.items() if h is signal.default_int_handler or (n == signal.SIGALRM and callable(h))
     }
     for number in raising:
         signal.signal(number, lambda number, frame: waiting.append(number))

@@ -129,11 +129,11 @@ class ReportPage:
     @cached_property
     def unscored(self) -> dict[str, list[str]]:
         """Names of runs, by the message about images that were not scored."""
-        found: dict[str, list[str]] = {}
+        names_by_message: dict[str, list[str]] = {}
         for row in self.rows:
             if row.run.metrics.get("left_out"):
-                found.setdefault(row.run.metrics["left_out"], []).append(row.run.name)
-        return found
+                names_by_message.setdefault(row.run.metrics["left_out"], []).append(row.run.name)
+        return names_by_message
 
     def gaps(self, section: str) -> list[Gap]:
         """The missing parts of a section."""

@@ -219,18 +219,18 @@ class _Cells:
         return all(run.is_upper_bound for key, group in self.groups.items() if key[place] == level for run in group)
 
     def cell(self, key: _Key, head: Column, source: _Source, baseline: Level | None) -> Cell | None:
-        found = _average(self.groups.get(key, []), head, source)
-        if found is None or head.value not in FRACTIONS:
-            return found
+        cell = _average(self.groups.get(key, []), head, source)
+        if cell is None or head.value not in FRACTIONS:
+            return cell
         full, base = self._full(key, head, source), None
         if baseline is not None and key[0] not in {baseline, *self.bound_rows}:
             base = _average(self.groups.get((baseline, key[1]), []), head, source)
         return Cell(
-            found.mean,
-            found.spread,
-            found.count,
-            offset=found.mean - full.mean if full else None,
-            drop=(base.mean - found.mean) / base.mean if base and base.mean else None,
+            cell.mean,
+            cell.spread,
+            cell.count,
+            offset=cell.mean - full.mean if full else None,
+            drop=(base.mean - cell.mean) / base.mean if base and base.mean else None,
         )
 
     def _full(self, key: _Key, head: Column, source: _Source) -> Cell | None:
@@ -240,8 +240,8 @@ class _Cells:
             return None
         beside = [(row, c) for c in self.columns if c in self.bound_columns]
         beside += [(r, column) for r in self.rows if r in self.bound_rows]
-        found = (_average(self.groups.get(k, []), head, source) for k in beside)
-        return next((cell for cell in found if cell), None) or self.full(column, head, source)
+        cells = (_average(self.groups.get(k, []), head, source) for k in beside)
+        return next((cell for cell in cells if cell), None) or self.full(column, head, source)
 
     def full(self, column: Level | None, head: Column, source: _Source) -> Cell | None:
         """The cell of full supervision without a level of the row factor: of this column, or else the only one."""
@@ -332,11 +332,11 @@ def _source(name: str, value: str, runs: Sequence[Run]) -> _Source:
 
 
 def _value(run: Run, name: str) -> float | None:
-    found = run.metrics[name] if name in run.metrics else run.last_epoch.get(name)
-    if isinstance(found, Mapping):
-        known = [float(v) for v in found.values() if v is not None]
+    value = run.metrics[name] if name in run.metrics else run.last_epoch.get(name)
+    if isinstance(value, Mapping):
+        known = [float(v) for v in value.values() if v is not None]
         return statistics.fmean(known) if known else None
-    return None if found is None else float(found)
+    return None if value is None else float(value)
 
 
 def _average(group: Sequence[Run], head: Column, source: _Source) -> Cell | None:
@@ -345,7 +345,7 @@ def _average(group: Sequence[Run], head: Column, source: _Source) -> Cell | None
         group = [run for run in group if run.crf == head.crf]
     elif source == "log":
         group = [run for run in group if not run.crf] or group
-    found = [v for run in group if (v := _value(run, head.value)) is not None]
-    if not found:
+    values = [v for run in group if (v := _value(run, head.value)) is not None]
+    if not values:
         return None
-    return Cell(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+    return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
