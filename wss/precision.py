@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,8 +20,11 @@ Step = Callable[[bool], object]
 GAIN = 1.05
 """Smallest speed-up for which bfloat16 is chosen. Smaller speed-ups are within the noise of the measurement."""
 BUDGET_S = 1.0
-"""Time in seconds after which the measurement starts no further pair."""
+"""Time in seconds after which the measurement starts no further pair, if it has ``LEAST_PAIRS``."""
 PAIRS = 5
+"""Largest number of pairs: a float32 step and a bfloat16 step."""
+LEAST_PAIRS = 3
+"""Smallest number of pairs. On a busy machine, a single pair can be wrong by a factor of four."""
 MIN_STEPS = 100
 """Smallest number of training steps for a measurement, which takes as long as about ten steps."""
 MIN_PASSES = 100
@@ -99,15 +101,18 @@ def decide(
 
 
 def measured(step: Step, device: torch.device) -> float:
-    """Speed-up of bfloat16: median of float32 time / bfloat16 time over pairs of steps, after warm-up steps."""
+    """Speed-up of bfloat16: fastest float32 step / fastest bfloat16 step, in turn, after one warm-up step of each.
+
+    Other work on the machine only makes steps slower, so the fastest steps are those that it disturbed least.
+    """
     start = time.perf_counter()
     for amp in (False, True):
         step(amp)
-    found: list[float] = []
-    while len(found) < PAIRS and (not found or time.perf_counter() - start < BUDGET_S):
-        single, half = (_seconds(step, amp, device) for amp in (False, True))
-        found.append(single / half)
-    return statistics.median(found)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    while (pairs := len(seconds[False])) < PAIRS and (pairs < LEAST_PAIRS or time.perf_counter() - start < BUDGET_S):
+        for amp in (False, True):
+            seconds[amp].append(_seconds(step, amp, device))
+    return min(seconds[False]) / min(seconds[True])
 
 
 def decide_inference(
