@@ -103,11 +103,11 @@ def measured(step: Step, device: torch.device) -> float:
     start = time.perf_counter()
     for amp in (False, True):
         step(amp)
-    found: list[float] = []
-    while len(found) < PAIRS and (not found or time.perf_counter() - start < BUDGET_S):
+    ratios: list[float] = []
+    while len(ratios) < PAIRS and (not ratios or time.perf_counter() - start < BUDGET_S):
         single, half = (_seconds(step, amp, device) for amp in (False, True))
-        found.append(single / half)
-    return statistics.median(found)
+        ratios.append(single / half)
+    return statistics.median(ratios)
 
 
 def decide_inference(
