@@ -48,9 +48,9 @@ def sample(number: int = 0, split: str = "train") -> Sample:
     from wss.scribbles import rasterise
 
     source = SampleSource(**{"train": 0, "val": 0, split: number + 1})
-    found = source.read(source.catalogue.splits[split][number])
-    height, width = found.image.shape[:2]
-    return replace(found, scribble=rasterise(found.strokes or (), (height, width)))
+    example = source.read(source.catalogue.splits[split][number])
+    height, width = example.image.shape[:2]
+    return replace(example, scribble=rasterise(example.strokes or (), (height, width)))
 
 
 def propagate(

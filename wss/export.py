@@ -224,11 +224,11 @@ def _difference(whole: nn.Module, run: _Run, size: tuple[int, int] | None, dtype
         images = _images(checked, batch, dtype, seed=batch)
         with torch.no_grad():
             expected = whole(images).numpy()
-        found = run(images)
-        if found.shape != expected.shape:
-            raise ValueError(f"expected an output of {expected.shape}, got {found.shape}")
+        output = run(images)
+        if output.shape != expected.shape:
+            raise ValueError(f"expected an output of {expected.shape}, got {output.shape}")
         scale = max(1.0, float(np.abs(expected).max()))
-        largest = max(largest, float(np.abs(found - expected).max()) / scale)
+        largest = max(largest, float(np.abs(output - expected).max()) / scale)
     return largest
 
 

@@ -120,10 +120,10 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    found: list[type[BaseModel]] = []
+    models: list[type[BaseModel]] = []
     for argument in getattr(annotation, "__args__", ()):
-        found += _models_in(argument)
-    return found
+        models += _models_in(argument)
+    return models
 
 
 def _as_before(value: BaseModel, name: str, field: FieldInfo) -> bool:

@@ -142,9 +142,9 @@ def _score(params: DetectorParams, item: BoundaryImage, thresholds: int, device:
     image, boundaries, _ = item.read()
     detect = loaded_detector(params, device)
     started = time.process_time()
-    found = detect(image)
+    edge_map = detect(image)
     spent = time.process_time() - started
-    return boundary_counts(found, boundaries, boundary_thresholds(thresholds)), spent
+    return boundary_counts(edge_map, boundaries, boundary_thresholds(thresholds)), spent
 
 
 def _score_map(file: Path, truth: Path, nms: bool, thresholds: int) -> tuple[BoundaryCounts, float]:
@@ -158,10 +158,10 @@ def _score_map(file: Path, truth: Path, nms: bool, thresholds: int) -> tuple[Bou
 
     boundaries, _ = read_ground_truth(truth)
     height, width = boundaries[0].shape
-    found = read_edge_map(file, (height, width))
+    edge_map = read_edge_map(file, (height, width))
     if nms:
-        found = suppress_non_maxima(found.astype(np.float32)).astype(np.float64)
-    return boundary_counts(found, boundaries, boundary_thresholds(thresholds)), 0.0
+        edge_map = suppress_non_maxima(edge_map.astype(np.float32)).astype(np.float64)
+    return boundary_counts(edge_map, boundaries, boundary_thresholds(thresholds)), 0.0
 
 
 def _render(terminal: Any, result: dict[str, Any]) -> None:

@@ -85,14 +85,14 @@ def superpixels(
     with interrupt.work(), common.terminal() as terminal:
         advance = terminal.task(f"superpixels ({method})", count)
         workers = 1 if reads_edges and place.type == "cuda" else min(count, common.jobs or len(os.sched_getaffinity(0)))
-        found, regions, seconds = [], [], []
+        agreements, regions, seconds = [], [], []
         calls = ((levels, values, params, item, str(place)) for item in items)
         for item, (agreement, numbers, spent) in zip(items, each(_score, calls, workers), strict=True):
-            found.append(agreement)
+            agreements.append(agreement)
             regions.append(numbers)
             seconds.append(spent)
             advance(1, item.image_id)
-        scores = region_scores(found)
+        scores = region_scores(agreements)
         measures = {"covering": scores.covering, "rand_index": scores.rand_index, "variation": scores.variation}
         result = {
             "method": method,

@@ -78,12 +78,12 @@ def export(
     with common.session() as session:
         store = _store(session, checkpoint)
         path = out or Path(_method(store) + _ENDINGS[kind])
-        found = export_model(store, path, kind=kind.value, size=size, output=output.value, dtype=dtype.value)
+        exported = export_model(store, path, kind=kind.value, size=size, output=output.value, dtype=dtype.value)
         session.terminal.result(
-            {"file": str(found.path), "format": kind.value, "difference": found.difference, **found.metadata},
+            {"file": str(exported.path), "format": kind.value, "difference": exported.difference, **exported.metadata},
             lambda: session.terminal.line(
-                f"{found.path}: {found.metadata['input']} -> {found.metadata['output']}"
-                + (f"; differs from the network by {found.difference:.1e}" if kind != _Format.torch else "")
+                f"{exported.path}: {exported.metadata['input']} -> {exported.metadata['output']}"
+                + (f"; differs from the network by {exported.difference:.1e}" if kind != _Format.torch else "")
             ),
         )
 
@@ -120,14 +120,14 @@ def _store(session: Session, checkpoint: str | None) -> Path:
         return session.run(pipeline.up_to("train"))["train"].store.path
     if Path(checkpoint).is_file():
         return Path(checkpoint)
-    found = [path for path in session.workspace.artifacts("train") if path.stem.startswith(checkpoint)]
-    if len(found) > 1:
+    networks = [path for path in session.workspace.artifacts("train") if path.stem.startswith(checkpoint)]
+    if len(networks) > 1:
         raise UsageError(
-            f"--checkpoint {checkpoint}: {len(found)} networks have keys that begin so; give more characters of the key"
+            f"--checkpoint {checkpoint}: {len(networks)} networks have keys that begin so; give more characters of the key"
         )
-    if not found:
+    if not networks:
         raise DataError(
             f"--checkpoint {checkpoint}: neither a file nor the beginning of a key in {session.workspace.root}/artifacts/train; "
             "`wss status` lists the stored networks"
         )
-    return found[0]
+    return networks[0]

@@ -53,8 +53,8 @@ class HeldSlices:
         labels = {source[0]: _labels(files) for source, files in slices if not isinstance(files, str)}
         outside = {}
         if labels:
-            found = outside_largest(np.stack(list(labels.values())), self._background)
-            outside = dict(zip(labels, found, strict=True))
+            masks = outside_largest(np.stack(list(labels.values())), self._background)
+            outside = dict(zip(labels, masks, strict=True))
         for source, files in slices:
             name = source[0]
             if not isinstance(files, str) and outside[name].any():

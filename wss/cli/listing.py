@@ -168,7 +168,7 @@ def _parameters_of(
 ) -> None:
     from wss.pipeline.parameter_docs import parameters
 
-    found = [p for p in parameters(model) if p.name != "name"]
+    fields = [p for p in parameters(model) if p.name != "name"]
 
     def render() -> None:
         terminal.line(title)
@@ -177,11 +177,11 @@ def _parameters_of(
         terminal.table(
             "",
             ["--set", "default", "meaning"],
-            [(f"{prefix}{p.name}", "required" if p.required else json.dumps(p.default), p.text) for p in found],
+            [(f"{prefix}{p.name}", "required" if p.required else json.dumps(p.default), p.text) for p in fields],
         )
 
     values = [
-        {"name": p.name, "type": p.kind, "default": p.default, "required": p.required, "text": p.text} for p in found
+        {"name": p.name, "type": p.kind, "default": p.default, "required": p.required, "text": p.text} for p in fields
     ]
     terminal.result({**row, "parameters": values}, render)
 

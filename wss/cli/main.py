@@ -127,13 +127,13 @@ class _Commands(Mapping[str, Any]):
         if name not in self._loaded:
             entry = ENTRIES[name]
             module, attribute = entry.place.split(".")
-            found = getattr(import_module(f"wss.cli.{module}"), attribute)
+            command = getattr(import_module(f"wss.cli.{module}"), attribute)
             parent = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
             parent.callback()(_nothing)
-            if isinstance(found, typer.Typer):
-                parent.add_typer(found, name=name, rich_help_panel=entry.panel)
+            if isinstance(command, typer.Typer):
+                parent.add_typer(command, name=name, rich_help_panel=entry.panel)
             else:
-                parent.command(name, rich_help_panel=entry.panel)(found)
+                parent.command(name, rich_help_panel=entry.panel)(command)
             self._loaded[name] = typer.main.get_command(parent).commands[name]  # type: ignore[attr-defined]
         return self._loaded[name]
 

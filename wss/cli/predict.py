@@ -139,16 +139,16 @@ def predict(
         results = _counted(map_over_processes(segment, sources), advance)
         if background is not None:
             results = HeldSlices(segment, slices, background).complete(results)
-        for (name, _), found in results:
-            if isinstance(found, str):
-                faults[volumes.owner(name)] = found
+        for (name, _), files in results:
+            if isinstance(files, str):
+                faults[volumes.owner(name)] = files
             else:
                 done += 1
-                if background is not None and ".png" not in found:
+                if background is not None and ".png" not in files:
                     session.terminal.say(f"{name}: predicted in blocks, so that all its regions are kept")
-                found, masks = volumes.take(name, found)
+                files, masks = volumes.take(name, files)
                 written += masks
-                for ending, data in found.items():
+                for ending, data in files.items():
                     written.append(out / f"{name}{ending}")
                     if data is not None:
                         write_bytes(written[-1], data)
@@ -230,22 +230,22 @@ def _files(images: list[Path], out: Path, endings: list[str], say: Callable[[str
     for given in images:
         if not given.exists():
             raise DataError(f"{given}: no such image or folder")
-        found = [given]
+        pictures = [given]
         if given.is_dir():
             inside = given.resolve().is_relative_to(out.resolve())
             files = [p for p in sorted(given.rglob("*")) if not p.is_dir()]
-            found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+            pictures = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
             others = [p for p in files if p.suffix.lower() in OTHER_PICTURES - {*IMAGE_SUFFIXES, ".nii", ".gz", ".dcm"}]
-            found = [p for p in found if inside or not p.resolve().is_relative_to(out.resolve())]
-            hidden = [p for p in found if is_hidden(*p.relative_to(given).parts)]
-            found = [p for p in found if not is_hidden(*p.relative_to(given).parts)]
+            pictures = [p for p in pictures if inside or not p.resolve().is_relative_to(out.resolve())]
+            hidden = [p for p in pictures if is_hidden(*p.relative_to(given).parts)]
+            pictures = [p for p in pictures if not is_hidden(*p.relative_to(given).parts)]
             if hidden:
                 say(f"{given}: {len(hidden)} hidden files left out, such as {hidden[0].relative_to(given)}")
             if others:
                 say(f"{given}: {len(others)} files in other formats left out, such as {others[0].relative_to(given)}")
-        if not found:
+        if not pictures:
             raise DataError(f"{given}: no images in this folder; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}")
-        for path in found:
+        for path in pictures:
             sources[path] = str(path.relative_to(given).with_suffix("")) if given.is_dir() else path.stem
     originals = {path.resolve() for path in sources}
     writers: dict[Path, Path] = {}

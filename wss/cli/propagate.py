@@ -136,12 +136,12 @@ def _one(
     extras: dict[str, Any] = {"edges": found_edges} if reads_edges else {}
     if "superpixels" in propagation.needs:
         extras["superpixels"] = cutting.segment(pixels, found_edges)
-    found = propagation.propagate(pixels, labels, num_classes, **extras).labels
+    proposed = propagation.propagate(pixels, labels, num_classes, **extras).labels
     if valid is not None:
-        found = np.where(valid, found, np.uint8(UNLABELLED))
-    write_bytes(out, indexed_png(found, distinct_palette(num_classes)))
+        proposed = np.where(valid, proposed, np.uint8(UNLABELLED))
+    write_bytes(out, indexed_png(proposed, distinct_palette(num_classes)))
     classes = [int(label) for label in np.unique(labels[labelled])]
-    coverage = float((found != UNLABELLED).mean())
+    coverage = float((proposed != UNLABELLED).mean())
     terminal.result(
         {"file": str(out), "classes": classes, "scribbled": float(labelled.mean()), "coverage": coverage},
         lambda: terminal.line(

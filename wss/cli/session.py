@@ -173,8 +173,10 @@ class Session(AbstractContextManager["Session"]):
 
     def say_edges(self, choice: Mapping[str, Any]) -> None:
         """Print the choice of `wss edges` that is used."""
-        found = validate(EdgesParams, choice, f"{self.workspace.state_path}, edges")
-        usual = EdgesParams(detector=found.detector, weights=found.weights).model_dump(mode="json") | {"weights": None}
+        params = validate(EdgesParams, choice, f"{self.workspace.state_path}, edges")
+        usual = EdgesParams(detector=params.detector, weights=params.weights).model_dump(mode="json") | {
+            "weights": None
+        }
         self._using("edges", "edges", {n: v for n, v in choice.items() if n == "detector" or v != usual.get(n)})
 
     def _using(self, what: str, command: str, choice: Mapping[str, Any]) -> None:
@@ -249,7 +251,7 @@ class Session(AbstractContextManager["Session"]):
         Raises:
             DataError: Such a data set was never read.
         """
-        found: dict[str, Store] = {}
+        stores: dict[str, Store] = {}
         for node in pipeline.nodes.values():
             if isinstance(node.params, SamplesParams) and gone(node.params.dataset):
                 store = self.workspace.read_before(node.params.dataset)
@@ -259,8 +261,8 @@ class Session(AbstractContextManager["Session"]):
                         f"with `{self._init(node.params.dataset)}`"
                     )
                 self._say_gone(node.params.dataset, store)
-                found[node.id] = store
-        return found
+                stores[node.id] = store
+        return stores
 
     def _say_gone(self, dataset: DatasetSpec, store: Store) -> None:
         if dataset.root not in self._told:
@@ -295,7 +297,7 @@ class Session(AbstractContextManager["Session"]):
         for note in (*notes, *check_pipeline(pipeline, known)):
             self.terminal.say(note)
         plans = plan_pipeline(pipeline, self.workspace, self.context, given)
-        found = protocols(pipeline, known)
+        protocol_of = protocols(pipeline, known)
         wanted = needs(pipeline, known, {p.node.id: p.store for p in plans if p.store is not None})
         rows = [
             {
@@ -305,7 +307,7 @@ class Session(AbstractContextManager["Session"]):
                 "key": p.key,
                 "params": p.node.params.model_dump(mode="json"),
                 "disk_bytes": _disk_bytes(p, wanted),
-                **({"protocol": found[p.node.id]} if p.node.id in found else {}),
+                **({"protocol": protocol_of[p.node.id]} if p.node.id in protocol_of else {}),
             }
             for p in plans
         ]

@@ -65,9 +65,9 @@ def superpixels(
         outcomes = session.run(pipeline)
         samples, store = outcomes["samples"].store, outcomes["superpixels"].store
         session.remember_superpixels(pipeline, store)
-        found = outcomes["edges"].store if "edges" in outcomes else None
+        edge_store = outcomes["edges"].store if "edges" in outcomes else None
         counts = [int(store.get("superpixels", i).max()) + 1 for i in store.ids]
-        written = [] if out is None else _write(session.context.progress, samples, store, found, out)
+        written = [] if out is None else _write(session.context.progress, samples, store, edge_store, out)
         mean = sum(counts) / len(counts)
         session.terminal.result(
             {

@@ -50,33 +50,33 @@ def part_volumes(
         if unread is not None:
             raise FileProblem("not-read", given, f"is {unread[0]}", unread[1])
         if not given.is_dir():
-            found = {given.name: given} if _is_volume(given, stacks) else {}
-            others = not found
+            paths = {given.name: given} if _is_volume(given, stacks) else {}
+            others = not paths
         elif is_series(given):
-            found, others = {given.resolve().name: given}, False
+            paths, others = {given.resolve().name: given}, False
         else:
             inside = [p for p in sorted(given.rglob("*")) if not p.resolve().is_relative_to(out.resolve())]
             inside = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(given).parts)]
-            found = {
+            paths = {
                 p.relative_to(given).as_posix(): p
                 for p in inside
                 if (p.is_dir() and is_series(p)) or (p.is_file() and _is_volume(p, stacks))
             }
-            taken = set(found.values())
+            taken = set(paths.values())
             left_out = [p for p in inside if not taken & set(p.parents) and unread_volume(p) is not None]
             if left_out:
                 reason, remedy = unread_volume(left_out[0]) or ("", "")
                 say(f"{len(left_out)} files left out: {left_out[0]} is {reason}; {remedy}")
-            others = not found or any(
+            others = not paths or any(
                 p.suffix.lower() in IMAGE_SUFFIXES and p not in taken and not taken & set(p.parents) for p in inside
             )
-            if stacks and found and others:
+            if stacks and paths and others:
                 raise UsageError(
                     f"{given} holds TIFF stacks and other pictures; name the files, or give a folder of each"
                 )
         if others:
             rest.append(given)
-        for file_name, path in found.items():
+        for file_name, path in paths.items():
             name = _plain(file_name, path)
             if volumes.setdefault(name, path) != path:
                 raise UsageError(f"{volumes[name]} and {path} have one name; predict them separately")
@@ -161,10 +161,10 @@ class VolumeMasks:
 
     def slices(self) -> list[list[str]]:
         """Names of the slices of each volume, in order."""
-        found: dict[str, list[str]] = {}
+        by_volume: dict[str, list[str]] = {}
         for name, owner in self._owner.items():
-            found.setdefault(owner, []).append(name)
-        return list(found.values())
+            by_volume.setdefault(owner, []).append(name)
+        return list(by_volume.values())
 
     def owner(self, name: str) -> str:
         """The volume that a slice belongs to, or the name of an image that is no slice."""

@@ -68,10 +68,10 @@ class Annotations:
     def document(self, name: str) -> dict[str, Any]:
         """The document of an image. Treat it as read-only."""
         with self._lock:
-            found = self._documents.get(name)
-            if found is None:
-                found = self._documents[name] = _read(self.path(name), name)
-            return found
+            document = self._documents.get(name)
+            if document is None:
+                document = self._documents[name] = _read(self.path(name), name)
+            return document
 
     def answer(self, name: str) -> dict[str, Any]:
         """The annotation as the page gets it."""

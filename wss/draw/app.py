@@ -47,8 +47,8 @@ def build_app(studio: Studio) -> Starlette:
             given += [request.path_params[name] for name in names]
             if body:
                 given.append(await _body(request))
-            found = await run_in_threadpool(action, *given)
-            return found if isinstance(found, Response) else JSONResponse(found)
+            answer = await run_in_threadpool(action, *given)
+            return answer if isinstance(answer, Response) else JSONResponse(answer)
 
         return _refusing(handle)
 
@@ -62,10 +62,10 @@ def build_app(studio: Studio) -> Starlette:
     def thumbnail(name: str) -> Response:
         return Response(studio.pictures.thumbnail(name), media_type="image/jpeg")
 
-    def labels(found: NDArray[np.uint8] | None, what: str) -> Response:
-        if found is None:
+    def labels(mask: NDArray[np.uint8] | None, what: str) -> Response:
+        if mask is None:
             raise unknown(what)
-        return Response(png.indexed(found, studio.project.classes.palette()), media_type="image/png")
+        return Response(png.indexed(mask, studio.project.classes.palette()), media_type="image/png")
 
     async def propagate(request: Request) -> Response:
         name = studio.project.name(request.path_params["image"])
@@ -136,12 +136,12 @@ def _refusing(handle: Handler) -> Handler:
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
-        found = json.loads(await request.body())
+        body = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise Refused(400, "the body is not JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(body, dict):
         raise Refused(400, "expected a JSON object")
-    return found
+    return body
 
 
 def _window(request: Request) -> tuple[float, float] | None:

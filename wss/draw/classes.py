@@ -95,7 +95,7 @@ class Classes:
             Refused: The list is malformed or stale, or a class cannot be renamed or removed.
         """
         try:
-            found = _GIVEN.validate_python(given)
+            entries = _GIVEN.validate_python(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
@@ -104,16 +104,16 @@ class Classes:
             if revision != self.revision:
                 more = {"classes_revision": self.revision, "classes": self.items}
                 raise Refused(409, "the classes were changed in another tab; what is shown now is the newest", more)
-            known = [item.index for item in found if item.index is not None]
+            known = [item.index for item in entries if item.index is not None]
             if (
                 not known
                 or known != list(range(len(known)))
-                or any(item.index is not None for item in found[len(known) :])
+                or any(item.index is not None for item in entries[len(known) :])
             ):
                 raise Refused(400, "classes keep their order: known ones first, by their index, then new ones")
             if len(known) > len(self.items):
                 raise Refused(400, "a class has an index that does not exist; reload the page")
-            names = [_name(item.name) for item in found]
+            names = [_name(item.name) for item in entries]
             if len({name.casefold() for name in names}) < len(names):
                 raise Refused(400, "two classes have the same name; give every class its own")
             if len(known) < self.fixed or tuple(names[: self.fixed]) != self.names[: self.fixed]:
@@ -126,7 +126,7 @@ class Classes:
                     raise Refused(409, why, {"classes_revision": self.revision, "classes": self.items})
             items = [
                 {"index": index, "name": name, "color": item.color.lower(), "pattern": item.pattern}
-                for index, (name, item) in enumerate(zip(names, found, strict=True))
+                for index, (name, item) in enumerate(zip(names, entries, strict=True))
             ]
             self._write(items)
 

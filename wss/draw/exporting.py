@@ -62,9 +62,9 @@ class _Drawn:
             name: entry for name, entry in (getattr(project.source, "entries", {}) or {}).items() if project.file(name)
         }
         classes = project.classes.names
-        found = project.source.catalogue
+        catalogue = project.source.catalogue
         self.catalogue = Catalogue(
-            "drawn", classes, colour_map(len(classes)), {"all": project.names}, background=found.background
+            "drawn", classes, colour_map(len(classes)), {"all": project.names}, background=catalogue.background
         )
         self._labels_of, self._strokes_of = labels_of, strokes_of
 
@@ -146,13 +146,13 @@ class Exporter:
         if not isinstance(source, VolumeSource):
             raise Refused(400, "these images are no volumes of NIfTI, DICOM or TIFF stacks; export PNG")
         labels_of = self._mask if what == "masks" else self._scribble
-        for volume, found in source.catalogue.volumes.items():
-            slices = [labels_of(name) for name in found.ids]
+        for volume, entry in source.catalogue.volumes.items():
+            slices = [labels_of(name) for name in entry.ids]
             if all(labels is None or (labels == UNLABELLED).all() for labels in slices):
                 continue
             full = [
                 np.full(self._labels.shape(name), UNLABELLED, np.uint8) if labels is None else labels
-                for name, labels in zip(found.ids, slices, strict=True)
+                for name, labels in zip(entry.ids, slices, strict=True)
             ]
             file = source.volume(volume)
             path = folder / f"{volume}{mask_ending(file)}"
@@ -171,8 +171,8 @@ class Exporter:
         truth = self._labels.truth(name)
         if truth is not None:
             return truth
-        found = self._trainer.prediction(name)
-        return None if found is None else found[0]
+        prediction = self._trainer.prediction(name)
+        return None if prediction is None else prediction[0]
 
     def _scribble(self, name: str) -> NDArray[np.uint8] | None:
         return self._labels.drawn(name) if self._has(name, False) else None

@@ -198,17 +198,17 @@ def _keep_largest(out: Path, samples: Path, names: Sequence[str], palette: NDArr
 
 def _last_error(folder: Path) -> str | None:
     lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    found = [line for line in lines if line.startswith("error: ")]
-    return found[-1].removeprefix("error: ") if found else None
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a file, empty where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ class Labels:
             if name in self._base:
                 self._base.move_to_end(name)
                 return self._base[name]
-        found = self._read_base(name)
+        base = self._read_base(name)
         with self._lock:
-            self._base[name] = found
+            self._base[name] = base
             while len(self._base) > _KEPT:
                 self._base.popitem(last=False)
-        return found
+        return base
 
     def drawn(self, name: str, window: Window | None = None, *, base: bool = True) -> NDArray[np.uint8]:
         """Drawings over the data set's scribbles, uint8 (H,W) of the window, 255 = unlabelled.
@@ -115,8 +115,8 @@ class Labels:
         if not self.has_own_truth(name):
             return None
         load = getattr(self._project.source, "load_mask", None)
-        found: NDArray[np.uint8] | None = load(name) if load else self._project.source.read(name).mask
-        return found
+        mask: NDArray[np.uint8] | None = load(name) if load else self._project.source.read(name).mask
+        return mask
 
     def has_own_truth(self, name: str) -> bool:
         """True if the data set has a mask of the image that was not made here."""
@@ -134,5 +134,5 @@ class Labels:
         if load is None:
             sample = self._project.source.read(name)
             return raster_of(sample) if sample.strokes or sample.scribble is not None else None
-        found = load(name)
-        return rasterise(found, self.shape(name)) if isinstance(found, tuple) else found
+        scribble = load(name)
+        return rasterise(scribble, self.shape(name)) if isinstance(scribble, tuple) else scribble

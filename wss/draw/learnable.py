@@ -60,12 +60,12 @@ def require_learnable(source: FileSource, pipeline: str) -> None:
 
 def _drawn(source: FileSource, names: Sequence[str]) -> list[int]:
     """Classes that have strokes on these images, ascending; looking ends at two."""
-    found: set[int] = set()
+    classes: set[int] = set()
     for name in names:
-        found.update(_labels(source, name))
-        if len(found) >= 2:
+        classes.update(_labels(source, name))
+        if len(classes) >= 2:
             break
-    return sorted(found)
+    return sorted(classes)
 
 
 def _labels(source: FileSource, name: str) -> Iterator[int]:
@@ -84,9 +84,9 @@ def _labels(source: FileSource, name: str) -> Iterator[int]:
 
 def _other(source: FileSource, names: Sequence[str]) -> str | None:
     """Annotations besides strokes that some of these images have."""
-    found = [source.entries[name] for name in names]
-    if any(entry.mask is not None and entry.mask.exists() for entry in found):
+    entries = [source.entries[name] for name in names]
+    if any(entry.mask is not None and entry.mask.exists() for entry in entries):
         return "masks"
-    if any(entry.boxes for entry in found):
+    if any(entry.boxes for entry in entries):
         return "boxes"
-    return "tags" if any(entry.tags for entry in found) else None
+    return "tags" if any(entry.tags for entry in entries) else None

@@ -86,12 +86,12 @@ class Masks:
                 raise Refused(404, "no truth of this image is kept yet")
             return truth, whole
         if source == "prediction":
-            found = self._trainer.prediction(name)
-            if found is None:
+            prediction = self._trainer.prediction(name)
+            if prediction is None:
                 raise Refused(404, "there is no prediction of this image yet; train first")
-            if found[0].shape != (height, width):
+            if prediction[0].shape != (height, width):
                 raise Refused(409, "the prediction is of an image of another size; train again")
-            return found[0], whole
+            return prediction[0], whole
         answer = self._propagator.result(name, body.get("method", "random-walk"), window_of(body.get("region")))
         labels, size = answer.proposal.labels, (answer.window.width, answer.window.height)
         if labels.shape != size[::-1]:  # of a reduced copy of a large image

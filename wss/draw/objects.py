@@ -103,32 +103,32 @@ def checked(value: Any, classes: int, size: tuple[int, int] | None) -> dict[str,
         Refused: It is no object, or lies far off the image, or its class does not exist.
     """
     try:
-        found = _OBJECT.validate_python(value)
+        item = _OBJECT.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])[:80]
         raise Refused(400, f"not an object that can be drawn: {place}: {first['msg']}"[:300]) from None
-    label = getattr(found, "label", None)
+    label = getattr(item, "label", None)
     if label is not None and label >= classes:
         raise Refused(400, f"class {label} does not exist, there are {classes}; reload the page")
     if size is not None:
-        _require_near(found, size)
-    plain: dict[str, Any] = found.model_dump(mode="json", by_alias=True)
+        _require_near(item, size)
+    plain: dict[str, Any] = item.model_dump(mode="json", by_alias=True)
     return plain
 
 
-def _require_near(found: Any, size: tuple[int, int]) -> None:
+def _require_near(item: Any, size: tuple[int, int]) -> None:
     """Refuse what lies farther off the image than its own size, and regions of another size."""
     height, width = size
-    if isinstance(found, RegionObject):
-        if found.rle.size != size:
-            raise Refused(400, f"the region is of an image of {found.rle.size[1]}x{found.rle.size[0]} pixels; reload")
+    if isinstance(item, RegionObject):
+        if item.rle.size != size:
+            raise Refused(400, f"the region is of an image of {item.rle.size[1]}x{item.rle.size[0]} pixels; reload")
         return
-    if isinstance(found, BoxObject):
-        places = [(found.x0, found.y0), (found.x1, found.y1)]
-    elif isinstance(found, PointObject):
-        places = [(found.x, found.y)]
+    if isinstance(item, BoxObject):
+        places = [(item.x0, item.y0), (item.x1, item.y1)]
+    elif isinstance(item, PointObject):
+        places = [(item.x, item.y)]
     else:
-        places = found.points
+        places = item.points
     if any(not (-width <= x <= 2 * width and -height <= y <= 2 * height) for x, y in places):
         raise Refused(400, "the object lies far outside the image; draw it on the image")

@@ -55,19 +55,19 @@ def paint(
 
 def shrunk(objects: Sequence[dict[str, Any]], scale: int) -> list[dict[str, Any]]:
     """The objects on a copy of the image whose sides are divided by ``scale`` and rounded up; lines stay one pixel wide."""
-    found: list[dict[str, Any]] = []
+    smaller: list[dict[str, Any]] = []
     for item in objects:
         if item["kind"] == "region":
             inside = region_pixels(item["rle"])[scale // 2 :: scale, scale // 2 :: scale]
             height, width = (-(-side // scale) for side in item["rle"]["size"])
             inside = np.pad(inside, ((0, height - inside.shape[0]), (0, width - inside.shape[1])), "edge")
-            found.append({**item, "rle": region_runs(inside, Window(0, 0, width, height), (height, width))})
+            smaller.append({**item, "rle": region_runs(inside, Window(0, 0, width, height), (height, width))})
         elif item["kind"] == "point":
-            found.append({**item, "x": item["x"] / scale, "y": item["y"] / scale, "width": item["width"] / scale})
+            smaller.append({**item, "x": item["x"] / scale, "y": item["y"] / scale, "width": item["width"] / scale})
         elif item["kind"] != "box":
             points = [[x / scale, y / scale] for x, y in item["points"]]
-            found.append({**item, "points": points, "width": item["width"] / scale})
-    return found
+            smaller.append({**item, "points": points, "width": item["width"] / scale})
+    return smaller
 
 
 def boxes_of(objects: Sequence[dict[str, Any]], shape: tuple[int, int]) -> list[tuple[int, int, int, int, int]]:

@@ -131,10 +131,10 @@ class Pictures:
             DataError: The image cannot be read, or is too large.
         """
         with self._lock:
-            found = self._kept.get(name)
-            if found is not None:
+            pyramid = self._kept.get(name)
+            if pyramid is not None:
                 self._kept.move_to_end(name)
-                return found
+                return pyramid
             opening = self._opening.setdefault(name, threading.Lock())
         with opening:
             with self._lock:
@@ -249,10 +249,10 @@ def encode(suffix: str, image: NDArray[Any], options: list[int]) -> bytes:
 def _state(file: Path | None) -> Any:
     """Size and time of a file, which change when the file does; None if there is no file."""
     try:
-        found = None if file is None else file.stat()
+        status = None if file is None else file.stat()
     except OSError:
         return None
-    return None if found is None else (found.st_size, found.st_mtime_ns)
+    return None if status is None else (status.st_size, status.st_mtime_ns)
 
 
 def _levels(image: NDArray[Any]) -> list[NDArray[Any]]:

@@ -75,10 +75,10 @@ class Project:
         Raises:
             Refused: There is none.
         """
-        found = self.ids.get(image)
-        if found is None:
+        name = self.ids.get(image)
+        if name is None:
             raise unknown("image")
-        return found
+        return name
 
     @property
     def ids(self) -> Mapping[str, str]:
@@ -100,9 +100,9 @@ class Project:
     def volumes(self) -> dict[str, tuple[str, int, int]]:
         """Volume, slice and number of slices by image name."""
         return {
-            name: (volume, number, len(found.ids))
-            for volume, found in self.source.catalogue.volumes.items()
-            for number, name in enumerate(found.ids)
+            name: (volume, number, len(entry.ids))
+            for volume, entry in self.source.catalogue.volumes.items()
+            for number, name in enumerate(entry.ids)
         }
 
 
@@ -202,7 +202,7 @@ def _ordered(source: Source) -> tuple[str, ...]:
     names: Sequence[str] = list(getattr(source, "entries", {}) or ())
     if not names:
         names = list(dict.fromkeys(i for split in catalogue.splits.values() for i in split))
-    in_volumes = {name: volume for volume, found in catalogue.volumes.items() for name in found.ids}
+    in_volumes = {name: volume for volume, entry in catalogue.volumes.items() for name in entry.ids}
     ordered: dict[str, None] = {}
     for name in names:
         volume = in_volumes.get(name)

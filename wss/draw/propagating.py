@@ -252,10 +252,10 @@ class Propagator:
             return WALK.walked(self._prepared.walk(part, edges), labels, _present(labels))
         extras: dict[str, NDArray[Any]] = {} if cells is None else {"superpixels": cells}
         if "features" in METHODS[method][1].needs:
-            found = self._features.map(part)
-            if found is None:
+            features = self._features.map(part)
+            if features is None:
                 raise Refused(409, self._no_features(part))
-            extras["features"] = found
+            extras["features"] = features
         return METHODS[method][1].propagate(self._prepared.image(part), labels, len(self._project.classes), **extras)
 
     def _no_features(self, part: Part) -> str:
@@ -266,13 +266,13 @@ class Propagator:
         scale = reduction((labels.shape[0], labels.shape[1]), pixels)
         return propagate_reduced(method, self._prepared.image(part), labels, len(self._project.classes), scale)
 
-    def _keep(self, name: str, method: str, found: Found) -> Found:
+    def _keep(self, name: str, method: str, result: Found) -> Found:
         with self._lock:
-            self._found[name, method] = found
+            self._found[name, method] = result
             self._found.move_to_end((name, method))
             while len(self._found) > _KEPT:
                 self._found.popitem(last=False)
-        return found
+        return result
 
     def _answer(self, kind: str, asked: Asked, revision: int, part: Part, proposal: Proposal) -> dict[str, Any]:
         margin = proposal.margin

@@ -39,9 +39,9 @@ class StoredFeatures:
             return None
         for place in self._places:
             for store in reversed(place.stores("features")):
-                found = _of(store, part.name, part.window)
-                if found is not None:
-                    return found
+                features = _of(store, part.name, part.window)
+                if features is not None:
+                    return features
         return None
 
 

@@ -187,10 +187,10 @@ class Studio:
 
     def prediction(self, name: str) -> dict[str, Any]:
         """The network's mask of an image."""
-        found = self.trainer.prediction(name)
-        if found is None:
+        prediction = self.trainer.prediction(name)
+        if prediction is None:
             raise unknown("prediction yet")
-        labels, doubt, training = found
+        labels, doubt, training = prediction
         return {
             "mask": png.text(png.indexed(labels, self.project.classes.palette())),
             "uncertainty": png.text(png.grey(doubt)),

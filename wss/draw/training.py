@@ -188,8 +188,8 @@ class Trainer:
     def network(self) -> Path | None:
         """The store of the network that was trained last."""
         folder = self.predictions()
-        found = None if folder is None else read_json(folder / "status.json").get("network")
-        return None if found is None else Path(found)
+        network = None if folder is None else read_json(folder / "status.json").get("network")
+        return None if network is None else Path(network)
 
     def _last(self) -> Path | None:
         jobs = sorted(self._folder.glob("*/job.json")) if self._folder.is_dir() else []

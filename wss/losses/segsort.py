@@ -77,13 +77,13 @@ def segsort_loss(
         case = embeddings.to(dtype), prototypes.to(dtype), place, numerator, denominator
         if not devices.on_host(own):
             # On a GPU it is faster to compute all pixels than to tell the host which of them count.
-            found = _Contrast.apply(*case, counted, concentration, reduction != "none")  # type: ignore[no-untyped-call]
+            loss = _Contrast.apply(*case, counted, concentration, reduction != "none")  # type: ignore[no-untyped-call]
             if reduction == "none":
-                return found if len(found) == count else embeddings.new_zeros(count, dtype=dtype)
-            return found if reduction == "sum" else found / all_reduce_sum(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
+                return loss if len(loss) == count else embeddings.new_zeros(count, dtype=dtype)
+            return loss if reduction == "sum" else loss / all_reduce_sum(counted.sum()).clamp(min=1)  # type: ignore[no-any-return]
         # In a relation of labels most pixels and segments do not count: selecting them first is cheaper.
         pixels, columns = counted.nonzero()[:, 0], denominator.any(0).nonzero()[:, 0]
-        found = _Contrast.apply(  # type: ignore[no-untyped-call]
+        loss = _Contrast.apply(  # type: ignore[no-untyped-call]
             case[0][pixels],
             case[1][columns],
             place[pixels],
@@ -94,8 +94,8 @@ def segsort_loss(
             reduction != "none",
         )
         if reduction == "none":
-            return embeddings.new_zeros(count, dtype=dtype).index_put((pixels,), found)
-        total: Tensor = found
+            return embeddings.new_zeros(count, dtype=dtype).index_put((pixels,), loss)
+        total: Tensor = loss
         return total if reduction == "sum" else total / over_batch(len(pixels), total)
 
 

@@ -57,13 +57,13 @@ def transition_consistency_loss(
     """
     _check(transition, target, gamma, direction, reduction, valid)
     dtype = torch.promote_types(transition.dtype, torch.float32)
-    found, wanted = transition.to(dtype), target.detach().to(dtype)
+    predicted, wanted = transition.to(dtype), target.detach().to(dtype)
     if not log:
         tiny = torch.finfo(dtype).tiny
-        found, wanted = found.clamp(min=tiny).log(), wanted.clamp(min=tiny).log()
-    first, second = (wanted, found) if direction == "target-found" else (found, wanted)
+        predicted, wanted = predicted.clamp(min=tiny).log(), wanted.clamp(min=tiny).log()
+    first, second = (wanted, predicted) if direction == "target-found" else (predicted, wanted)
     divergence = (first.exp() * (first - second)).sum(2)
-    distance = found.diagonal(dim1=1, dim2=2).exp() - wanted.diagonal(dim1=1, dim2=2).exp()
+    distance = predicted.diagonal(dim1=1, dim2=2).exp() - wanted.diagonal(dim1=1, dim2=2).exp()
     if valid is not None:
         divergence, distance = divergence.where(valid, 0), distance.where(valid, 0)
     traces = gamma * distance.sum(1).abs()

@@ -111,13 +111,13 @@ class Bpg(CrossEntropyMethod):
         """
         guided = cast(BoundaryGuided, model)
         logits = model(batch.rgb, coarse=True)
-        found = {"pce": self.cross_entropy(guided.refine(logits, batch.rgb), batch)}
+        losses = {"pce": self.cross_entropy(guided.refine(logits, batch.rgb), batch)}
         if "boundary" in terms:
-            found["boundary"] = logits.new_zeros(())
+            losses["boundary"] = logits.new_zeros(())
             if self.boundary != "none":
                 edges = self.regressed_edges(guided, logits, batch.background, batch.rgb.shape[2:])
-                found["boundary"] = boundary_regression_loss(edges, batch.maps["edges"], valid=batch.valid)
-        return found
+                losses["boundary"] = boundary_regression_loss(edges, batch.maps["edges"], valid=batch.valid)
+        return losses
 
     def regressed_edges(
         self, model: BoundaryGuided, logits: Tensor, background: int | None, size: Sequence[int]

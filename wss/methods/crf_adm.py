@@ -54,16 +54,16 @@ class CrfAdm(CrfKernel, CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits, pce = self.cross_entropy_of(model, batch)
-        found = {"pce": pce}
+        losses = {"pce": pce}
         if "adm" in terms:
             unlabelled = batch.valid & (batch.labels == UNLABELLED)
             proposals = self.proposals(logits, batch)
-            found["adm"] = proposal_loss(logits, proposals, mask=unlabelled, divergence=self.divergence)
+            losses["adm"] = proposal_loss(logits, proposals, mask=unlabelled, divergence=self.divergence)
         if "densecrf" in terms:
-            found["densecrf"] = dense_crf_loss(
+            losses["densecrf"] = dense_crf_loss(
                 logits.softmax(1), batch.rgb, sigma_rgb=self.sigma_rgb, sigma_xy=self.sigma_xy, roi=batch.valid
             )
-        return found
+        return losses
 
     @torch.no_grad()
     def proposals(self, logits: Tensor, batch: Batch) -> Tensor:

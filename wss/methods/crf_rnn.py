@@ -100,8 +100,8 @@ class CrfRnn(CrfKernel, CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits, pce = self.cross_entropy_of(model, batch)
-        found = {"pce": pce}
+        losses = {"pce": pce}
         if "crf" in terms:
             refined = model.get_submodule("crf")(logits, batch.rgb, batch.valid)
-            found["crf"] = self.cross_entropy(refined, batch)
-        return found
+            losses["crf"] = self.cross_entropy(refined, batch)
+        return losses

@@ -141,10 +141,10 @@ class PartialCrossEntropy(CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits, loss = self.cross_entropy_of(model, batch)
-        found = {"pce": loss}
+        losses = {"pce": loss}
         if "absent" in terms:
-            found["absent"] = absent_class_loss(logits, batch.image_tags, valid=batch.valid)
-        return found
+            losses["absent"] = absent_class_loss(logits, batch.image_tags, valid=batch.valid)
+        return losses
 
 
 class Dense(CrossEntropyMethod):

@@ -80,7 +80,7 @@ class Dmpls(CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         first, second = cast(DualBranchSegmenter, model).both(batch.rgb)
-        found = {"pce": (self.cross_entropy(first, batch) + self.cross_entropy(second, batch)) / 2}
+        losses = {"pce": (self.cross_entropy(first, batch) + self.cross_entropy(second, batch)) / 2}
         if "mixed" in terms:
             probs = first.softmax(1), second.softmax(1)
             share = float(torch.rand(()))
@@ -90,9 +90,9 @@ class Dmpls(CrossEntropyMethod):
             else:
                 labels = mixture.argmax(1).where(batch.valid, UNLABELLED)
                 each = [dice_loss(branch, labels) for branch in probs]
-            found["mixed"] = (each[0] + each[1]) / 2
+            losses["mixed"] = (each[0] + each[1]) / 2
         if "absent" in terms:
             tags = batch.image_tags
             penalties = [absent_class_loss(logits, tags, valid=batch.valid) for logits in (first, second)]
-            found["absent"] = (penalties[0] + penalties[1]) / 2
-        return found
+            losses["absent"] = (penalties[0] + penalties[1]) / 2
+        return losses

@@ -59,9 +59,9 @@ class GatedCRF(CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits, pce = self.cross_entropy_of(model, batch)
-        found = {"pce": pce}
+        losses = {"pce": pce}
         if "gated-crf" in terms:
-            found["gated-crf"] = gated_crf_loss(
+            losses["gated-crf"] = gated_crf_loss(
                 logits.float().softmax(1),
                 batch.rgb,
                 radius=self.radius,
@@ -73,4 +73,4 @@ class GatedCRF(CrossEntropyMethod):
                 destinations=batch.valid if self.destinations == "all" else batch.valid & (batch.labels == UNLABELLED),
                 scale=self.scale,
             )
-        return found
+        return losses

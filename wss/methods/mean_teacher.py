@@ -81,14 +81,14 @@ class MeanTeacher(CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits = model(batch.rgb)
-        found = {"pce": self.cross_entropy(logits, batch)}
+        losses = {"pce": self.cross_entropy(logits, batch)}
         if "pseudo" in terms:
             with torch.no_grad():
                 taught = cast(TaughtSegmenter, model).follow()(batch.rgb)
                 labels = pseudo_labels(logits, taught, batch.labels).where(batch.valid, UNLABELLED)
             cross_entropy = partial_cross_entropy(logits, labels)
-            found["pseudo"] = (cross_entropy + dice_loss(logits.float().softmax(1), labels)) / 2
-        return found
+            losses["pseudo"] = (cross_entropy + dice_loss(logits.float().softmax(1), labels)) / 2
+        return losses
 
     def carried(self, model: nn.Module) -> dict[str, Any]:
         """See ``Method.carried``: the state of the teacher, if there is one yet."""

@@ -116,9 +116,9 @@ class Rawks(CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         both = cast(RawksNetwork, model)
-        found = {}
+        losses = {}
         if "pce" in terms:
-            found["pce"] = self.cross_entropy(model(batch.rgb), batch)
+            losses["pce"] = self.cross_entropy(model(batch.rgb), batch)
         if "rawks" in terms or "fixed" in terms:
             logits = both.logits(batch.rgb)
             learns = "rawks" in terms
@@ -132,7 +132,7 @@ class Rawks(CrossEntropyMethod):
                 walk = hitting_probabilities(boundary, scribble, logits.shape[1])
                 valid = valid & reachable(boundary, scribble)
                 if "rawks" in terms:
-                    found["rawks"] = rawks_loss(walk, logits, alpha=self.alpha, valid=valid)
+                    losses["rawks"] = rawks_loss(walk, logits, alpha=self.alpha, valid=valid)
                 if "fixed" in terms:
-                    found["fixed"] = rawks_loss(walk.detach(), logits, alpha=self.alpha, valid=valid)
-        return found
+                    losses["fixed"] = rawks_loss(walk.detach(), logits, alpha=self.alpha, valid=valid)
+        return losses

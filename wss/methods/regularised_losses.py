@@ -44,10 +44,10 @@ class RegularisedLoss(CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits, pce = self.cross_entropy_of(model, batch)
-        found = {"pce": pce}
+        losses = {"pce": pce}
         if self.name in terms:
-            found[self.name] = self.regulariser(logits.float().softmax(1), batch, self._roi(batch))
-        return found
+            losses[self.name] = self.regulariser(logits.float().softmax(1), batch, self._roi(batch))
+        return losses
 
     def _roi(self, batch: Batch) -> Tensor:
         if self.images == "all":

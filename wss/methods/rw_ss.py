@@ -266,16 +266,16 @@ class RwSs(CrossEntropyMethod):
         transition = compares and self.location == "transition"
         walk = walking.walk(walking.features(batch.rgb), transition)
         logits = walking.classify(walk.features, (batch.rgb.shape[2], batch.rgb.shape[3]))
-        found = {"pce": self.cross_entropy(logits, batch)}
+        losses = {"pce": self.cross_entropy(logits, batch)}
         if "entropy" in terms:
-            found["entropy"] = maximum_entropy_loss(logits, valid=batch.valid)
+            losses["entropy"] = maximum_entropy_loss(logits, valid=batch.valid)
         if compares:
             transform = draw_transform(self.transform, walk.before.shape[2], max_shift=self.max_shift)
             with torch.no_grad():
                 features = walking.features(transform.image(batch.rgb, walking.stride))
                 target = walking.walk(features, transition)
-            found["consistency"] = self._consistency(walk, target, transform, _cells(batch.valid, walking.stride))
-        return found
+            losses["consistency"] = self._consistency(walk, target, transform, _cells(batch.valid, walking.stride))
+        return losses
 
     def _consistency(
         self, walk: FeatureWalkResult, target: FeatureWalkResult, transform: Transform, valid: Tensor

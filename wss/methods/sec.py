@@ -61,13 +61,13 @@ class Sec(CrfKernel, CrossEntropyMethod):
     def losses(self, model: nn.Module, batch: Batch, terms: Collection[str]) -> dict[str, Tensor]:
         """See ``Method.losses``."""
         logits = model(batch.rgb).float()
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         if "seed" in terms:
-            found["seed"] = self.cross_entropy(logits, batch)
+            losses["seed"] = self.cross_entropy(logits, batch)
         if "expand" in terms:
-            found["expand"] = self._expansion(logits.softmax(1), batch)
+            losses["expand"] = self._expansion(logits.softmax(1), batch)
         if "constrain" in terms:
-            found["constrain"] = constrain_to_boundary_loss(
+            losses["constrain"] = constrain_to_boundary_loss(
                 logits,
                 batch.rgb,
                 iterations=self.iterations,
@@ -77,7 +77,7 @@ class Sec(CrfKernel, CrossEntropyMethod):
                 scale=self.scale,
             )
         if "densecrf" in terms:
-            found["densecrf"] = dense_crf_loss(
+            losses["densecrf"] = dense_crf_loss(
                 logits.softmax(1),
                 batch.rgb,
                 sigma_rgb=self.sigma_rgb,
@@ -85,7 +85,7 @@ class Sec(CrfKernel, CrossEntropyMethod):
                 roi=batch.valid,
                 scale=self.scale,
             )
-        return found
+        return losses
 
     def _expansion(self, probs: Tensor, batch: Batch) -> Tensor:
         inside = batch.valid

@@ -253,14 +253,14 @@ class Spml(CrossEntropyMethod):
         segmenter.network.train(segmenter.training and learns)  # a fixed network also keeps its statistics
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             embedding = model(batch.rgb, embedded=True)
-        found = {}
+        losses = {}
         if learns:
             with torch.autocast(embedding.device.type, enabled=False):
-                found = self._contrasts(self.cells(embedding), segmenter, batch, terms)
+                losses = self._contrasts(self.cells(embedding), segmenter, batch, terms)
         if "classifier" in terms:
             logits = segmenter.classify(embedding.detach(), batch.rgb.shape[2:])
-            found["classifier"] = self.cross_entropy(logits, batch)
-        return found
+            losses["classifier"] = self.cross_entropy(logits, batch)
+        return losses
 
     def doubts(self, network: NetworkSpec, terms: Collection[str]) -> str | None:
         """See ``Method.doubts``: image pooling satisfies co-occurrence, as all pixels of an image share its mean."""
@@ -319,10 +319,10 @@ class Spml(CrossEntropyMethod):
         label, classes, known = (bank.after(name, getattr(facts, name)) for name in ("label", "classes", "known"))
         own = segments.ids.flatten()
         pixels = _rows(embedding)
-        found = {}
+        losses = {}
         if "similarity" in terms:
             placed = with_places(embedding)
-            found["similarity"] = segsort_loss(
+            losses["similarity"] = segsort_loss(
                 _rows(placed),
                 segment_prototypes(placed, segments),
                 own,
@@ -331,10 +331,10 @@ class Spml(CrossEntropyMethod):
             )
         if "annotation" in terms:
             relation = annotation(label, segments.count)
-            found["annotation"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_annotation)
+            losses["annotation"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_annotation)
         if "cooccurrence" in terms:
             relation = cooccurrence(facts.image, classes, known)
-            found["cooccurrence"] = segsort_loss(
+            losses["cooccurrence"] = segsort_loss(
                 pixels, everything, own, *relation, concentration=self.kappa_cooccurrence
             )
         nearby = facts.label
@@ -345,11 +345,11 @@ class Spml(CrossEntropyMethod):
             else:
                 expanded = spread(everything, label, threshold=self.affinity_threshold)
             relation = annotation(expanded, segments.count)
-            found["affinity"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_affinity)
+            losses["affinity"] = segsort_loss(pixels, everything, own, *relation, concentration=self.kappa_affinity)
         if model.training:
             kept = {name: getattr(facts, name) for name in ("label", "classes", "known")}
             bank.push(prototypes=prototypes, nearby=nearby, **kept)
-        return found
+        return losses
 
 
 @dataclass(frozen=True)
@@ -430,7 +430,7 @@ def spread(prototypes: Tensor, label: Tensor, image: Tensor | None = None, *, th
     vectors = prototypes.detach()
     # Labelled segments are searched too: to select the unlabelled ones, a GPU would have to wait for their number.
     allowed = labelled if image is None else labelled & (image[:, None] == image)
-    similarity, closest = (found[:, 0] for found in nearest(vectors, vectors, 1, allowed=allowed))
+    similarity, closest = (tensor[:, 0] for tensor in nearest(vectors, vectors, 1, allowed=allowed))
     near = similarity.isfinite() if threshold is None else similarity >= threshold
     return torch.where(labelled, label, torch.where(near & similarity.isfinite(), label[closest], UNLABELLED))
 

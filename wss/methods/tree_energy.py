@@ -48,7 +48,7 @@ class TreeEnergy(CrossEntropyMethod):
         features = segmenter.network.forward_features(images)
         logits = segmenter.network.classify(features).float()
         whole = functional.interpolate(logits, batch.rgb.shape[2:], mode="bilinear", align_corners=False)
-        found = {"pce": self.cross_entropy(whole, batch)}
+        losses = {"pce": self.cross_entropy(whole, batch)}
         if "tree" in terms:
             size = (logits.shape[2], logits.shape[3])
             probs = logits.softmax(1)
@@ -61,8 +61,10 @@ class TreeEnergy(CrossEntropyMethod):
                 sigma_feature=self.sigma_feature,
                 valid=valid,
             )
-            found["tree"] = tree_energy_loss(probs, targets, counted=valid & _nearest(batch.labels == UNLABELLED, size))
-        return found
+            losses["tree"] = tree_energy_loss(
+                probs, targets, counted=valid & _nearest(batch.labels == UNLABELLED, size)
+            )
+        return losses
 
 
 def _nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -34,8 +34,8 @@ class Attention(nn.Module):
         """Tokens (B,N,C) to tokens (B,N,C)."""
         batch, count, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, count, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        found = functional.scaled_dot_product_attention(q, k, v)
-        output: Tensor = self.proj(found.transpose(1, 2).flatten(2))
+        attended = functional.scaled_dot_product_attention(q, k, v)
+        output: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return output
 
 

@@ -95,8 +95,8 @@ class EfficientAttention(nn.Module):
                 maps = functional.pad(maps, missing, mode="replicate")
             keys = self.norm(self.sr(maps).flatten(2).transpose(1, 2))
         k, v = self.kv(keys).chunk(2, -1)
-        found = functional.scaled_dot_product_attention(self._split(self.q(x)), self._split(k), self._split(v))
-        output: Tensor = self.proj(found.transpose(1, 2).flatten(2))
+        attended = functional.scaled_dot_product_attention(self._split(self.q(x)), self._split(k), self._split(v))
+        output: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return output
 
     def _split(self, tokens: Tensor) -> Tensor:

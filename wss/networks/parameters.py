@@ -41,7 +41,7 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
     Args:
         model: A segmentation network, or a module that contains one.
     """
-    found: dict[tuple[bool, bool, bool, float], list[nn.Parameter]] = {
+    groups: dict[tuple[bool, bool, bool, float], list[nn.Parameter]] = {
         (head, bias, decay, 1.0): []
         for head in (False, True)
         for bias, decay in ((False, True), (False, False), (True, False))
@@ -55,14 +55,14 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
                 continue
             seen.add(id(parameter))
             if isinstance(module, CRFLayer):
-                found.setdefault((False, False, False, module.rate), []).append(parameter)
+                groups.setdefault((False, False, False, module.rate), []).append(parameter)
                 continue
             bias = leaf == "bias" or leaf.endswith("_bias")
             normalises = isinstance(module, _BatchNorm | nn.GroupNorm | nn.LayerNorm)
-            found[head, bias, not (bias or normalises or parameter.ndim == 0), 1.0].append(parameter)
+            groups[head, bias, not (bias or normalises or parameter.ndim == 0), 1.0].append(parameter)
     return [
         ParameterGroup(head, bias, decay, tuple(parameters), rate)
-        for (head, bias, decay, rate), parameters in found.items()
+        for (head, bias, decay, rate), parameters in groups.items()
         if parameters
     ]
 

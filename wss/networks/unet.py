@@ -131,13 +131,13 @@ class UNet(SegmentationNetwork):
 
     def _decoded(self, levels: Sequence[Tensor]) -> Tensor:
         """Features of the finest decoder level. Fills ``recorded`` if it is an empty list."""
-        found = _decode(self.decoder, levels)
+        decoded = _decode(self.decoder, levels)
         if self.recorded is not None and not self.recorded:
             stride = self.output_stride << len(self.side_classifiers)
-            for classifier, features in zip(self.side_classifiers, found, strict=False):
+            for classifier, features in zip(self.side_classifiers, decoded, strict=False):
                 self.recorded.append(Side(classifier(features), stride))
                 stride //= 2
-        return found[-1]
+        return decoded[-1]
 
     def _inside(self, image: Tensor) -> tuple[EllipsisType, slice, slice]:
         """Index of the part of the features that covers the image without its padding."""
@@ -172,12 +172,12 @@ def _decoder(widths: Sequence[int], upsampling: Upsampling) -> nn.ModuleList:
 
 def _decode(decoder: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:
     """Features of the decoder levels, coarse to fine, from those of the encoder levels, fine to coarse."""
-    found: list[Tensor] = []
+    features: list[Tensor] = []
     x = levels[-1]
     for up, skip in zip(decoder, levels[-2::-1], strict=True):
         x = up(x, skip)
-        found.append(x)
-    return found
+        features.append(x)
+    return features
 
 
 class _Up(nn.Module):

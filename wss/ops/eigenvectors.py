@@ -42,6 +42,6 @@ def leading_eigenvectors(
         except ArpackNoConvergence as partial:
             values, vectors = partial.eigenvalues, partial.eigenvectors
     order = np.argsort(-values.real, kind="stable")[1 : count + 1]
-    found = np.real(vectors[:, order])
-    found /= np.maximum(np.linalg.norm(found, axis=0), np.finfo(np.float64).tiny)
-    return values.real[order], found * np.where((found**3).sum(0) < 0, -1, 1)
+    leading = np.real(vectors[:, order])
+    leading /= np.maximum(np.linalg.norm(leading, axis=0), np.finfo(np.float64).tiny)
+    return values.real[order], leading * np.where((leading**3).sum(0) < 0, -1, 1)

@@ -101,11 +101,13 @@ def hitting_probabilities(
         reach = _reach(boundary, labelled, walls)
         slots = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count, None, None]
         source = classes[:, None] == slots
-    found: Tensor = _Hitting.apply(  # type: ignore[no-untyped-call]
+    by_slot: Tensor = _Hitting.apply(  # type: ignore[no-untyped-call]
         boundary.to(torch.float64), source, reach, backend, jobs or torch.get_num_threads(), potential
     )
-    found = found.to(torch.promote_types(boundary.dtype, torch.float32))
-    probs = found.new_zeros(len(found), num_classes, *found.shape[2:]).scatter(1, slots.expand_as(found), found)
+    by_slot = by_slot.to(torch.promote_types(boundary.dtype, torch.float32))
+    probs = by_slot.new_zeros(len(by_slot), num_classes, *by_slot.shape[2:]).scatter(
+        1, slots.expand_as(by_slot), by_slot
+    )
     return torch.where(reach[:, None], probs, 1 / num_classes)
 
 

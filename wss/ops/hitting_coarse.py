@@ -79,8 +79,8 @@ class CoarseHitting:
         boundary = self._boundary
         scaled = self.scale > 1 and bool(boundary.isfinite().all())
         levels = cheapest_levels(boundary[None], coarse[None]) if scaled else None
-        found = hitting_probabilities(boundary[None], coarse[None], count, jobs=1, potential=levels)[0]
-        probs = found.numpy()
+        probabilities = hitting_probabilities(boundary[None], coarse[None], count, jobs=1, potential=levels)[0]
+        probs = probabilities.numpy()
         best = probs.argmax(0).astype(np.uint8)
         if self.scale == 1:
             return Walked(np.where(ranks == UNLABELLED, best, ranks), probs, 1)

@@ -161,13 +161,13 @@ def _levels(height: int, width: int, device: torch.device) -> list[_Level]:
     border_below = np.empty((0, 0), dtype=int)
     for own, border, children in reversed(plan):
         front = np.concatenate([own, border], 1)
-        found = [
+        placed_children = [
             _Child(torch.from_numpy(part), torch.from_numpy(_find(border_below[part], front, height * width)))
             for part in children.T.copy()
         ]
         entries, sources = _entries(own, border, height, width)
         arrays = [torch.from_numpy(a).to(torch.int64) for a in (own, border, entries, sources)]
-        levels.append(_Level(arrays[0], arrays[1], arrays[2], arrays[3], tuple(found)).to(device))
+        levels.append(_Level(arrays[0], arrays[1], arrays[2], arrays[3], tuple(placed_children)).to(device))
         border_below = border
     return levels
 

@@ -70,9 +70,9 @@ class _Pattern:
         source = np.arange(5 * count).reshape(5, height, width).transpose(1, 2, 0)[exists.transpose(1, 2, 0)]
         values = np.where(row == column, 5.0, -1.0)
         plain = csc_matrix((values, column, np.searchsorted(row, np.arange(count + 1))), shape=(count, count))
-        found = splu(plain, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        self.order = np.argsort(found.perm_c)
-        rank = found.perm_c
+        factors = splu(plain, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        self.order = np.argsort(factors.perm_c)
+        rank = factors.perm_c
         arrange = np.lexsort((rank[column], rank[row]))
         self.source = source[arrange]
         self.indices = rank[column][arrange].astype(np.int32)

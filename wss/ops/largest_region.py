@@ -19,8 +19,8 @@ def regions_of(labels: NDArray[np.uint8], background: int) -> NDArray[np.int32]:
     Returns:
         int32, of the same shape.
     """
-    found: NDArray[np.int32] = ndimage.label((labels != background) & (labels != UNLABELLED))[0]
-    return found
+    regions: NDArray[np.int32] = ndimage.label((labels != background) & (labels != UNLABELLED))[0]
+    return regions
 
 
 def outside_largest(labels: NDArray[np.uint8], background: int) -> NDArray[np.bool_]:

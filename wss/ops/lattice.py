@@ -241,8 +241,8 @@ def _distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
 def _neighbours(vertices: Tensor, steps: list[int]) -> Tensor:
     """Compute ``TorchLattice.neighbours``. ``vertices`` are sorted keys; the first is the dummy."""
     own = torch.arange(len(vertices), device=vertices.device)
-    found = own.new_zeros(len(steps), len(vertices), 3, dtype=torch.int32)
-    for direction, step in zip(found, steps, strict=True):
+    neighbours = own.new_zeros(len(steps), len(vertices), 3, dtype=torch.int32)
+    for direction, step in zip(neighbours, steps, strict=True):
         targets = vertices + step
         after = torch.searchsorted(vertices, targets).clamp_(max=len(vertices) - 1)
         after = torch.where(vertices.index_select(0, after) == targets, after, 0)
@@ -250,7 +250,7 @@ def _neighbours(vertices: Tensor, steps: list[int]) -> Tensor:
         before = torch.zeros_like(after).scatter_(0, after, own)
         before[:1].fill_(0)
         direction.copy_(torch.stack([before, own, after], 1))
-    return found
+    return neighbours
 
 
 def _by_vertex(corners: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,10 +40,10 @@ def nearest(queries: Tensor, prototypes: Tensor, k: int, *, allowed: Tensor | No
     index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     size = max(k, _ENTRIES // max(1, len(queries)))
     for start in range(0, len(prototypes), size):
-        found = queries @ prototypes[start : start + size].to(queries).T
+        similarities = queries @ prototypes[start : start + size].to(queries).T
         if allowed is not None:
-            found = found.masked_fill(~allowed[..., start : start + size], -torch.inf)
-        values, place = found.topk(min(k, found.shape[1]), dim=1)
+            similarities = similarities.masked_fill(~allowed[..., start : start + size], -torch.inf)
+        values, place = similarities.topk(min(k, similarities.shape[1]), dim=1)
         similarity, index = torch.cat([similarity, values], 1), torch.cat([index, place + start], 1)
         similarity, best = similarity.topk(min(k, similarity.shape[1]), dim=1)
         index = index.gather(1, best)

@@ -78,10 +78,10 @@ def spanning_tree(
     if lengths.isnan().any():
         raise DataError("features must be finite on valid pixels: look for a diverged network")
     if chosen == "native":
-        found = tree.build(lengths, height, width, jobs or torch.get_num_threads())
+        arrays = tree.build(lengths, height, width, jobs or torch.get_num_threads())
     else:
-        found = _by_scipy(lengths.numpy(), height, width)
-    return SpanningTree(*found, height, width, chosen)
+        arrays = _by_scipy(lengths.numpy(), height, width)
+    return SpanningTree(*arrays, height, width, chosen)
 
 
 @torch.no_grad()
@@ -122,23 +122,23 @@ def tree_filter(values: Tensor, trees: SpanningTree, *, sigma: float = 1.0, jobs
         sums = tree.sums(trees.order, trees.parent, weight, source, jobs or torch.get_num_threads())
     else:
         arrays = (x.numpy() for x in (trees.order, trees.parent, weight, source))
-        found = [torch.from_numpy(_sums(*image)) for image in zip(*arrays, strict=True)]
-        sums = torch.stack(found) if found else source
+        per_image = [torch.from_numpy(_sums(*image)) for image in zip(*arrays, strict=True)]
+        sums = torch.stack(per_image) if per_image else source
     means = sums[..., :channels] / sums[..., channels:]
     return means.transpose(1, 2).reshape(values.shape).to(values)
 
 
 def _lengths(features: Tensor, valid: Tensor | None) -> Tensor:
     """Lengths of the edges, (B,E): first the edges to the right, then the edges down, each row by row."""
-    found = []
+    lengths = []
     for dim in (3, 2):
         count = features.shape[dim] - 1
         length = (features.narrow(dim, 1, count) - features.narrow(dim, 0, count)).square().sum(1)
         if valid is not None:
             inside = valid.narrow(dim - 1, 1, count) & valid.narrow(dim - 1, 0, count)
             length = length.where(inside, torch.inf)
-        found.append(length.flatten(1))
-    return torch.cat(found, 1)
+        lengths.append(length.flatten(1))
+    return torch.cat(lengths, 1)
 
 
 def _by_scipy(lengths: NDArray[np.float32], height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -46,15 +46,15 @@ def catalogues(pipeline: Pipeline, given: Mapping[str, Store] | None = None) -> 
     Raises:
         WssError: A data set is missing or damaged.
     """
-    found: dict[str, Catalogue] = {}
+    by_stage: dict[str, Catalogue] = {}
     for node in pipeline.nodes.values():
         if given is not None and node.id in given:
-            found[node.id] = stored_catalogue(given[node.id])
+            by_stage[node.id] = stored_catalogue(given[node.id])
         elif isinstance(node.params, SamplesParams):
-            found[node.id] = open_source(node.params.dataset).catalogue
+            by_stage[node.id] = open_source(node.params.dataset).catalogue
         elif node.inputs.get("samples"):
-            found[node.id] = found[node.inputs["samples"][0]]
-    return found
+            by_stage[node.id] = by_stage[node.inputs["samples"][0]]
+    return by_stage
 
 
 def check_pipeline(pipeline: Pipeline, known: dict[str, Catalogue]) -> list[str]:
@@ -156,15 +156,15 @@ def _remedy(pipeline: Pipeline, bare: Mapping[str, str]) -> tuple[str, list[Leve
         The name of the factor, the levels to leave out, and the levels to keep. If several factors allow such a choice, the
         one with the fewest levels to keep. None if no factor does.
     """
-    found = []
+    choices = []
     for name, levels in pipeline.levels.items():
         lost = [
             n for n in levels if _still(pipeline, name, [other for other in levels if other != n], bare) < set(bare)
         ]
         kept = [level for level in levels if level not in lost]
         if lost and kept and not _still(pipeline, name, kept, bare):
-            found.append((name, lost, kept))
-    return min(found, key=lambda choice: len(choice[2]), default=None)
+            choices.append((name, lost, kept))
+    return min(choices, key=lambda choice: len(choice[2]), default=None)
 
 
 def _still(pipeline: Pipeline, factor: str, levels: Sequence[Level], bare: Mapping[str, str]) -> set[str]:
@@ -189,10 +189,10 @@ def left_out(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> list[str]:
     """
     stages: dict[str, list[str]] = {}
     for node in pipeline.nodes.values():
-        found = _compared(node, pipeline)
-        if found is None:
+        compared = _compared(node, pipeline)
+        if compared is None:
             continue
-        split, limit, what = found
+        split, limit, what = compared
         ids = known[node.id].splits.get(split, ())[:limit]
         without = [i for i in ids if i in known[node.id].unmasked]
         if without:

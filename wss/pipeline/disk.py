@@ -90,7 +90,7 @@ def needs(pipeline: Pipeline, known: Mapping[str, Catalogue], done: Mapping[str,
         Disk space by stage id. Finished stages are left out, and also stages whose data set cannot be read.
     """
     images: dict[str, Images | None] = {}
-    found: dict[str, Need] = {}
+    by_stage: dict[str, Need] = {}
     for node in pipeline.nodes.values():
         source = node.id if isinstance(node.params, SamplesParams) else next(iter(node.inputs.get("samples", ())), None)
         if source is not None and source not in images:
@@ -100,8 +100,8 @@ def needs(pipeline: Pipeline, known: Mapping[str, Catalogue], done: Mapping[str,
         seen = images.get(source) if source is not None else None
         estimate = _need(node, pipeline, known.get(node.id), seen)
         if estimate is not None:
-            found[node.id] = estimate
-    return found
+            by_stage[node.id] = estimate
+    return by_stage
 
 
 def total(wanted: Mapping[str, Need]) -> int:
@@ -145,16 +145,16 @@ def gigabytes(count: float) -> str:
 
 
 def _remedies(wanted: Mapping[str, Need], pipeline: Pipeline) -> list[str]:
-    found = []
+    remedies = []
     for name in wanted:
         params = pipeline.nodes[name].params
         if isinstance(params, SamplesParams) and params.dataset.keep == "pixels" and params.dataset.kind != "sample":
-            found.append("keep images as files (`keep: encoded` below `dataset` in wss.yaml)")
+            remedies.append("keep images as files (`keep: encoded` below `dataset` in wss.yaml)")
         read = any(name in sources for node in pipeline.nodes.values() for sources in _probs_inputs(node))
         if getattr(params, "probs", None) and not read:
-            found.append(f"keep no probabilities (`--set {name}.probs=false`)")
+            remedies.append(f"keep no probabilities (`--set {name}.probs=false`)")
     return [
-        *found,
+        *remedies,
         "free some space (`wss gc --all` removes unused artifacts)",
         "choose another folder with --workspace",
     ]

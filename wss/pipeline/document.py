@@ -36,12 +36,12 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"{path}: expected named entries such as 'title' and 'stages', got {type(document).__name__}")
     _refuse_loops(path, document, (), set())
-    found = {name: value for name, value in document.items() if not str(name).startswith("x-")}
+    entries = {name: value for name, value in document.items() if not str(name).startswith("x-")}
     for part in ("recipes", "methods", "every", "stages"):
-        for name in found[part] if isinstance(found.get(part), dict) else ():
+        for name in entries[part] if isinstance(entries.get(part), dict) else ():
             if not isinstance(name, str):
                 raise UsageError(f"{path}: {part}: names must be text, got {name!r}; put it in quotes if it is a name")
-    return found
+    return entries
 
 
 def _refuse_loops(path: Path, value: Any, above: tuple[int, ...], seen: set[int]) -> None:

@@ -92,16 +92,16 @@ def _unused(place: str, pipeline: str, used: Iterable[str]) -> str:
 
 def used_factors(document: Mapping[str, Any]) -> set[str]:
     """Names of the factors that stages of a pipeline or other factors use."""
-    found: set[str] = set()
+    factors: set[str] = set()
     for entry in document.get("stages") or []:
         each = entry.get("each", []) if isinstance(entry, dict) else []
-        found.update(map(str, each if isinstance(each, list) else [each]))
+        factors.update(map(str, each if isinstance(each, list) else [each]))
     for levels in (document.get("factors") or {}).values():
         if isinstance(levels, dict) and isinstance(levels.get("product"), dict):
-            found.update(map(str, levels["product"].values()))
+            factors.update(map(str, levels["product"].values()))
         for level in levels if isinstance(levels, list) else [levels]:
-            found.update(_WHOLE_LEVEL.findall(level) if isinstance(level, str) else [])
-    return found
+            factors.update(_WHOLE_LEVEL.findall(level) if isinstance(level, str) else [])
+    return factors
 
 
 def idle_changes(changes: Mapping[str, Any], nodes: object, load: Callable[[Mapping[str, Any]], object]) -> list[str]:

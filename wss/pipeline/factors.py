@@ -217,7 +217,7 @@ def check_read(factors: Factors, read: Reads, where: str) -> None:
         for choice in choices:
             for value in () if choice.combined else choice.values:
                 if value != "preset" and (id(choice.values), value) not in read:
-                    known = sorted({found for mapping, found in read if mapping == id(choice.values)} | {"preset"})
+                    known = sorted({used for mapping, used in read if mapping == id(choice.values)} | {"preset"})
                     raise UsageError(
                         f"{where}: factor {name!r}: level {choice.level!r}: no stage reads its value {value!r}"
                         f"{nearest(value, known)}"

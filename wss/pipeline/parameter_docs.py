@@ -65,7 +65,7 @@ def _inside(name: str, model: type[BaseModel]) -> Iterator[Parameter]:
 
 def _docs(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
     """Type and docstring by field name. Fields of subclasses replace fields of their bases."""
-    found: dict[str, tuple[str, str]] = {}
+    docs: dict[str, tuple[str, str]] = {}
     for owner in reversed(model.__mro__):
         if not issubclass(owner, BaseModel) or owner is BaseModel:
             continue
@@ -76,8 +76,8 @@ def _docs(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
             if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
                 continue
             name, after = statement.target.id, body.body[place + 1 : place + 2]
-            text = found.get(name, ("", ""))[1]
+            text = docs.get(name, ("", ""))[1]
             if after and isinstance(after[0], ast.Expr) and isinstance(after[0].value, ast.Constant):
                 text = " ".join(str(after[0].value.value).split())
-            found[name] = (ast.unparse(statement.annotation), text)
-    return found
+            docs[name] = (ast.unparse(statement.annotation), text)
+    return docs

@@ -93,7 +93,7 @@ def _own(document: Mapping[str, Any]) -> tuple[str, ...]:
     """The value of ``Preset.own``. A single split replaces ``train``."""
     names = {part: document.get(part) or {} for part in ("recipes", "every", "methods", "factors", "split")}
     names["split"] = {"train": None} if isinstance(names["split"], str) else names["split"]
-    return tuple(f"{part}.{name}" for part, found in names.items() if isinstance(found, dict) for name in found)
+    return tuple(f"{part}.{name}" for part, entries in names.items() if isinstance(entries, dict) for name in entries)
 
 
 def check_methods(settings: Mapping[str, Any], where: str) -> None:

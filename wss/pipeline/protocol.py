@@ -39,7 +39,7 @@ def protocols(pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, d
         drawn from masks), ``amp``, ``phases`` (``terms``, ``steps``, ``lr``, ``schedule`` and the other settings of a phase)
         and ``seed``. For other stages: their parameters, with named choices replaced by their numbers.
     """
-    return {node.id: found for node in pipeline.nodes.values() if (found := _protocol(node, pipeline, known))}
+    return {node.id: protocol for node in pipeline.nodes.values() if (protocol := _protocol(node, pipeline, known))}
 
 
 def _protocol(node: Node, pipeline: Pipeline, known: Mapping[str, Catalogue]) -> dict[str, Any] | None:

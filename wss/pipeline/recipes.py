@@ -66,9 +66,9 @@ class Recipes:
         """
         for position, part in enumerate(path):
             if self.preset and isinstance(given, dict) and "recipe" in given:
-                found = at(self._values(given["recipe"], where, ()), path[position:])
-                if found is not NOTHING:
-                    return found
+                value = at(self._values(given["recipe"], where, ()), path[position:])
+                if value is not NOTHING:
+                    return value
             given = at(given, [part])
         return NOTHING
 
@@ -80,17 +80,17 @@ class Recipes:
         if not isinstance(name, str) or name not in known:
             raise UsageError(f"{where}: no recipe {name!r}{nearest(name, known)}")
         self.used.add(name)
-        found = known[name] or {}
-        if not isinstance(found, dict):
-            raise UsageError(f"{where}: recipe {name!r} must map names to values, got {found!r}")
-        rest = {key: self._resolved(item, where, (*above, name)) for key, item in found.items() if key != "recipe"}
+        recipe = known[name] or {}
+        if not isinstance(recipe, dict):
+            raise UsageError(f"{where}: recipe {name!r} must map names to values, got {recipe!r}")
+        rest = {key: self._resolved(item, where, (*above, name)) for key, item in recipe.items() if key != "recipe"}
         if self.preset and name not in self.preset and rest:
             raise UsageError(
                 f"{where}: this stage uses the recipe {name!r}, and preset {self.source} has no such recipe: the preset is not "
                 f"made for this pipeline; its recipes are {', '.join(sorted(self.preset))}"
             )
-        if "recipe" in found:
-            rest = merge(self._values(found["recipe"], where, (*above, name)), rest)
+        if "recipe" in recipe:
+            rest = merge(self._values(recipe["recipe"], where, (*above, name)), rest)
         change = self.changes.get(name, {})
         return merge(rest, change) if change else rest
 

@@ -375,7 +375,7 @@ def _inputs(
         sources = given.get(role) or []
         sources = sources if isinstance(sources, list) else [sources]
         if wanted.many:
-            sources = [found for source in sources for found in _matching(source, earlier)]
+            sources = [matched for source in sources for matched in _matching(source, earlier)]
         if not sources and not wanted.optional:
             raise UsageError(f"{where}: input {role!r} ({wanted.schema.name}) is missing")
         if not sources and wanted.needed_with is not None:

@@ -88,15 +88,15 @@ class RandomWalk(Propagation):
             scribble: uint8 (H,W), 255 = unlabelled.
             present: The scribbled classes, ascending.
         """
-        found = walk.solve(_ranked(scribble, present), len(present))
-        ordered = np.sort(found.probs, axis=0)
+        solution = walk.solve(_ranked(scribble, present), len(present))
+        ordered = np.sort(solution.probs, axis=0)
         best = ordered[-1].clip(0, 1)
-        if found.scale > 1:
-            size = (best.shape[1] * found.scale, best.shape[0] * found.scale)
+        if solution.scale > 1:
+            size = (best.shape[1] * solution.scale, best.shape[0] * solution.scale)
             best = np.asarray(cv2.resize(best, size))[: scribble.shape[0], : scribble.shape[1]]
             best = np.where(scribble == UNLABELLED, best, 1)
         margin = ordered[-1] - (ordered[-2] if len(present) > 1 else 0)
-        return Proposal(present[found.ranks], 1 - best, margin.astype(np.float32), found.scale)
+        return Proposal(present[solution.ranks], 1 - best, margin.astype(np.float32), solution.scale)
 
     def _skimage(
         self, image: NDArray[np.uint8], scribble: NDArray[np.uint8], present: NDArray[np.uint8]

@@ -47,7 +47,7 @@ def propagate_reduced(
     votes = np.bincount(places * num_classes + scribble[y, x], minlength=rows * columns * num_classes)
     votes = votes.reshape(-1, num_classes)
     labels = np.where(votes.any(1), votes.argmax(1), UNLABELLED).astype(np.uint8).reshape(rows, columns)
-    found = method.propagate(small, labels, num_classes)
+    proposal = method.propagate(small, labels, num_classes)
     size = (columns * scale, rows * scale)
-    large = np.asarray(cv2.resize(found.labels, size, interpolation=cv2.INTER_NEAREST))[:height, :width]
-    return Proposal(np.where(scribble == UNLABELLED, large, scribble), None, found.margin, scale)
+    large = np.asarray(cv2.resize(proposal.labels, size, interpolation=cv2.INTER_NEAREST))[:height, :width]
+    return Proposal(np.where(scribble == UNLABELLED, large, scribble), None, proposal.margin, scale)

@@ -49,8 +49,8 @@ class EdgeRegressor:
         rgb = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
         logits = self._model(rgb, coarse=True)
         edges = self.method.regressed_edges(self._model, logits, self._background, rgb.shape[2:])
-        found: NDArray[np.float32] = edges[0].cpu().numpy()
-        return found
+        boundary: NDArray[np.float32] = edges[0].cpu().numpy()
+        return boundary
 
 
 def run(params: BoundaryPicturesParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:

@@ -154,8 +154,10 @@ def _average_precisions(
     """Average precision of the classifier's scores per class index; None if no image has the class."""
     scores = np.stack([output.read(i)["scores"] for i in tags])
     present = np.stack(list(tags.values())).astype(bool)
-    found = {str(k): average_precision(scores[:, k], present[:, k]) for k in range(present.shape[1]) if k != background}
-    return {name: None if np.isnan(value) else value for name, value in found.items()}
+    precisions = {
+        str(k): average_precision(scores[:, k], present[:, k]) for k in range(present.shape[1]) if k != background
+    }
+    return {name: None if np.isnan(value) else value for name, value in precisions.items()}
 
 
 STAGE = Stage(

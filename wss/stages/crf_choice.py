@@ -120,8 +120,8 @@ def choose(
     calls = ((_example(samples, labels, predictor, i),) for i in ids)
     total = np.zeros((len(settings), len(classes), len(classes)), np.int64)
     jobs = context.jobs if context.device.type == "cpu" else 1
-    for image_id, found in zip(ids, each(trial, calls, jobs), strict=True):
-        total += found
+    for image_id, matrices in zip(ids, each(trial, calls, jobs), strict=True):
+        total += matrices
         advance(1, image_id)
     scores = {name: float(miou(matrix)) for name, matrix in zip(settings, total, strict=True)}
     best = max((n for n in scores if n != NONE or params.may_leave_out), key=lambda name: scores[name])
@@ -204,9 +204,9 @@ def _agreement(
 ) -> NDArray[np.int64]:
     """Confusion matrices (S,K,K) of an image's labels and its predictions, refined with each of the settings."""
     probs = torch.from_numpy(example.probs.astype(np.float32)).to(device)
-    found = []
+    matrices = []
     for params in settings:
         refined = probs if params is None else refine(params, example.image, probs, example.valid)
         predicted = refined.argmax(0).to(torch.uint8).cpu().numpy()
-        found.append(confusion_matrix(example.labels, predicted, num_classes, UNLABELLED))
-    return np.stack(found)
+        matrices.append(confusion_matrix(example.labels, predicted, num_classes, UNLABELLED))
+    return np.stack(matrices)

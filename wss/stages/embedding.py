@@ -96,8 +96,8 @@ def clustered(embeddings: Tensor, params: SegmentParams) -> Tensor:
 
 def known_classes(labels: Store, image_id: str) -> NDArray[np.int64]:
     """Classes that occur in an image's labels or tags, int64, ascending."""
-    found = np.unique(labels.get("labels", image_id))
-    found = found[found != UNLABELLED]
+    classes = np.unique(labels.get("labels", image_id))
+    classes = classes[classes != UNLABELLED]
     if labels.has("tags", image_id):
-        found = np.union1d(found, np.flatnonzero(labels.get("tags", image_id)))
-    return found.astype(np.int64)
+        classes = np.union1d(classes, np.flatnonzero(labels.get("tags", image_id)))
+    return classes.astype(np.int64)

@@ -51,18 +51,18 @@ def run(params: EvaluateParams, inputs: Inputs, output: StoreWriter, context: Co
         context.progress.say(f"evaluate: {gap}")
     todo = pending(ids, output)
     advance = context.progress.task("evaluating", len(ids), len(ids) - len(todo))
-    for image_id, found in map_over_processes(
+    for image_id, arrays in map_over_processes(
         partial(_confusion, samples, predictions, len(classes), params.trimap), todo
     ):
-        output.append(image_id, found)
+        output.append(image_id, arrays)
         advance(1, image_id)
     total = np.zeros((len(classes), len(classes)), np.int64)
     bands = np.zeros((len(params.trimap), *total.shape), np.int64)
     for image_id in ids:
-        found = output.read(image_id)
-        total += found["confusion"]
+        arrays = output.read(image_id)
+        total += arrays["confusion"]
         if params.trimap:
-            bands += found["trimap"]
+            bands += arrays["trimap"]
     unmasked = set(predictions.ids) - set(ids)
     volumes = _volume_scores(samples, predictions, context, unmasked) if params.volumes else {}
     test_time = predictions.meta["test_time"]
@@ -134,12 +134,12 @@ def _confusion(
     samples: Store, predictions: Store, num_classes: int, widths: Sequence[int], image_id: str
 ) -> dict[str, NDArray[Any]]:
     truth, labels = samples.get("mask", image_id), predictions.get("labels", image_id)
-    found = {"confusion": confusion_matrix(truth, labels, num_classes)}
+    arrays = {"confusion": confusion_matrix(truth, labels, num_classes)}
     if widths:
         distance = boundary_distance(truth)
         bands = [confusion_matrix(trimap(truth, distance, width), labels, num_classes) for width in widths]
-        found["trimap"] = np.stack(bands)
-    return found
+        arrays["trimap"] = np.stack(bands)
+    return arrays
 
 
 def _initialisation(record: dict[str, Any]) -> str:

@@ -155,7 +155,7 @@ class _Extraction:
     def __call__(self, image_id: str) -> dict[str, NDArray[Any]]:
         image = np.asarray(self._samples.get("image", image_id))
         device = next(self._model.parameters()).device
-        found: dict[str, list[NDArray[Any]]] = {name: [] for name in self._levels}
+        by_level: dict[str, list[NDArray[Any]]] = {name: [] for name in self._levels}
         for view in self._views:
             rgb = _tensor(seen(image, {}, view)[0], device)
             height, width = rgb.shape[2:]
@@ -165,8 +165,8 @@ class _Extraction:
             for name, stride in zip(self._levels, self._strides, strict=True):
                 inside = maps[LEVELS.index(name)][0, :, : -(-height // stride), : -(-width // stride)]
                 values = inside.flatten(1).T
-                found[name].append(values.to(torch.float16).cpu().numpy())
-        arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+                by_level[name].append(values.to(torch.float16).cpu().numpy())
+        arrays = {name: np.concatenate(parts) for name, parts in by_level.items()}
         if not all(np.isfinite(values).all() for values in arrays.values()):
             raise DataError(
                 f"image {image_id!r}: the backbone's features exceed the range of half precision and cannot be stored"

@@ -115,8 +115,8 @@ def gradient(loss: RegularisedLoss, probs: torch.Tensor, rgb: torch.Tensor, of: 
     leaf = (probs if of == "segment" else probs.clamp(min=_LEAST).log()).detach().requires_grad_()
     with torch.enable_grad():
         segments = leaf if of == "segment" else leaf.softmax(1)
-        (found,) = torch.autograd.grad(loss.regulariser(segments, Batch(rgb, labels, valid, {}), valid), leaf)
-    return found
+        (derivative,) = torch.autograd.grad(loss.regulariser(segments, Batch(rgb, labels, valid, {}), valid), leaf)
+    return derivative
 
 
 STAGE = Stage(

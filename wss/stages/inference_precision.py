@@ -31,12 +31,12 @@ def stage_precision(
     """
     state = output.load_checkpoint() if asked == "auto" else None
     if state is None:
-        found = decide_inference(asked, context.device, passes, example)
+        precision = decide_inference(asked, context.device, passes, example)
         if asked == "auto":
-            output.save_checkpoint({"precision": found.record()})
-        if found.times is not None:
-            context.progress.say(f"{stage}: {found}")
+            output.save_checkpoint({"precision": precision.record()})
+        if precision.times is not None:
+            context.progress.say(f"{stage}: {precision}")
     else:
-        found = Precision(**state["precision"])
-    output.log["precision"] = found.record()
-    return found
+        precision = Precision(**state["precision"])
+    output.log["precision"] = precision.record()
+    return precision

@@ -38,15 +38,15 @@ def run(params: LabelQualityParams, inputs: Inputs, output: StoreWriter, context
     todo = pending(ids, output)
     advance = context.progress.task("comparing labels with masks", len(ids), len(ids) - len(todo))
     for image_id in todo:
-        truth, found = samples.get("mask", image_id), labels.get("labels", image_id)
+        truth, proposed = samples.get("mask", image_id), labels.get("labels", image_id)
         certainty = labels.get("certainty", image_id) if labels.has("certainty", image_id) else None
-        levels, counts = confusion_by_certainty(truth, found, certainty, len(classes))
+        levels, counts = confusion_by_certainty(truth, proposed, certainty, len(classes))
         output.append(
             image_id,
             {
                 "levels": levels.astype(np.uint8),
                 "counts": counts,
-                "unlabelled": np.array([((found == UNLABELLED) & (truth != UNLABELLED)).sum()], np.int64),
+                "unlabelled": np.array([((proposed == UNLABELLED) & (truth != UNLABELLED)).sum()], np.int64),
             },
         )
         advance(1, image_id)

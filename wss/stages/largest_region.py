@@ -47,14 +47,14 @@ def groups(samples: Store, ids: Sequence[str]) -> list[list[str]]:
         samples: The data set.
         ids: The images.
     """
-    found: list[list[str]] = []
+    volumes: list[list[str]] = []
     given, seen = set(ids), set()
     for volume in samples.meta["volumes"].values():
         slices = [i for i in volume["ids"] if i in given]
         if len({tuple(samples.shape("image", i)[:2]) for i in slices}) == 1:
-            found.append(slices)
+            volumes.append(slices)
             seen.update(slices)
-    return found + [[i] for i in ids if i not in seen]
+    return volumes + [[i] for i in ids if i not in seen]
 
 
 def run(params: LargestRegionParams, inputs: Inputs, output: StoreWriter, context: Context) -> None:
@@ -122,8 +122,8 @@ def _trial(samples: Store, predictions: Store, labels: Store, background: int) -
     return Trial(*np.mean(scores, 0).tolist()) if scores else None
 
 
-def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    return 2 * int((found & truth).sum()) / (int(found.sum()) + int(truth.sum()))
+def _dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return 2 * int((predicted & truth).sum()) / (int(predicted.sum()) + int(truth.sum()))
 
 
 def stacked(samples: Store, ids: Sequence[str], labels_of: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.uint8]:

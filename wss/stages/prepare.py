@@ -253,25 +253,25 @@ def _boxed(samples: Store, boxes: NDArray[np.int32], nothing: Labels) -> dict[st
 
 def _tags(samples: Store, image_id: str) -> NDArray[np.uint8] | None:
     """Tags of the image, uint8 (K,), from the first that exists of: tags, mask, boxes, strokes, scribble. None if none exists."""
-    found: NDArray[Any]
+    labels: NDArray[Any]
     if samples.has("tags", image_id):
-        found = np.flatnonzero(samples.get("tags", image_id))
+        labels = np.flatnonzero(samples.get("tags", image_id))
     elif samples.has("mask", image_id):
-        found = samples.get("mask", image_id)
+        labels = samples.get("mask", image_id)
     elif samples.has("boxes", image_id):
-        found = samples.get("boxes", image_id)[:, 0]
+        labels = samples.get("boxes", image_id)[:, 0]
     elif samples.has("strokes", image_id):
-        found = samples.get("strokes", image_id)[:, 1]
+        labels = samples.get("strokes", image_id)[:, 1]
     elif samples.has("scribble", image_id):
-        found = samples.get("scribble", image_id)
+        labels = samples.get("scribble", image_id)
     else:
         return None
-    return _present(samples, found)
+    return _present(samples, labels)
 
 
-def _present(samples: Store, found: NDArray[Any]) -> NDArray[np.uint8]:
-    """Tags, uint8 (K,), of the classes in ``found``; the background is always tagged."""
-    tags = np.isin(np.arange(len(samples.meta["classes"])), found).astype(np.uint8)
+def _present(samples: Store, labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Tags, uint8 (K,), of the classes in ``labels``; the background is always tagged."""
+    tags = np.isin(np.arange(len(samples.meta["classes"])), labels).astype(np.uint8)
     if samples.meta["background"] is not None:
         tags[samples.meta["background"]] = 1
     return tags

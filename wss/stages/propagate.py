@@ -128,10 +128,12 @@ def _propagate(
     if valid is not None:
         known = np.where(valid, known, np.uint8(UNLABELLED))
     try:
-        found = params.method.propagate(samples.get("image", image_id), known, len(samples.meta["classes"]), **given)
+        proposal = params.method.propagate(samples.get("image", image_id), known, len(samples.meta["classes"]), **given)
     except DataError as error:
         raise DataError(f"image {image_id!r}: {error}") from error
-    return found if valid is None else replace(found, labels=np.where(valid, found.labels, np.uint8(UNLABELLED)))
+    return (
+        proposal if valid is None else replace(proposal, labels=np.where(valid, proposal.labels, np.uint8(UNLABELLED)))
+    )
 
 
 def _read(store: Store, item: str, image_id: str, samples: Store) -> NDArray[Any]:

@@ -91,12 +91,14 @@ def labelled_segments(
     cells = embedded(model, rgb, params.segments.stride, amp)
     coarse = coarse_labels(labels, params.segments.stride, num_classes)
     clusters = clustered(cells, params.segments)
-    found = split_segments(clusters, coarse) if params.labels == "split" else split_segments(clusters)
-    found = split_segments(found.ids, valid=(segment_labels(coarse, found, num_classes) != UNLABELLED)[found.ids])
+    segments = split_segments(clusters, coarse) if params.labels == "split" else split_segments(clusters)
+    segments = split_segments(
+        segments.ids, valid=(segment_labels(coarse, segments, num_classes) != UNLABELLED)[segments.ids]
+    )
     return {
-        "prototypes": segment_prototypes(cells, found).to(torch.float16).cpu().numpy(),
-        "labels": segment_labels(coarse, found, num_classes).to(torch.uint8).cpu().numpy(),
-        "segments": found.ids[0].to(torch.int32).cpu().numpy(),
+        "prototypes": segment_prototypes(cells, segments).to(torch.float16).cpu().numpy(),
+        "labels": segment_labels(coarse, segments, num_classes).to(torch.uint8).cpu().numpy(),
+        "segments": segments.ids[0].to(torch.int32).cpu().numpy(),
     }
 
 

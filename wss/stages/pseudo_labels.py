@@ -71,19 +71,19 @@ def run(params: PseudoLabelsParams, inputs: Inputs, output: StoreWriter, context
 def _arrays(
     params: PseudoLabelsParams, labels: Store, predictions: Store, image_id: str
 ) -> dict[str, NDArray[np.uint8]]:
-    found = predictions.get("labels", image_id)
+    predicted = predictions.get("labels", image_id)
     probs = probabilities(predictions, image_id) if predictions.has("probs", image_id) else None
     tags = labels.get("tags", image_id) if labels.has("tags", image_id) else None
     if params.restrict and tags is not None:
-        found, probs = among(found, probs, tags.astype(bool))
-    sure = found != UNLABELLED
+        predicted, probs = among(predicted, probs, tags.astype(bool))
+    sure = predicted != UNLABELLED
     if params.entropy_below is not None and probs is not None:
         sure &= entropy_share(probs) < params.entropy_below
     if params.largest:
-        sure = largest_parts(np.where(sure, found, UNLABELLED).astype(np.uint8)) != UNLABELLED
-    found = np.where(sure, found, UNLABELLED).astype(np.uint8)
-    given = labels.get("labels", image_id) if params.keep else np.full_like(found, UNLABELLED)
-    arrays = {"labels": np.where(given == UNLABELLED, found, given)}
+        sure = largest_parts(np.where(sure, predicted, UNLABELLED).astype(np.uint8)) != UNLABELLED
+    predicted = np.where(sure, predicted, UNLABELLED).astype(np.uint8)
+    given = labels.get("labels", image_id) if params.keep else np.full_like(predicted, UNLABELLED)
+    arrays = {"labels": np.where(given == UNLABELLED, predicted, given)}
     if probs is not None:
         doubt = np.where(sure, 1 - probs.max(0).astype(np.float64), 1)
         arrays["certainty"] = certainty_levels(np.where(given == UNLABELLED, doubt, 0))

@@ -181,8 +181,8 @@ def _behind(
 
     def model_of(prediction: Store) -> Store | None:
         earlier = source(prediction, "predictions")
-        found = source(prediction, "model") if earlier is None else model_of(earlier)
-        return by_key.get(prediction.meta["model"]) if found is None else found
+        network = source(prediction, "model") if earlier is None else model_of(earlier)
+        return by_key.get(prediction.meta["model"]) if network is None else network
 
     pairs = []
     for store in metrics:

@@ -55,9 +55,9 @@ def run(params: RetrievalPicturesParams, inputs: Inputs, output: StoreWriter, co
     for image_id in todo:
         image = samples.get("image", image_id)
         with torch.inference_mode():
-            found, queries = query_segments(model, as_tensor(image, context.device), params.segments, amp=False)
-        query = _conspicuous(bank, found, queries, image_id, samples.meta["background"])
-        tiles = [spotlight(image, _pixels(found.ids[0] == query, params.segments.stride, image))]
+            segments, queries = query_segments(model, as_tensor(image, context.device), params.segments, amp=False)
+        query = _conspicuous(bank, segments, queries, image_id, samples.meta["background"])
+        tiles = [spotlight(image, _pixels(segments.ids[0] == query, params.segments.stride, image))]
         for neighbour, segment in _nearest(bank, queries[query], image_id, params.neighbours):
             place = torch.from_numpy(prototypes.get("segments", neighbour) == segment)
             other = samples.get("image", neighbour)
@@ -71,19 +71,19 @@ def run(params: RetrievalPicturesParams, inputs: Inputs, output: StoreWriter, co
     )
 
 
-def _conspicuous(bank: Bank, found: Segments, queries: Tensor, image_id: str, background: int | None) -> int:
+def _conspicuous(bank: Bank, segments: Segments, queries: Tensor, image_id: str, background: int | None) -> int:
     """Index of the largest segment whose nearest neighbour is not background, or of the largest segment if there is none."""
     _, index = bank.search(queries, 1, without=image_id)
-    sizes = torch.bincount(found.ids.flatten(), minlength=found.count)
+    sizes = torch.bincount(segments.ids.flatten(), minlength=segments.count)
     if background is not None:
-        sizes = sizes + (bank.labels[index[:, 0]] != background) * found.ids.numel()
+        sizes = sizes + (bank.labels[index[:, 0]] != background) * segments.ids.numel()
     return int(sizes.argmax())
 
 
 def _nearest(bank: Bank, query: Tensor, image_id: str, count: int) -> list[tuple[str, int]]:
     """The ``count`` images with the most similar segments, each with the number of its most similar segment."""
     similarity, index = (
-        found[0].cpu().numpy() for found in bank.search(query[None], len(bank.labels), without=image_id)
+        tensor[0].cpu().numpy() for tensor in bank.search(query[None], len(bank.labels), without=image_id)
     )
     index = index[np.isfinite(similarity)]
     images, first = np.unique(bank.image.cpu().numpy()[index], return_index=True)

@@ -120,11 +120,11 @@ def retrieved(
     for scale in params.scales:
         scaled = rgb if scale == 1 else _resize(rgb, [max(1, round(side * scale)) for side in size])
         for mirrored in (False, True) if params.flip else (False,):
-            found, prototypes = query_segments(model, scaled.flip(3) if mirrored else scaled, params.segments, amp)
+            segments, prototypes = query_segments(model, scaled.flip(3) if mirrored else scaled, params.segments, amp)
             neighbours = bank.search(
                 prototypes, params.neighbours, classes=classes, without=image_id if params.others else None
             )
-            shares = bank.votes(neighbours, num_classes)[found.ids].permute(0, 3, 1, 2)
+            shares = bank.votes(neighbours, num_classes)[segments.ids].permute(0, 3, 1, 2)
             shares = enlarged(shares, params.segments.stride, scaled.shape[2:])
             total = total + _resize(shares.flip(3) if mirrored else shares, size)[0]
     return total / total.sum(0).clamp(min=torch.finfo(total.dtype).tiny)
@@ -133,8 +133,8 @@ def retrieved(
 def query_segments(model: EmbeddingSegmenter, rgb: Tensor, params: SegmentParams, amp: bool) -> tuple[Segments, Tensor]:
     """Segments of an image (1,3,H,W) on the grid of cells, and their prototypes (S,C)."""
     cells = embedded(model, rgb, params.stride, amp)
-    found = split_segments(clustered(cells, params))
-    return found, segment_prototypes(cells, found)
+    segments = split_segments(clustered(cells, params))
+    return segments, segment_prototypes(cells, segments)
 
 
 def _resize(maps: Tensor, size: list[int]) -> Tensor:

@@ -96,8 +96,8 @@ def require_meaning(masks: Sequence[StoredLabels], scribbles: Sequence[StoredLab
     """
     for_masks, for_scribbles = declared_values(source)
     catalogue = source.catalogue
-    found = mask_values(masks, catalogue, for_masks) + scribble_values(scribbles, catalogue, for_scribbles)
-    for finding in found:
+    findings = mask_values(masks, catalogue, for_masks) + scribble_values(scribbles, catalogue, for_scribbles)
+    for finding in findings:
         if finding.severity == "error":
             raise DataError(f"{finding.file or source.catalogue.kind}: {finding.message}; {finding.remedy}")
 

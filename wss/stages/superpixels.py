@@ -56,9 +56,9 @@ def _edges(method: SuperpixelMethod, samples: Store, edges: Store | None) -> Sto
 
 
 def _segment(params: SuperpixelsParams, samples: Store, edges: Store | None, image_id: str) -> NDArray[np.int32]:
-    found = None if edges is None else edge_strengths(edges.get("edges", image_id))
+    strengths = None if edges is None else edge_strengths(edges.get("edges", image_id))
     try:
-        return params.method.segment(samples.get("image", image_id), found)
+        return params.method.segment(samples.get("image", image_id), strengths)
     except DataError as error:
         raise DataError(f"image {image_id!r}: {error}") from error
 

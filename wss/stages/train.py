@@ -171,10 +171,10 @@ def _precision(
             model, params.method, params.phases[0], data, part, context.device, channels_last=params.channels_last
         )
 
-    found = decide(params.amp, context.device, steps, MIN_STEPS, prepare)
-    if found.times is not None:
-        context.progress.say(f"train: {found}")
-    return found
+    precision = decide(params.amp, context.device, steps, MIN_STEPS, prepare)
+    if precision.times is not None:
+        context.progress.say(f"train: {precision}")
+    return precision
 
 
 def _nobody(*told: object) -> None:
@@ -339,7 +339,7 @@ def _validator(
     def validate(model: nn.Module) -> Mapping[str, float]:
         palette = np.array(samples.meta["palette"], np.uint8)
         predictor = Predictor(model, classes, palette, settings.device, amp=settings.amp)
-        found = {}
+        scores = {}
         for name, ids in scored.items():
             total = np.zeros((len(classes), len(classes)), np.int64)
             for image_id in ids:
@@ -347,8 +347,8 @@ def _validator(
                 total += confusion_matrix(samples.get("mask", image_id), prediction, len(classes))
             total = all_reduce_sum(torch.from_numpy(total)).numpy()
             if total.any():
-                found[name] = miou(total)
-        return found
+                scores[name] = miou(total)
+        return scores
 
     return validate
 

@@ -51,8 +51,8 @@ def run(params: WalkParams, inputs: Inputs, output: StoreWriter, context: Contex
     todo = pending(ids, output)
     advance = context.progress.task("random walks", len(ids), len(ids) - len(todo))
     for image_id in todo:
-        found = walker(samples.get("image", image_id), labels.get("labels", image_id))
-        output.append(image_id, {"labels": found.labels, "certainty": certainty_levels(1 - found.weights)})
+        walked = walker(samples.get("image", image_id), labels.get("labels", image_id))
+        output.append(image_id, {"labels": walked.labels, "certainty": certainty_levels(1 - walked.weights)})
         advance(1, image_id)
     output.meta.update(labels.meta)
     output.meta["proposals"] = "rawks"

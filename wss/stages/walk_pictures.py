@@ -44,9 +44,9 @@ def run(params: WalkPicturesParams, inputs: Inputs, output: StoreWriter, context
     palette = np.array(samples.meta["palette"], np.uint8)
     for image_id in todo:
         image = samples.get("image", image_id)
-        found = walker(image, labels.get("labels", image_id))
-        painted = overlay(image, found.labels, palette, unpainted=samples.meta["background"])
-        output.append(image_id, {"tiles": np.stack([boundary_map(found), painted, weight_map(found)])})
+        walked = walker(image, labels.get("labels", image_id))
+        painted = overlay(image, walked.labels, palette, unpainted=samples.meta["background"])
+        output.append(image_id, {"tiles": np.stack([boundary_map(walked), painted, weight_map(walked)])})
         advance(1, image_id)
     output.meta["captions"] = ["Boundaries", "Propagated labels", "Weights"]
     output.meta["titles"] = dict.fromkeys(ids, "Boundaries: black stops walks. Weights: red is 1, blue is 0")

@@ -103,12 +103,12 @@ def _measure(method: Method, terms: Sequence[str], trial: Trial, threads: int) -
 
 
 def _least(work: Callable[[], None], repeats: int, device: torch.device) -> float:
-    found = []
+    seconds = []
     for _ in range(repeats + 1):
         start = _clock(device)
         work()
-        found.append(_clock(device) - start)
-    return min(found[1:])
+        seconds.append(_clock(device) - start)
+    return min(seconds[1:])
 
 
 def _clock(device: torch.device) -> float:

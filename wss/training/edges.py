@@ -237,10 +237,10 @@ def _precision(
             trial, lambda batch: _loss(trial, batch, params), data, batch_size, device, channels_last=True
         )
 
-    found = decide(params.amp, device, steps, MIN_STEPS, prepare)
-    if found.times is not None:
-        hooks.say(f"train-edges: {found}")
-    return found
+    precision = decide(params.amp, device, steps, MIN_STEPS, prepare)
+    if precision.times is not None:
+        hooks.say(f"train-edges: {precision}")
+    return precision
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

@@ -38,10 +38,10 @@ def free_bytes(folder: Path = FOLDER) -> int | None:
     The free memory is divided by the number of processes of the run on this machine.
     """
     try:
-        found = os.statvfs(folder)
+        status = os.statvfs(folder)
     except OSError:
         return None
-    return int(found.f_bavail * found.f_frsize * _SHARE) // local_world_size()
+    return int(status.f_bavail * status.f_frsize * _SHARE) // local_world_size()
 
 
 def fitting(workers: int, batch_bytes: int, say: Callable[[str], None], free: int | None = None) -> int:

@@ -45,9 +45,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         mean, variance, count = _statistics(input.detach())
         with torch.no_grad():
             # only batch normalisation keeps running statistics
-            for kept, found in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
+            for kept, current in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
                 if kept is not None and self.momentum is not None:
-                    kept.lerp_(found.to(kept.dtype), self.momentum)
+                    kept.lerp_(current.to(kept.dtype), self.momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         output: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, variance, count, self.eps)  # type: ignore[no-untyped-call]
