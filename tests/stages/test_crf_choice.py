@@ -49,14 +49,21 @@ def _scene(kind, seed):
     return image, mask
 
 
-def _stores(tmp_path, kind, labels_of=lambda mask: mask, model="train", shift=0):
+def _stores(tmp_path, kind, labels_of=lambda mask: mask, model="train", held_out=lambda mask: mask):
+    """Four training images, and one of the scored split, which has labels too (``held_out``)."""
     scenes = {f"t{n}": _scene(kind, n) for n in range(4)} | {"v0": _scene(kind, 9)}
     names = {"classes": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]]}
-    samples = written(tmp_path / "samples.h5", SAMPLES, {i: {"image": s[0]} for i, s in scenes.items()}, **names)
+    samples = written(
+        tmp_path / "samples.h5",
+        SAMPLES,
+        {i: {"image": s[0]} for i, s in scenes.items()},
+        splits={"train": [i for i in scenes if i != "v0"], "val": ["v0"]},
+        **names,
+    )
     labels = written(
         tmp_path / "labels.h5",
         LABELS,
-        {i: {"labels": labels_of(s[1])} for i, s in scenes.items() if i != "v0"},
+        {i: {"labels": (held_out if i == "v0" else labels_of)(s[1])} for i, s in scenes.items()},
         annotation="scribble",
     )
     image = torch.from_numpy(scenes["v0"][0]).permute(2, 0, 1)[None].float()
@@ -72,7 +79,9 @@ def _stores(tmp_path, kind, labels_of=lambda mask: mask, model="train", shift=0)
         bfloat16=None,
         **names,
     )
-    trained = written(tmp_path / "train.h5", MODEL, {})
+    writer = StoreWriter(tmp_path / "train.h5", MODEL, {"key": "train", "params": '{"split": "train"}'})
+    writer.finish({})
+    trained = Store(tmp_path / "train.h5", MODEL)
     return {"samples": samples, "predictions": predictions, "model": trained, "labels": labels}, scenes["v0"][1]
 
 
@@ -130,14 +139,13 @@ def test_without_labels_of_two_classes_the_usual_preset_is_used_and_said(tmp_pat
     stores, _ = _stores(tmp_path, "noisy", lambda mask: labels_of(mask).astype(np.uint8))
     out, told = _run(stores, tmp_path)
     assert out.meta["crf_choice"] == {"chosen": "resnet101", "images": 0, "miou_on_training_labels": {}}
-    assert "no training image has labels of two classes" in told[0]
+    assert "fewer than two classes" in told[0]
     assert out.meta["crf"] == {"iterations": 10, **CrfParams().kernels()}
 
 
 def test_only_labelled_pixels_decide(tmp_path):
     """Labels on the upper half, where all is flat: the noise of the lower half cannot tell."""
     stores, _ = _stores(tmp_path, "noisy")
-    ids = stores["labels"].ids
     choice = choose(
         CrfParams(preset="auto"), *(stores[r] for r in ("samples", "predictions", "model", "labels")), Context()
     )
@@ -157,7 +165,7 @@ def test_only_labelled_pixels_decide(tmp_path):
     choice = choose(
         CrfParams(preset="auto"), *(stores[r] for r in ("samples", "predictions", "model", "labels")), Context()
     )
-    assert len(ids) == 4 and full < 0.8 and choice.scores[NONE] == 1.0
+    assert full < 0.8 and choice.scores[NONE] == 1.0
 
 
 def test_another_network_is_refused(tmp_path):
@@ -188,6 +196,50 @@ def test_few_large_images_decide(tmp_path, monkeypatch):
     monkeypatch.setattr(crf_choice, "PIXELS", 2 * SIZE[0] * SIZE[1])
     stores, _ = _stores(tmp_path, "noisy")
     assert _run(stores, tmp_path)[0].meta["crf_choice"]["images"] == 2
+
+
+def test_labels_of_the_scored_split_are_never_read(tmp_path):
+    def background_only(mask):
+        return np.zeros_like(mask)
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    stores, _ = _stores(tmp_path / "a", "noisy", background_only)  # only the scored image has labels of both classes
+    out, told = _run(stores, tmp_path / "a")
+    assert out.meta["crf_choice"]["images"] == 0 and "fewer than two classes" in told[-1]
+    wrong, _ = _stores(tmp_path / "b", "noisy", held_out=lambda mask: 1 - mask)
+    right, _ = _stores(tmp_path, "noisy")
+    choices = [
+        _run(stores, place)[0].meta["crf_choice"] for stores, place in ((wrong, tmp_path / "b"), (right, tmp_path))
+    ]
+    assert choices[0] == choices[1] and choices[0]["images"] == 4
+
+
+def test_labels_in_opposite_corners_still_decide(tmp_path, monkeypatch):
+    monkeypatch.setattr(crf_choice, "WINDOW", 16)
+
+    def corners(mask):
+        labels = np.full_like(mask, 255)
+        labels[:4, -6:-3], labels[:4, -3:] = 0, 1
+        labels[-3:, :3] = 0
+        return labels
+
+    stores, _ = _stores(tmp_path, "noisy", corners)
+    choice = _run(stores, tmp_path)[0].meta["crf_choice"]
+    assert choice["images"] == 4 and all(0 <= score <= 1 for score in choice["miou_on_training_labels"].values())
+
+
+def test_one_large_image_leaves_the_small_ones(tmp_path, monkeypatch):
+    size = SIZE[0] * SIZE[1]
+    images = {"large": (4 * SIZE[0], SIZE[1])} | {f"s{n}": SIZE for n in range(6)}
+    pixels = {i: {"image": np.zeros((*shape, 3), np.uint8)} for i, shape in images.items()}
+    samples = written(tmp_path / "s.h5", SAMPLES, pixels, splits={"train": list(images)}, classes=["a", "b"])
+    known = {i: {"labels": np.arange(h * w, dtype=np.uint8).reshape(h, w) % 2} for i, (h, w) in images.items()}
+    labels = written(tmp_path / "l.h5", LABELS, known, annotation="scribble")
+    monkeypatch.setattr(crf_choice, "PIXELS", 10 * size)
+    assert list(crf_choice._deciding(samples, labels, "train")) == list(images)
+    monkeypatch.setattr(crf_choice, "PIXELS", 8 * size)
+    assert len(crf_choice._deciding(samples, labels, "train")) == 5
 
 
 def test_scaled_candidates_follow_size_and_colours():

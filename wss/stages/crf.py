@@ -61,7 +61,7 @@ def _refine(
 
 STAGE = Stage(
     "crf",
-    1,
+    2,
     CrfParams,
     {
         "samples": Input(SAMPLES),

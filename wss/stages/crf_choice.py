@@ -19,7 +19,7 @@ from wss.predictor import InferenceParams, Predictor
 from wss.stages.crf_kernels import CrfParams, refine
 from wss.stages.parallel import each
 from wss.stages.probabilities import kept
-from wss.stages.splits import evenly
+from wss.stages.splits import evenly, split_ids
 from wss.stages.stage import Context
 from wss.store import Store
 
@@ -28,11 +28,11 @@ NONE = "none"
 FALLBACK = "resnet101"
 """Preset that is taken where no labels can tell."""
 IMAGES = 40
-"""Training images that are looked at, at most."""
+"""Largest number of training images that decide."""
 PIXELS = 4_000_000
-"""Pixels of them that are refined with each setting, at most."""
+"""Largest number of pixels that are refined with each setting. Large images are cut (``WINDOW``) before they count."""
 WINDOW = 1024
-"""Side in pixels of the part of an image that is refined; larger images are cut around their labels."""
+"""Side in pixels of the part of an image that is refined. Larger images are cut around a labelled pixel."""
 PUBLISHED = ("largefov", "msc", "vgg16", "resnet101")
 SCALED = {
     "narrow": (0.08, 0.15, 1.0),
@@ -66,7 +66,7 @@ class Choice:
 
     def __str__(self) -> str:
         if not self.images:
-            return f"{self.name}, because no training image has labels of two classes to choose by"
+            return f"{self.name}, because the labels of training images name fewer than two classes to choose by"
         without, chosen = self.scores[NONE], self.scores[self.name]
         where = f"on labelled pixels of {self.images} training images"
         if self.params is None:
@@ -87,14 +87,16 @@ def choose(
 
     The candidates are: no CRF, where the parameters allow it; the presets in ``PUBLISHED``, whose kernels are for photographs
     of about 500 pixels; the settings in ``SCALED``, which follow the size and the colours of the images. The first of equal
-    candidates is taken. The images are evenly spread over those with labels. They are predicted as the scored images are.
+    candidates is taken. The images are evenly spread over those with labels in the split on which the network was trained.
+    Labels of other splits are never read, because the scored images may have some. The images are predicted as the
+    scored images are.
 
     Args:
         params: Iterations and engine of all candidates.
         samples: The data set.
         predictions: The predictions that will be refined; they say how images go through the network.
         model: The network that made them.
-        labels: Labels of training images.
+        labels: Labels of images, also of training images.
         context: Device, processes and progress.
 
     Raises:
@@ -102,10 +104,10 @@ def choose(
     """
     if predictions.meta["model"] != model.key:
         raise UsageError("crf: the input `model` did not make the input `predictions`; name the network that made them")
-    ids = _deciding(samples, labels)
-    if not ids:
+    windows = _deciding(samples, labels, model.params["split"])
+    if not windows:
         return Choice(FALLBACK, params.model_copy(update={"preset": FALLBACK}), 0, {})
-    settings = candidates(params, [samples.get("image", i) for i in ids])
+    settings = candidates(params, [samples.get("image", i) for i in windows])
     classes = samples.meta["classes"]
     predictor = Predictor(
         build_model(model),
@@ -115,17 +117,17 @@ def choose(
         InferenceParams.model_validate(predictions.meta["test_time"]),
         bool((predictions.meta.get("bfloat16") or {}).get("prediction")),
     )
-    advance = context.progress.task("choosing CRF settings", len(ids))
+    advance = context.progress.task("choosing CRF settings", len(windows))
     trial = partial(_agreement, list(settings.values()), len(classes), str(context.device))
-    calls = ((_example(samples, labels, predictor, i),) for i in ids)
+    calls = ((_example(samples, labels, predictor, i, window),) for i, window in windows.items())
     total = np.zeros((len(settings), len(classes), len(classes)), np.int64)
     jobs = context.jobs if context.device.type == "cpu" else 1
-    for image_id, matrices in zip(ids, each(trial, calls, jobs), strict=True):
+    for image_id, matrices in zip(windows, each(trial, calls, jobs), strict=True):
         total += matrices
         advance(1, image_id)
     scores = {name: float(miou(matrix)) for name, matrix in zip(settings, total, strict=True)}
     best = max((n for n in scores if n != NONE or params.may_leave_out), key=lambda name: scores[name])
-    return Choice(best, settings[best], len(ids), scores)
+    return Choice(best, settings[best], len(windows), scores)
 
 
 def candidates(params: CrfParams, images: Sequence[NDArray[np.uint8]]) -> dict[str, CrfParams | None]:
@@ -152,20 +154,29 @@ def candidates(params: CrfParams, images: Sequence[NDArray[np.uint8]]) -> dict[s
     return tried
 
 
-def _deciding(samples: Store, labels: Store) -> list[str]:
-    """Training images that decide; none if fewer than two classes are labelled in them."""
-    labelled, classes, areas = [], set[int](), []
-    for image_id in evenly([i for i in labels.ids if i in samples], 5 * IMAGES):
-        named = np.unique(labels.get("labels", image_id))
-        named = named[named != UNLABELLED]
-        if len(named):
-            labelled.append(image_id)
-            classes.update(named.tolist())
-            height, width = samples.shape("image", image_id)[:2]
-            areas.append(min(height, WINDOW) * min(width, WINDOW))
-    if len(classes) < 2:
-        return []
-    return evenly(labelled, min(IMAGES, max(1, PIXELS // max(areas))))
+def _deciding(samples: Store, labels: Store, split: str) -> dict[str, tuple[slice, slice]]:
+    """Images of the split that decide, each with the part that is refined; empty if fewer than two classes are labelled there.
+
+    Each part has a labelled pixel. The parts have at most ``PIXELS`` pixels together, or there is one image.
+    """
+    windows, classes, areas = {}, {}, {}
+    for image_id in evenly([i for i in split_ids(samples, split) if i in labels], 5 * IMAGES):
+        known = labels.get("labels", image_id)
+        if (known != UNLABELLED).any():
+            windows[image_id] = window = _labelled_window(known)
+            classes[image_id] = set(np.unique(known[window]).tolist()) - {UNLABELLED}
+            areas[image_id] = known[window].size
+    ids = evenly(list(windows), IMAGES)
+    while len(ids) > 1 and sum(areas[i] for i in ids) > PIXELS:
+        ids = evenly(list(windows), len(ids) - 1)
+    return {i: windows[i] for i in ids} if len(set().union(*(classes[i] for i in ids))) > 1 else {}
+
+
+def _labelled_window(labels: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """At most ``WINDOW`` x ``WINDOW`` pixels around the labelled pixel nearest to the median of all labelled pixels."""
+    places = np.argwhere(labels != UNLABELLED)
+    row, column = places[np.square(places - np.median(places, axis=0)).sum(1).argmin()]
+    return _around(row, labels.shape[0]), _around(column, labels.shape[1])
 
 
 class _Example(NamedTuple):
@@ -184,10 +195,10 @@ class _Example(NamedTuple):
     valid: NDArray[np.bool_] | None
 
 
-def _example(samples: Store, labels: Store, predictor: Predictor, image_id: str) -> _Example:
+def _example(
+    samples: Store, labels: Store, predictor: Predictor, image_id: str, window: tuple[slice, slice]
+) -> _Example:
     image, known = samples.get("image", image_id), labels.get("labels", image_id)
-    rows, columns = (np.sort(places) for places in np.nonzero(known != UNLABELLED))
-    window = (_around(rows[len(rows) // 2], known.shape[0]), _around(columns[len(columns) // 2], known.shape[1]))
     valid = samples.get("valid", image_id)[window] > 0 if samples.has("valid", image_id) else None
     probs = kept(predictor.probabilities(image))
     return _Example(image[window], probs[(slice(None), *window)], known[window], valid)
