@@ -61,6 +61,22 @@ def test_unusable_arguments_are_named(tmp_path, monkeypatch):
     photo = wss.sample(1)
     with pytest.raises(UsageError, match="graph-cut"):
         wss.propagate(photo.image, photo.scribble, "graphcut")
+    with pytest.raises(UsageError, match="no method 'features'"):
+        wss.propagate(photo.image, photo.scribble, "features")
+    with pytest.raises(UsageError, match="leave out name"):
+        wss.propagate(photo.image, photo.scribble, "densecrf", name="superpixel")
+    with pytest.raises(DataError, match="NumPy arrays"):
+        wss.propagate(photo.image.tolist(), photo.scribble)
+    with pytest.raises(UsageError, match="whole number"):
+        wss.propagate(photo.image, photo.scribble, num_classes="7")
+    for number, split in ((-1, "train"), (0, "test"), (1.5, "val")):
+        with pytest.raises(UsageError, match="a split, train or val"):
+            wss.sample(number, split)
+    for settings in ({"train": 4}, ["train.batch_size=4"]):
+        with pytest.raises(UsageError, match="parameters by stage"):
+            wss.train(settings=settings)
+    with pytest.raises(UsageError, match="method is a name"):
+        wss.train(None)
     with pytest.raises(UsageError, match="does not use edges"):
         wss.propagate(photo.image, photo.scribble, edges=np.zeros((96, 128), np.float32))
     with pytest.raises(UsageError, match="smooth"):
@@ -73,3 +89,17 @@ def test_unusable_arguments_are_named(tmp_path, monkeypatch):
         wss.train(workspace=tmp_path)
     with pytest.raises(UsageError, match="no pipeline 'pcee'"):
         wss.run("pcee")
+
+
+def test_settings_may_hold_numbers_of_numpy_and_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    phases = {"*": {"epochs": None, "steps": np.int64(1), "lr": np.float32(0.5)}}
+    network = wss.train(settings={"train": {"phases": phases, "batch_size": np.int64(2), "validate_every": 0}})
+    assert "numpy" not in (tmp_path / "state.yaml").read_text()
+    photo = wss.sample(0, "val")
+    assert network(photo.image).dtype == np.uint8
+    for wrong in (photo.image / 255, photo.image[..., 0], photo.image[:0], photo.image.astype(np.uint16), [[1]]):
+        with pytest.raises(DataError, match=r"expected an RGB image"):
+            network(wrong)
+        with pytest.raises(DataError, match=r"expected an RGB image"):
+            network.probabilities(wrong)

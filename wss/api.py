@@ -33,8 +33,7 @@ def sample(number: int = 0, split: str = "train") -> Sample:
         unlabelled; and its ``strokes``, ``boxes`` and ``tags``.
 
     Raises:
-        UsageError: The number is negative.
-        KeyError: There is no such split.
+        UsageError: The number is negative, or there is no such split.
 
     Examples:
         >>> import wss
@@ -45,8 +44,11 @@ def sample(number: int = 0, split: str = "train") -> Sample:
         0.012
     """
     from wss.datasets.sample import SampleSource
+    from wss.errors import UsageError
     from wss.scribbles import rasterise
 
+    if split not in ("train", "val") or not isinstance(number, int) or number < 0:
+        raise UsageError(f"expected a number from 0 and a split, train or val; got {number!r} and {split!r}")
     source = SampleSource(**{"train": 0, "val": 0, split: number + 1})
     example = source.read(source.catalogue.splits[split][number])
     height, width = example.image.shape[:2]
@@ -87,11 +89,21 @@ def propagate(
         >>> bool(wss.metrics.miou(counts) > 0.5)
         True
     """
-    from wss.errors import UsageError
-    from wss.params import validate
+    from wss.errors import DataError, UsageError
+    from wss.params import nearest, validate
+    from wss.propagation import PROPAGATIONS
     from wss.stages.propagate import PropagateParams
     from wss.superpixels import Felzenszwalb
 
+    known = [name for m in PROPAGATIONS if "features" not in m.needs for name in (m.model_fields["name"].default,)]
+    if method not in known:
+        raise UsageError(f"no method {method!r}{nearest(method, known)}")
+    if "name" in settings:
+        raise UsageError("the method's name is the argument method; leave out name")
+    if not (isinstance(image, np.ndarray) and isinstance(scribble, np.ndarray)):
+        raise DataError("expected the image and the scribble as NumPy arrays, uint8 (H,W,3) and (H,W)")
+    if num_classes is not None and not isinstance(num_classes, int):
+        raise UsageError(f"num_classes is a whole number or None; got {num_classes!r}")
     chosen = validate(PropagateParams, {"method": {"name": method, **settings}}, "propagate").method
     extras: dict[str, Any] = {}
     if edges is not None:
@@ -146,10 +158,11 @@ def train(
     from wss.cli.options import Common
     from wss.pipeline.changes import merge
 
+    _require_name(method, "method")
     common = Common(workspace=Path(workspace), seed=seed, device=device, quiet=quiet)
     with common.session(preset=preset) as session:
         name = session.named(method)
-        changes = merge(session.prepared(name), settings or {})
+        changes = merge(session.prepared(name), _plain(settings))
         trained = session.run(session.pipeline(name, changes).up_to("train"))["train"].store
         session.remember_training(name, changes)
         return load_checkpoint(trained.path, device=str(session.context.device))
@@ -193,9 +206,10 @@ def run(
     """
     from wss.cli.options import Common
 
+    _require_name(pipeline, "pipeline")
     common = Common(workspace=Path(workspace), seed=seed, device=device, quiet=quiet)
     with common.session(preset=preset) as session:
-        changes = dict(settings or {})
+        changes = _plain(settings)
         spec = session.pipeline(pipeline, changes)
         outcomes = session.run(spec)
         if "train" in spec.nodes:
@@ -230,3 +244,33 @@ def open_workspace(path: str | Path) -> Workspace:
     from wss.pipeline.workspace import Workspace
 
     return Workspace(Path(path)).existing()
+
+
+def _require_name(value: str, argument: str) -> None:
+    from wss.errors import UsageError
+
+    if not isinstance(value, str):
+        raise UsageError(f"{argument} is a name or the path of a YAML file, as a string; got {value!r}")
+
+
+def _plain(settings: Settings | None) -> dict[str, Any]:
+    """Settings as dictionaries, lists and plain values, as YAML has them."""
+    from wss.errors import UsageError
+
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping) or not all(isinstance(values, Mapping) for values in settings.values()):
+        raise UsageError(
+            f'settings are parameters by stage, such as {{"train": {{"batch_size": 4}}}}; got {settings!r}'
+        )
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(name): plain(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        if isinstance(value, Path):
+            return str(value)
+        return value.item() if isinstance(value, np.generic) else value
+
+    return {str(stage): plain(values) for stage, values in settings.items()}

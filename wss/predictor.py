@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wss.blocks import WHOLE, Area, blocks
-from wss.errors import UsageError
+from wss.errors import DataError, UsageError
 from wss.params import LATER, Params
 
 
@@ -106,14 +106,24 @@ class Predictor:
         self.background = background
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Labels, uint8 (H,W), of an RGB image, uint8 (H,W,3)."""
+        """Labels, uint8 (H,W), of an RGB image, uint8 (H,W,3).
+
+        Raises:
+            DataError: The image has another type or shape.
+        """
+        _check(image)
         labels = np.empty(image.shape[:2], np.uint8)
         for area, maps in self.parts(image):
             labels[area] = maps.argmax(0)
         return labels
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean over scales and flips."""
+        """Class probabilities, float32 (K,H,W), of an RGB image, uint8 (H,W,3): the mean over scales and flips.
+
+        Raises:
+            DataError: The image has another type or shape.
+        """
+        _check(image)
         if image.shape[0] * image.shape[1] <= WHOLE:
             return self._whole(image)
         result = np.empty((len(self.classes), *image.shape[:2]), np.float32)
@@ -129,7 +139,11 @@ class Predictor:
 
         Yields:
             Rows and columns of a part, and its probabilities, float32 (K,h,w). Parts cover the image without overlap.
+
+        Raises:
+            DataError: The image has another type or shape.
         """
+        _check(image)
         height, width = image.shape[:2]
         if height * width <= WHOLE:
             yield (slice(0, height), slice(0, width)), self._whole(image)
@@ -201,3 +215,10 @@ def _positions(length: int, window: int, overlap: float) -> list[int]:
         return [0]
     count = math.ceil((length - window) / (window * (1 - overlap))) + 1
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
+
+
+def _check(image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"expected an RGB image as an array, uint8 (H,W,3), got {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"expected an RGB image as uint8 (H,W,3) with values 0 to 255, got {image.dtype} {image.shape}")

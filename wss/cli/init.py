@@ -55,6 +55,7 @@ def init(
     from wss.store.atomic import write_text
 
     place = Workspace(common.workspace)
+    place.require_folder()
     declared = _declared(place) if kind is None else {}
     if kind is None and not (option and declared):
         raise UsageError(

@@ -205,7 +205,7 @@ def require_channel(path: Path, channel: int | None, count: int, what: str) -> i
     """
     if channel is None and count > 1:
         message = f"holds {count} volumes ({what}), and one is expected"
-        remedy = f"choose one of 0 to {count - 1} with the option channel (`wss init -o channel=0`)"
+        remedy = f"choose one of 0 to {count - 1} with the option channel: give `wss init` `-o channel=0` as well"
         raise FileProblem("volume-channels", path, message, remedy)
     if channel is not None and channel >= count:
         message = f"has no channel {channel}: its {count} volumes ({what}) count from 0"

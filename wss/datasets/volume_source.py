@@ -187,7 +187,7 @@ class VolumeSource(FileSource):
             )
             raise DataError(
                 f"{self.root / self.options.images}: the axis with the largest spacing differs between volumes ({told}); choose "
-                "the axis along which all of them are cut: `wss init -o axis=2`"
+                "the axis along which all of them are cut: give `wss init` the option `-o axis=2` as well"
             )
         return next(iter(first), 2)
 

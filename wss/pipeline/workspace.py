@@ -112,6 +112,7 @@ class Workspace:
         Raises:
             UsageError: The folder does not exist, or it was named and has no ``wss.yaml``.
         """
+        self.require_folder()
         if not self.root.is_dir():
             raise UsageError(f"{self.root}: no such folder; name the workspace with --workspace")
         self._require_declared()
@@ -121,9 +122,13 @@ class Workspace:
         """Write a ``wss.yaml`` that declares the embedded sample data set."""
         write_text(self.config_path, "# The embedded sample data set.\ndataset:\n  kind: sample\n")
 
-    def _require_declared(self) -> None:
+    def require_folder(self) -> None:
+        """Raise ``UsageError`` if the path of the workspace is a file."""
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"{self.root}: is a file; name a folder with --workspace")
+
+    def _require_declared(self) -> None:
+        self.require_folder()
         if self.named and not self.configured:
             place = shlex.quote(str(self.root))
             raise UsageError(

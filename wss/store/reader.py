@@ -67,6 +67,8 @@ class Store:
         rebuild = schema.rebuild if schema else "wss run"
         if not self.path.exists():
             raise StoreError(f"{self.path}: no such store; make it with `{rebuild}`")
+        if self.path.is_dir():
+            raise StoreError(f"{self.path}: is a folder; name the file of a store in it")
         try:
             attributes = dict(self._file.attrs)
             self.ids: list[str] = [name_of(i) for i in self._file["ids"][()]]
@@ -75,7 +77,8 @@ class Store:
                 raise KeyError("neither key nor digest")
         except _DAMAGE as error:
             raise StoreError(
-                f"{self.path}: not a readable wss store ({error}); remove it and rebuild it with `{rebuild}`"
+                f"{self.path}: not a readable wss store ({error}); if wss wrote this file, it is damaged: remove it and make it "
+                f"again with `{rebuild}`; otherwise name another file"
             ) from error
         self.attributes: dict[str, Any] = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()
