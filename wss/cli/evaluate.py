@@ -147,8 +147,10 @@ def render(terminal: Any, record: dict[str, Any], published: tuple[Path, ...]) -
 
 def _choice(choice: dict[str, Any]) -> str:
     if not choice["images"]:
-        return f"CRF settings: {choice['chosen']}; the labels of training images name fewer than two classes, so no choice was "
+        return (
+            f"CRF settings: {choice['chosen']}; the labels of training images name fewer than two classes, so no choice was "
             "possible"
+        )
     scores = choice["miou_on_training_labels"]
     told = f"mIoU on labelled pixels of {choice['images']} training images"
     before, after = scores["none"], scores[choice["chosen"]]
