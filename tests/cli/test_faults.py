@@ -632,7 +632,7 @@ def test_void_masks_neither_stop_training_nor_score(cells):
 def test_a_file_where_the_workspace_should_be(fresh):
     (fresh / "taken").write_text("a file")
     _expect(Fault("", ("prepare", "-w", "taken"), USAGE, ("taken", "is a file", "--workspace")), fresh)
-    _expect(Fault("", ("init", "-k", "sample", "-w", "taken"), FAILURE, ("taken", "cannot be written")), fresh)
+    _expect(Fault("", ("init", "-k", "sample", "-w", "taken"), USAGE, ("taken", "is a file", "--workspace")), fresh)
     assert (fresh / "taken").read_text() == "a file"
 
 

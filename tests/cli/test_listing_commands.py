@@ -67,3 +67,12 @@ def test_unknown_names_get_the_nearest(wss, command, hint):
     result = wss(command, hint[:-1] + "x")
     assert result.code == 2
     assert hint in result.err
+
+
+@pytest.mark.parametrize(("name", "methods"), [("dmsps", ["dmpls", "pce"]), ("spml-tag", ["classifier", "spml"])])
+def test_a_pipeline_that_is_no_method_is_named_as_one(wss, name, methods):
+    refused = wss("methods", name)
+    assert refused.code == 2
+    assert f"{name} is a pipeline: `wss pipelines {name}`" in refused.said
+    assert any(f"`wss methods {method}`" in refused.said for method in methods)
+    assert wss("methods", "pce").code == 0  # a method and a pipeline

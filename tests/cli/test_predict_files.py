@@ -108,6 +108,20 @@ def test_prediction_reads_files_as_training_did(bands, wss):
         assert message in refused.said
 
 
+def test_without_val_the_training_images_are_predicted_and_that_is_said(bands, wss):
+    (bands.parent / "scenes/val.txt").unlink()
+    for mask in (bands.parent / "scenes/masks").iterdir():
+        mask.unlink()
+    _init(wss)
+    assert wss("train", *QUICK).code == 0
+    shown = wss("predict", "--out", "p")
+    assert shown.code == 0
+    assert "split 'val' has no images, so those of 'train' are predicted" in shown.said
+    assert {path.name for path in (bands / "p").glob("a?.png")} == {f"a{n}.png" for n in range(4)}
+    refused = wss("predict", "--out", "q", "--split", "val")
+    assert refused.code != 0 and "split 'val'" in refused.said
+
+
 def test_masks_of_geotiff_are_geotiff(bands, wss):
     _init(wss)
     assert wss("train", *QUICK).code == 0

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import pickle
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -87,6 +88,15 @@ def test_verify_notices_a_changed_byte(tmp_path):
     with h5py.File(path, "r+") as file:
         file["image/data"][7] ^= 1
     assert not Store(path).verify()
+
+
+def test_a_pickled_store_opens_from_another_folder(tmp_path, monkeypatch):
+    _write(tmp_path / "x.h5", _images())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    packed = pickle.dumps(Store(Path("x.h5")))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pickle.loads(packed).ids == list(_images())
 
 
 def test_tree_round_trip(tmp_path):

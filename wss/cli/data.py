@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from wss.cli import options, tiles
+from wss.cli.wording import counted
 
 app = typer.Typer(
     no_args_is_help=True, help="Inspect a data set, check it for errors, draw or convert scribbles, cut tiles."
@@ -38,7 +39,7 @@ def check(
                 session.terminal.line(f"{f.severity} [{f.code}] " + (f"{where}: " if where else "") + f.message)
                 session.terminal.line(f"    -> {f.remedy}")
             session.terminal.line(
-                f"{count} images checked, {_counted(len(findings), 'finding')}" + ("" if findings else ": no problems")
+                f"{count} images checked, {counted(len(findings), 'finding')}" + ("" if findings else ": no problems")
             )
 
         session.terminal.result(rows, render)
@@ -75,8 +76,8 @@ def info(
             )
             size = facts["sizes"]
             session.terminal.line(
-                f"{_counted(size['distinct'], 'size')}, {size['smallest']} to {size['largest']} (height, width); "
-                f"{_counted(facts['volumes'], 'volume')}; scribbles cover {percent(facts['scribble_coverage'])} % of the pixels"
+                f"{counted(size['distinct'], 'size')}, {size['smallest']} to {size['largest']} (height, width); "
+                f"{counted(facts['volumes'], 'volume')}; scribbles cover {percent(facts['scribble_coverage'])} % of the pixels"
             )
             shares = [facts[name] or {} for name in ("mask_share", "scribble_share")]
             boxes = facts["boxes"] or {}
@@ -199,13 +200,8 @@ def _convert_drawings(
             terminal.say(f"{note.severity} [{note.code}] {note.file}: {note.message}; {note.remedy}")
         files = write(source, out, to)  # type: ignore[arg-type]
         terminal.result(
-            [str(path) for path in files], lambda: terminal.line(f"{_counted(len(files), 'file')} written to {out}")
+            [str(path) for path in files], lambda: terminal.line(f"{counted(len(files), 'file')} written to {out}")
         )
-
-
-def _counted(number: int, noun: str) -> str:
-    """The number with the noun, in singular or plural."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _convert(common: options.Common, out: Path, to: str, split: str | None, wrap: Any) -> None:
@@ -224,7 +220,7 @@ def _convert(common: options.Common, out: Path, to: str, split: str | None, wrap
         files = write(wrap(source), out, to, ids=ids, progress=advance)  # type: ignore[arg-type]
         session.terminal.result(
             [str(path) for path in files],
-            lambda: session.terminal.line(f"{_counted(len(files), 'file')} written to {out}"),
+            lambda: session.terminal.line(f"{counted(len(files), 'file')} written to {out}"),
         )
 
 

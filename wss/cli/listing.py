@@ -85,6 +85,7 @@ def methods(
         for m in METHODS
     ]
     if name is not None:
+        _require_no_pipeline(name, {str(row["name"]) for row in rows})
         row, model = _named(name, {str(row["name"]): (row, m) for row, m in zip(rows, METHODS, strict=True)}, "method")
         facts = [
             f"loss terms: {', '.join(row['terms'])}",
@@ -184,6 +185,23 @@ def _parameters_of(
         {"name": p.name, "type": p.kind, "default": p.default, "required": p.required, "text": p.text} for p in fields
     ]
     terminal.result({**row, "parameters": values}, render)
+
+
+def _require_no_pipeline(name: str, methods: set[str]) -> None:
+    """Raise ``UsageError`` if the name is no method but a pipeline; the message names the methods of its trainings."""
+    from wss.errors import UsageError
+    from wss.pipeline.spec import load_pipeline, shipped_pipelines
+    from wss.stages.train_params import TrainParams
+
+    pipelines = shipped_pipelines()
+    if name in methods or name not in pipelines:
+        return
+    nodes = load_pipeline(pipelines[name]).nodes.values()
+    used = dict.fromkeys(node.params.method.name for node in nodes if isinstance(node.params, TrainParams))
+    commands = " and ".join(f"`wss methods {method}`" for method in used)
+    raise UsageError(
+        f"{name} is a pipeline: `wss pipelines {name}` prints it, and {commands} the parameters of its trainings"
+    )
 
 
 def _named(name: str, known: dict[str, Any], what: str) -> Any:

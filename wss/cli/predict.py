@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wss.cli import options
+from wss.cli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from wss.cli.console import Terminal
     from wss.cli.held_slices import Files, Source
     from wss.cli.session import Session
     from wss.datasets.images import Picture, PixelOptions
@@ -32,7 +34,12 @@ def predict(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A network's store; default: the one trained last in the workspace.")
     ] = None,
-    split: Annotated[str, typer.Option(help="The data set's images to predict when none are named.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of the data set to predict when no images are named; default: val, or train without val."
+        ),
+    ] = None,
     scales: Annotated[str | None, typer.Option(help="Scales to average, for example 0.5,1.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     window: Annotated[int | None, typer.Option(min=16, help="Sliding window side in pixels, for large images.")] = None,
@@ -114,7 +121,7 @@ def predict(
         volumes = VolumeMasks(out, network, reading)
         if named is None:
             samples = session.run(_given(pipeline).up_to("samples"))["samples"].store
-            ids = split_ids(samples, split)
+            ids = split_ids(samples, split or _usual_split(samples, session.terminal))
             sources = volumes.of_split([(i, partial(_stored, samples, i)) for i in ids], session)
             slices = [group for group in groups(samples, ids) if len(group) > 1]
         else:
@@ -161,10 +168,18 @@ def predict(
                 "faults": faults,
                 "largest_region": background is not None,
             },
-            lambda: session.terminal.line(f"{done} images -> {len(written)} files in {out}"),
+            lambda: session.terminal.line(f"{counted(done, 'image')} -> {counted(len(written), 'file')} in {out}"),
         )
         if faults:
             raise DataError(_left_out(faults, len(sources)))
+
+
+def _usual_split(samples: Store, terminal: Terminal) -> str:
+    """The split to predict if none is named: ``val``, or ``train`` if ``val`` has no images. A message says so."""
+    if samples.meta["splits"].get("val"):
+        return "val"
+    terminal.say("predict: split 'val' has no images, so those of 'train' are predicted; --split names another")
+    return "train"
 
 
 def _reading(settings: list[str], network: Path) -> PixelOptions:

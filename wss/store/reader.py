@@ -101,8 +101,8 @@ class Store:
         return self._handle[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the store as its path. In each other process it is opened only once."""
-        return _opened, (self.path, self.digest)
+        """Pickle the store as its absolute path, because other processes may have another current folder. Each opens it once."""
+        return _opened, (self.path.absolute(), self.digest)
 
     @property
     def key(self) -> str:
