@@ -26,7 +26,7 @@ test-slow: setup
 
 test-reliability: setup
 	$(BIN)/python -m pytest -q tests/reliability tests/store tests/test_packaging.py \
-		tests/cli/test_faults.py tests/cli/test_damaged_files.py tests/cli/test_security.py -m "slow or not slow"
+		tests/cli/test_*faults.py tests/cli/test_damaged_files.py tests/cli/test_security.py -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

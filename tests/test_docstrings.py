@@ -35,5 +35,7 @@ def test_the_check_can_fail(docstring, bad):
 
 
 def test_no_file_has_more_than_500_lines():
-    lines = {str(p.relative_to(PACKAGE)): p.read_text(encoding="utf-8").count("\n") for p in PACKAGE.rglob("*.py")}
+    files = [p for folder in ("wss", "tests", "benchmarks", "docs") for p in (PACKAGE.parent / folder).rglob("*.py")]
+    lines = {str(p.relative_to(PACKAGE.parent)): p.read_text(encoding="utf-8").count("\n") for p in files}
     assert {name: count for name, count in lines.items() if count > 500} == {}
+    assert len(files) > 600

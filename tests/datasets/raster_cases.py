@@ -1,0 +1,3 @@
+"""Image files for tests of the raster reader."""
+
+SIZE = (13, 21)
