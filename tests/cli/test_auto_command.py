@@ -86,7 +86,7 @@ def test_steps_are_measured_in_the_training_itself(work, wss, monkeypatch):
 
     monkeypatch.setattr(train, "fit", fit)
     result = wss(
-        "train", *QUICK, "--set", "train.phases.0.steps=40", "--budget", "3s", "--set", "train.validate_every=0"
+        "train", *QUICK, "--set", "train.phases.0.steps=40", "--budget", "8s", "--set", "train.validate_every=0"
     )
     assert result.code == 0, result.err
     assert len(lengths) == 2
