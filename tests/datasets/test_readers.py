@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from reader_cases import SHAPE, labels, write_image, write_label, write_lines
+from reader_cases import SHAPE, context, folder, labels, voc, write_image, write_label, write_lines  # noqa: F401 - fixtures
 from scipy.io import savemat
 
 from wss.datasets import open_source

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from embedding_cases import COLOURS, MASKS, SIZE, Colours, bank_of, only_of, run_of, write
+from embedding_cases import (
+    COLOURS,
+    MASKS,
+    SIZE,
+    Colours,
+    bank_of,
+    only_of,
+    run_of,
+    stores,  # noqa: F401 - fixtures
+    write,
+)
 from torch.nn import functional
 
 import wss.stages.embedding

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedding_cases import MASKS, SIZE, Colours, bank_of, run_of, write
+from embedding_cases import (
+    MASKS,
+    SIZE,
+    Colours,
+    bank_of,
+    run_of,
+    stores,  # noqa: F401 - fixtures
+    write,
+)
 from torch import nn
 
 import wss.stages.embedding
