@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from reader_cases import SHAPE, folder, labels, write_image, write_label, write_lines  # noqa: F401 - fixtures
+from reader_cases import SHAPE, context, folder, labels, voc, write_image, write_label, write_lines  # noqa: F401 - fixtures
 
 from wss.datasets import DatasetSpec, open_source
 from wss.errors import DataError, UsageError
