@@ -95,7 +95,7 @@ def propagate(
     from wss.stages.propagate import PropagateParams
     from wss.superpixels import Felzenszwalb
 
-    known = [name for m in PROPAGATIONS if "features" not in m.needs for name in (m.model_fields["name"].default,)]
+    known = [m.model_fields["name"].default for m in PROPAGATIONS if "features" not in m.needs]
     if method not in known:
         raise UsageError(f"no method {method!r}{nearest(method, known)}")
     if "name" in settings:

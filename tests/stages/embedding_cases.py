@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from stores import written
 from torch import nn
 from torch.nn import functional
 
@@ -46,15 +47,6 @@ class Colours(EmbeddingSegmenter):
         return logits
 
 
-def write(path, schema, rows, **meta):
-    writer = StoreWriter(path, schema, {"key": path.stem})
-    for image_id, arrays in rows.items():
-        writer.append(image_id, arrays)
-    writer.meta.update(meta)
-    writer.finish({})
-    return Store(path, schema)
-
-
 def mask_of(first, second):
     """Two classes on grey ground, both reaching under the last columns."""
     mask = np.zeros(SIZE, np.uint8)
@@ -84,25 +76,25 @@ def stores(tmp_path, monkeypatch):
     catalogue = {"classes": CLASSES, "palette": COLOURS.tolist(), "background": 0}
     labels = {"annotation": "scribble", "simulated": False, "options": {}}
     return {
-        "samples": write(
+        "samples": written(
             tmp_path / "samples.h5",
             SAMPLES,
             {i: {"image": image, "mask": MASKS[i]} for i, image in images.items()},
             splits={"train": list("abcd"), "val": ["v"], "none": []},
             **catalogue,
         ),
-        "labels": write(tmp_path / "labels.h5", LABELS, {i: {"labels": s} for i, s in scribbles.items()}, **labels),
-        "tags": write(
+        "labels": written(tmp_path / "labels.h5", LABELS, {i: {"labels": s} for i, s in scribbles.items()}, **labels),
+        "tags": written(
             tmp_path / "tags.h5",
             LABELS,
             {i: {"labels": np.full(SIZE, 255, np.uint8), "tags": t} for i, t in tags.items()},
             **{**labels, "annotation": "tag"},
         ),
-        "cam": write(tmp_path / "cam.h5", CAM, cams),
-        "model": write(
+        "cam": written(tmp_path / "cam.h5", CAM, cams),
+        "model": written(
             tmp_path / "model.h5", MODEL, {}, method={"name": "spml"}, network={"name": "unet"}, initialisation={}
         ),
-        "other model": write(tmp_path / "other.h5", MODEL, {}, method={"name": "spml"}),
+        "other model": written(tmp_path / "other.h5", MODEL, {}, method={"name": "spml"}),
     }
 
 

@@ -14,8 +14,8 @@ from embedding_cases import (
     only_of,
     run_of,
     stores,  # noqa: F401 - fixtures
-    write,
 )
+from stores import written
 from torch.nn import functional
 
 import wss.stages.embedding
@@ -174,7 +174,7 @@ def test_labels_restrict_who_votes(stores, tmp_path):
     bank = bank_of(stores, tmp_path)
     only_red = np.full(SIZE, 255, np.uint8)
     only_red[0, 0] = 1
-    labels = write(tmp_path / "red.h5", LABELS, {"v": {"labels": only_red}, "a": {"labels": only_red * 0 + 255}})
+    labels = written(tmp_path / "red.h5", LABELS, {"v": {"labels": only_red}, "a": {"labels": only_red * 0 + 255}})
     found = run_of(tmp_path, "retrieve", {**bank, "labels": labels})
     assert (found.get("labels", "v") == 1).all()
     with pytest.raises(DataError, match="name no class for any image of split 'train'"):
@@ -183,7 +183,7 @@ def test_labels_restrict_who_votes(stores, tmp_path):
 
 def test_an_image_s_own_segments_do_not_vote(stores, tmp_path):
     # Of the images with labels only b is both green and blue: alone in the bank, it has nobody to learn from.
-    labels = write(
+    labels = written(
         tmp_path / "one.h5", LABELS, {"b": {"labels": stores["labels"].get("labels", "b")}}, annotation="scribble"
     )
     bank = bank_of({**stores, "labels": labels}, tmp_path)

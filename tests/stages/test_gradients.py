@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from stores import written
 
 from wss.errors import UsageError
 from wss.methods.regularised_losses import DenseCRF, KernelCut, NormalizedCut
@@ -18,15 +19,6 @@ from wss.store import PICTURES, PREDICTIONS, SAMPLES, Store, StoreWriter
 SQUARE = np.zeros((16, 16), bool)
 SQUARE[4:12, 4:12] = True
 SIGMAS = {"sigma_rgb": 15.0, "sigma_xy": 100.0}
-
-
-def _write(path, schema, rows, **meta):
-    writer = StoreWriter(path, schema, {"key": path.stem})
-    for image_id, arrays in rows.items():
-        writer.append(image_id, arrays)
-    writer.meta.update(meta)
-    writer.finish({})
-    return Store(path, schema)
 
 
 def _probs(share):
@@ -43,7 +35,7 @@ def inputs(tmp_path):
     image = np.full((16, 16, 3), 20, np.uint8)
     image[SQUARE] = 220
     names = [f"i{n}" for n in range(4)]
-    samples = _write(
+    samples = written(
         tmp_path / "samples.h5",
         SAMPLES,
         {n: {"image": image} for n in names},
@@ -53,7 +45,7 @@ def inputs(tmp_path):
 
     def with_predictions(probs, drop=False):
         rows = {n: {"labels": probs.argmax(0).astype(np.uint8)} | ({} if drop else {"probs": probs}) for n in names}
-        predictions = _write(tmp_path / "predictions.h5", PREDICTIONS, rows)
+        predictions = written(tmp_path / "predictions.h5", PREDICTIONS, rows)
         return Inputs({"samples": (samples,), "predictions": (predictions,)})
 
     return with_predictions

@@ -11,8 +11,8 @@ from embedding_cases import (
     bank_of,
     run_of,
     stores,  # noqa: F401 - fixtures
-    write,
 )
+from stores import written
 from torch import nn
 
 import wss.stages.embedding
@@ -38,19 +38,19 @@ def test_predictions_become_labels(stores, tmp_path):
     assert found.meta["proposals"] == "spml, nearest segments" and found.meta["annotation"] == "scribble"
     anew = run_of(tmp_path, "pseudo-labels", {"labels": stores["tags"], "predictions": predictions}, "anew", keep=False)
     assert (anew.get("labels", "a") == predictions.get("labels", "a")).all() and anew.has("tags", "a")
-    other = write(tmp_path / "other-labels.h5", LABELS, {"x": {"labels": given}})
+    other = written(tmp_path / "other-labels.h5", LABELS, {"x": {"labels": given}})
     with pytest.raises(DataError, match="none of the images"):
         run_of(tmp_path, "pseudo-labels", {"labels": other, "predictions": predictions}, "x")
 
 
 def test_pseudo_labels_are_of_the_tagged_classes_alone(stores, tmp_path):
-    """Of a network that prefers a class that is not tagged. Without probabilities its pixels stay unlabelled."""
+    """The network prefers a class that is not tagged. Without probabilities its pixels stay unlabelled."""
     probs = np.zeros((4, *SIZE), np.float16)
     probs[:, :, :] = np.array([0.1, 0.25, 0.05, 0.6])[:, None, None]  # blue, which images a and d do not have
     probs[:, :10] = np.array([0.5, 0.3, 0.1, 0.1])[:, None, None]
     probs[:, -2:] = np.array([0, 0, 0, 1])[:, None, None]  # and nothing else
     rows = {i: {"labels": probs.argmax(0).astype(np.uint8), "probs": probs} for i in "abd"}
-    predictions = write(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
+    predictions = written(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
     given = {"labels": stores["tags"], "predictions": predictions}
     found = run_of(tmp_path, "pseudo-labels", given)
     labels, certainty = found.get("labels", "a"), found.get("certainty", "a")
@@ -62,7 +62,7 @@ def test_pseudo_labels_are_of_the_tagged_classes_alone(stores, tmp_path):
     free = run_of(tmp_path, "pseudo-labels", given, "free", restrict=False)
     assert all((free.get("labels", i) == predictions.get("labels", i)).all() for i in "abd")
     bare = {i: {"labels": row["labels"]} for i, row in rows.items()}
-    given["predictions"] = write(tmp_path / "bare.h5", PREDICTIONS, bare, method="pce")
+    given["predictions"] = written(tmp_path / "bare.h5", PREDICTIONS, bare, method="pce")
     found = run_of(tmp_path, "pseudo-labels", given, "from bare")
     assert (found.get("labels", "a")[:10] == 0).all() and (found.get("labels", "a")[10:] == 255).all()
     assert (found.get("labels", "b")[10:] == 3).all()
@@ -73,14 +73,17 @@ def test_labels_without_tags_restrict_nothing(stores, tmp_path):
     probs = np.zeros((4, *SIZE), np.float16)
     probs[3] = 1
     rows = {"a": {"labels": np.full(SIZE, 3, np.uint8), "probs": probs}}
-    predictions = write(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
+    predictions = written(tmp_path / "p.h5", PREDICTIONS, rows, method="pce")
     found = run_of(tmp_path, "pseudo-labels", {"labels": stores["labels"], "predictions": predictions})
     assert (found.get("labels", "a")[stores["labels"].get("labels", "a") == 255] == 3).all()
 
 
 def _one(tmp_path, stores, probs, name="p"):
     rows = {"a": {"labels": probs.argmax(0).astype(np.uint8), "probs": probs.astype(np.float16)}}
-    return {"labels": stores["labels"], "predictions": write(tmp_path / f"{name}.h5", PREDICTIONS, rows, method="pce")}
+    return {
+        "labels": stores["labels"],
+        "predictions": written(tmp_path / f"{name}.h5", PREDICTIONS, rows, method="pce"),
+    }
 
 
 def test_only_what_the_network_is_sure_of_becomes_a_label(stores, tmp_path):
@@ -116,7 +119,7 @@ def test_how_sure_it_is_counts_among_the_tagged_classes(stores, tmp_path):
 
 def test_without_probabilities_it_is_not_known_how_sure_it_is(stores, tmp_path):
     rows = {"a": {"labels": np.zeros(SIZE, np.uint8)}}
-    bare = write(tmp_path / "bare.h5", PREDICTIONS, rows, method="pce")
+    bare = written(tmp_path / "bare.h5", PREDICTIONS, rows, method="pce")
     given = {"labels": stores["labels"], "predictions": bare}
     with pytest.raises(UsageError, match=r"entropy_below needs probabilities.*`probs: true`"):
         run_of(tmp_path, "pseudo-labels", given, entropy_below=0.1)
